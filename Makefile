@@ -1,0 +1,73 @@
+# Everything happens in .venv; nothing outside this folder is changed. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+CORES  := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# More workers than this have nothing to do in the demo's stage tree.
+WORKERS ?= $(shell [ $(CORES) -lt 8 ] && echo $(CORES) || echo 8)
+
+DEV_STAMP  := $(VENV)/.installed-dev
+DEMO_STAMP := $(VENV)/.installed-demo
+# What is installed for development is enough for the demo.
+RUN_STAMP  := $(if $(wildcard $(DEV_STAMP)),$(DEV_STAMP),$(DEMO_STAMP))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit integration lint type imports bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(DEV_STAMP) ## make .venv with all that development needs
+
+demo: $(RUN_STAMP) ## train a grid of 48 trials through a stage tree, in about two minutes
+	@echo "Training the grid of examples/digits/grid.yaml with $(WORKERS) workers; store: build/demo"
+	@rm -rf build/demo
+	$(BIN)/hippo run examples/digits/grid.yaml --workers $(WORKERS) --store build/demo
+
+test: lint type imports unit integration ## everything that has to pass
+
+unit: $(DEV_STAMP) ## the fast tests
+	$(BIN)/pytest -q tests/unit
+
+integration: $(DEV_STAMP) ## tests with real processes, stores and trainers
+	$(BIN)/pytest -q tests/integration
+
+lint: $(DEV_STAMP) ## ruff
+	$(BIN)/ruff check .
+
+type: $(DEV_STAMP) ## mypy, strict
+	$(BIN)/mypy
+	$(BIN)/mypy examples
+
+imports: $(DEV_STAMP) ## who may import whom
+	$(BIN)/lint-imports
+
+bench: $(DEV_STAMP) ## the benchmarks, one after another
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean: ## remove what was built, and .venv
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- installation ----------------------------------------------------------------------------------
+
+$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing Hippo and its tools into $(VENV) (PyTorch is large: a few minutes)"
+	$(PIP) -c constraints.txt -e '.[dev,torch,examples]'
+	@touch $@
+
+$(DEMO_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing Hippo into $(VENV) (PyTorch is large: a few minutes)"
+	$(PIP) -c constraints.txt -e '.[torch,examples]'
+	@touch $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) was not found: install Python 3.11 or newer, or say which: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Hippo needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1); say which to use: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

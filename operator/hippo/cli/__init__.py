@@ -1,0 +1,49 @@
+"""The command line. Errors that a person can mend are one clear line, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from hippo.cli.app import app
+from hippo.local import RunStopped, WorkersFailed
+from hippo.model import InvalidSpec
+from hippo.store import StoreError
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of ``hippo``: exit status 0 only if everything asked for succeeded."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        status = app(arguments, standalone_mode=False)
+    except InvalidSpec as error:
+        for line in str(error).splitlines():
+            _complain(line)
+        return EXIT_BAD_INPUT
+    except click.ClickException as error:
+        error.show()
+        return EXIT_BAD_INPUT
+    except (StoreError, WorkersFailed, RunStopped) as error:
+        _complain(str(error))
+        return EXIT_FAILED
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_FAILED
+    return status if isinstance(status, int) else 0
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"hippo: {line}\n")
+
+
+__all__ = ["main"]

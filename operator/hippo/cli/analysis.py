@@ -1,0 +1,269 @@
+"""What ``hippo plan`` knows: the stage tree of studies, what it saves, and what keeps it from
+saving more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hippo.model import Sequence, Study, canonical_json
+from hippo.plan import (
+    Node,
+    SearchPlan,
+    Stage,
+    build_stage_tree,
+    count_unique_steps,
+    critical_path,
+    lower_bound,
+    unique_steps,
+)
+from hippo.tune import Result, Tuner, create_tuner
+
+WORKER_COUNTS = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrial:
+    """A trial as its tuner would make it; ``steps`` is how far it goes."""
+
+    study: str
+    index: int
+    hyperparameters: dict[str, Any]
+    sequence: Sequence
+    node: Node
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A step at which a study compares trials."""
+
+    study: str
+    step: int
+    trials: int
+    distinct_prefixes: int  # trials that are alike up to here have equal metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What one hyper-parameter costs: how early its choices part, and the merge rate without it."""
+
+    name: str
+    choices: int
+    alone_at_start: int  # choices that no other equals at step 0
+    merge_rate_without: float  # were it the same in all trials
+    advice: str
+
+
+@dataclass(slots=True)
+class PlanAnalysis:
+    """Everything about a plan that costs nothing to know."""
+
+    trials: list[PlannedTrial]
+    stages: list[Stage]
+    steps_requested: int
+    steps_unique: int
+    critical_path_steps: int
+    rungs: list[Rung]
+    limits: list[Limit]
+    is_one_course: bool  # some tuner decides by results: this is one possible course
+    by_workers: list[tuple[int, int, int]] = field(default_factory=list)
+
+    @property
+    def merge_rate(self) -> float:
+        return self.steps_requested / self.steps_unique if self.steps_unique else 1.0
+
+
+def analyse(studies: list[Study]) -> PlanAnalysis:
+    """Plan studies that share a trainer. Tuners that decide by results get seeded chance for
+    results.
+    """
+    plan = SearchPlan("plan")
+    trials: list[PlannedTrial] = []
+    rungs: list[Rung] = []
+    by_results = False
+    for order, study in enumerate(studies):
+        tuner, made = _play(plan, study)
+        by_results = by_results or len(tuner.rungs) > 1
+        rungs.extend(_rungs(study, tuner, made))
+        for trial in made:
+            lead = (study.spec.priority, -order, study.name)
+            for step in sorted(
+                {rung for rung in tuner.rungs if rung <= trial.steps} | {trial.steps}
+            ):
+                plan.want(trial.node, step, (study.name, trial.index), lead)
+        trials.extend(made)
+    stages = build_stage_tree(plan)
+    requested = sum(trial.steps for trial in trials)
+    unique = unique_steps(stages)
+    durations = [trial.steps for trial in trials]
+    return PlanAnalysis(
+        trials=trials,
+        stages=stages,
+        steps_requested=requested,
+        steps_unique=unique,
+        critical_path_steps=critical_path(stages),
+        rungs=rungs,
+        limits=_limits(trials, requested / unique if unique else 1.0),
+        is_one_course=by_results,
+        by_workers=[(m, _trial_based(durations, m), lower_bound(stages, m)) for m in WORKER_COUNTS],
+    )
+
+
+def _play(plan: SearchPlan, study: Study) -> tuple[Tuner, list[PlannedTrial]]:
+    """Let a tuner run to its end; results are drawn by content key, so equal prefixes tie."""
+    tuner = create_tuner(study)
+    written: list[dict[str, Any]] = []
+    sequences: list[Sequence] = []
+    nodes: list[Node] = []
+    reached: list[int] = []
+    index = 0
+    while not tuner.finished:
+        decisions = tuner.decide(1)
+        if not decisions:
+            break
+        for decision in decisions:
+            assert decision.index == index
+            index += 1
+            tuner.decided(decision)
+            if decision.kind == "suggest":
+                assert decision.hyperparameters is not None
+                written.append(decision.hyperparameters)
+                sequences.append(Sequence.of(decision.hyperparameters, study.spec.steps))
+                nodes.append(plan.insert(sequences[-1]))
+                reached.append(0)
+            if decision.kind in ("suggest", "promote"):
+                trial = decision.trial
+                reached[trial] = decision.steps
+                value = _chance(sequences[trial].key(decision.steps, "plan"))
+                tuner.observed(Result(trial, decision.steps, value))
+    return tuner, [
+        PlannedTrial(study.name, i, written[i], sequences[i], nodes[i], reached[i])
+        for i in range(len(written))
+    ]
+
+
+def _chance(key: str) -> float:
+    return int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) / 16**12
+
+
+def _rungs(study: Study, tuner: Tuner, trials: list[PlannedTrial]) -> list[Rung]:
+    found = []
+    for step in tuner.rungs:
+        here = [trial for trial in trials if trial.steps >= step]
+        keys = {trial.sequence.key(step, "plan") for trial in here}
+        found.append(Rung(study.name, step, len(here), len(keys)))
+    return found
+
+
+def _trial_based(durations: Iterable[int], workers: int) -> int:
+    """Steps until the last trial ends, each worker taking the next trial, in order."""
+    free = [0] * workers
+    for duration in durations:
+        first = min(range(workers), key=free.__getitem__)
+        free[first] += duration
+    return max(free)
+
+
+def _limits(trials: list[PlannedTrial], merge_rate: float) -> list[Limit]:
+    """What each hyper-parameter that varies costs, the dearest first."""
+    found: list[Limit] = []
+    for name in sorted({name for trial in trials for name in trial.sequence.names}):
+        written: dict[str, Any] = {}
+        for trial in trials:
+            if name in trial.hyperparameters:
+                written.setdefault(
+                    canonical_json(trial.hyperparameters[name]), trial.hyperparameters[name]
+                )
+        if len(written) < 2:
+            continue
+        horizon = max(trial.sequence.steps for trial in trials)
+        firsts = [Sequence.of({name: value}, horizon).key(1, "plan") for value in written.values()]
+        alone = (
+            sum(1 for first in firsts if firsts.count(first) == 1)
+            if len(firsts) <= 2000
+            else len(set(firsts))
+        )
+        without = _merge_rate_without(trials, name)
+        if without <= merge_rate * 1.01:
+            continue
+        found.append(
+            Limit(
+                name, len(written), alone, without, _advice(name, len(written), alone, len(trials))
+            )
+        )
+    return sorted(found, key=lambda limit: -limit.merge_rate_without)
+
+
+def _merge_rate_without(trials: list[PlannedTrial], name: str) -> float:
+    """The merge rate if all trials had the same values of one hyper-parameter."""
+    plan = SearchPlan("without")
+    targets = []
+    for trial in trials:
+        rest = {other: value for other, value in trial.hyperparameters.items() if other != name}
+        targets.append((plan.insert(Sequence.of(rest, trial.sequence.steps)), trial.steps))
+    unique = count_unique_steps(plan, targets)
+    return sum(step for _, step in targets) / unique if unique else 1.0
+
+
+def _advice(name: str, choices: int, alone: int, trials: int) -> str:
+    if choices > 0.9 * trials and choices > 8:
+        return (
+            f"nearly every trial draws its own {name}: quantize its domain (choices, or an int with a"
+            " step), or let it differ only later (piecewise, or a warm-up to one value)"
+        )
+    if alone:
+        return (
+            f"{name} differs from step 0 in {alone} of {choices} choices: let them begin alike and"
+            " differ later, or use fewer values"
+        )
+    return f"the choices of {name} begin alike and part early: let them differ later"
+
+
+def to_json(analysis: PlanAnalysis) -> dict[str, Any]:
+    """The document of ``hippo plan -o json``."""
+    return {
+        "trials": len(analysis.trials),
+        "stepsRequested": analysis.steps_requested,
+        "stepsUnique": analysis.steps_unique,
+        "mergeRate": analysis.merge_rate,
+        "criticalPathSteps": analysis.critical_path_steps,
+        "oneCourseOfMany": analysis.is_one_course,
+        "stages": [
+            {
+                "key": stage.key,
+                "parent": stage.parent,
+                "start": stage.start,
+                "end": stage.end,
+                "hyperparameters": stage.node.sequence.values(stage.start) if stage.steps else {},
+                "trials": [f"{study}-{index}" for study, index in stage.trials],
+            }
+            for stage in analysis.stages
+        ],
+        "workers": [
+            {"workers": m, "trialBasedSteps": alone, "lowerBoundSteps": bound}
+            for m, alone, bound in analysis.by_workers
+        ],
+        "rungs": [
+            {
+                "study": rung.study,
+                "step": rung.step,
+                "trials": rung.trials,
+                "distinctPrefixes": rung.distinct_prefixes,
+            }
+            for rung in analysis.rungs
+        ],
+        "limits": [
+            {
+                "hyperparameter": limit.name,
+                "choices": limit.choices,
+                "aloneAtStart": limit.alone_at_start,
+                "mergeRateWithout": limit.merge_rate_without,
+                "advice": limit.advice,
+            }
+            for limit in analysis.limits
+        ],
+    }

@@ -1,0 +1,209 @@
+"""The ``hippo`` command. Results on standard output; progress and messages on standard error."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from hippo.cli import analysis, tables, verification
+from hippo.cli.live import Progress
+from hippo.lifecycles import StudyState
+from hippo.local import LocalDriver, LocatedStudy, RunOptions, build_result
+from hippo.local.sessions import find_study
+from hippo.model import InvalidSpec, Study, load_studies
+from hippo.store import StoreError, open_blobs
+
+app = typer.Typer(
+    name="hippo",
+    help="Train hyper-parameter studies through a stage tree: every shared prefix once, bit for bit.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Output(Enum):
+    """How results are written to standard output."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Studies = Annotated[list[Path], typer.Argument(help="Study files (YAML).", show_default=False)]
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="How results are written to standard output.")
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Where checkpoints and results are kept: a folder. Default: .hippo beside the first study.",
+        show_default=False,
+    ),
+]
+
+
+def _locate(paths: list[Path]) -> list[LocatedStudy]:
+    located = [
+        LocatedStudy(study, path.resolve().parent)
+        for path in paths
+        for study in load_studies([path])
+    ]
+    seen: set[str] = set()
+    for item in located:
+        if item.study.name in seen:
+            raise InvalidSpec.at("metadata.name", f"two studies are named {item.study.name!r}")
+        seen.add(item.study.name)
+    return located
+
+
+def _default_store(paths: list[Path]) -> str:
+    return str(paths[0].resolve().parent / ".hippo")
+
+
+def _print_json(document: Any) -> None:
+    json.dump(document, sys.stdout, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+@app.command()
+def run(
+    studies: Studies,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Worker processes. Default: GPUs if any, otherwise cores.",
+            show_default=False,
+        ),
+    ] = None,
+    store: StoreOption = None,
+    no_merge: Annotated[
+        bool, typer.Option("--no-merge", help="Train trial by trial, for comparison.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Train studies on this machine. Several files are several studies over one plan.
+
+    Run it again after a stop, and it goes on; later studies reuse what the store holds.
+    """
+    located = _locate(studies)
+    url = store if store is not None else _default_store(studies)
+    console = Console(stderr=True)
+    options = RunOptions(store=url, logs=_logs_of(url), workers=workers, merge=not no_merge)
+    begun = time.monotonic()
+    with Progress(console) as progress:
+        driver = LocalDriver(located, options, progress)
+        engine = driver.run()
+    result = build_result(engine, makespan_seconds=time.monotonic() - begun, workers=engine.workers)
+    if output is Output.JSON:
+        _print_json(result)
+    else:
+        tables.print_result(Console(), result, [item.study for item in located])
+    if any(run.state is not StudyState.SUCCEEDED for run in engine.studies.values()):
+        raise typer.Exit(1)
+
+
+def _logs_of(url: str) -> Path:
+    """Workers' logs lie beside a folder's plans; for other stores in the current folder."""
+    if "://" in url and not url.startswith("file://"):
+        return Path(".hippo-logs").resolve()
+    return Path(url.removeprefix("file://")).resolve() / "logs"
+
+
+@app.command()
+def plan(studies: Studies, output: OutputOption = Output.TABLE) -> None:
+    """Draw the stage tree and say what it saves, and what limits that. Trains nothing."""
+    located = _locate(studies)
+    found = analysis.analyse([item.study for item in located])
+    if output is Output.JSON:
+        _print_json(analysis.to_json(found))
+    else:
+        tables.print_plan(Console(), found)
+
+
+@app.command()
+def verify(
+    study: Annotated[Path, typer.Argument(help="Study file (YAML).", show_default=False)],
+    steps: Annotated[int, typer.Option(min=2, help="Steps to train in each way.")] = 3,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Prove that a trainer is exact: straight, restored at every step, evaluated, in two processes."""
+    located = _locate([study])[0]
+    found = verification.verify(located, steps)
+    if output is Output.JSON:
+        _print_json(found)
+    else:
+        verification.print_findings(Console(), located.study, found)
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    study: Annotated[str, typer.Argument(help="A study's file or name.", show_default=False)],
+    best: Annotated[bool, typer.Option("--best", help="The best trial.")] = False,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="File to write. Default: NAME-best.pt.", show_default=False),
+    ] = None,
+    store: StoreOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Write the best trial's checkpoint as a plain PyTorch state."""
+    if not best:
+        raise InvalidSpec.at("export", "say which trial: --best")
+    path = Path(study)
+    name = study
+    url = store if store is not None else ".hippo"
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        name = _only_study(path).name
+        url = store if store is not None else _default_store([path])
+    if not Path(url.removeprefix("file://")).exists():
+        raise StoreError(
+            f"there is no store at {url}: name it with --store, or run the study first"
+        )
+    found = find_study(open_blobs(url), name)
+    if found is None:
+        raise StoreError(f"the store {url} has no study {name!r}: run it first")
+    status = found.document["status"]
+    if "bestKey" not in status:
+        raise StoreError(f"study {name} has no result yet: run it first")
+    target = (file if file is not None else Path(f"{name}-best.pt")).resolve()
+    command = [sys.executable, "-m", "stage_runner", "export"]
+    command += ["--store", url, "--plan", found.plan, "--key", status["bestKey"]]
+    _run_quietly([*command, "--output", str(target)])
+    written = {"study": name, "trial": f"{name}-{status['best']}", "step": status["bestStep"]}
+    if output is Output.JSON:
+        _print_json({**written, "file": str(target)})
+    else:
+        Console().print(
+            f"{written['trial']} at step {written['step']} is written to {target}", soft_wrap=True
+        )
+
+
+def _only_study(path: Path) -> Study:
+    located = _locate([path])
+    if len(located) != 1:
+        raise InvalidSpec.at(str(path), "holds several studies: name one, and the --store")
+    return located[0].study
+
+
+def _run_quietly(command: list[str]) -> None:
+    with tempfile.TemporaryFile("w+") as errors:
+        if subprocess.run(
+            command, stderr=errors, stdout=subprocess.DEVNULL, check=False
+        ).returncode:
+            errors.seek(0)
+            lines = errors.read().strip().splitlines()
+            raise StoreError(lines[-1] if lines else "the export failed and did not say why")

@@ -1,0 +1,123 @@
+"""The stage tree in a terminal: how much is shared, where trials part, and in what they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as List
+from dataclasses import dataclass, field
+
+from rich.text import Text
+from rich.tree import Tree
+
+from hippo.model import Value
+from hippo.plan import Stage, TrialId
+
+MAX_LINES = 40
+MAX_SIBLINGS = 6
+BAR_CELLS = 24
+
+
+@dataclass(slots=True)
+class _Branch:
+    """Stages in a row, without a fork between them."""
+
+    stages: list[Stage]
+    children: list[_Branch] = field(default_factory=list)
+    trials: set[TrialId] = field(default_factory=set)  # that end or are compared here or below
+    steps_below: int = 0
+
+    @property
+    def start(self) -> int:
+        return self.stages[0].start
+
+    @property
+    def end(self) -> int:
+        return self.stages[-1].end
+
+
+def draw_stage_tree(stages: List[Stage], *, max_lines: int = MAX_LINES) -> Tree:
+    """A tree of branches; the bar is each branch's share of the critical path."""
+    roots = _branches(stages)
+    longest = max((stage.end for stage in stages), default=1)
+    tree = Tree(Text("stage tree", style="bold"), guide_style="dim")
+    _Drawing(longest, max_lines).add_all(tree, roots, {})
+    return tree
+
+
+def _branches(stages: List[Stage]) -> list[_Branch]:
+    """Join stages that follow one another; parents come before children in ``stages``."""
+    children: dict[str, list[Stage]] = {}
+    roots: list[Stage] = []
+    for stage in stages:
+        if stage.parent is None:
+            roots.append(stage)
+        else:
+            children.setdefault(stage.parent, []).append(stage)
+    built: list[_Branch] = []
+    pending: list[tuple[Stage, _Branch | None]] = [(stage, None) for stage in roots]
+    top: list[_Branch] = []
+    while pending:
+        stage, parent = pending.pop()
+        branch = _Branch([stage])
+        while len(following := children.get(branch.stages[-1].key, [])) == 1:
+            branch.stages.append(following[0])
+        (top if parent is None else parent.children).append(branch)
+        built.append(branch)
+        pending.extend((child, branch) for child in following)
+    for branch in reversed(built):
+        branch.trials.update(trial for stage in branch.stages for trial in stage.trials)
+        branch.steps_below = sum(stage.steps for stage in branch.stages)
+        for child in branch.children:
+            branch.trials |= child.trials
+            branch.steps_below += child.steps_below
+        branch.children.sort(key=lambda child: (-len(child.trials), child.start, min(child.trials)))
+    return sorted(top, key=lambda branch: (-len(branch.trials), min(branch.trials)))
+
+
+@dataclass(slots=True)
+class _Drawing:
+    longest: int
+    lines_left: int
+
+    def add_all(self, tree: Tree, branches: list[_Branch], known: dict[str, Value]) -> None:
+        shown = 0
+        for branch in branches:
+            if shown >= MAX_SIBLINGS or self.lines_left <= 0:
+                break
+            shown += 1
+            self.lines_left -= 1
+            values = branch.stages[0].node.sequence.values(branch.start)
+            differs = {name: value for name, value in values.items() if known.get(name) != value}
+            below = tree.add(self._label(branch, differs))
+            if branch.children:
+                end = branch.end
+                before = branch.stages[-1].node.sequence.values(end - 1) if end else {}
+                self.add_all(below, branch.children, before)
+        rest = branches[shown:]
+        if rest:
+            steps = sum(branch.steps_below for branch in rest)
+            trials = len(set().union(*(branch.trials for branch in rest)))
+            tree.add(
+                Text(f"... {len(rest)} more branches: {trials} trials, {steps} steps", style="dim")
+            )
+
+    def _label(self, branch: _Branch, differs: dict[str, Value]) -> Text:
+        steps = branch.end - branch.start
+        cells = max(1, round(BAR_CELLS * steps / self.longest)) if steps else 0
+        shared = len(branch.trials)
+        text = Text()
+        text.append("━" * cells, style="green" if shared > 1 else "cyan")
+        text.append(f" {branch.start}→{branch.end} ", style="bold")
+        if shared > 1:
+            text.append(f"{shared} trials", style="green")
+        else:
+            text.append("-".join(map(str, min(branch.trials))), style="cyan")
+        stops = [stage.end for stage in branch.stages[:-1] if stage.trials]
+        if stops:
+            text.append(f", compared at {', '.join(map(str, stops))}", style="dim")
+        if differs:
+            text.append("  " + "  ".join(f"{n}={_short(v)}" for n, v in sorted(differs.items())))
+        return text
+
+
+def _short(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

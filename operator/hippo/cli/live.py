@@ -1,0 +1,152 @@
+"""Progress of a run on standard error: live on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hippo.engine import Engine
+from hippo.lifecycles import TrialState
+from hippo.local import Session
+from hippo.model import Value
+from hippo.summary import (
+    Summary,
+    best_value,
+    estimate_time_left,
+    running_stages,
+    summarise,
+)
+
+REDRAW_SECONDS = 0.5
+LINE_SECONDS = 10.0
+MAX_STAGES_SHOWN = 12
+
+
+class Progress:
+    """Implements the driver's Observer. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._is_live = console.is_terminal
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._begun = time.monotonic()
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        if self._is_live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._is_live:
+            self._live.stop()
+
+    def started(self, engine: Engine, session: Session) -> None:
+        summary = summarise(engine)
+        trials = sum(summary.trials.values())
+        known = summary.steps_reached
+        text = f"{trials} trials so far" if trials else "no trials yet"
+        text += f", {summary.steps_requested} steps requested, {summary.steps_unique} once merged"
+        if known:
+            text += f"; results for {known} steps are there already"
+        self._print(text)
+
+    def notified(self, message: str, study: str | None) -> None:
+        self._print(f"{study}: {message}" if study else message)
+
+    def updated(self, engine: Engine) -> None:
+        now = time.monotonic()
+        if now - self._drawn < (REDRAW_SECONDS if self._is_live else LINE_SECONDS):
+            return
+        self._drawn = now
+        summary = summarise(engine)
+        if self._is_live:
+            self._live.update(self._render(engine, summary), refresh=True)
+        else:
+            self._print(self._line(engine, summary))
+
+    def _print(self, text: str) -> None:
+        self._console.print(
+            Text(f"{_clock(time.monotonic() - self._begun)}  {text}"), soft_wrap=True
+        )
+
+    def _line(self, engine: Engine, summary: Summary) -> str:
+        parts = [
+            f"{len(engine.chains)} stages running",
+            f"{summary.steps_trained} of {summary.steps_unique} steps trained",
+            f"saved so far {_saved(summary)} steps",
+        ]
+        parts += _bests(engine)
+        left = estimate_time_left(engine)
+        if left is not None:
+            parts.append(f"about {_clock(left)} left")
+        return "; ".join(parts)
+
+    def _render(self, engine: Engine, summary: Summary) -> Group:
+        running = sum(stop - at for _, at, stop in running_stages(engine))
+        total = max(1, summary.steps_unique)
+        ended = sum(count for state, count in summary.trials.items() if state.is_final)
+        head = Table.grid(padding=(0, 2))
+        left = estimate_time_left(engine)
+        head.add_row(
+            ProgressBar(total=total, completed=min(total, summary.steps_trained), width=30),
+            f"{summary.steps_trained}/{summary.steps_unique} steps",
+            f"{ended}/{sum(summary.trials.values())} trials ended",
+            f"{summary.trials[TrialState.FAILED]} failed"
+            if summary.trials[TrialState.FAILED]
+            else "",
+            f"saved {_saved(summary)} steps",
+            f"{_clock(left)} left" if left is not None else "",
+        )
+        stages = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for name in ("stage", "study", "step", "of", "hyper-parameters"):
+            stages.add_column(name)
+        for chain, at, stop in running_stages(engine)[:MAX_STAGES_SHOWN]:
+            values = chain.claim.node.sequence.values(min(at, stop - 1) if stop else 0)
+            stages.add_row(chain.name, chain.study, str(at), str(stop), _values(values))
+        lines: list[Table | Text] = [head, stages]
+        lines += [Text(text, style="green") for text in _bests(engine)]
+        if not running and not engine.chains:
+            lines.append(Text("waiting", style="dim"))
+        return Group(*lines)
+
+
+def _saved(summary: Summary) -> int:
+    """Steps whose results are there and that nobody had to train again."""
+    return max(0, summary.steps_reached - summary.steps_trained)
+
+
+def _bests(engine: Engine) -> list[str]:
+    found = []
+    for run in engine.studies.values():
+        best = best_value(run)
+        if best is not None:
+            trial, step, value = best
+            metric = run.study.spec.objective.metric
+            found.append(f"best {trial.name}: {metric} {value:.5g} at step {step}")
+    return found
+
+
+def _values(values: dict[str, Value]) -> str:
+    return "  ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in sorted(values.items())
+    )
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60:02}:{rest % 60:02}"

@@ -1,0 +1,156 @@
+"""Results and plans as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hippo.cli.analysis import PlanAnalysis
+from hippo.cli.drawing import draw_stage_tree
+from hippo.model import Study
+
+MAX_ROWS = 20
+
+
+def print_result(console: Console, result: dict[str, Any], studies: list[Study]) -> None:
+    """The trials, the best first, and what was saved."""
+    for study in studies:
+        console.print(_trial_table(result, study))
+    trained, requested = result["stepsTrained"], result["stepsRequested"]
+    estimate = result["trialBasedEstimate"]
+    console.print(
+        f"steps trained: {trained} of {requested} requested, merge rate {result['mergeRate']:.2f}"
+        f" ({requested - trained} steps were shared)"
+    )
+    console.print(
+        f"time: {_duration(result['makespanSeconds'])} on {result['workers']} workers, using"
+        f" {_duration(result['workerSeconds'])} of worker time; trial by trial about"
+        f" {_duration(estimate['makespanSeconds'])} and {_duration(estimate['workerSeconds'])}"
+        " (estimated from measured steps)"
+    )
+    for item in result["studies"]:
+        best = item["best"]
+        if best is None:
+            console.print(
+                Text(f"{item['study']}: {item['phase'].lower()}: {item['message']}", style="red")
+            )
+            continue
+        values = ", ".join(
+            f"{name} {value:.4f}" for name, value in best["metrics"].items() if value is not None
+        )
+        console.print(
+            Text.assemble((f"best of {item['study']}: ", "bold"), f"{best['trial']}: {values}")
+        )
+        console.print(Text(f"  {_written(best['hyperparameters'])}"))
+
+
+def _trial_table(result: dict[str, Any], study: Study) -> Table:
+    objective = study.spec.objective
+    rows = [row for row in result["trials"] if row["study"] == study.name]
+    sign = -1.0 if objective.goal == "maximize" else 1.0
+
+    def order(row: dict[str, Any]) -> tuple[int, float]:
+        value = row["metrics"].get(objective.metric)
+        return (-row["steps"], sign * value if value is not None else float("inf"))
+
+    rows.sort(key=order)
+    table = Table(
+        title=f"{study.name}: {len(rows)} trials",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    for name in ("trial", "phase", "steps"):
+        table.add_column(name, no_wrap=True)
+    table.add_column(objective.metric, justify="right", no_wrap=True)
+    table.add_column("hyper-parameters")
+    for row in rows[:MAX_ROWS]:
+        value = row["metrics"].get(objective.metric)
+        shown = f"{value:.5g}" if value is not None else "-"
+        told = row["reason"] if row["phase"] in ("Failed", "Diverged") else ""
+        hyperparameters = _written(row["hyperparameters"])
+        table.add_row(row["trial"], row["phase"], str(row["steps"]), shown, told or hyperparameters)
+    if len(rows) > MAX_ROWS:
+        table.add_row("...", "", "", "", f"{len(rows) - MAX_ROWS} more (all with -o json)")
+    return table
+
+
+def print_plan(console: Console, analysis: PlanAnalysis) -> None:
+    """The tree, the savings, and what limits them."""
+    console.print(draw_stage_tree(analysis.stages))
+    if analysis.is_one_course:
+        console.print(
+            Text(
+                "drawn with results by chance: what is promoted depends on the real ones",
+                style="dim",
+            )
+        )
+    console.print(
+        f"{len(analysis.trials)} trials, {analysis.steps_requested} steps requested,"
+        f" {analysis.steps_unique} once merged: merge rate {analysis.merge_rate:.2f},"
+        f" {_percent(1 - analysis.steps_unique / max(1, analysis.steps_requested))} of the work saved;"
+        f" critical path {analysis.critical_path_steps} steps"
+    )
+    table = Table(box=None, padding=(0, 3, 0, 0), title="time in steps", title_justify="left")
+    for name in ("workers", "trial by trial", "stage tree, at best", "faster"):
+        table.add_column(name, justify="right")
+    for workers, alone, bound in analysis.by_workers:
+        table.add_row(str(workers), str(alone), str(bound), f"{alone / max(1, bound):.2f}x")
+    console.print(table)
+    for line in _rung_lines(analysis):
+        console.print(Text(line))
+    if analysis.limits:
+        console.print(Text("what limits the merge rate", style="bold"))
+    for limit in analysis.limits:
+        console.print(
+            Text(
+                f"  {limit.name}: were it the same in all trials, the merge rate would be"
+                f" {limit.merge_rate_without:.2f}; {limit.advice}"
+            )
+        )
+
+
+def _rung_lines(analysis: PlanAnalysis) -> Iterator[str]:
+    for rung in analysis.rungs:
+        if len([other for other in analysis.rungs if other.study == rung.study]) < 2:
+            continue
+        line = f"{rung.study}: at step {rung.step} {rung.trials} trials are compared, {rung.distinct_prefixes} of them differ"
+        if rung.distinct_prefixes < rung.trials:
+            line += "; those alike up to there tie, and a hash of the seed decides"
+        if rung.distinct_prefixes == 1 and rung.trials > 1:
+            line = f"warning: {line}: the rung comes before the first fork, raise minSteps"
+        yield line
+
+
+def _written(hyperparameters: dict[str, Any]) -> str:
+    return "  ".join(f"{name}={_compact(value)}" for name, value in sorted(hyperparameters.items()))
+
+
+def _compact(value: Any) -> str:
+    """A schedule on one line, as short as it can be told."""
+    if isinstance(value, dict):
+        ((name, settings),) = value.items()
+        if name == "piecewise":
+            return "|".join(f"{_compact(entry[1])}@{entry[0]}" for entry in settings)
+        inner = ", ".join(f"{key} {_compact(item)}" for key, item in settings.items())
+        return f"{name}({inner})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_compact, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

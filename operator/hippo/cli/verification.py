@@ -1,0 +1,92 @@
+"""``hippo verify``: does a trainer keep the law that a stage is a pure function?"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from hippo.local import LocatedStudy, WorkersFailed
+from hippo.model import Sequence, Study
+
+CANDIDATES = 50
+"""So many points of the space are looked at for one that changes soon."""
+
+
+def verify(located: LocatedStudy, steps: int) -> dict[str, Any]:
+    """Runs the check in processes of its own; returns what they found. Raises WorkersFailed."""
+    spec = located.study.spec
+    steps = min(steps, spec.steps)
+    request = {
+        "trainer": {
+            "entrypoint": spec.trainer.entrypoint,
+            "config": spec.trainer.config,
+            "seed": spec.trainer.seed,
+            "threads": spec.trainer.threads,
+        },
+        "hyperparameters": choose_point(located.study, steps),
+        "steps": spec.steps,
+        "train_steps": steps,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "request.json"
+        path.write_text(json.dumps(request))
+        command = [sys.executable, "-m", "stage_runner", "verify", "--study-json", str(path)]
+        done = subprocess.run(
+            [*command, "--path", str(located.folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        lines = done.stderr.strip().splitlines() or ["the check ended without a word"]
+        raise WorkersFailed(lines[-1]) from None
+    found["hyperparameters"] = request["hyperparameters"]
+    found["steps"] = steps
+    return found
+
+
+def choose_point(study: Study, steps: int) -> dict[str, Any]:
+    """The point, of the first few, whose values change most often within ``steps``."""
+    space = study.search_space()
+    count = CANDIDATES if space.size is None else min(CANDIDATES, space.size)
+    best: tuple[int, dict[str, Any]] | None = None
+    for index in range(count):
+        point = space.sample(0, index)
+        sequence = Sequence.of(point, study.spec.steps)
+        changes = sum(sequence.values(t) != sequence.values(t - 1) for t in range(1, steps))
+        if best is None or changes > best[0]:
+            best = (changes, point)
+    assert best is not None
+    return best[1]
+
+
+def print_findings(console: Console, study: Study, found: dict[str, Any]) -> None:
+    """A line a check, then the verdict."""
+    for check in found["checks"]:
+        mark = Text("ok    ", style="green") if check["ok"] else Text("differs ", style="red")
+        detail = f": {check['detail']}" if check.get("detail") else ""
+        console.print(Text.assemble(mark, f"{check['name']}{detail}"), soft_wrap=True)
+    if found.get("seconds_per_step") is not None:
+        console.print(
+            f"{found['seconds_per_step']:.4f} s a step, {found['save_seconds']:.4f} s a save,"
+            f" {found['checkpoint_bytes']:,} bytes a checkpoint"
+        )
+    if found["ok"]:
+        console.print(f"{study.spec.trainer.entrypoint} is exact over {found['steps']} steps")
+    else:
+        console.print(
+            Text(
+                f"{study.spec.trainer.entrypoint} is not exact: results through the stage tree would"
+                " differ from training each trial alone",
+                style="red",
+            )
+        )

@@ -1,0 +1,366 @@
+"""Who trains what: launches, steers, continues, stops and yields chains.
+
+Next chain = the longest remaining path among all places where a worker can start. A chain goes on
+in place where it can; it yields at a step end only to a path that has become critical (least
+laxity).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hippo.lifecycles import WorkerEvent, WorkerState
+from hippo.messages import Command, Launch, Steer, WakeAt
+from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, SearchPlan
+from hippo.runs import ChainRun, StudyRun
+from hippo.store.records import Assignment, Control, ControlAnswered, Route, TrainerCall
+
+CHEAP_SAVE_SECONDS = 1.0
+"""A save below this is always worth it at a possible fork, however little it would take to
+recompute.
+"""
+
+MIN_PAUSE_SECONDS = 0.05
+"""Yielding is considered no more often than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What differs between drivers. Times in seconds."""
+
+    chain_prefix: str = "c"  # makes chain names unique among all runs over the same store
+    merge: bool = True  # False: trial by trial, for comparison
+    linger: float = 0.0  # how long a worker waits at its end for another route
+    poll: float = 0.1  # how often a worker looks at its control object
+    grace: float = 60.0  # on SIGTERM: how long the step in progress may take
+    retry_pause: float = 1.0  # before the first retry; doubles each time
+    longest_pause: float = 300.0
+
+
+class Dispatcher:
+    """Keeps workers busy. Owns nothing: plan, frontier, studies and chains are the engine's."""
+
+    def __init__(
+        self,
+        plan: SearchPlan,
+        frontier: Frontier,
+        costs: CostModel,
+        studies: dict[str, StudyRun],
+        chains: dict[str, ChainRun],
+        options: EngineOptions,
+    ) -> None:
+        self._plan = plan
+        self._frontier = frontier
+        self._costs = costs
+        self._studies = studies
+        self._chains = chains
+        self._options = options
+        self._launched = 0
+        self._doubtful: set[Claim] = set()  # something they promised is no longer wanted
+        self._commands: list[Command] = []
+        self._now = 0.0
+        self._workers = 0
+
+    def hand_out_work(self, now: float, workers: int) -> list[Command]:
+        """Give every worker the best there is to do; returns the commands."""
+        self._commands = []
+        self._now, self._workers = now, workers
+        frontier = self._frontier
+        for claim in sorted(self._doubtful, key=lambda claim: claim.name):
+            self._trim(claim)
+        self._doubtful.clear()
+        frontier.refresh(now)
+        for chain in list(self._chains.values()):
+            if self.is_waiting(chain):
+                self._continue_or_release(chain)
+        while len(self._chains) < workers:
+            head = frontier.best(self._may_have_another)
+            if head is None:
+                break
+            self._launch(head)
+            frontier.refresh(now)
+        self._ask()
+        self._consider_yielding()
+        return self._commands
+
+    def reconsider(self, claims: Iterable[Claim]) -> None:
+        """Something on the way of these chains is no longer wanted."""
+        self._doubtful.update(claims)
+
+    @staticmethod
+    def is_waiting(chain: ChainRun) -> bool:
+        """At the end of its route, and not told yet what to do next."""
+        return chain.state is WorkerState.ARRIVED and chain.pending is None
+
+    def _may_have_another(self, study: str) -> bool:
+        run = self._studies[study]
+        limit = run.study.spec.parallelism
+        if not run.is_active:
+            return False
+        if limit is None:
+            return True
+        return sum(1 for chain in self._chains.values() if chain.study == study) < limit
+
+    # -- launching and continuing --------------------------------------------------------------------
+
+    def _plan_route(self, head: Head, name: str) -> tuple[Claim, Route]:
+        node, stop_at, evaluations, saves = self._frontier.route_of(head)
+        saves |= self._possible_needs(node, head.start, stop_at, saves)
+        claim = Claim(
+            name=name,
+            node=node,
+            start=head.start,
+            stop_at=stop_at,
+            evaluate_at=evaluations,
+            save_at=saves,
+            position=head.start,
+        )
+        return claim, _route(claim, evaluations, saves)
+
+    def _possible_needs(self, node: Node, start: int, stop_at: int, saves: set[int]) -> set[int]:
+        """What may come to be needed of this path, where saving costs less than training again."""
+        found: set[int] = set()
+        for run in self._studies.values():
+            needs = run.possible_needs(node)
+            found.update(step for step in needs if start < step < stop_at)
+        if self._costs.overheads.save <= CHEAP_SAVE_SECONDS:
+            return found
+        worth: set[int] = set()
+        last = start
+        for step in sorted(found | saves):
+            redo = self._costs.seconds(node.sequence, last, step)
+            if step in saves or redo > self._costs.overheads.save:
+                worth.add(step)
+                last = step
+        return worth
+
+    def _launch(self, head: Head) -> None:
+        self._launched += 1
+        name = f"{self._options.chain_prefix}-{self._launched:05d}"
+        claim, route = self._plan_route(head, name)
+        lead = self._studies[head.demand.lead[2]]
+        studies = self._asking(claim, lead)
+        start_node = head.node.at(head.start) if head.start else self._plan.root
+        checkpoint = start_node.checkpoints[head.start] if head.start else None
+        first = min(head.start + 1, claim.stop_at)
+        chain = ChainRun(
+            name=name,
+            study=lead.name,
+            studies=studies,
+            claim=claim,
+            route=route,
+            origin=claim.node.at(first).key(first),
+            origin_step=head.start,
+            launched=self._now,
+            step=head.start,
+            step_time=self._now,
+            pin=checkpoint,
+        )
+        if checkpoint is not None:
+            checkpoint.pins.add(("chain", name))
+        self._chains[name] = chain
+        self._frontier.claim(claim)
+        trainer = lead.study.spec.trainer
+        every = [self._studies[study].study.spec.checkpoints.every_seconds for study in studies]
+        assignment = Assignment(
+            chain=name,
+            signature=claim.node.signature,
+            trainer=TrainerCall(
+                entrypoint=trainer.entrypoint,
+                config=trainer.config,
+                seed=trainer.seed,
+                threads=trainer.threads,
+            ),
+            route=route,
+            start=head.start,
+            start_key=checkpoint.key if checkpoint is not None else None,
+            save_every_seconds=min(every),
+            poll_seconds=self._options.poll,
+            linger_seconds=self._options.linger,
+            grace_seconds=self._options.grace,
+            exactness=trainer.exactness,
+            studies=studies,
+        )
+        self._commands.append(Launch(assignment, lead.name))
+
+    def _asking(self, claim: Claim, lead: StudyRun) -> tuple[str, ...]:
+        """The studies that ask for something on a chain's way: they share its cost."""
+        names = {lead.name}
+        for node in claim.nodes():
+            for step, want in node.wants.items():
+                if claim.promises_metrics(step):
+                    names.update(study for study, _ in want.trials)
+        return tuple(sorted(names))
+
+    def _continue_or_release(self, chain: ChainRun) -> None:
+        """A worker has arrived: give it what begins right there, if nothing longer is waiting."""
+        frontier = self._frontier
+        here = self._head_at(chain)
+        best = frontier.best(self._may_have_another)
+        if (
+            here is None
+            or best is None
+            or len(self._chains) > self._workers
+            or here.demand.level + self._costs.switch < best.demand.level
+            or here.demand.lead[0] < best.demand.lead[0]
+        ):
+            self._stop(chain, save=True)
+            return
+        frontier.release(chain.claim)
+        claim, route = self._plan_route(here, chain.name)
+        claim.refused = set(chain.claim.refused)
+        chain.claim = claim
+        chain.studies = self._asking(claim, self._studies[here.demand.lead[2]])
+        frontier.claim(claim)
+        chain.take(WorkerEvent.REROUTED)
+        self._steer(chain, route)
+        frontier.refresh(self._now)
+
+    def _head_at(self, chain: ChainRun) -> Head | None:
+        """The best head that begins in the very state a waiting worker holds."""
+        step = chain.claim.stop_at
+        node = chain.claim.node.at(step)
+        ready = self._frontier.ready
+        numbers = [child.number for child in node.children.values()] if step == node.end else []
+        heads = [ready[(n, step)] for n in (node.number, *numbers) if (n, step) in ready]
+        return min(
+            (head for head in heads if self._fits(head, chain)), key=lambda h: h.order, default=None
+        )
+
+    def _fits(self, head: Head, chain: ChainRun) -> bool:
+        study = head.demand.lead[2]
+        return study == chain.study or self._may_have_another(study)
+
+    # -- steering ------------------------------------------------------------------------------------
+
+    def _steer(self, chain: ChainRun, route: Route) -> None:
+        chain.version += 1
+        control = Control(chain=chain.name, version=chain.version, route=route)
+        chain.pending = control
+        self._commands.append(Steer(control))
+
+    def _ask(self) -> None:
+        """Send what was newly asked of running chains; one control in flight for each."""
+        for claim in sorted(self._frontier.to_steer, key=lambda claim: claim.name):
+            chain = self._chains.get(claim.name)
+            if chain is None or chain.claim is not claim or chain.is_leaving:
+                self._frontier.to_steer.discard(claim)
+            elif chain.pending is None:
+                self._frontier.to_steer.discard(claim)
+                evaluations = claim.evaluate_at | claim.asked_evaluate
+                self._steer(chain, _route(claim, evaluations, claim.save_at | claim.asked_save))
+
+    def note_answer(self, chain: ChainRun, answer: ControlAnswered) -> None:
+        """A chain has taken or refused its newest control."""
+        sent, claim = chain.pending, chain.claim
+        if sent is None or answer.version != sent.version:
+            return
+        chain.pending = None
+        if answer.accepted:
+            chain.route = sent.route
+            taken = set(sent.route.evaluate_at) & claim.asked_evaluate
+            claim.evaluate_at |= taken
+            claim.asked_evaluate -= taken
+            taken = set(sent.route.save_at) & claim.asked_save
+            claim.save_at |= taken
+            claim.asked_save -= taken
+        elif not chain.is_leaving:
+            asked = claim.asked_evaluate | claim.asked_save
+            late = {step for step in asked if step < answer.step} or asked
+            claim.refused |= late
+            claim.asked_evaluate -= late
+            claim.asked_save -= late
+            if claim.asked_evaluate or claim.asked_save:
+                self._frontier.to_steer.add(claim)
+            self._plan.changed.update(claim.nodes())
+
+    def _stop(self, chain: ChainRun, *, save: bool) -> None:
+        """Tell a worker to leave at the end of the step that it is in."""
+        chain.claim.open_to_more = False
+        chain.take(WorkerEvent.TOLD_TO_STOP)
+        route = chain.route.model_copy(
+            update={"stop_at": 0, "save_at_stop": save, "save_at": (), "evaluate_at": ()}
+        )
+        self._steer(chain, route)
+
+    def _trim(self, claim: Claim) -> None:
+        """Shorten, or stop, a chain whose end nobody wants any more; one partly wanted goes on."""
+        chain = self._chains.get(claim.name)
+        if chain is None or chain.claim is not claim or chain.is_leaving:
+            return
+        wanted: set[int] = set()
+        is_asleep = False  # a suspended study wants it: what was trained is to be saved
+        for node in claim.nodes():
+            for step, want in node.wants.items():
+                if claim.promises_metrics(step):
+                    if want.lead[0] > NO_WORK:
+                        wanted.add(step)
+                    else:
+                        is_asleep = True
+            demanding = node.demanding
+            if demanding is not None and demanding.demands and claim.promises_state(node.end):
+                if demanding.lead[0] > NO_WORK and node.end <= claim.stop_at:
+                    wanted.add(node.end)
+        if not wanted:
+            self._stop(chain, save=is_asleep)
+        elif max(wanted) < claim.stop_at:
+            self._frontier.release(claim)
+            claim.stop_at = max(wanted)
+            for steps in (claim.evaluate_at, claim.asked_evaluate, claim.save_at, claim.asked_save):
+                steps.intersection_update({step for step in steps if step <= claim.stop_at})
+            self._frontier.claim(claim)
+            evaluations = claim.evaluate_at | claim.asked_evaluate
+            self._steer(chain, _route(claim, evaluations, claim.save_at | claim.asked_save))
+
+    # -- yielding --------------------------------------------------------------------------------------
+
+    def _consider_yielding(self) -> None:
+        """Let the running chain with the shortest path yield to a waiting one that is critical.
+
+        With ``T = max(remaining work / workers, longest running h, start + load + longest waiting
+        h)`` a waiting path is critical if it can no longer wait one step: ``h + start + load + 1 >=
+        T``.
+        """
+        frontier, costs = self._frontier, self._costs
+        if not frontier.ready or not costs.is_known or not 0 < self._workers <= len(self._chains):
+            return
+        if any(chain.is_leaving for chain in self._chains.values()):
+            return
+        waiting = frontier.best(self._may_have_another)
+        if waiting is None:
+            return
+        switch, step = costs.switch, costs.mean_step
+        running = [
+            (frontier.remaining(chain.claim, chain.position(self._now, step)), index, chain)
+            for index, chain in enumerate(self._chains.values())
+        ]
+        shortest, _, victim = min(running)
+        work = frontier.ready_work + sum(entry[0] for entry in running)
+        level = waiting.demand.level
+        horizon = max(work / max(1, self._workers), max(running)[0], switch + level)
+        # All three shrink by a second a second, so this is how long the path can still wait, and
+        # how long until it is worth a switch.
+        slack = horizon - (level + switch + step)
+        short = shortest + switch + costs.overheads.save - level
+        if slack > 0 or short >= 0:
+            pause = max(slack, short, MIN_PAUSE_SECONDS)
+            self._commands.append(WakeAt(self._now + pause))
+        elif (
+            shortest > step  # otherwise its worker is free in time anyway
+            and victim.state is WorkerState.TRAINING
+            and victim.pending is None
+            and self._studies[victim.study].lead[0] <= waiting.demand.lead[0]
+        ):
+            self._stop(victim, save=True)
+
+
+def _route(claim: Claim, evaluations: set[int], saves: set[int]) -> Route:
+    sequence = claim.node.sequence
+    return Route(
+        hyperparameters=dict(sequence.hyperparameters),
+        steps=sequence.steps,
+        stop_at=claim.stop_at,
+        save_at=tuple(sorted(saves | {claim.stop_at})),
+        evaluate_at=tuple(sorted(evaluations)),
+    )

@@ -1,0 +1,612 @@
+"""The engine: events in, commands out.
+
+It decides everything and does nothing: no I/O, no clock, no randomness of its own. The same events
+in the same order give the same commands, whoever drives it: worker processes on this machine, pods,
+or virtual time. Its state can be lost at any moment: decisions and results, both in the store,
+bring it back.
+
+Each event is taken in three moves: note what it says; let tuners decide on what is known; hand out
+work.
+
+The law behind it: a stage is a pure function, so its result is addressed by its content key.
+Whoever asks for the same key asks for the same work, and gets it from the plan if it is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from hippo.dispatch import Dispatcher, EngineOptions
+from hippo.lifecycles import (
+    InvariantViolated,
+    StudyEvent,
+    StudyState,
+    TrialEvent,
+    TrialState,
+    WorkerEvent,
+)
+from hippo.messages import (
+    CheckpointLost,
+    Command,
+    DeleteCheckpoint,
+    Event,
+    Finish,
+    Halt,
+    Notify,
+    Progressed,
+    Record,
+    Reported,
+    StudyAdded,
+    StudyChanged,
+    StudyRemoved,
+    Tick,
+    WakeAt,
+    WorkerGone,
+    WorkersChanged,
+)
+from hippo.model import Sequence
+from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan
+from hippo.retention import Retention
+from hippo.runs import ChainRun, StudyRun, TrialRun
+from hippo.store.records import (
+    Arrived,
+    Began,
+    CheckpointSaved,
+    ControlAnswered,
+    Decision,
+    Ended,
+    MetricsReported,
+    Outcome,
+    WorkerError,
+)
+from hippo.tune import Result, create_tuner
+
+MAX_STORE_FAILURES = 5
+"""So many chains in a row may end because of the store before the engine halts."""
+
+
+class Engine:
+    """One search plan with its studies and workers."""
+
+    def __init__(
+        self,
+        plan: SearchPlan,
+        options: EngineOptions,
+        *,
+        costs: CostModel | None = None,
+        kept: Callable[[str], bool] = lambda key: False,
+    ) -> None:
+        """``kept`` tells of stored checkpoints (by key) that others need: they are never deleted."""
+        self.plan = plan
+        self.options = options
+        self.costs = costs if costs is not None else CostModel()
+        self.frontier = Frontier(plan, self.costs)
+        self.studies: dict[str, StudyRun] = {}
+        self.chains: dict[str, ChainRun] = {}
+        self.workers = 0
+        self._retention = Retention(plan, self.studies, kept)
+        self._dispatcher = Dispatcher(
+            plan, self.frontier, self.costs, self.studies, self.chains, options
+        )
+        self._failures: dict[str, int] = {}  # failed attempts by the key of a chain's first stage
+        self._held: list[tuple[float, Node]] = []
+        self._store_failures = 0
+        self._halted = False
+        self._commands: list[Command] = []
+        self.now = 0.0
+
+    # -- the seam ----------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take one event; returns what is to be done, in order. ``now`` never goes back."""
+        self.now = max(now, self.now)
+        self._commands = []
+        self._note(event)
+        self._free_held()
+        self.frontier.refresh(self.now)
+        self._decide()
+        if not self._halted:
+            self._commands += self._dispatcher.hand_out_work(self.now, self.workers)
+        self._clean_up()
+        return self._commands
+
+    def emit(self, command: Command) -> None:
+        self._commands.append(command)
+
+    @property
+    def is_finished(self) -> bool:
+        """Every study has ended and no worker is left."""
+        return not self.chains and all(run.state.is_final for run in self.studies.values())
+
+    def count_free_workers(self) -> int:
+        """Workers that could begin something at once."""
+        return max(0, self.workers - len(self.chains))
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case Reported(report):
+                self._note_report(report)
+            case Progressed(chain, step):
+                self._note_progress(chain, step)
+            case WorkerGone(chain, outcome, error):
+                if chain in self.chains:
+                    self._end_chain(self.chains[chain], outcome, error)
+            case StudyAdded():
+                self._add_study(event)
+            case StudyChanged(study):
+                self._change_study(self.studies[study.name], event)
+            case StudyRemoved(name):
+                run = self.studies[name]
+                if not run.state.is_final:
+                    self._finish(run, StudyEvent.FAIL, "removed")
+            case WorkersChanged(count):
+                self.workers = count
+            case CheckpointLost(key):
+                self._lose_checkpoint(key)
+            case Tick():
+                pass
+
+    # -- studies and their decisions -----------------------------------------------------------------
+
+    def _add_study(self, event: StudyAdded) -> None:
+        study = event.study
+        if study.name in self.studies:
+            raise InvariantViolated(f"study {study.name} was added before")
+        run = StudyRun(
+            study=study,
+            tuner=create_tuner(study),
+            order=len(self.studies),
+            started=self.now,
+            worker_seconds=event.worker_seconds,
+            steps_trained=event.steps_trained,
+            wall_before=event.wall_seconds,
+        )
+        self.studies[study.name] = run
+        run.replaying = True
+        for decision in event.decisions:
+            self._apply(run, decision)
+        run.replaying = False
+        if event.ended is not None:
+            state, message = event.ended
+            succeeded = state is StudyState.SUCCEEDED
+            self._finish(run, StudyEvent.SUCCEED if succeeded else StudyEvent.FAIL, message)
+        elif study.spec.suspend:
+            self._suspend(run)
+        else:
+            for trial in run.trials:
+                self._see_whether_target_is_reached(run, trial)
+
+    def _change_study(self, run: StudyRun, event: StudyChanged) -> None:
+        run.study = event.study
+        if event.study.spec.suspend and run.is_active:
+            run.wall_before += self.now - run.started
+            self._suspend(run)
+        elif run.state is StudyState.SUSPENDED and not event.study.spec.suspend:
+            run.take(StudyEvent.RESUME)
+            run.started = self.now
+        self._request_again(run)
+
+    def _suspend(self, run: StudyRun) -> None:
+        """Its requests stand, so that nothing they lean on is deleted, but nobody works for them."""
+        run.take(StudyEvent.SUSPEND)
+        self._request_again(run)
+
+    def _request_again(self, run: StudyRun) -> None:
+        """The study's rank has changed."""
+        for trial in run.trials:
+            if trial.state is TrialState.PENDING:
+                self._request(run, trial)
+                self._dispatcher.reconsider(trial.node.at(trial.target).claims)
+
+    def _decide(self) -> None:
+        """Let every tuner decide until none has anything to say; then see which studies have ended."""
+        for run in self._by_priority():
+            while run.is_active:
+                idle = self._count_idle(run)
+                decisions = run.tuner.decide(idle)
+                if not decisions:
+                    break
+                for decision in decisions:
+                    self.emit(Record(run.name, decision))
+                    self._apply(run, decision)
+                self.frontier.refresh(self.now)
+            if run.is_active:
+                self._see_whether_finished(run)
+        self.frontier.refresh(self.now)
+
+    def _by_priority(self) -> list[StudyRun]:
+        return sorted(self.studies.values(), key=lambda run: run.lead, reverse=True)
+
+    def _count_idle(self, run: StudyRun) -> int:
+        """Workers of a study that will have nothing to do, once all that is ready is handed out."""
+        arrived = sum(1 for chain in self.chains.values() if self._dispatcher.is_waiting(chain))
+        idle = self.count_free_workers() + arrived - len(self.frontier.ready)
+        limit = run.study.spec.parallelism
+        if limit is not None:
+            busy = sum(1 for chain in self.chains.values() if chain.study == run.name)
+            idle = min(idle, limit - busy)
+        return max(0, idle)
+
+    def _apply(self, run: StudyRun, decision: Decision) -> None:
+        """Take a recorded decision into effect: just made, or replayed after a restart."""
+        if decision.index != run.decided:
+            raise InvariantViolated(
+                f"study {run.name}: decision {decision.index} instead of {run.decided}"
+            )
+        run.decided += 1
+        run.tuner.decided(decision)
+        if decision.kind == "suggest":
+            assert decision.hyperparameters is not None
+            sequence = Sequence.of(decision.hyperparameters, run.study.spec.steps)
+            apart = "" if self.options.merge else f"{run.name}-{decision.trial}"
+            node = self.plan.insert(sequence, apart=apart)
+            trial = TrialRun(run.name, decision.trial, sequence, node, decision.steps)
+            trial.reason = decision.reason
+            run.trials.append(trial)
+            self._retention.pin_attached()
+            self._request(run, trial)
+            return
+        trial = run.trials[decision.trial]
+        trial.reason = decision.reason
+        match decision.kind:
+            case "promote":
+                trial.take(TrialEvent.PROMOTED)
+                trial.target = decision.steps
+                self._request(run, trial)
+            case "stop":
+                self._stop_trial(run, trial)
+            case "fail":
+                if run.replaying:
+                    run.failing.setdefault(
+                        trial.node.at(trial.target).key(trial.target), decision.reason
+                    )
+                self.plan.unwant(trial.node, trial.target, trial.id)
+                trial.take(TrialEvent.FAILED)
+                run.tuner.observed(Result(trial.index, decision.steps, None))
+                self._retention.trial_ended(trial)
+
+    def _request(self, run: StudyRun, trial: TrialRun) -> None:
+        known = self.plan.want(trial.node, trial.target, trial.id, run.lead)
+        if known is not None:
+            self._deliver(run, trial, trial.target, known)
+
+    def _stop_trial(self, run: StudyRun, trial: TrialRun) -> None:
+        if trial.state.is_final:
+            return
+        self._unwant(trial)
+        trial.take(TrialEvent.STOPPED)
+        self._retention.trial_ended(trial)
+
+    def _unwant(self, trial: TrialRun) -> None:
+        if trial.state is TrialState.PENDING:
+            node = trial.node.at(trial.target)
+            self.plan.unwant(trial.node, trial.target, trial.id)
+            self._dispatcher.reconsider(node.claims)
+
+    def _see_whether_finished(self, run: StudyRun) -> None:
+        spec = run.study.spec
+        if len(run.failing) > spec.max_failed_trials:
+            last = list(run.failing.values())[-1]
+            self._finish(
+                run,
+                StudyEvent.FAIL,
+                f"{len(run.failing)} stages failed, more than maxFailedTrials"
+                f" ({spec.max_failed_trials}); the last one: {last}",
+            )
+        elif run.tuner.finished and all(trial.state.is_final for trial in run.trials):
+            if run.best is None:
+                last = next(reversed(run.failing.values()), "every trial diverged")
+                self._finish(run, StudyEvent.FAIL, f"no trial succeeded: {last}")
+            else:
+                self._finish(run, StudyEvent.SUCCEED, "all trials have ended")
+        elif (message := self._spent_budget(run)) is not None:
+            self._finish(run, StudyEvent.SUCCEED, message)
+
+    def _spent_budget(self, run: StudyRun) -> str | None:
+        budget = run.study.spec.budget
+        if budget.worker_hours is not None and run.worker_seconds >= budget.worker_hours * 3600:
+            return f"its budget of {budget.worker_hours:g} worker-hours is spent"
+        if budget.wall_seconds is not None:
+            until = run.started + budget.wall_seconds - run.wall_before
+            if self.now >= until:
+                return f"its budget of {budget.wall_time} of wall time is spent"
+            self.emit(WakeAt(until))
+        return None
+
+    def _finish(self, run: StudyRun, event: StudyEvent, message: str) -> None:
+        run.take(event)
+        run.message = message
+        for trial in run.trials:
+            if not trial.state.is_final:
+                trial.reason = f"the study ended: {message}"
+                self._stop_trial(run, trial)
+        self._retention.study_ended(run)
+        best = run.best.index if run.best is not None else None
+        self.emit(Finish(run.name, run.state, message, best))
+
+    # -- results -----------------------------------------------------------------------------------
+
+    def _deliver(self, run: StudyRun, trial: TrialRun, step: int, metrics: Metrics) -> None:
+        """A trial's request is fulfilled: by a worker, or by what was known already."""
+        metric = run.study.spec.objective.metric
+        if metric not in metrics:
+            has = ", ".join(sorted(metrics)) or "nothing"
+            message = f"evaluate() returned no {metric!r} at step {step} (it returned: {has})"
+            self._fail_trial(run, trial, step, trial.node.at(step).key(step), message)
+            return
+        trial.results[step] = metrics
+        value = run.objective(metrics)
+        run.tuner.observed(Result(trial.index, step, value))
+        if value is None:
+            trial.take(TrialEvent.DIVERGED)
+            trial.reason = f"{metric} was {metrics[metric]} at step {step}"
+            self._retention.trial_ended(trial)
+            return
+        trial.take(TrialEvent.COMPLETED if step >= run.study.spec.steps else TrialEvent.REPORTED)
+        self._retention.trial_reported(run, trial, step)
+        if trial is run.best or run.is_better(trial, run.best):
+            run.best = trial
+            self._retention.best_changed(run)
+        self._see_whether_target_is_reached(run, trial)
+
+    def _see_whether_target_is_reached(self, run: StudyRun, trial: TrialRun) -> None:
+        latest = trial.latest
+        if latest is None or run.replaying or not run.is_active:
+            return
+        if run.has_reached_target(latest[1]):
+            metric = run.study.spec.objective.metric
+            self._finish(
+                run,
+                StudyEvent.SUCCEED,
+                f"trial {trial.name} reached the target: {metric} {latest[1][metric]:g}",
+            )
+
+    def _fail_trial(
+        self, run: StudyRun, trial: TrialRun, step: int, key: str, message: str
+    ) -> None:
+        if trial.state is not TrialState.PENDING:
+            return
+        run.failing[key] = message
+        decision = run.decision("fail", trial, steps=step, reason=message)
+        self.emit(Record(run.name, decision))
+        self._apply(run, decision)
+
+    def _note_report(self, report: object) -> None:
+        assert isinstance(
+            report, Began | CheckpointSaved | MetricsReported | ControlAnswered | Arrived | Ended
+        )
+        chain = self.chains.get(report.chain)
+        if chain is None:
+            return
+        self._account(chain, report)
+        match report:
+            case Began():
+                chain.take(WorkerEvent.BEGAN)
+                chain.begun = True
+                self.costs.observe("start", report.start_seconds)
+                if chain.claim.start > 0:
+                    self.costs.observe("load", report.load_seconds)
+            case CheckpointSaved():
+                self._note_checkpoint(chain, report)
+            case MetricsReported():
+                self._note_metrics(chain, report)
+            case ControlAnswered():
+                self._dispatcher.note_answer(chain, report)
+            case Arrived():
+                chain.take(WorkerEvent.ARRIVED)
+            case Ended():
+                self._end_chain(chain, report.outcome, report.error)
+        if self.costs.settle():
+            self.frontier.relevel()
+
+    def _account(
+        self,
+        chain: ChainRun,
+        report: Began | CheckpointSaved | MetricsReported | ControlAnswered | Arrived | Ended,
+    ) -> None:
+        """Split what the chain has cost since its last report over the studies that asked for it."""
+        steps = report.trained - chain.trained
+        seconds = report.worker_seconds - chain.worker_seconds
+        for name in chain.studies:
+            run = self.studies[name]
+            run.steps_trained += steps / len(chain.studies)
+            run.worker_seconds += seconds / len(chain.studies)
+        if steps > 0:
+            sequence = chain.claim.node.sequence
+            begun = chain.claim.start + chain.trained
+            self.costs.observe_steps(
+                sequence, begun, begun + steps, report.train_seconds - chain.train_seconds
+            )
+        chain.trained, chain.train_seconds = report.trained, report.train_seconds
+        chain.worker_seconds = report.worker_seconds
+        self._note_progress(chain.name, max(report.step, chain.origin_step + report.trained))
+
+    def _note_progress(self, name: str, step: int) -> None:
+        chain = self.chains.get(name)
+        if chain is not None and step >= chain.step:
+            chain.step, chain.step_time = step, self.now
+            chain.claim.position = max(chain.claim.position, step)
+
+    def _note_checkpoint(self, chain: ChainRun, report: CheckpointSaved) -> None:
+        self._store_failures = 0
+        claim = chain.claim
+        node = claim.node.at(report.step)
+        self._check_key(node, report.step, report.key, chain)
+        planned = report.step in claim.saves()
+        checkpoint = self.plan.add_checkpoint(
+            node, report.step, size=report.size, state_digest=report.state_digest
+        )
+        claim.save_at.discard(report.step)
+        claim.asked_save.discard(report.step)
+        self._retention.saved(checkpoint, planned=planned, studies=chain.studies)
+        self._unpin_start(chain)
+        self.costs.observe("save", report.copy_seconds)
+        if report.differs:
+            self.emit(
+                Notify(
+                    f"the trainer is not deterministic: step {report.step} was trained twice with"
+                    f" different results (key {report.key}); find the cause with `hippo verify`"
+                )
+            )
+
+    def _note_metrics(self, chain: ChainRun, report: MetricsReported) -> None:
+        node = chain.claim.node.at(report.step)
+        self._check_key(node, report.step, report.key, chain)
+        self.costs.observe("evaluate", report.evaluate_seconds)
+        chain.claim.evaluate_at.discard(report.step)
+        chain.claim.asked_evaluate.discard(report.step)
+        for study, index in self.plan.add_metrics(node, report.step, report.metrics):
+            run = self.studies[study]
+            if run.trials[index].state is not TrialState.PENDING:
+                continue  # the study has just ended: an earlier trial of this list reached its target
+            self._deliver(run, run.trials[index], report.step, report.metrics)
+
+    @staticmethod
+    def _check_key(node: Node, step: int, key: str, chain: ChainRun) -> None:
+        if node.key(step) != key:
+            raise InvariantViolated(
+                f"chain {chain.name} reports key {key} at step {step}; the plan has {node.key(step)}"
+            )
+
+    # -- ends and failures -------------------------------------------------------------------------
+
+    def _end_chain(self, chain: ChainRun, outcome: Outcome, error: WorkerError | None) -> None:
+        chain.take(WorkerEvent.ENDED)
+        del self.chains[chain.name]
+        self.frontier.release(chain.claim)
+        self._unpin_start(chain)
+        match outcome:
+            case Outcome.COMPLETED | Outcome.STOPPED:
+                self._failures.pop(chain.origin, None)
+            case Outcome.PREEMPTED:
+                pass  # not the trainer's fault: it goes on from what it saved
+            case Outcome.CORRUPT | Outcome.REFUSED:
+                self._drop_start(chain, error)
+            case Outcome.STORE:
+                self._note_store_failure(chain, error)
+            case Outcome.INVALID:
+                self._fail_for_good(chain, error)
+            case Outcome.FAILED | Outcome.LOST:
+                self._retry_or_fail(chain, error)
+
+    def _unpin_start(self, chain: ChainRun) -> None:
+        if chain.pin is not None:
+            self._retention.unpin(chain.pin, ("chain", chain.name))
+            chain.pin = None
+
+    def _drop_start(self, chain: ChainRun, error: WorkerError | None) -> None:
+        start = chain.claim.start
+        node = chain.claim.node.at(start)
+        checkpoint = node.checkpoints.get(start)
+        reason = error.message if error is not None else "it cannot be used"
+        self.emit(Notify(f"checkpoint at step {start}: {reason}; it is trained again"))
+        if checkpoint is not None:
+            self.plan.drop_checkpoint(checkpoint)
+            self.emit(DeleteCheckpoint(checkpoint.key, checkpoint.step))
+
+    def _lose_checkpoint(self, key: str) -> None:
+        for node in self.plan.nodes():
+            for checkpoint in list(node.checkpoints.values()):
+                if checkpoint.key == key:
+                    self.plan.drop_checkpoint(checkpoint)
+
+    def _note_store_failure(self, chain: ChainRun, error: WorkerError | None) -> None:
+        message = error.message if error is not None else "the store failed"
+        self._store_failures += 1
+        if self._store_failures > MAX_STORE_FAILURES:
+            self._halted = True
+            self.emit(Halt(message))
+        else:
+            if self._store_failures == 1:
+                self.emit(Notify(f"{message}; trying again"))
+            self._hold(chain, self._pause(self._store_failures))
+
+    def _retry_or_fail(self, chain: ChainRun, error: WorkerError | None) -> None:
+        attempts = self._failures.get(chain.origin, 0) + 1
+        self._failures[chain.origin] = attempts
+        retries = self.studies[chain.study].study.spec.retries
+        message = error.message if error is not None else "the worker died"
+        if attempts > retries:
+            self._fail_for_good(chain, error)
+            return
+        pause = self._pause(attempts)
+        self.emit(
+            Notify(f"{message}; retry {attempts} of {retries} in {pause:g} s", study=chain.study)
+        )
+        self._hold(chain, pause)
+
+    def _pause(self, attempt: int) -> float:
+        return min(self.options.retry_pause * 2.0 ** (attempt - 1), self.options.longest_pause)
+
+    def _hold(self, chain: ChainRun, pause: float) -> None:
+        """Let the work that the chain leaves behind rest for a while."""
+        claim = chain.claim
+        until = self.now + pause
+        step = claim.start
+        latest = claim.node.at(claim.stop_at).latest_checkpoint(claim.stop_at)
+        if latest is not None:
+            step = max(step, latest.step)
+        node = claim.node.at(min(step + 1, claim.stop_at))
+        node.holds[step] = until
+        self._held.append((until, node))
+        self.plan.changed.add(node)
+        self.emit(WakeAt(until))
+
+    def _free_held(self) -> None:
+        due = [entry for entry in self._held if entry[0] <= self.now]
+        if due:
+            self._held = [entry for entry in self._held if entry[0] > self.now]
+            for _, node in due:
+                # A split may since have moved the hold to an upper half.
+                self.plan.changed.update(node.path())
+
+    def _fail_for_good(self, chain: ChainRun, error: WorkerError | None) -> None:
+        """Fail the trials that need what the chain could not do, and no others."""
+        claim = chain.claim
+        message = error.message if error is not None else "the worker died"
+        if error is not None and error.during == "import":
+            scope, step = self.plan.root, 0
+        elif error is not None and error.during == "evaluate":
+            node = claim.node.at(error.step)
+            self._fail_wants([(node, error.step)], node.key(error.step), message)
+            return
+        else:
+            reached = (
+                error.step if error is not None and error.during != "setup" else claim.position
+            )
+            step = min(max(reached, claim.start) + 1, claim.stop_at)
+            scope = claim.node.at(step)
+        key = scope.key(step) if step else "import"
+        wants = [
+            (node, wanted)
+            for node in scope.below()
+            for wanted in sorted(node.wants)
+            if wanted >= step
+        ]
+        self._fail_wants(wants, key, message)
+
+    def _fail_wants(self, wants: Iterable[tuple[Node, int]], key: str, message: str) -> None:
+        told: set[str] = set()
+        for node, step in wants:
+            if step not in node.wants:
+                continue
+            for study, index in self.plan.give_up(node, step):
+                run = self.studies[study]
+                if study not in told:
+                    told.add(study)
+                    self.emit(Notify(message, study=study))
+                self._fail_trial(run, run.trials[index], step, key, message)
+
+    # -- clean-up ----------------------------------------------------------------------------------
+
+    def _clean_up(self) -> None:
+        self.frontier.refresh(self.now)
+        for run in self.studies.values():
+            if run.open_to_forks and run.tuner.exhausted:
+                self._retention.tuner_exhausted(run)
+        self._retention.touched |= self.frontier.touched
+        self.frontier.touched.clear()
+        for checkpoint in self._retention.unneeded():
+            self.plan.drop_checkpoint(checkpoint)
+            self.emit(DeleteCheckpoint(checkpoint.key, checkpoint.step))
+        self.frontier.refresh(self.now)

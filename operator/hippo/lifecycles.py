@@ -1,0 +1,156 @@
+"""Every life-cycle of Hippo in one table: studies, trials, stages and workers.
+
+Whatever changes a state does it through :func:`advance`; an event that the table does not list
+raises and changes nothing. The operator's conditions, the CLI's words and the documentation's
+diagrams come from here.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeVar
+
+
+class InvariantViolated(AssertionError):
+    """A defect of Hippo itself, never of its input."""
+
+
+class _Named(Enum):
+    """Told apart by class as well as by value: a trial's Pending is not a stage's."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class StudyState(_Named):
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (StudyState.SUCCEEDED, StudyState.FAILED)
+
+
+class StudyEvent(_Named):
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    SUCCEED = "succeed"  # the tuner has finished, the target is reached, or the budget is spent
+    FAIL = "fail"  # too many failures, or no trial succeeded
+
+
+class TrialState(_Named):
+    PENDING = "Pending"  # its next request is not fulfilled yet
+    PAUSED = "Paused"  # its request is fulfilled; the tuner may ask for more
+    COMPLETED = "Completed"  # trained up to the study's steps
+    STOPPED = "Stopped"  # by its tuner, or because its study ended
+    DIVERGED = "Diverged"  # a metric was not finite
+    FAILED = "Failed"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (TrialState.PENDING, TrialState.PAUSED)
+
+
+class TrialEvent(_Named):
+    REPORTED = "reported"  # metrics at the step asked for
+    COMPLETED = "completed"  # ... which was the study's last
+    PROMOTED = "promoted"
+    STOPPED = "stopped"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+
+
+class StageState(_Named):
+    PENDING = "Pending"
+    RUNNING = "Running"  # a running chain has promised it
+    DONE = "Done"
+    FAILED = "Failed"
+    WITHDRAWN = "Withdrawn"  # nobody wants it any more
+
+
+class StageEvent(_Named):
+    PROMISED = "promised"  # a chain covers it
+    RETURNED = "returned"  # the chain ended, or refused, without it
+    REPORTED = "reported"
+    FAILED = "failed"
+    WITHDRAWN = "withdrawn"
+
+
+class WorkerState(_Named):
+    LAUNCHED = "Launched"
+    TRAINING = "Training"
+    ARRIVED = "Arrived"  # at the end of its route, waiting for another
+    LEAVING = "Leaving"  # told to stop
+    ENDED = "Ended"
+
+
+class WorkerEvent(_Named):
+    BEGAN = "began"
+    ARRIVED = "arrived"
+    REROUTED = "rerouted"
+    TOLD_TO_STOP = "told to stop"
+    STAYED = "stayed"  # a report of a worker that was told to stop, before it heard
+    ENDED = "ended"
+
+
+_S, _T, _G, _W = StudyState, TrialState, StageState, WorkerState
+
+TRANSITIONS: dict[tuple[Enum, Enum], Enum] = {
+    (_S.RUNNING, StudyEvent.SUSPEND): _S.SUSPENDED,
+    (_S.RUNNING, StudyEvent.SUCCEED): _S.SUCCEEDED,
+    (_S.RUNNING, StudyEvent.FAIL): _S.FAILED,
+    (_S.SUSPENDED, StudyEvent.RESUME): _S.RUNNING,
+    (_S.SUSPENDED, StudyEvent.FAIL): _S.FAILED,
+    #
+    (_T.PENDING, TrialEvent.REPORTED): _T.PAUSED,
+    (_T.PENDING, TrialEvent.COMPLETED): _T.COMPLETED,
+    (_T.PENDING, TrialEvent.DIVERGED): _T.DIVERGED,
+    (_T.PENDING, TrialEvent.FAILED): _T.FAILED,
+    (_T.PENDING, TrialEvent.STOPPED): _T.STOPPED,
+    (_T.PENDING, TrialEvent.PROMOTED): _T.PENDING,  # replayed, and its result was lost since
+    (_T.PAUSED, TrialEvent.PROMOTED): _T.PENDING,
+    (_T.PAUSED, TrialEvent.STOPPED): _T.STOPPED,
+    #
+    (_G.PENDING, StageEvent.PROMISED): _G.RUNNING,
+    (
+        _G.PENDING,
+        StageEvent.REPORTED,
+    ): _G.DONE,  # by another plan's writer, or recalled from the store
+    (_G.PENDING, StageEvent.FAILED): _G.FAILED,
+    (_G.PENDING, StageEvent.WITHDRAWN): _G.WITHDRAWN,
+    (_G.RUNNING, StageEvent.RETURNED): _G.PENDING,
+    (_G.RUNNING, StageEvent.REPORTED): _G.DONE,
+    (_G.RUNNING, StageEvent.FAILED): _G.FAILED,
+    (_G.RUNNING, StageEvent.WITHDRAWN): _G.WITHDRAWN,
+    #
+    (_W.LAUNCHED, WorkerEvent.BEGAN): _W.TRAINING,
+    (_W.LAUNCHED, WorkerEvent.TOLD_TO_STOP): _W.LEAVING,
+    (_W.LAUNCHED, WorkerEvent.ENDED): _W.ENDED,
+    (_W.TRAINING, WorkerEvent.ARRIVED): _W.ARRIVED,
+    (_W.TRAINING, WorkerEvent.REROUTED): _W.TRAINING,
+    (_W.TRAINING, WorkerEvent.TOLD_TO_STOP): _W.LEAVING,
+    (_W.TRAINING, WorkerEvent.ENDED): _W.ENDED,
+    (_W.ARRIVED, WorkerEvent.REROUTED): _W.TRAINING,
+    (_W.ARRIVED, WorkerEvent.TOLD_TO_STOP): _W.LEAVING,
+    (_W.ARRIVED, WorkerEvent.ENDED): _W.ENDED,
+    (_W.LEAVING, WorkerEvent.STAYED): _W.LEAVING,
+    (_W.LEAVING, WorkerEvent.BEGAN): _W.LEAVING,
+    (_W.LEAVING, WorkerEvent.ARRIVED): _W.LEAVING,
+    (_W.LEAVING, WorkerEvent.ENDED): _W.ENDED,
+}
+"""(state, event) -> next state. What is not listed cannot happen."""
+
+State = TypeVar("State", StudyState, TrialState, StageState, WorkerState)
+
+
+def advance(state: State, event: Enum) -> State:
+    """The next state; InvariantViolated, and nothing changed, if the table does not know the pair."""
+    following = TRANSITIONS.get((state, event))
+    if following is None:
+        raise InvariantViolated(
+            f"{type(state).__name__} {state} cannot take the event {event.value!r}"
+        )
+    assert isinstance(following, type(state))
+    return following

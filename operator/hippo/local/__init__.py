@@ -1,0 +1,21 @@
+"""The local driver: worker processes on this machine, and a store."""
+
+from hippo.local.devices import count_cores, default_workers, visible_gpus
+from hippo.local.driver import LocalDriver, Observer, RunOptions, RunStopped
+from hippo.local.results import build_result
+from hippo.local.sessions import LocatedStudy, Session
+from hippo.local.workers import WorkersFailed
+
+__all__ = [
+    "LocalDriver",
+    "LocatedStudy",
+    "Observer",
+    "RunOptions",
+    "RunStopped",
+    "Session",
+    "WorkersFailed",
+    "build_result",
+    "count_cores",
+    "default_workers",
+    "visible_gpus",
+]

@@ -1,0 +1,352 @@
+"""The local driver: runs studies on this machine with worker processes and a store.
+
+One loop owns everything: it waits for news of workers, reads their reports from the store, feeds
+the engine, and carries out its commands in order. Nothing it keeps is needed again: kill it at any
+moment and the next run goes on from decisions and results in the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from hippo.dispatch import EngineOptions
+from hippo.engine import Engine
+from hippo.local.devices import default_workers, visible_gpus
+from hippo.local.sessions import (
+    PLAN_NAME_DIGITS,
+    LocatedStudy,
+    Session,
+    build_signature_document,
+)
+from hippo.local.workers import WorkerServer
+from hippo.messages import (
+    Command,
+    DeleteCheckpoint,
+    Event,
+    Finish,
+    Halt,
+    Launch,
+    Notify,
+    Progressed,
+    Record,
+    Reported,
+    Steer,
+    Tick,
+    WakeAt,
+    WorkerGone,
+    WorkersChanged,
+)
+from hippo.model import signature
+from hippo.runs import StudyRun
+from hippo.store import PlanLock, PlanStore, StoreError, open_blobs
+from hippo.store.records import Assignment, Ended, Outcome, WorkerError
+
+EXIT_PREEMPTED = 143
+EXIT_STORE = 74
+"""Exit statuses of a worker that could not write its last report."""
+
+TICK_SECONDS = 0.5
+LOCK_SECONDS = 60.0
+LINGER_SECONDS = 2.0
+GRACE_SECONDS = 30.0
+FOLD_AFTER = 200
+"""So many ended chains are folded into the ledger at a time."""
+
+
+class Observer(Protocol):
+    """Who watches a run: the command line, a notebook, a test."""
+
+    def started(self, engine: Engine, session: Session) -> None: ...
+
+    def updated(self, engine: Engine) -> None: ...
+
+    def notified(self, message: str, study: str | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run studies here."""
+
+    store: str  # path or URL
+    logs: Path
+    workers: int | None = None  # None: GPUs if there are any, otherwise cores
+    merge: bool = True  # False: trial by trial, for comparison
+
+
+class RunStopped(Exception):
+    """The run ended before its studies did; one line that says why."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    slot: int
+    log: Path
+    reports: int = 0  # read so far
+    ended: bool = False
+
+
+@dataclass
+class LocalDriver:
+    """One run. Use :meth:`run` once."""
+
+    studies: list[LocatedStudy]
+    options: RunOptions
+    observer: Observer
+    clock: Callable[[], float] = time.monotonic
+    engine: Engine = field(init=False)
+    session: Session = field(init=False)
+    _server: WorkerServer = field(init=False)
+    _workers: dict[str, _Worker] = field(init=False, default_factory=dict)
+    _wakes: list[float] = field(init=False, default_factory=list)
+    _ended: list[str] = field(init=False, default_factory=list)
+    _interrupts: int = field(init=False, default=0)
+    _heeded: int = field(init=False, default=0)
+    _halt: str | None = field(init=False, default=None)
+    _device_names: list[str] = field(init=False, default_factory=list)
+
+    def run(self) -> Engine:
+        """Train until every study has ended; the engine then holds the results.
+
+        Raises InvalidSpec, StoreError, WorkersFailed, RunStopped.
+        """
+        document = build_signature_document(self.studies, merge=self.options.merge)
+        blobs = open_blobs(self.options.store)
+        trainer = self.studies[0].study.spec.trainer
+        with contextlib.ExitStack() as stack:
+            self._server = WorkerServer(
+                store=self.options.store,
+                threads=trainer.threads,
+                path=self.studies[0].folder,
+                entrypoint=trainer.entrypoint,
+                logs=self.options.logs,
+            )
+            stack.callback(self._server.close)
+            fingerprint = self._server.wait_until_ready()
+            if trainer.exactness == "strict":
+                document["fingerprint"] = fingerprint
+            store = PlanStore(blobs, signature(document)[:PLAN_NAME_DIGITS])
+            lock = PlanLock(store, seconds=LOCK_SECONDS)
+            lock.acquire()
+            stack.callback(_release, lock)
+            self._open(store, document, generation=lock.generation)
+            stack.enter_context(self._signals())
+            self._loop(lock)
+        return self.engine
+
+    def _open(self, store: PlanStore, document: dict[str, Any], *, generation: int) -> None:
+        """Give the engine what the store holds, and the studies."""
+        self.session = session = Session.open(store, document)
+        for problem in session.records.problems:
+            self.observer.notified(f"{problem}; it is trained again", None)
+        for key in session.records.orphans:
+            store.delete_checkpoint(key)
+        names = {item.study.name for item in self.studies}
+        self.engine = Engine(
+            session.build_plan(),
+            EngineOptions(
+                chain_prefix=f"r{generation}",
+                merge=self.options.merge,
+                linger=LINGER_SECONDS,
+                grace=GRACE_SECONDS,
+            ),
+            kept=session.kept_by_others(names),
+        )
+        added = [session.admit(item.study) for item in self.studies]
+        for event in added:
+            if event.study.name not in session.documents:
+                session.write_study(event.study, None)
+        for event in added:
+            self._feed(event)
+        self.observer.started(self.engine, session)
+        self._device_names = visible_gpus()
+        workers = self.options.workers
+        if workers is None:
+            workers = default_workers(self.studies[0].study.spec.trainer.threads)
+        self._feed(WorkersChanged(workers))
+
+    def _loop(self, lock: PlanLock) -> None:
+        """Until every study has ended and every worker has left."""
+        renewed = self.clock()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._server, selectors.EVENT_READ)
+            while not self.engine.is_finished:
+                if selector.select(self._pause()):
+                    for news in self._server.events():
+                        self._take(news)
+                self._heed_interrupts()
+                self._feed(Tick())
+                if self.clock() - renewed > LOCK_SECONDS / 3:
+                    lock.renew()
+                    renewed = self.clock()
+                self.observer.updated(self.engine)
+                if not self.engine.chains and (self._interrupts or self._halt or self._sleeps()):
+                    break
+        self._close()
+
+    def _sleeps(self) -> bool:
+        """Whether every study that has not ended is suspended."""
+        return not any(run.is_active for run in self.engine.studies.values())
+
+    def _close(self) -> None:
+        """Leave the store tidy; say why, if studies are left unfinished."""
+        for run in self.engine.studies.values():
+            if not run.state.is_final:
+                self.session.write_study(run.study, run, wall_seconds=self._wall_seconds(run))
+        self.session.store.fold(self._ended)
+        if self._halt is not None:
+            raise RunStopped(f"{self._halt}; nothing is lost: put it right and run again")
+        if self._interrupts:
+            raise RunStopped("stopped; everything is saved, run again to go on")
+        asleep = [run.name for run in self.engine.studies.values() if not run.state.is_final]
+        if asleep:
+            raise RunStopped(
+                f"{', '.join(asleep)}: suspended; set spec.suspend to false and run again"
+            )
+
+    def _wall_seconds(self, run: StudyRun) -> float:
+        return run.wall_before + (self.engine.now - run.started if run.is_active else 0.0)
+
+    def _pause(self) -> float:
+        """Seconds until the next tick is due."""
+        now = self.clock()
+        while self._wakes and self._wakes[0] <= now:
+            heapq.heappop(self._wakes)
+        return max(0.0, min(TICK_SECONDS, self._wakes[0] - now) if self._wakes else TICK_SECONDS)
+
+    # -- news of workers -----------------------------------------------------------------------------
+
+    def _take(self, news: dict[str, Any]) -> None:
+        if "poke" in news:
+            self._read_reports(news["poke"])
+        elif "progress" in news:
+            self._feed(Progressed(news["progress"], news["step"]))
+        elif "exited" in news:
+            self._note_exit(news["exited"], news.get("code"), news.get("signal"))
+
+    def _read_reports(self, chain: str) -> None:
+        worker = self._workers.get(chain)
+        if worker is None:
+            return
+        for report in self.session.store.read_reports(chain, worker.reports - 1):
+            worker.reports += 1
+            worker.ended = worker.ended or isinstance(report, Ended)
+            self._feed(Reported(report))
+
+    def _note_exit(self, chain: str, code: int | None, signal_number: int | None) -> None:
+        self._read_reports(chain)
+        worker = self._workers.pop(chain, None)
+        if worker is None:
+            return
+        self._ended.append(chain)
+        if not worker.ended:
+            outcome = Outcome.PREEMPTED if self._interrupts else Outcome.LOST
+            if code == EXIT_STORE:
+                outcome = Outcome.STORE
+            elif code == EXIT_PREEMPTED:
+                outcome = Outcome.PREEMPTED
+            running = self.engine.chains.get(chain)
+            step = running.step if running is not None else 0
+            message = _describe_exit(code, signal_number, worker.log)
+            error = WorkerError(during="step", message=message, step=step)
+            self._feed(WorkerGone(chain, outcome, error))
+        if len(self._ended) >= FOLD_AFTER:
+            self.session.store.fold(self._ended)
+            self._ended.clear()
+
+    # -- the engine ------------------------------------------------------------------------------------
+
+    def _feed(self, event: Event) -> None:
+        for command in self.engine.handle(event, self.clock()):
+            self._carry_out(command)
+
+    def _carry_out(self, command: Command) -> None:
+        store = self.session.store
+        match command:
+            case Record(study, decision):
+                store.write_decision(study, decision)
+            case Launch(assignment):
+                self._launch(assignment)
+            case Steer(control):
+                store.write_control(control)
+            case DeleteCheckpoint(key):
+                store.delete_checkpoint(key)
+            case Finish(name, state, message):
+                run = self.engine.studies[name]
+                self.session.write_study(run.study, run, wall_seconds=self._wall_seconds(run))
+                self.observer.notified(f"{str(state).lower()}: {message}", name)
+            case Notify(message, name):
+                self.observer.notified(message, name)
+            case WakeAt(moment):
+                heapq.heappush(self._wakes, moment)
+            case Halt(message):
+                self._stop_all(message)
+
+    def _launch(self, assignment: Assignment) -> None:
+        slot = next(n for n in count() if all(w.slot != n for w in self._workers.values()))
+        device = None
+        if self._device_names:
+            device = f"cuda:{self._device_names[slot % len(self._device_names)]}"
+        log = self._server.launch(
+            assignment, plan=self.session.store.plan, slot=slot, device=device
+        )
+        self._workers[assignment.chain] = _Worker(slot, log)
+
+    # -- stopping --------------------------------------------------------------------------------------
+
+    def _stop_all(self, message: str | None) -> None:
+        """No new work; what runs is saved and leaves."""
+        self._halt = message or self._halt
+        self._feed(WorkersChanged(0))
+        for chain in list(self.engine.chains):
+            self._server.terminate(chain)
+
+    def _heed_interrupts(self) -> None:
+        while self._heeded < self._interrupts:
+            self._heeded += 1
+            if self._heeded == 1:
+                self.observer.notified("stopping: workers save at the end of their step", None)
+                self._stop_all(None)
+            else:
+                for chain in list(self.engine.chains):
+                    self._server.kill(chain)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._interrupts += 1
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM stop in order; a second one at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {n: signal.signal(n, self._interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _describe_exit(code: int | None, signal_number: int | None, log: Path) -> str:
+    if signal_number:
+        name = signal.Signals(signal_number).name
+        hint = " (out of memory?)" if signal_number == signal.SIGKILL else ""
+        return f"the worker was killed by {name}{hint}; its log: {log}"
+    return f"the worker ended with exit status {code} and no report; its log: {log}"
+
+
+def _release(lock: PlanLock) -> None:
+    # Also after LockLost or a full disk: the lock then expires by itself.
+    with contextlib.suppress(StoreError):
+        lock.release()

@@ -1,0 +1,37 @@
+"""A digest of the Python sources beside a study: an edited trainer must not reuse old results."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+_SKIPPED = {"__pycache__", "node_modules", "site-packages", "build", "dist"}
+
+
+def digest_sources(folder: Path) -> str:
+    """SHA-256 over names and contents of all ``*.py`` below ``folder``.
+
+    Hidden folders and virtual environments are left out: what they hold is not the trainer.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(_python_files(folder)):
+        name = path.relative_to(folder).as_posix().encode()
+        content = path.read_bytes()
+        digest.update(b"%d %s %d\n" % (len(name), name, len(content)))
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _python_files(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and name not in _SKIPPED
+            and not (Path(here) / name / "pyvenv.cfg").exists()
+        ]
+        found.extend(Path(here) / name for name in files if name.endswith(".py"))
+    return found

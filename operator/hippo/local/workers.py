@@ -1,0 +1,139 @@
+"""Worker processes, forked warm from one server process (``python -m stage_runner serve``).
+
+The server is the only process that the driver starts: it imports the trainer once and forks a
+worker per chain. Its standard input is the lifeline: when the driver dies, however, the server and
+all workers leave.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hippo.store.records import Assignment
+
+READY_TIMEOUT_SECONDS = 120.0
+"""Importing torch and the trainer takes seconds; on a cold disk up to a minute."""
+
+
+class WorkersFailed(Exception):
+    """The server cannot start, or has died; one line."""
+
+
+class WorkerServer:
+    """Starts, stops and watches workers. Not thread-safe."""
+
+    def __init__(
+        self, *, store: str, threads: int, path: Path, entrypoint: str, logs: Path
+    ) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self.log = logs / "server.log"
+        self._logs = logs
+        self._buffer = b""
+        module = entrypoint.partition(":")[0]
+        environment = os.environ | {
+            name: str(threads)
+            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        }
+        command = [
+            *(sys.executable, "-m", "stage_runner", "serve", "--store", store),
+            *("--threads", str(threads), "--path", str(path), "--preload", module),
+        ]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the driver, which stops workers in order
+            )
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+
+    def fileno(self) -> int:
+        """Becomes readable when there is news."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def wait_until_ready(self) -> dict[str, str]:
+        """The fingerprint of software and hardware that workers will have. Raises WorkersFailed."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self, selectors.EVENT_READ)
+            while selector.select(READY_TIMEOUT_SECONDS):
+                for event in self.events():
+                    if "ready" in event:
+                        return dict(event["fingerprint"])
+        raise WorkersFailed(
+            f"workers are not ready after {READY_TIMEOUT_SECONDS:g} s: see {self.log}"
+        )
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """All news so far. Raises WorkersFailed if the server has died."""
+        assert self._process.stdout is not None
+        try:
+            while chunk := os.read(self._process.stdout.fileno(), 1 << 16):
+                self._buffer += chunk
+            ended = True
+        except BlockingIOError:
+            ended = False
+        *lines, self._buffer = self._buffer.split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield json.loads(line)
+        if ended:
+            raise WorkersFailed(f"the worker server has died: {self._last_words()}")
+
+    def launch(self, assignment: Assignment, *, plan: str, slot: int, device: str | None) -> Path:
+        """Start a worker; returns the path of its log."""
+        log = self._logs / f"{assignment.chain}.log"
+        self._send(
+            {
+                "launch": {
+                    "plan": plan,
+                    "slot": slot,
+                    "assignment": assignment.model_dump(mode="json", by_alias=True),
+                    "device": device,
+                    "log": str(log),
+                }
+            }
+        )
+        return log
+
+    def terminate(self, chain: str) -> None:
+        """SIGTERM: the worker saves at the end of its step and leaves."""
+        self._send({"terminate": chain})
+
+    def kill(self, chain: str) -> None:
+        self._send({"kill": chain})
+
+    def close(self) -> None:
+        """Leave no process behind. Idempotent."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise WorkersFailed(f"the worker server has died: {self._last_words()}") from None
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return f"{lines[-1]} (see {self.log})" if lines else f"see {self.log}"

@@ -1,0 +1,45 @@
+"""What a user writes, in canonical form: sequences, spaces, studies, and the keys of results."""
+
+from hippo.model.algorithms import AlgorithmSettings, Asha, Grid, Random, Sha
+from hippo.model.documents import load_studies
+from hippo.model.edits import editable_changes
+from hippo.model.errors import InvalidSpec
+from hippo.model.numbers import Value, canonical_json
+from hippo.model.sequence import Sequence
+from hippo.model.signature import signature, signature_document
+from hippo.model.space import Space
+from hippo.model.study import (
+    Budget,
+    Checkpoints,
+    Metadata,
+    Objective,
+    Study,
+    StudySpec,
+    TrainerSpec,
+    parse_study,
+)
+
+__all__ = [
+    "AlgorithmSettings",
+    "Asha",
+    "Budget",
+    "Checkpoints",
+    "Grid",
+    "InvalidSpec",
+    "Metadata",
+    "Objective",
+    "Random",
+    "Sequence",
+    "Sha",
+    "Space",
+    "Study",
+    "StudySpec",
+    "TrainerSpec",
+    "Value",
+    "canonical_json",
+    "editable_changes",
+    "load_studies",
+    "parse_study",
+    "signature",
+    "signature_document",
+]

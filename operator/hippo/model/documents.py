@@ -1,0 +1,86 @@
+"""Studies in YAML files, by the rules of YAML 1.2: ``1e-5`` is a number, ``24:00`` is text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from hippo.model.errors import InvalidSpec
+from hippo.model.study import Study, parse_study
+
+
+def load_studies(paths: Iterable[Path]) -> list[Study]:
+    """All studies of some files, which may hold several documents each.
+
+    Raises InvalidSpec with the problems of all files, each line beginning with the file's path.
+    """
+    errors: list[tuple[str, str]] = []
+    studies: list[Study] = []
+    origins: dict[str, Path] = {}
+    for path in paths:
+        try:
+            documents = _documents(path)
+        except InvalidSpec as error:
+            errors += error.errors
+            continue
+        for number, document in enumerate(documents, 1):
+            place = f"{path}: " if len(documents) == 1 else f"{path}: document {number}: "
+            try:
+                study = parse_study(document)
+            except InvalidSpec as error:
+                errors += [(_placed(place, at), message) for at, message in error.errors]
+                continue
+            earlier = origins.setdefault(study.name, path)
+            if len(origins) == len(studies):
+                message = f"{study.name!r} is also the name of a study in {earlier}"
+                errors.append((f"{place}metadata.name", message))
+            else:
+                studies.append(study)
+    if errors:
+        raise InvalidSpec(errors)
+    return studies
+
+
+def _placed(place: str, path: str) -> str:
+    return place + path if path else place.removesuffix(": ")
+
+
+def _documents(path: Path) -> list[Any]:
+    """The documents of a file that are not empty; at least one."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InvalidSpec.at(str(path), "no such file") from None
+    except IsADirectoryError:
+        raise InvalidSpec.at(str(path), "is a directory, not a file") from None
+    except UnicodeDecodeError as error:
+        raise InvalidSpec.at(str(path), f"is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise InvalidSpec.at(str(path), f"cannot be read: {error.strerror}") from None
+    try:
+        loaded = list(YAML(typ="safe", pure=True).load_all(text))
+    except MarkedYAMLError as error:
+        raise InvalidSpec.at(_marked(path, error), f"is not YAML: {_problem(error)}") from None
+    except (YAMLError, ValueError) as error:
+        message = " ".join(str(error).split())
+        raise InvalidSpec.at(str(path), f"is not YAML: {message}") from None
+    except RecursionError:
+        raise InvalidSpec.at(str(path), "is nested too deeply") from None
+    documents = [document for document in loaded if document is not None]
+    if not documents:
+        raise InvalidSpec.at(str(path), "is empty")
+    return documents
+
+
+def _marked(path: Path, error: MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    return str(path) if mark is None else f"{path}:{mark.line + 1}"
+
+
+def _problem(error: MarkedYAMLError) -> str:
+    parts = [error.context, error.problem]
+    return " ".join(", ".join(part for part in parts if part).split())

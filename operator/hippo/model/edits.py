@@ -1,0 +1,33 @@
+"""What may change in a study after its creation."""
+
+from __future__ import annotations
+
+from hippo.model.errors import InvalidSpec
+from hippo.model.study import Study
+
+_FREE = frozenset({"parallelism", "priority", "suspend", "budget", "maxFailedTrials"})
+
+
+def editable_changes(old: Study, new: Study) -> tuple[str, ...]:
+    """The fields of ``spec`` that differ, sorted.
+
+    Raises InvalidSpec naming each that may not change: anything but parallelism, priority, suspend,
+    budget, maxFailedTrials, and maxTrials upwards (none means all, which is the most).
+    """
+    errors: list[tuple[str, str]] = []
+    if old.name != new.name:
+        errors.append(("metadata.name", f"may not change (it was {old.name!r})"))
+    before = old.spec.model_dump(mode="json")
+    after = new.spec.model_dump(mode="json")
+    changed = tuple(sorted(field for field in before if before[field] != after[field]))
+    for field in changed:
+        if field == "maxTrials":
+            earlier, later = old.spec.max_trials, new.spec.max_trials
+            if earlier is None or (later is not None and later < earlier):
+                was = "all" if earlier is None else str(earlier)
+                errors.append(("spec.maxTrials", f"may only grow (it was {was})"))
+        elif field not in _FREE:
+            errors.append((f"spec.{field}", "may not change; make another study instead"))
+    if errors:
+        raise InvalidSpec(errors)
+    return changed

@@ -1,0 +1,48 @@
+"""What is wrong with what a user wrote: every problem at once, each with the path to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class InvalidSpec(ValueError):
+    """A specification that cannot be used; the user must act.
+
+    ``errors`` holds (path, message) pairs, such as
+    ``("spec.space.lr.choices[2].cosine.steps", "must be at least 1")``. A path may be empty where
+    a message is about the whole document.
+    """
+
+    def __init__(self, errors: Iterable[tuple[str, str]]) -> None:
+        self.errors: tuple[tuple[str, str], ...] = tuple(errors)
+        super().__init__(self.errors)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{path}: {message}" if path else message for path, message in self.errors)
+
+    @classmethod
+    def at(cls, path: str, message: str) -> InvalidSpec:
+        """A single problem."""
+        return cls([(path, message)])
+
+
+class Problems:
+    """Collects problems while a document is read, so that all of them can be told at once."""
+
+    __slots__ = ("found",)
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str]] = []
+
+    def add(self, path: str, message: str) -> None:
+        self.found.append((path, message))
+
+    def raise_if_any(self) -> None:
+        """Raises InvalidSpec with all that was added, in that order."""
+        if self.found:
+            raise InvalidSpec(self.found)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 step``, ``2 steps``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

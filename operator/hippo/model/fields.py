@@ -1,0 +1,202 @@
+"""Pydantic at our service: field types whose messages are meant for people, and paths like ours.
+
+``validate`` turns every ValidationError into an InvalidSpec. A validator that raises InvalidSpec
+with relative paths has them put below its field's path.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from hippo.model.errors import InvalidSpec, Problems
+from hippo.model.numbers import MAX_DEPTH, describe, number_problem, plain, whole_problem
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class SpecModel(BaseModel):
+    """Base of all that a study holds: camelCase outside, snake_case inside, frozen and strict."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    return PydanticCustomError("hippo", "{message}", {"message": message})
+
+
+def _whole(least: int | None) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        problem = whole_problem(value, least)
+        if problem is not None:
+            raise _wrong(problem)
+        return int(value)
+
+    return check
+
+
+def _number(value: Any) -> int | float:
+    problem = number_problem(value)
+    if problem is not None:
+        raise _wrong(problem)
+    assert isinstance(value, int | float)
+    return value
+
+
+def _positive(value: Any) -> int | float:
+    if _number(value) <= 0:
+        raise _wrong("must be greater than 0")
+    return _number(value)
+
+
+Count = Annotated[int, BeforeValidator(_whole(1))]
+Natural = Annotated[int, BeforeValidator(_whole(0))]
+Integer = Annotated[int, BeforeValidator(_whole(None))]
+Number = Annotated[float, BeforeValidator(_number)]
+PositiveNumber = Annotated[float, BeforeValidator(_positive)]
+
+
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(duration: str) -> float:
+    """The length of a duration such as ``90s``, ``10m``, ``1h30m`` or ``7d``."""
+    return math.fsum(float(count) * _SECONDS[unit] for count, unit in _PART.findall(duration))
+
+
+def _duration(value: Any) -> str:
+    if not isinstance(value, str) or _DURATION.fullmatch(value) is None:
+        raise _wrong(
+            f'must be a duration such as "90s", "10m", "24h" or "7d", not {describe(value)}'
+        )
+    return value
+
+
+def _positive_duration(value: str) -> str:
+    if seconds(value) <= 0:
+        raise _wrong("must be longer than nothing")
+    return value
+
+
+Duration = Annotated[str, BeforeValidator(_duration)]
+PositiveDuration = Annotated[str, BeforeValidator(_duration), AfterValidator(_positive_duration)]
+
+
+def _filled(value: str) -> str:
+    if not value.strip():
+        raise _wrong("is empty")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_filled)]
+
+
+def check_json(value: Any, path: str, problems: Problems, depth: int = 0) -> None:
+    """Adds what in a value is not plain, finite JSON."""
+    if depth > 2 * MAX_DEPTH:
+        problems.add(path, "is nested too deeply")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str):
+                check_json(item, f"{path}.{key}" if path else key, problems, depth + 1)
+            else:
+                problems.add(path, f"keys must be text, not {describe(key)}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            check_json(item, f"{path}[{index}]", problems, depth + 1)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        problem = number_problem(value)
+        if problem is not None:
+            problems.add(path, problem)
+    elif value is not None and not isinstance(value, str | bool):
+        problems.add(path, f"must be plain JSON, not {describe(value)}; put it in quotes if text")
+
+
+def _json_object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _wrong(f"must be a mapping, not {describe(value)}")
+    problems = Problems()
+    check_json(value, "", problems)
+    problems.raise_if_any()
+    copied = plain(value)
+    assert isinstance(copied, dict)
+    return copied
+
+
+JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object)]
+
+
+def validate(model: type[M], document: object, path: str = "") -> M:
+    """The model of a document. Raises InvalidSpec with paths below ``path``."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise InvalidSpec(problems_of(error, path)) from None
+
+
+def problems_of(error: ValidationError, path: str = "") -> list[tuple[str, str]]:
+    """What pydantic found, in our words and with our paths."""
+    found: list[tuple[str, str]] = []
+    for details in error.errors(include_url=False):
+        if details["type"] == "invalid_key":
+            name = describe(details["loc"][-1])
+            found.append((_path(path, details["loc"][:-1]), f"names must be text, not {name}"))
+            continue
+        at = _path(path, details["loc"])
+        cause = details.get("ctx", {}).get("error")
+        if isinstance(cause, InvalidSpec):
+            found.extend((_below(at, inner), message) for inner, message in cause.errors)
+        else:
+            found.append((at, _message(details)))
+    return found
+
+
+def _below(path: str, inner: str) -> str:
+    if not path or not inner or inner[0] in ".[":
+        return path + inner
+    return f"{path}.{inner}"
+
+
+def _path(path: str, location: tuple[int | str, ...]) -> str:
+    for part in location:
+        path = f"{path}[{part}]" if isinstance(part, int) else _below(path, part)
+    return path
+
+
+def _message(details: ErrorDetails) -> str:
+    kind, value = details["type"], details["input"]
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return "unknown field"
+    if kind == "literal_error":
+        expected = details["ctx"]["expected"].replace("'", "")
+        return f"must be {expected}, not {describe(value)}"
+    wanted = {
+        "string_type": "text",
+        "bool_type": "true or false",
+        "model_type": "a mapping",
+        "model_attributes_type": "a mapping",
+        "dict_type": "a mapping",
+        "list_type": "a list",
+    }.get(kind)
+    if wanted is None:
+        return details["msg"].removeprefix("Value error, ")
+    advice = "; put it in quotes" if wanted == "text" and isinstance(value, int | float) else ""
+    return f"must be {wanted}, not {describe(value)}{advice}"

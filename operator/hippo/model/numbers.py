@@ -1,0 +1,140 @@
+"""Numbers as users mean them: the decimals they wrote, not the binary fractions nearest to them.
+
+A number is a JSON double. Its *decimal* is the shortest one that reads back as that double, so 0.1
+is exactly one tenth here. Schedules are worked out from decimals, exactly, and rounded once.
+
+What a sequence holds at one step is a *cell*: a float, or a ``Tagged`` constant. Cells compare the
+way keys must: ``Tagged(True)`` is not 1.0, although Python's ``True`` is ``1``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+Value = int | float | str | bool | list[Any]
+"""What a trainer sees; an int exactly if a number is integral."""
+
+LARGEST_INTEGER = 2**53
+"""Beyond it, not every integer is a double."""
+
+MAX_DEPTH = 32
+"""Levels of lists and schedules within each other."""
+
+
+class Tagged:
+    """A bool, string or list: a constant without arithmetic, compared by its canonical JSON."""
+
+    __slots__ = ("text", "value")
+
+    def __init__(self, value: str | bool | list[Any]) -> None:
+        self.value: Value = normalise(value)
+        self.text = canonical_json(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tagged) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Tagged({self.text})"
+
+
+Cell = float | Tagged
+
+
+def exact(number: int | float) -> Fraction:
+    """The number's decimal, as an exact fraction."""
+    return Fraction(number) if isinstance(number, int) else Fraction(repr(float(number)))
+
+
+def to_value(cell: Cell) -> Value:
+    """What a trainer gets for a cell."""
+    if isinstance(cell, float):
+        return int(cell) if cell.is_integer() else cell
+    return cell.value
+
+
+def cell_text(cell: Cell) -> str:
+    """One text for one cell, another for any other."""
+    return repr(cell) if isinstance(cell, float) else "json " + cell.text
+
+
+def normalise(value: Any) -> Any:
+    """JSON with integral floats turned into ints, at any depth: the API server does the same."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list | tuple):
+        return [normalise(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: normalise(item) for key, item in value.items()}
+    return value
+
+
+def plain(value: Any) -> Any:
+    """A deep copy made of dicts and lists."""
+    if type(value) in (float, int, str, bool):
+        return value
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """One text for equal JSON documents: sorted keys, no spaces, 1.0 written as 1."""
+    return json.dumps(
+        normalise(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+
+
+def number_problem(value: Any) -> str | None:
+    """Why a written value is no usable number; None if it is one."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"must be finite, not {value}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        return f"must be a number, not {describe(value)}"
+    if abs(value) > LARGEST_INTEGER:
+        return "is beyond 2^53 (9007199254740992), where integers are no longer exact"
+    return None
+
+
+def whole_problem(written: Any, least: int | None, most: int | None = None) -> str | None:
+    """Why a written value is no integer within bounds; None if it is one."""
+    problem = number_problem(written)
+    if problem is not None:
+        return problem
+    if written != int(written):
+        return f"must be an integer, not {written!r}"
+    if least is not None and written < least:
+        return f"must be at least {least}"
+    if most is not None and written > most:
+        return f"must be at most {most}"
+    return number_problem(int(written))
+
+
+def describe(value: Any) -> str:
+    """A written value in a few words, for messages."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the text {shorten(json.dumps(value, ensure_ascii=False))}"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, int | float):
+        return shorten(repr(value))
+    return f"a {type(value).__name__}"
+
+
+def shorten(text: str, width: int = 40) -> str:
+    """At most ``width`` characters, for messages."""
+    return text if len(text) <= width else text[: width - 3] + "..."

@@ -1,0 +1,48 @@
+"""The search plan and what follows from it: what is to be trained, and in which order."""
+
+from hippo.plan.claims import Claim
+from hippo.plan.costs import CostModel, Overheads
+from hippo.plan.frontier import Demand, Frontier, Head
+from hippo.plan.stage_tree import (
+    Stage,
+    build_stage_tree,
+    count_unique_steps,
+    critical_path,
+    lower_bound,
+    unique_steps,
+)
+from hippo.plan.trie import (
+    NO_WORK,
+    Checkpoint,
+    Lead,
+    Metrics,
+    Node,
+    SearchPlan,
+    StoredCheckpoint,
+    TrialId,
+    Want,
+)
+
+__all__ = [
+    "NO_WORK",
+    "Checkpoint",
+    "Claim",
+    "CostModel",
+    "Demand",
+    "Frontier",
+    "Head",
+    "Lead",
+    "Metrics",
+    "Node",
+    "Overheads",
+    "SearchPlan",
+    "Stage",
+    "StoredCheckpoint",
+    "TrialId",
+    "Want",
+    "build_stage_tree",
+    "count_unique_steps",
+    "critical_path",
+    "lower_bound",
+    "unique_steps",
+]

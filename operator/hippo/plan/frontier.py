@@ -1,0 +1,358 @@
+"""The frontier: what can be trained now, how long the path behind it is, and who is waiting for
+whom.
+
+The stage tree is a function of the plan: unfulfilled wants, stored checkpoints, promises of running
+chains. Rebuilding it at every event would cost in proportion to the plan, so this module keeps, per
+node, just what changes with that node, and derives it again for the nodes that changed and their
+ancestors up to the next checkpoint. ``stage_tree.py`` builds the same from scratch; tests hold the
+two against each other.
+
+Terms. A *position* is a step whose state is stored, or promised by a running chain, or step 0. Each
+want that nobody has promised leans on the last position before it: if that is stored, it belongs to
+a *head*, a place where a worker can start now; if it is promised, it waits; if the node has none,
+it is the node's *demand*, handed to the parent.
+
+Levels (least laxity): ``h = length + save + max(h of the child kept, h of the others + start +
+load)``, in estimated seconds, evaluation included.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
+from hippo.lifecycles import StageEvent, StageState, advance
+from hippo.plan.claims import Claim
+from hippo.plan.costs import CostModel
+from hippo.plan.trie import Lead, Node, SearchPlan
+
+Order = tuple[int, float, float, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Work from some position on: the critical path through it and its sum, in seconds."""
+
+    level: float
+    work: float
+    lead: Lead
+    steps: tuple[int, ...]  # wants in the node itself, ascending
+    forks: bool  # children wait for the state at the node's end
+
+
+@dataclass(slots=True, eq=False)
+class Head:
+    """A place to start: ``node`` from step ``start``, whose state is stored (or is the empty one)."""
+
+    node: Node
+    start: int
+    demand: Demand
+    alive: bool = True
+
+    @property
+    def order(self) -> Order:
+        """Ascending: priority first, then the longest path, the most work, the oldest."""
+        demand = self.demand
+        return (-demand.lead[0], -demand.level, -demand.work, self.node.number, self.start)
+
+
+class StrongestTwo:
+    """The demands of a node's children, with the two longest at hand.
+
+    Adding or raising one is O(1); only losing or lowering one of the two costs a pass over all.
+    """
+
+    __slots__ = ("_first", "_second", "demands", "work")
+
+    def __init__(self) -> None:
+        self.demands: dict[Node, Demand] = {}
+        self.work = 0.0
+        self._first: Node | None = None
+        self._second: Node | None = None
+
+    def put(self, child: Node, demand: Demand) -> None:
+        self.remove(child)
+        self.demands[child] = demand
+        self.work += demand.work
+        if self._first is None or self._rank(child) < self._rank(self._first):
+            self._first, self._second = child, self._first
+        elif self._second is None or self._rank(child) < self._rank(self._second):
+            self._second = child
+
+    def remove(self, child: Node) -> None:
+        demand = self.demands.pop(child, None)
+        if demand is None:
+            return
+        self.work = self.work - demand.work if self.demands else 0.0
+        if child is self._first or child is self._second:
+            best = heapq.nsmallest(2, self.demands, key=self._rank)
+            self._first = best[0] if best else None
+            self._second = best[1] if len(best) > 1 else None
+
+    def _rank(self, child: Node) -> tuple[float, float, int]:
+        demand = self.demands[child]
+        return (-demand.level, -demand.work, child.number)
+
+    @property
+    def kept(self) -> Node:
+        """The child in which a chain goes on: the greatest level, ties by most work below."""
+        assert self._first is not None
+        return self._first
+
+    def level(self, switch: float) -> float:
+        level = self.demands[self.kept].level
+        if self._second is not None:
+            level = max(level, self.demands[self._second].level + switch)
+        return level
+
+    @property
+    def lead(self) -> Lead:
+        return max(demand.lead for demand in self.demands.values())
+
+
+@dataclass(slots=True)
+class Frontier:
+    """Keeps heads, levels and promises of a plan up to date; :meth:`refresh` after every change."""
+
+    plan: SearchPlan
+    costs: CostModel
+    ready: dict[tuple[int, int], Head] = field(default_factory=dict)
+    ready_work: float = 0.0
+    to_steer: set[Claim] = field(
+        default_factory=set
+    )  # promises were added: its chain must be asked
+    touched: set[Node] = field(default_factory=set)  # for the clean-up of checkpoints
+    _heaps: dict[str, list[tuple[Order, int, Head]]] = field(default_factory=dict)
+    _added: count[int] = field(default_factory=count)
+
+    def refresh(self, now: float) -> None:
+        """Derive the changed nodes again, the deepest first, and their ancestors as far as it
+        matters.
+        """
+        changed = self.plan.changed
+        queue = [(-node.start, node.number, node) for node in changed]
+        heapq.heapify(queue)
+        queued = {node.number for node in changed}
+        changed.clear()
+        while queue:
+            _, number, node = heapq.heappop(queue)
+            queued.discard(number)
+            if node.parent is None:
+                continue
+            for again in self._derive(node, now):
+                if again.number not in queued:
+                    queued.add(again.number)
+                    heapq.heappush(queue, (-again.start, again.number, again))
+
+    def relevel(self) -> None:
+        """Estimates have moved: everything that is wanted is to be derived again."""
+        for node in self.plan.nodes():
+            if node.wants or node.demanding is not None:
+                self.plan.changed.add(node)
+
+    def best(self, is_allowed: Callable[[str], bool]) -> Head | None:
+        """The head to start next: of the studies that may have another worker, the longest path."""
+        best: Head | None = None
+        for study, heap in self._heaps.items():
+            while heap and not heap[0][2].alive:
+                heapq.heappop(heap)
+            if heap and is_allowed(study):
+                head = heap[0][2]
+                if best is None or head.order < best.order:
+                    best = head
+        return best
+
+    def claim(self, claim: Claim) -> None:
+        """A chain has been launched, or given another route."""
+        for node in claim.nodes():
+            if claim not in node.claims:
+                node.claims.append(claim)
+            self.plan.changed.add(node)
+
+    def release(self, claim: Claim) -> None:
+        """A chain has ended, or is to take another route: its promises are void."""
+        for node in claim.nodes():
+            if claim in node.claims:
+                node.claims.remove(claim)
+            self.plan.changed.add(node)
+            self.plan.changed.update(node.children.values())
+        self.to_steer.discard(claim)
+
+    def route_of(self, head: Head) -> tuple[Node, int, set[int], set[int]]:
+        """The chain from a head: (node of its end, stop_at, evaluations, saves).
+
+        At a fork it goes on in the child with the longest path; the others start from its
+        checkpoint.
+        """
+        node, demand = head.node, head.demand
+        evaluations: set[int] = set(demand.steps)
+        saves: set[int] = set(demand.steps)
+        while demand.forks:
+            assert node.demanding is not None
+            saves.add(node.end)
+            node = node.demanding.kept
+            assert node.demand is not None
+            demand = node.demand
+            evaluations.update(demand.steps)
+            saves.update(demand.steps)
+        return node, max(saves), evaluations, saves
+
+    def remaining(self, claim: Claim, position: int) -> float:
+        """Estimated seconds on a running chain's critical path beyond ``position``."""
+        node = claim.node.at(claim.stop_at)
+        level = 0.0
+        switch = self.costs.switch
+        end = claim.stop_at
+        save, evaluate = self.costs.overheads.save, self.costs.overheads.evaluate
+        while True:
+            begun = max(position, node.start)
+            level += self.costs.seconds(node.sequence, begun, max(begun, end))
+            level += evaluate * sum(1 for step in claim.evaluate_at if begun < step <= end)
+            level += save
+            if node.start <= position or node.parent is None or node.parent.parent is None:
+                return level
+            node = node.parent
+            end = node.end
+            if node.demanding is not None and node.demanding.demands:
+                level = max(level, node.demanding.level(switch) + switch)
+
+    # -- one node ----------------------------------------------------------------------------------
+
+    def _derive(self, node: Node, now: float) -> list[Node]:
+        """Everything derived of one node; returns the nodes that must be looked at again."""
+        again: list[Node] = []
+        self.touched.add(node)
+        needs = self._unpromised(node)
+        forks = self._fork_is_needed(node)
+        positions = sorted(set(node.checkpoints) | self._promised_positions(node))
+        groups: dict[int | None, list[int]] = {}
+        for step in needs:
+            groups.setdefault(_last_position(positions, step), []).append(step)
+        fork_position = _last_position(positions, node.end) if forks else None
+        if forks:
+            groups.setdefault(fork_position, [])
+        self._retire_heads(node)
+        demand: Demand | None = None
+        for position, steps in groups.items():
+            with_forks = forks and position == fork_position
+            if position is not None and position not in node.checkpoints:
+                continue  # promised: its owner saves it first
+            found = self._demand(
+                node, node.start if position is None else position, steps, with_forks
+            )
+            if position is None:
+                demand = found
+            else:
+                self._add_head(node, position, found, now)
+        parent = node.parent
+        assert parent is not None
+        if demand is not None and self._is_stored(parent):
+            self._add_head(node, node.start, demand, now)
+        is_counted = parent.demanding is not None and node in parent.demanding.demands
+        if parent.parent is not None and (demand != node.demand or is_counted != bool(demand)):
+            parent.demanding = parent.demanding or StrongestTwo()
+            if demand is None:
+                parent.demanding.remove(node)
+            else:
+                parent.demanding.put(node, demand)
+            again.append(parent)
+        node.demand = demand
+        leans = self._leans(node)
+        if leans != node.leans:
+            node.leans = leans
+            parent.leaning_children += 1 if leans else -1
+            again.append(parent)
+        return again
+
+    def _unpromised(self, node: Node) -> list[int]:
+        """Wants of the node that no running chain fulfils; chains that still can are asked."""
+        needs: list[int] = []
+        for step in sorted(node.wants):
+            want = node.wants[step]
+            owner = next((claim for claim in node.claims if claim.promises_metrics(step)), None)
+            if owner is None:
+                owner = next((claim for claim in node.claims if claim.can_be_asked(step)), None)
+                if owner is not None:
+                    owner.asked_evaluate.add(step)
+                    owner.asked_save.add(step)
+                    self.to_steer.add(owner)
+            if owner is None:
+                needs.append(step)
+                if want.state is StageState.RUNNING:
+                    want.state = advance(want.state, StageEvent.RETURNED)
+            elif want.state is StageState.PENDING:
+                want.state = advance(want.state, StageEvent.PROMISED)
+        return needs
+
+    def _fork_is_needed(self, node: Node) -> bool:
+        """Whether children wait for the state at the node's end and nobody has promised it."""
+        if node.demanding is None or not node.demanding.demands or node.end in node.checkpoints:
+            return False
+        if any(claim.promises_state(node.end) for claim in node.claims):
+            return False
+        for claim in node.claims:
+            if claim.can_be_asked(node.end):
+                claim.asked_save.add(node.end)
+                self.to_steer.add(claim)
+                return False
+        return True
+
+    @staticmethod
+    def _promised_positions(node: Node) -> set[int]:
+        return {
+            step for claim in node.claims for step in claim.saves() if node.start < step <= node.end
+        }
+
+    @staticmethod
+    def _is_stored(parent: Node) -> bool:
+        return parent.parent is None or parent.end in parent.checkpoints
+
+    @staticmethod
+    def _leans(node: Node) -> bool:
+        """Whether some unfulfilled want at or below the node needs a state from above it."""
+        first = min(node.checkpoints, default=None)
+        if first is None:
+            return bool(node.wants) or node.leaning_children > 0
+        return any(step < first for step in node.wants)
+
+    def _demand(self, node: Node, start: int, steps: list[int], forks: bool) -> Demand:
+        costs = self.costs
+        level = costs.seconds(node.sequence, start, node.end if forks else steps[-1])
+        level += costs.overheads.evaluate * len(steps) + costs.overheads.save
+        work = level
+        leads = [node.wants[step].lead for step in steps]
+        if forks:
+            demanding = node.demanding
+            assert demanding is not None
+            level += demanding.level(costs.switch)
+            work += demanding.work + (len(demanding.demands) - 1) * costs.switch
+            leads.append(demanding.lead)
+        return Demand(level=level, work=work, lead=max(leads), steps=tuple(steps), forks=forks)
+
+    def _add_head(self, node: Node, start: int, demand: Demand, now: float) -> None:
+        if node.holds.get(start, now) > now:
+            return  # it failed a short while ago; the owner marks the node when the pause is over
+        head = Head(node, start, demand)
+        node.heads.append(head)
+        self.ready[(node.number, start)] = head
+        self.ready_work += demand.work
+        heap = self._heaps.setdefault(demand.lead[2], [])
+        heapq.heappush(heap, (head.order, next(self._added), head))
+
+    def _retire_heads(self, node: Node) -> None:
+        for head in node.heads:
+            head.alive = False
+            if self.ready.get((node.number, head.start)) is head:
+                del self.ready[(node.number, head.start)]
+            self.ready_work = self.ready_work - head.demand.work if self.ready else 0.0
+        node.heads.clear()
+
+
+def _last_position(positions: list[int], step: int) -> int | None:
+    """The last of the ascending positions at or before ``step``."""
+    for position in reversed(positions):
+        if position <= step:
+            return position
+    return None

@@ -1,0 +1,390 @@
+"""The search plan: a trie of hyper-parameter sequences with what is wanted and known at each step.
+
+A node covers the steps ``(start, end]`` that all sequences below it have in common; siblings differ
+from their first step on. Everything at a step (requests, checkpoints, metrics) lives in the one
+node that covers it, and is addressed by the content key of that step, so equal work is one entry,
+whoever asked.
+
+Inserting a sequence may split a node, also one that is being trained. The lower half keeps the
+object, so whoever holds a node finds the one that covers an earlier step by walking up
+(:meth:`Node.at`).
+
+(Shin et al., "Hippo: Sharing Computations in Hyper-Parameter Optimization", PVLDB 15(5), section
+3.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+from hippo.lifecycles import InvariantViolated, StageEvent, StageState, advance
+from hippo.model import Sequence
+
+if TYPE_CHECKING:
+    from hippo.plan.claims import Claim
+    from hippo.plan.frontier import Demand, Head, StrongestTwo
+
+Metrics = Mapping[str, float]
+TrialId = tuple[str, int]
+"""Study name and index of the trial within it."""
+
+
+@dataclass(slots=True, eq=False)
+class Checkpoint:
+    """A stored state. ``pins`` are the reasons to keep it beyond the requests that lean on it."""
+
+    key: str
+    step: int
+    node: Node
+    size: int = 0
+    state_digest: str = ""
+    pins: set[tuple[str, ...]] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class Want:
+    """Metrics at one step, wanted by these trials and not known yet."""
+
+    step: int
+    trials: dict[TrialId, Lead] = field(default_factory=dict)
+    state: StageState = StageState.PENDING
+
+    @property
+    def lead(self) -> Lead:
+        return max(self.trials.values())
+
+
+Lead = tuple[int, int, str]
+"""Priority, minus the order of arrival, and name of a study: the greatest goes first."""
+
+
+NO_WORK = -(2**62)
+"""The priority of a study that is suspended: its wants stand, and nobody is to work for them."""
+
+
+class Node:
+    """The steps ``(start, end]`` of every sequence below it. Owned by a :class:`SearchPlan`."""
+
+    __slots__ = (
+        "checkpoints",
+        "children",
+        "claims",
+        "demand",
+        "demanding",
+        "end",
+        "heads",
+        "holds",
+        "leaning_children",
+        "leans",
+        "metrics",
+        "number",
+        "parent",
+        "sequence",
+        "signature",
+        "start",
+        "wants",
+    )
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        start: int,
+        end: int,
+        sequence: Sequence,
+        signature: str,
+        parent: Node | None,
+    ) -> None:
+        self.number = number
+        self.start = start
+        self.end = end
+        self.sequence = sequence
+        self.signature = signature
+        self.parent = parent
+        self.children: dict[str, Node] = {}
+        self.wants: dict[int, Want] = {}
+        self.checkpoints: dict[int, Checkpoint] = {}
+        self.metrics: dict[int, Metrics] = {}
+        # The rest is the frontier's (frontier.py): derived, and rebuilt whenever something above changes.
+        self.claims: list[Claim] = []
+        self.holds: dict[int, float] = {}
+        self.heads: list[Head] = []
+        self.demand: Demand | None = None
+        self.demanding: StrongestTwo | None = None
+        self.leans = False
+        self.leaning_children = 0
+
+    def key(self, step: int) -> str:
+        """The content key of a step on the way to this node's end."""
+        return self.sequence.key(step, self.signature)
+
+    def at(self, step: int) -> Node:
+        """The node that covers ``step``, this one or an ancestor (``step`` 0: the root)."""
+        node = self
+        while step <= node.start and node.parent is not None:
+            node = node.parent
+        return node
+
+    def forks_at(self, step: int) -> bool:
+        """Whether sequences of the plan part after ``step``."""
+        return step == self.end and len(self.children) > 1
+
+    def path(self) -> list[Node]:
+        """From just below the root to this node."""
+        nodes: list[Node] = []
+        node: Node | None = self
+        while node is not None and node.parent is not None:
+            nodes.append(node)
+            node = node.parent
+        nodes.reverse()
+        return nodes
+
+    def below(self) -> Iterator[Node]:
+        """This node and all its descendants, parents first."""
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(reversed(node.children.values()))
+
+    def latest_checkpoint(self, step: int) -> Checkpoint | None:
+        """The last stored state at or before ``step`` on the way to this node; None: train from 0."""
+        node: Node | None = self.at(step)
+        while node is not None:
+            best = max((s for s in node.checkpoints if s <= step), default=None)
+            if best is not None:
+                return node.checkpoints[best]
+            node = node.parent
+        return None
+
+    def __repr__(self) -> str:
+        return f"Node({self.number}: ({self.start}, {self.end}], wants {sorted(self.wants)})"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A checkpoint that the store holds, before any sequence of this plan reaches it."""
+
+    key: str
+    step: int
+    size: int
+    state_digest: str
+
+
+class SearchPlan:
+    """The trie of one trainer signature, with what the store already held for it."""
+
+    def __init__(self, signature: str) -> None:
+        self.signature = signature
+        self._numbers = count()
+        empty = Sequence.of({}, 1)
+        self.root = Node(
+            number=next(self._numbers),
+            start=0,
+            end=0,
+            sequence=empty,
+            signature=signature,
+            parent=None,
+        )
+        self._stored_checkpoints: dict[str, StoredCheckpoint] = {}
+        self._stored_metrics: dict[str, Metrics] = {}
+        self._stored_steps: list[int] = []
+        self.changed: set[Node] = set()  # nodes whose frontier must be derived again
+        self.attached: list[
+            Checkpoint
+        ] = []  # stored checkpoints that came into reach; the owner drains it
+
+    def recall(
+        self, checkpoints: list[StoredCheckpoint], metrics: list[tuple[str, int, Metrics]]
+    ) -> None:
+        """Make what the store holds usable for every sequence inserted from now on."""
+        steps = set(self._stored_steps)
+        for stored in checkpoints:
+            self._stored_checkpoints[stored.key] = stored
+            steps.add(stored.step)
+        for key, step, values in metrics:
+            self._stored_metrics[key] = values
+            steps.add(step)
+        self._stored_steps = sorted(steps)
+
+    def insert(self, sequence: Sequence, *, apart: str = "") -> Node:
+        """The node in which ``sequence`` ends; made, and nodes split, as needed.
+
+        Cost is in proportion to the nodes and runs on its way. ``apart`` keeps a sequence from
+        merging with any other (trial-by-trial execution): its keys are derived from another
+        signature.
+        """
+        signature = f"{self.signature}/{apart}" if apart else self.signature
+        node, position = self.root, 0
+        while position < sequence.steps:
+            first = sequence.key(position + 1, signature)
+            child = node.children.get(first)
+            if child is None:
+                child = self._add(node, first, position, sequence.steps, sequence, signature)
+                return child
+            agreed = min(child.sequence.agreement(sequence), child.end)
+            if agreed < child.end:
+                if agreed == sequence.steps:
+                    return child
+                child = self._split(child, first, agreed)
+            elif not child.children and sequence.steps > child.end:
+                begun = child.end
+                child.sequence, child.end = sequence, sequence.steps
+                self._attach_stored(child, begun)
+                return child
+            node, position = child, child.end
+        return node
+
+    def _add(
+        self, parent: Node, first: str, start: int, end: int, sequence: Sequence, signature: str
+    ) -> Node:
+        node = Node(
+            number=next(self._numbers),
+            start=start,
+            end=end,
+            sequence=sequence,
+            signature=signature,
+            parent=parent,
+        )
+        parent.children[first] = node
+        self._attach_stored(node, start)
+        return node
+
+    def _attach_stored(self, node: Node, begun: int) -> None:
+        """Give a node what the store holds for its steps after ``begun``."""
+        for step in self._stored_steps:
+            if begun < step <= node.end:
+                key = node.key(step)
+                stored = self._stored_checkpoints.get(key)
+                if stored is not None:
+                    checkpoint = Checkpoint(
+                        key=key,
+                        step=step,
+                        node=node,
+                        size=stored.size,
+                        state_digest=stored.state_digest,
+                    )
+                    node.checkpoints[step] = checkpoint
+                    self.attached.append(checkpoint)
+                values = self._stored_metrics.get(key)
+                if values is not None:
+                    node.metrics[step] = values
+                self.changed.add(node)
+
+    def _split(self, lower: Node, first: str, step: int) -> Node:
+        """Cut ``lower`` after ``step`` and return the new upper half."""
+        parent = lower.parent
+        if parent is None or not lower.start < step < lower.end:
+            raise InvariantViolated(f"cannot split {lower!r} at {step}")
+        upper = Node(
+            number=next(self._numbers),
+            start=lower.start,
+            end=step,
+            sequence=lower.sequence,
+            signature=lower.signature,
+            parent=parent,
+        )
+        parent.children[first] = upper
+        upper.children[lower.key(step + 1)] = lower
+        lower.parent, lower.start = upper, step
+        for name in ("wants", "checkpoints", "metrics", "holds"):
+            everything: dict[int, object] = getattr(lower, name)
+            # A hold belongs to the position training starts from: `step` itself is below the cut.
+            above = {s: v for s, v in everything.items() if s <= step}
+            if name == "holds":
+                above = {s: v for s, v in everything.items() if s < step}
+            setattr(upper, name, above)
+            setattr(lower, name, {s: v for s, v in everything.items() if s not in above})
+        for checkpoint in upper.checkpoints.values():
+            checkpoint.node = upper
+        upper.claims = [
+            claim for claim in lower.claims if claim.start < step or step in claim.evaluate_at
+        ]
+        lower.claims = [claim for claim in lower.claims if claim.stop_at > step]
+        if parent.demanding is not None:
+            parent.demanding.remove(lower)
+        if lower.leans:  # it is counted by its parent; the upper half is not known to lean yet
+            parent.leaning_children -= 1
+            upper.leaning_children = 1
+        lower.demand = None
+        self.changed.update((upper, lower, parent))
+        return upper
+
+    def want(self, node: Node, step: int, trial: TrialId, lead: Lead) -> Metrics | None:
+        """Ask for metrics at ``step`` on the way to ``node``; returns them if they are known."""
+        node = node.at(step)
+        known = node.metrics.get(step)
+        if known is not None:
+            return known
+        want = node.wants.get(step)
+        if want is None:
+            want = node.wants[step] = Want(step)
+        want.trials[trial] = lead
+        self.changed.add(node)
+        return None
+
+    def unwant(self, node: Node, step: int, trial: TrialId) -> None:
+        """Take a wish back; the last one to leave removes it."""
+        node = node.at(step)
+        want = node.wants.get(step)
+        if want is not None:
+            want.trials.pop(trial, None)
+            if not want.trials:
+                want.state = advance(want.state, StageEvent.WITHDRAWN)
+                del node.wants[step]
+            self.changed.add(node)
+
+    def add_metrics(self, node: Node, step: int, metrics: Metrics) -> list[TrialId]:
+        """Note a result; returns the trials that waited for it."""
+        node = node.at(step)
+        node.metrics.setdefault(step, metrics)
+        self.changed.add(node)
+        want = node.wants.pop(step, None)
+        if want is None:
+            return []
+        want.state = advance(want.state, StageEvent.REPORTED)
+        return sorted(want.trials)
+
+    def give_up(self, node: Node, step: int) -> list[TrialId]:
+        """The metrics at ``step`` will never come; returns the trials that waited for them."""
+        node = node.at(step)
+        want = node.wants.pop(step)
+        want.state = advance(want.state, StageEvent.FAILED)
+        self.changed.add(node)
+        return sorted(want.trials)
+
+    def add_checkpoint(
+        self, node: Node, step: int, *, size: int = 0, state_digest: str = ""
+    ) -> Checkpoint:
+        """Note a stored state; the entry that exists stands."""
+        node = node.at(step)
+        checkpoint = node.checkpoints.get(step)
+        if checkpoint is None:
+            checkpoint = Checkpoint(
+                key=node.key(step), step=step, node=node, size=size, state_digest=state_digest
+            )
+            node.checkpoints[step] = checkpoint
+            self._touch(node, step)
+        return checkpoint
+
+    def drop_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Forget a state that is no longer stored."""
+        node = checkpoint.node.at(checkpoint.step)
+        if node.checkpoints.get(checkpoint.step) is checkpoint:
+            del node.checkpoints[checkpoint.step]
+            self._stored_checkpoints.pop(checkpoint.key, None)
+            self._touch(node, checkpoint.step)
+
+    def _touch(self, node: Node, step: int) -> None:
+        self.changed.add(node)
+        if step == node.end:
+            self.changed.update(node.children.values())
+
+    def nodes(self) -> Iterator[Node]:
+        """All nodes but the root, parents first."""
+        nodes = self.root.below()
+        next(nodes)
+        yield from nodes

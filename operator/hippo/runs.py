@@ -1,0 +1,197 @@
+"""The engine's state of a study, its trials, and the chains that run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from hippo.lifecycles import (
+    StudyEvent,
+    StudyState,
+    TrialEvent,
+    TrialState,
+    WorkerEvent,
+    WorkerState,
+    advance,
+)
+from hippo.model import Sequence, Study
+from hippo.plan import NO_WORK, Checkpoint, Claim, Lead, Metrics, Node, TrialId
+from hippo.store.records import Control, Decision, Route
+from hippo.tune import Tuner
+
+
+@dataclass(slots=True, eq=False)
+class TrialRun:
+    """One trial: its sequence, how far it is to go, and what is known of it."""
+
+    study: str
+    index: int
+    sequence: Sequence
+    node: Node
+    target: int  # the step of its latest request
+    state: TrialState = TrialState.PENDING
+    results: dict[int, Metrics] = field(default_factory=dict)
+    reason: str = ""  # why it is as it is: the last decision, or the error
+    pinned: Checkpoint | None = None  # kept while the tuner may ask for more
+
+    @property
+    def id(self) -> TrialId:
+        return (self.study, self.index)
+
+    @property
+    def name(self) -> str:
+        return f"{self.study}-{self.index}"
+
+    @property
+    def latest(self) -> tuple[int, Metrics] | None:
+        """The last step with metrics, and them."""
+        if not self.results:
+            return None
+        step = max(self.results)
+        return step, self.results[step]
+
+    def take(self, event: TrialEvent) -> None:
+        self.state = advance(self.state, event)
+
+
+@dataclass(slots=True, eq=False)
+class StudyRun:
+    """One study: its tuner, its trials, and what it has cost."""
+
+    study: Study
+    tuner: Tuner
+    order: int  # of arrival
+    started: float
+    state: StudyState = StudyState.RUNNING
+    message: str = ""
+    trials: list[TrialRun] = field(default_factory=list)
+    decided: int = 0
+    replaying: bool = False  # decisions of an earlier run are being applied
+    failing: dict[str, str] = field(default_factory=dict)  # content key -> what went wrong there
+    best: TrialRun | None = None
+    best_pin: Checkpoint | None = None
+    open_to_forks: bool = True  # its tuner may still suggest trials
+    possible_pins: list[Checkpoint] = field(default_factory=list)
+    worker_seconds: float = 0.0
+    steps_trained: float = 0.0
+    wall_before: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.study.name
+
+    @property
+    def lead(self) -> Lead:
+        priority = self.study.spec.priority if self.is_active else NO_WORK
+        return (priority, -self.order, self.name)
+
+    @property
+    def is_active(self) -> bool:
+        return self.state is StudyState.RUNNING
+
+    def take(self, event: StudyEvent) -> None:
+        self.state = advance(self.state, event)
+
+    def possible_needs(self, node: Node) -> set[int]:
+        """Steps on the way to a node whose state may come to be needed, though nobody asks yet.
+
+        Rungs, where this study may ask for metrics; and forks: every one that its space makes
+        possible as long as its tuner may suggest trials, and after that those between trials it may
+        promote.
+        """
+        sequence = node.sequence
+        space = self.study.search_space()
+        if not self.is_active or tuple(space.names) != tuple(sequence.names):
+            return set()
+        promotes = len(self.tuner.rungs) > 1
+        if not (self.open_to_forks or promotes):
+            return set()
+        steps = {step for step in space.fork_steps(sequence) if step <= node.end}
+        if not self.open_to_forks:
+            steps = {step for step in steps if node.at(step).forks_at(step)}
+        return steps | {rung for rung in self.tuner.rungs if rung <= node.end}
+
+    def objective(self, metrics: Metrics) -> float | None:
+        """The value to compare by; None if it is not finite."""
+        value = metrics[self.study.spec.objective.metric]
+        return value if math.isfinite(value) else None
+
+    def is_better(self, trial: TrialRun, than: TrialRun | None) -> bool:
+        """Compared at the farthest step each has reached: a later result beats an earlier one."""
+        if than is None:
+            return True
+        mine, theirs = trial.latest, than.latest
+        if mine is None or theirs is None:
+            return theirs is None
+        if mine[0] != theirs[0]:
+            return mine[0] > theirs[0]
+        my_value, their_value = self.objective(mine[1]), self.objective(theirs[1])
+        if my_value is None or their_value is None:
+            return their_value is None and my_value is not None
+        if self.study.spec.objective.goal == "minimize":
+            return my_value < their_value
+        return my_value > their_value
+
+    def has_reached_target(self, metrics: Metrics) -> bool:
+        objective = self.study.spec.objective
+        value = self.objective(metrics)
+        if objective.target is None or value is None:
+            return False
+        return (
+            value <= objective.target if objective.goal == "minimize" else value >= objective.target
+        )
+
+    def count_steps_requested(self) -> int:
+        """Steps that training each trial alone takes, as far as it has been asked for."""
+        return sum(trial.target for trial in self.trials)
+
+    def decision(self, kind: str, trial: TrialRun, *, steps: int, reason: str) -> Decision:
+        """The engine's own decision about a trial, numbered after the tuner's."""
+        return Decision.model_validate(
+            {
+                "index": self.decided,
+                "kind": kind,
+                "trial": trial.index,
+                "steps": steps,
+                "reason": reason,
+            }
+        )
+
+
+@dataclass(slots=True, eq=False)
+class ChainRun:
+    """A worker on its way. ``claim`` is what it has promised; ``route`` what it has accepted."""
+
+    name: str
+    study: str  # which lends the worker
+    studies: tuple[str, ...]  # which share the cost
+    claim: Claim
+    route: Route
+    origin: str  # content key of its first stage: retries are counted by it
+    origin_step: int  # where the worker began
+    launched: float
+    state: WorkerState = WorkerState.LAUNCHED
+    begun: bool = False
+    step: int = 0  # last step end known
+    step_time: float = 0.0  # when it was known
+    version: int = 0  # of the control object
+    pending: Control | None = None  # sent and not answered
+    pin: Checkpoint | None = None  # its start, until it has saved something
+    trained: int = 0
+    train_seconds: float = 0.0
+    worker_seconds: float = 0.0
+
+    def take(self, event: WorkerEvent) -> None:
+        self.state = advance(self.state, event)
+
+    def position(self, now: float, seconds_per_step: float) -> int:
+        """Where it is by estimate: never beyond the next thing it has promised."""
+        if not self.begun:
+            return self.step
+        guess = self.step + int(max(0.0, now - self.step_time) / max(seconds_per_step, 1e-9))
+        promised = [s for s in self.claim.saves() if s > self.step]
+        return max(self.step, min(guess, min(promised, default=self.claim.stop_at) - 1))
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.state in (WorkerState.LEAVING, WorkerState.ENDED)

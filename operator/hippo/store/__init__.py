@@ -1,0 +1,27 @@
+"""Where checkpoints, reports and decisions are kept: the Blobs port and the records above it."""
+
+from hippo.store.blobs import BlobInfo, Blobs, CorruptCheckpoint, MissingBlob, StoreError
+from hippo.store.directory import DirectoryBlobs
+from hippo.store.encoding import NewerFormat, Unreadable
+from hippo.store.loading import PlanRecords
+from hippo.store.lock import Holder, LockHeld, LockLost, PlanLock
+from hippo.store.plan_store import PlanStore
+from hippo.store.urls import open_blobs
+
+__all__ = [
+    "BlobInfo",
+    "Blobs",
+    "CorruptCheckpoint",
+    "DirectoryBlobs",
+    "Holder",
+    "LockHeld",
+    "LockLost",
+    "MissingBlob",
+    "NewerFormat",
+    "PlanLock",
+    "PlanRecords",
+    "PlanStore",
+    "StoreError",
+    "Unreadable",
+    "open_blobs",
+]

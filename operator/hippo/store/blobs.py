@@ -1,0 +1,109 @@
+"""The port to storage: named byte objects, and what can go wrong with them.
+
+Everything the drivers and workers share is a blob: checkpoints, reports, decisions, locks. Five
+methods are all they need of a directory or an object store, so that one contract suite can hold
+every store to the same promises:
+
+- a blob is seen whole or not at all, whoever dies while writing it;
+- once ``put`` returns, the blob survives a power failure;
+- with ``if_absent`` exactly one of any number of concurrent writers is the first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+_COMPONENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
+_COMPONENT_PATTERN = re.compile(_COMPONENT)
+_NAME_PATTERN = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_PREFIX_PATTERN = re.compile(rf"(?:{_COMPONENT}/)*(?:{_COMPONENT})?")
+_MAX_NAME = 1024  # characters; the limit of S3, and well below that of file systems
+
+
+class StoreError(Exception):
+    """The store cannot do what was asked. The text is one line that names the remedy."""
+
+
+class MissingBlob(StoreError):
+    """There is no blob of this name."""
+
+
+class CorruptCheckpoint(StoreError):
+    """A checkpoint is missing, truncated, altered or another one's: train again, never load it."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BlobInfo:
+    name: str
+    size: int  # bytes
+
+
+class Blobs(Protocol):
+    """A flat name space of byte objects. Safe to share between threads and processes.
+
+    Names are relative paths of letters, digits, ``.``, ``_``, ``-`` between slashes; no part begins
+    with a dot, and no name is also the folder of another one. Other names are a caller's bug:
+    ValueError. Every other failure is a StoreError.
+    """
+
+    def put(
+        self,
+        name: str,
+        chunks: bytes | Iterable[bytes | memoryview],
+        *,
+        if_absent: bool = False,
+    ) -> bool:
+        """Write a blob, atomically and durably; an existing one is replaced.
+
+        With ``if_absent`` an existing one stays, and the answer is False (the chunks may then be
+        unread). Chunks are written as they come; an exception from their iterator leaves no trace.
+        """
+        ...
+
+    def get(self, name: str) -> bytes:
+        """The whole blob. Raises MissingBlob."""
+        ...
+
+    def stream(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """The blob as a file open for reading, whatever becomes of its name. Raises MissingBlob."""
+        ...
+
+    def list(self, prefix: str) -> list[BlobInfo]:
+        """All blobs whose name starts with this text ("" is all of them), sorted by name.
+
+        ``a/b`` matches ``a/b``, ``a/bc`` and ``a/b/c``; ``a/b/`` only the last.
+        """
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove a blob; nothing happens if there is none."""
+        ...
+
+
+def check_name(name: str) -> str:
+    """The name itself, if a blob may have it. Raises ValueError."""
+    if len(name) > _MAX_NAME or _NAME_PATTERN.fullmatch(name) is None:
+        raise ValueError(f"not a blob name: {name!r}")
+    return name
+
+
+def check_prefix(prefix: str) -> str:
+    """The prefix itself, if the name of a blob may start with it. Raises ValueError."""
+    if len(prefix) > _MAX_NAME or _PREFIX_PATTERN.fullmatch(prefix) is None:
+        raise ValueError(f"not a prefix of blob names: {prefix!r}")
+    return prefix
+
+
+def check_component(text: str) -> str:
+    """The text itself, if it may stand between two slashes of a name. Raises ValueError."""
+    if _COMPONENT_PATTERN.fullmatch(text) is None:
+        raise ValueError(f"not usable within a blob name: {text!r}")
+    return text
+
+
+def is_name(text: str) -> bool:
+    return len(text) <= _MAX_NAME and _NAME_PATTERN.fullmatch(text) is not None

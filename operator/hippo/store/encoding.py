@@ -1,0 +1,118 @@
+"""Records to bytes and back: JSON, never pickle, and one rule for versions.
+
+A greater ``formatVersion`` than this Hippo's is never guessed at: NewerFormat goes through to the
+user. Anything else that cannot be read is Unreadable, and who reads decides whether that may be
+passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from hippo.store.blobs import StoreError
+from hippo.store.records import FORMAT_VERSION, Manifest, Record, Report
+
+
+class NewerFormat(StoreError):
+    """Written by a newer Hippo."""
+
+    def __init__(self, what: str, version: int) -> None:
+        super().__init__(
+            f"{what} was written by a newer Hippo (format {version}, this one reads up to"
+            f" {FORMAT_VERSION}): upgrade, or use another --store"
+        )
+
+
+class Unreadable(StoreError):
+    """Truncated, altered, or of a kind that was never written here."""
+
+
+class PlanRecord(Record):
+    """What a plan is for: it pins the format and the trainer's signature."""
+
+    format_version: int = FORMAT_VERSION
+    signature: dict[str, Any]
+
+
+class StudyRecord(Record):
+    format_version: int = FORMAT_VERSION
+    document: dict[str, Any]
+
+
+class LedgerChunk(Record):
+    """All reports of some chains that have ended."""
+
+    format_version: int = FORMAT_VERSION
+    chains: dict[str, list[Report]]
+
+
+class _Versioned(Protocol):
+    @property
+    def format_version(self) -> int: ...
+
+
+_T = TypeVar("_T", bound=_Versioned)
+
+
+def encode(record: Record) -> bytes:
+    return record.model_dump_json(by_alias=True).encode()
+
+
+def decode(validate: Callable[[bytes], _T], data: bytes, what: str) -> _T:
+    """A record from its bytes. ``what`` names it in errors. Raises NewerFormat, Unreadable."""
+    try:
+        record = validate(data)
+    except ValidationError as error:
+        version = _find_version(data)
+        if version is not None and version > FORMAT_VERSION:
+            raise NewerFormat(what, version) from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        reason = f"{path}: {first['msg']}" if path else first["msg"]
+        raise Unreadable(f"{what} cannot be read: {reason}") from None
+    check_version(record.format_version, what)
+    return record
+
+
+def check_version(version: int, what: str) -> None:
+    """Raises NewerFormat, or Unreadable for a version that never was."""
+    if version > FORMAT_VERSION:
+        raise NewerFormat(what, version)
+    if version < 1:
+        raise Unreadable(f"{what} cannot be read: format {version} is unknown")
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Two lines of JSON: the manifest, and the SHA-256 of that line.
+
+    A flipped digit in a manifest may still be a valid manifest, of another step.
+    """
+    line = encode(manifest)
+    return b'%s\n{"sha256":"%s"}\n' % (line, hashlib.sha256(line).hexdigest().encode())
+
+
+def decode_manifest(data: bytes, what: str) -> Manifest:
+    """Raises NewerFormat, Unreadable."""
+    line, _, seal = data.partition(b"\n")
+    expected = b'{"sha256":"%s"}\n' % hashlib.sha256(line).hexdigest().encode()
+    if seal == expected:
+        return decode(Manifest.model_validate_json, line, what)
+    if not seal.startswith(b'{"sha256":"'):  # sealed otherwise: perhaps by a newer Hippo
+        version = _find_version(line)
+        if version is not None and version > FORMAT_VERSION:
+            raise NewerFormat(what, version)
+    raise Unreadable(f"{what} cannot be read: it is truncated or was altered")
+
+
+def _find_version(data: bytes) -> int | None:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    version = document.get("formatVersion") if isinstance(document, dict) else None
+    return version if isinstance(version, int) else None

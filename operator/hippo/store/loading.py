@@ -1,0 +1,141 @@
+"""Reading a whole plan back after a restart, passing over what is damaged and saying so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hippo.store.blobs import Blobs, MissingBlob
+from hippo.store.encoding import (
+    LedgerChunk,
+    PlanRecord,
+    Unreadable,
+    check_version,
+    decode,
+    decode_manifest,
+)
+from hippo.store.layout import Layout, number_of
+from hippo.store.records import REPORT, Manifest, Report
+
+
+@dataclass(frozen=True)
+class PlanRecords:
+    """What a plan's store holds. Damaged records are left out and named in ``problems``."""
+
+    signature: dict[str, Any] | None = None  # the document given to initialise(); None: not begun
+    manifests: dict[str, Manifest] = field(default_factory=dict)  # by key, sorted; data is there
+    reports: dict[str, list[Report]] = field(default_factory=dict)  # by chain, sorted; by number
+    unfolded: frozenset[str] = frozenset()  # chains with reports outside the ledger
+    orphans: frozenset[str] = frozenset()  # keys whose data has no manifest: a writer was killed
+    problems: tuple[str, ...] = ()  # a line each
+
+
+def decode_report(data: bytes, chain: str, number: int) -> Report:
+    """Raises NewerFormat; Unreadable also if it is another chain's or has another number."""
+    what = f"report {number} of chain {chain}"
+    report = decode(REPORT.validate_json, data, what)
+    if report.chain != chain or report.sequence_number != number:
+        raise Unreadable(f"{what} is report {report.sequence_number} of chain {report.chain}")
+    return report
+
+
+def load(blobs: Blobs, layout: Layout) -> PlanRecords:
+    """Raises StoreError if the store fails or was written by a newer Hippo."""
+    problems: list[str] = []
+    signature = _read_signature(blobs, layout, problems)
+    manifests, orphans = _read_manifests(blobs, layout, problems)
+    live, unfolded = _read_live_reports(blobs, layout, problems)
+    by_chain: dict[str, dict[int, Report]] = {}
+    for chunk in read_ledger(blobs, layout, problems):
+        for chain, reports in chunk.chains.items():
+            by_chain.setdefault(chain, {}).update((r.sequence_number, r) for r in reports)
+    for report in live:
+        by_chain.setdefault(report.chain, {})[report.sequence_number] = report
+    ordered = {}
+    for chain in sorted(by_chain):
+        numbers = sorted(by_chain[chain])
+        if len(numbers) != numbers[-1] + 1:
+            gap = next(i for i in range(numbers[-1] + 1) if i not in by_chain[chain])
+            problems.append(f"report {gap} of chain {chain} is missing, though later ones exist")
+        ordered[chain] = [by_chain[chain][number] for number in numbers]
+    return PlanRecords(signature, manifests, ordered, unfolded, orphans, tuple(problems))
+
+
+def read_ledger(blobs: Blobs, layout: Layout, problems: list[str]) -> Iterator[LedgerChunk]:
+    for info in blobs.list(layout.ledger):
+        if number_of(info.name) is None:
+            continue
+        try:
+            chunk = decode(LedgerChunk.model_validate_json, blobs.get(info.name), info.name)
+            for reports in chunk.chains.values():
+                for report in reports:
+                    check_version(report.format_version, info.name)
+        except (Unreadable, MissingBlob) as error:
+            problems.append(str(error))
+            continue
+        yield chunk
+
+
+def _read_signature(blobs: Blobs, layout: Layout, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        return decode(PlanRecord.model_validate_json, blobs.get(layout.plan), layout.plan).signature
+    except MissingBlob:
+        return None
+    except Unreadable as error:
+        problems.append(str(error))
+        return None
+
+
+def _read_manifests(
+    blobs: Blobs, layout: Layout, problems: list[str]
+) -> tuple[dict[str, Manifest], frozenset[str]]:
+    # Manifests first: data is written before its manifest, so whatever is listed now has its data.
+    names = [info.name for info in blobs.list(layout.manifests) if info.name.endswith(".json")]
+    sizes = {info.name: info.size for info in blobs.list(layout.data)}
+    manifests: dict[str, Manifest] = {}
+    known = set()
+    for name in names:
+        key = name[len(layout.manifests) : -len(".json")]
+        known.add(key)
+        try:
+            manifest = decode_manifest(blobs.get(name), f"the manifest of checkpoint {key}")
+        except MissingBlob:
+            continue  # deleted meanwhile
+        except Unreadable as error:
+            problems.append(str(error))
+            continue
+        if manifest.key != key:
+            problems.append(f"checkpoint {key}: its manifest is that of {manifest.key}")
+            continue
+        size = sizes.get(f"{layout.data}{key}/{manifest.sha256}")
+        if size is None:
+            problems.append(f"checkpoint {key}: its data is missing")
+        elif size != manifest.size:
+            problems.append(
+                f"checkpoint {key}: its data has {size} bytes instead of {manifest.size}"
+            )
+        else:
+            manifests[key] = manifest
+    keys = (name[len(layout.data) :].partition("/")[0] for name in sizes)
+    return manifests, frozenset(keys) - known
+
+
+def _read_live_reports(
+    blobs: Blobs, layout: Layout, problems: list[str]
+) -> tuple[list[Report], frozenset[str]]:
+    reports: list[Report] = []
+    chains = set()
+    for info in blobs.list(layout.reports):
+        chain = info.name[len(layout.reports) :].partition("/")[0]
+        number = number_of(info.name)
+        if number is None:
+            continue
+        chains.add(chain)
+        try:
+            reports.append(decode_report(blobs.get(info.name), chain, number))
+        except MissingBlob:
+            continue  # folded meanwhile
+        except Unreadable as error:
+            problems.append(str(error))
+    return reports, frozenset(chains)

@@ -1,0 +1,262 @@
+"""One driver per plan: a lock made of blobs, for processes on one machine or on many.
+
+Each holder is a generation, an object ``lock/<generation>.json``; the highest one holds. To take
+over is to create the next generation with ``if_absent``, so of several only one succeeds. The
+highest generation is never deleted, not even on release, so that no number is ever used twice by
+two live holders.
+
+A holder renews before its lock expires. One that died on this machine is found out at once, by its
+process id and start time, so that ``kill -9`` costs no waiting. Between machines clocks should
+agree within seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hippo.store.blobs import MissingBlob, StoreError
+from hippo.store.encoding import Unreadable, decode, encode
+from hippo.store.layout import Layout, number_of
+from hippo.store.plan_store import PlanStore
+from hippo.store.records import FORMAT_VERSION, Record
+
+_ATTEMPTS = 100  # each one lost means that another process took or gave back the lock
+
+
+class LockHeld(StoreError):
+    """Another driver works on this plan."""
+
+
+class LockLost(StoreError):
+    """Another driver took over, after this one had not renewed in time: stop at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process, told apart from every other one, also from a later one with its number."""
+
+    host: str
+    boot: str  # of the kernel, with the name space of process numbers; "" if unknown
+    pid: int
+    process_start: str  # in ticks since boot; "" if unknown
+    command: str
+
+    @classmethod
+    def current(cls) -> Holder:
+        pid = os.getpid()
+        return cls(
+            host=platform.node(),
+            boot=_read_boot(),
+            pid=pid,
+            process_start=_read_start(pid) or "",
+            command=shlex.join(sys.orig_argv),
+        )
+
+    def is_gone(self, *, seen_from: Holder) -> bool:
+        """True only if the process certainly has ended; never for one on another machine."""
+        if (self.host, self.boot) != (seen_from.host, seen_from.boot):
+            return False
+        start = _read_start(self.pid)
+        if start is not None:
+            return bool(self.process_start) and start != self.process_start
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return _is_zombie(self.pid)
+
+
+class _LockRecord(Record):
+    format_version: int = FORMAT_VERSION
+    host: str
+    boot: str
+    pid: int
+    process_start: str
+    command: str
+    acquired: float  # Unix time
+    expires: float  # Unix time; 0 once released
+
+    def holder(self) -> Holder:
+        return Holder(self.host, self.boot, self.pid, self.process_start, self.command)
+
+
+class PlanLock:
+    """The right to decide and delete in one plan. For one thread at a time.
+
+    ``seconds`` is how long it lasts without ``renew``; renew about three times as often. ``clock``
+    gives Unix time.
+    """
+
+    def __init__(
+        self,
+        store: PlanStore,
+        holder: Holder | None = None,
+        *,
+        seconds: float = 60.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._blobs = store.blobs
+        self._plan = store.plan
+        self._layout = Layout(store.plan)
+        self._holder = holder or Holder.current()
+        self._seconds = seconds
+        self._clock = clock
+        self._generation: int | None = None  # None: not held
+        self._acquired = 0.0
+
+    @property
+    def generation(self) -> int:
+        """Number of this holding, greater than any before it. Raises LockLost."""
+        if self._generation is None:
+            raise LockLost(f"the lock of plan {self._plan} is not held")
+        return self._generation
+
+    def acquire(self) -> None:
+        """Raises LockHeld, which says by whom; StoreError."""
+        for _ in range(_ATTEMPTS):
+            generation = 0
+            with contextlib.suppress(MissingBlob):  # removed by a newer holder: look again
+                generations = self._list()
+                if generations:
+                    generation = generations[-1]
+                    self._check_free(generation)
+                if self._create(generation + 1):
+                    return
+        raise LockHeld(f"plan {self._plan}: too many others try to lock it: try again")
+
+    def renew(self) -> None:
+        """Raises LockLost; StoreError."""
+        if self._generation is None:
+            raise LockLost(f"the lock of plan {self._plan} is not held")
+        self._write(self._generation, expires=self._clock() + self._seconds)
+        highest = self._list()[-1:]
+        if highest != [self._generation]:
+            # Ours may just have been written again after the newer holder had removed it.
+            self._blobs.delete(self._layout.lock(self._generation))
+            self._generation = None
+            raise LockLost(
+                f"plan {self._plan} was taken over{self._by(highest)}, because this process did not"
+                f" renew its lock for {self._seconds:.0f} s"
+            )
+
+    def release(self) -> None:
+        """Idempotent; harmless after the lock was lost. Raises StoreError."""
+        if self._generation is not None and self._list()[-1:] == [self._generation]:
+            self._write(self._generation, expires=0.0)
+        self._generation = None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def _list(self) -> list[int]:
+        """Generations, ascending."""
+        numbers = (number_of(info.name) for info in self._blobs.list(self._layout.locks))
+        return sorted(number for number in numbers if number is not None)
+
+    def _read(self, generation: int) -> _LockRecord:
+        name = self._layout.lock(generation)
+        try:
+            return decode(_LockRecord.model_validate_json, self._blobs.get(name), name)
+        except Unreadable as error:
+            raise StoreError(f"{error}: delete it if no other hippo uses this store") from None
+
+    def _check_free(self, generation: int) -> None:
+        record = self._read(generation)
+        if record.expires <= self._clock() or record.holder().is_gone(seen_from=self._holder):
+            return
+        since = datetime.fromtimestamp(record.acquired, UTC).astimezone()
+        raise LockHeld(
+            f"plan {self._plan} is in use by another hippo on host {record.host}: pid {record.pid},"
+            f" `{record.command}`, since {since:%Y-%m-%d %H:%M:%S %z}: wait for it, stop it, or use"
+            " another --store"
+        )
+
+    def _create(self, generation: int) -> bool:
+        """Become the holder; False if another one was faster."""
+        self._acquired = self._clock()
+        name = self._layout.lock(generation)
+        if not self._blobs.put(
+            name, encode(self._record(self._acquired + self._seconds)), if_absent=True
+        ):
+            return False
+        generations = self._list()
+        if generations[-1:] != [generation]:
+            # We were slow: this number had been used, released and removed before.
+            self._blobs.delete(name)
+            return False
+        self._generation = generation
+        for older in generations[:-1]:
+            self._blobs.delete(self._layout.lock(older))
+        return True
+
+    def _write(self, generation: int, *, expires: float) -> None:
+        self._blobs.put(self._layout.lock(generation), encode(self._record(expires)))
+
+    def _record(self, expires: float) -> _LockRecord:
+        return _LockRecord(
+            host=self._holder.host,
+            boot=self._holder.boot,
+            pid=self._holder.pid,
+            process_start=self._holder.process_start,
+            command=self._holder.command,
+            acquired=self._acquired,
+            expires=expires,
+        )
+
+    def _by(self, generations: list[int]) -> str:
+        with contextlib.suppress(StoreError):
+            for generation in generations:
+                record = self._read(generation)
+                return f" by host {record.host}, pid {record.pid}, `{record.command}`"
+        return ""
+
+
+def _read_boot() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+
+def _read_stat(pid: int) -> list[str]:
+    """Fields of /proc/<pid>/stat from the state on; none if it cannot be read."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def _read_start(pid: int) -> str | None:
+    """When a running process began; None if there is none, or /proc does not say."""
+    fields = _read_stat(pid)
+    if len(fields) < 20 or fields[0] in "ZX":
+        return None
+    return fields[19]
+
+
+def _is_zombie(pid: int) -> bool:
+    return _read_stat(pid)[:1] in (["Z"], ["X"])

@@ -1,0 +1,268 @@
+"""Typed records of one plan above any Blobs: checkpoints, reports, controls, decisions, studies.
+
+Everything lies below ``<plan>/``. What is immutable is written with ``if_absent``, so doing it
+twice is harmless and the first writer wins; a checkpoint's manifest is written after its data, and
+deleted before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hippo.store import ledger, loading
+from hippo.store.blobs import Blobs, CorruptCheckpoint, MissingBlob, StoreError
+from hippo.store.encoding import (
+    PlanRecord,
+    StudyRecord,
+    Unreadable,
+    decode,
+    decode_manifest,
+    encode,
+    encode_manifest,
+)
+from hippo.store.layout import Layout, number_of
+from hippo.store.loading import PlanRecords
+from hippo.store.records import Control, Decision, Manifest, Report
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_BLOCK = 1 << 20  # bytes read at once while a checkpoint is verified
+
+
+class PlanStore:
+    """The records of one plan. Every failure is a StoreError of one line.
+
+    Any number of workers may write here; to decide, fold and delete is for the one driver that
+    holds the PlanLock.
+    """
+
+    def __init__(self, blobs: Blobs, plan: str) -> None:
+        self.blobs = blobs
+        self.plan = plan
+        self._layout = Layout(plan)
+
+    def initialise(self, signature_document: dict[str, Any]) -> None:
+        """Begin the plan, or check that it is this one. Idempotent.
+
+        Raises StoreError if a newer Hippo or another trainer began it.
+        """
+        record = PlanRecord(signature=signature_document)
+        if self.blobs.put(self._layout.plan, encode(record), if_absent=True):
+            return
+        what = f"plan {self.plan} ({self._layout.plan})"
+        try:
+            found = decode(PlanRecord.model_validate_json, self.blobs.get(self._layout.plan), what)
+        except Unreadable as error:
+            raise StoreError(f"{error}: restore it from a backup, or use another --store") from None
+        if found.signature != json.loads(json.dumps(signature_document)):
+            raise StoreError(f"{what} belongs to another trainer: use another --store")
+
+    # Checkpoints
+
+    def write_checkpoint(
+        self,
+        *,
+        key: str,
+        step: int,
+        chunks: Sequence[bytes | memoryview],
+        state_digest: str,
+        fingerprint: dict[str, str],
+        chain: str,
+    ) -> tuple[Manifest, bool]:
+        """Store a checkpoint; True beside the manifest that stands if another writer was first.
+
+        One that stands but is damaged is replaced. Data that lost is removed.
+        """
+        existing = self._find_intact(key)
+        if existing is not None:
+            return existing, True
+        digest = hashlib.sha256()
+        for chunk in chunks:
+            digest.update(chunk)
+        manifest = Manifest(
+            key=key,
+            step=step,
+            size=sum(memoryview(chunk).nbytes for chunk in chunks),
+            sha256=digest.hexdigest(),
+            state_digest=state_digest,
+            fingerprint=fingerprint,
+            chain=chain,
+        )
+        data = self._layout.data_of(key) + manifest.sha256
+        self.blobs.put(data, chunks)
+        if self.blobs.put(self._layout.manifest(key), encode_manifest(manifest), if_absent=True):
+            return manifest, False
+        winner = self._find_intact(key)
+        if winner is None:
+            self.blobs.put(self._layout.manifest(key), encode_manifest(manifest))
+            return manifest, False
+        if winner.sha256 != manifest.sha256:
+            self.blobs.delete(data)
+        return winner, True
+
+    def read_manifest(self, key: str) -> Manifest:
+        """Raises CorruptCheckpoint if it is missing, unreadable, or another key's."""
+        try:
+            data = self.blobs.get(self._layout.manifest(key))
+        except MissingBlob:
+            raise CorruptCheckpoint(f"checkpoint {key}: its manifest is missing") from None
+        try:
+            manifest = decode_manifest(data, f"the manifest of checkpoint {key}")
+        except Unreadable as error:
+            raise CorruptCheckpoint(str(error)) from None
+        if manifest.key != key:
+            raise CorruptCheckpoint(f"checkpoint {key}: its manifest is that of {manifest.key}")
+        return manifest
+
+    def read_checkpoint(self, manifest: Manifest) -> bytes:
+        """The checkpoint's data, verified. Raises CorruptCheckpoint."""
+        try:
+            data = self.blobs.get(self._data_name(manifest))
+        except MissingBlob:
+            raise CorruptCheckpoint(f"checkpoint {manifest.key}: its data is missing") from None
+        _verify(manifest, len(data), hashlib.sha256(data).hexdigest())
+        return data
+
+    def delete_checkpoint(self, key: str) -> None:
+        """Idempotent. Also removes data that never got a manifest."""
+        self.blobs.delete(self._layout.manifest(key))
+        for info in self.blobs.list(self._layout.data_of(key)):
+            self.blobs.delete(info.name)
+
+    # Reports and controls of chains
+
+    def write_report(self, report: Report) -> None:
+        """Idempotent. Raises StoreError if this number was already used to say something else."""
+        name = self._layout.report(report.chain, report.sequence_number)
+        data = encode(report)
+        if not self.blobs.put(name, data, if_absent=True) and self.blobs.get(name) != data:
+            raise StoreError(
+                f"report {report.sequence_number} of chain {report.chain} exists already and says"
+                " otherwise: two workers run under one name"
+            )
+
+    def read_reports(self, chain: str, after: int = -1) -> list[Report]:
+        """The reports numbered ``after + 1`` and so on, up to the first that is not there yet.
+
+        Cheap to poll: with no news it costs one failed read. Raises StoreError if one is damaged.
+        """
+        reports: list[Report] = []
+        while True:
+            number = after + 1 + len(reports)
+            try:
+                data = self.blobs.get(self._layout.report(chain, number))
+            except MissingBlob:
+                return reports
+            reports.append(loading.decode_report(data, chain, number))
+
+    def write_control(self, control: Control) -> None:
+        self.blobs.put(self._layout.control(control.chain), encode(control))
+
+    def read_control(self, chain: str) -> Control | None:
+        """The newest; None if the chain was never steered. Cheap to poll. Raises StoreError."""
+        try:
+            data = self.blobs.get(self._layout.control(chain))
+        except MissingBlob:
+            return None
+        return decode(Control.model_validate_json, data, f"the control of chain {chain}")
+
+    # Studies and their decisions
+
+    def write_decision(self, study: str, decision: Decision) -> None:
+        """Idempotent. Raises StoreError if another decision has this index."""
+        name = self._layout.decision(study, decision.index)
+        data = encode(decision)
+        if self.blobs.put(name, data, if_absent=True):
+            return
+        what = f"decision {decision.index} of study {study}"
+        found = decode(Decision.model_validate_json, self.blobs.get(name), what)
+        if found != Decision.model_validate_json(data):
+            raise StoreError(
+                f"{what} was made already, and otherwise ({found.kind}, trial {found.trial})"
+            )
+
+    def read_decisions(self, study: str) -> list[Decision]:
+        """All, in order. Raises StoreError if one is missing or damaged: none is made again."""
+        decisions: list[Decision] = []
+        for info in self.blobs.list(self._layout.decisions_of(study)):
+            index = number_of(info.name)
+            if index is None:
+                continue
+            what = f"decision {len(decisions)} of study {study} ({info.name})"
+            if index != len(decisions):
+                raise StoreError(
+                    f"decision {len(decisions)} of study {study} is missing: {_RESTORE}"
+                )
+            try:
+                decision = decode(Decision.model_validate_json, self.blobs.get(info.name), what)
+            except Unreadable as error:
+                raise StoreError(f"{error}: {_RESTORE}") from None
+            if decision.index != index:
+                raise StoreError(f"{what} is decision {decision.index}: {_RESTORE}")
+            decisions.append(decision)
+        return decisions
+
+    def write_study(self, name: str, document: dict[str, Any]) -> None:
+        """Replaces an earlier one."""
+        self.blobs.put(self._layout.study(name), encode(StudyRecord(document=document)))
+
+    def read_study(self, name: str) -> dict[str, Any]:
+        """Raises MissingBlob, StoreError."""
+        data = self.blobs.get(self._layout.study(name))
+        return decode(StudyRecord.model_validate_json, data, f"study {name} in the store").document
+
+    def list_studies(self) -> list[str]:
+        """Names of the studies that were written, sorted."""
+        start, end = self._layout.studies, "/study.json"
+        names = [info.name for info in self.blobs.list(start)]
+        return sorted(name[len(start) : -len(end)] for name in names if name.endswith(end))
+
+    # The whole plan
+
+    def load(self) -> PlanRecords:
+        """All that has been computed. Raises StoreError if the store fails or is newer."""
+        return loading.load(self.blobs, self._layout)
+
+    def fold(self, chains: Iterable[str]) -> None:
+        """Move reports of chains that have ended into the ledger, so that loading reads few blobs.
+
+        A chain with a damaged or missing report stays as it is. Idempotent; killed half-way,
+        nothing is lost, and ``load`` sees no report twice. Controls of these chains are deleted.
+        """
+        ledger.fold(self.blobs, self._layout, chains)
+
+    def _find_intact(self, key: str) -> Manifest | None:
+        """The manifest of a checkpoint that would load; None if there is none."""
+        digest, size = hashlib.sha256(), 0
+        try:
+            manifest = self.read_manifest(key)
+            with self.blobs.stream(self._data_name(manifest)) as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+                    size += len(block)
+            _verify(manifest, size, digest.hexdigest())
+        except (CorruptCheckpoint, MissingBlob):
+            return None
+        return manifest
+
+    def _data_name(self, manifest: Manifest) -> str:
+        if _SHA256.fullmatch(manifest.sha256) is None:
+            raise CorruptCheckpoint(f"checkpoint {manifest.key}: its manifest has no SHA-256")
+        return self._layout.data_of(manifest.key) + manifest.sha256
+
+
+_RESTORE = "restore it from a backup, or delete the study's folder in the store to begin it afresh"
+
+
+def _verify(manifest: Manifest, size: int, sha256: str) -> None:
+    if size != manifest.size:
+        raise CorruptCheckpoint(
+            f"checkpoint {manifest.key}: its data has {size} bytes instead of {manifest.size}"
+        )
+    if sha256 != manifest.sha256:
+        raise CorruptCheckpoint(
+            f"checkpoint {manifest.key}: its data was altered (SHA-256 differs)"
+        )

@@ -1,0 +1,201 @@
+"""The records that drivers and workers exchange through the store.
+
+All of them are small JSON objects, immutable once written (controls excepted: the newest version
+stands). They are the whole protocol between the side that decides (``hippo``) and the side that
+trains (``stage_runner``): a worker needs nothing but its assignment and the store.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic.alias_generators import to_camel
+
+FORMAT_VERSION = 1
+"""Version of everything below. A reader refuses a greater one with a clear line."""
+
+
+class Record(BaseModel):
+    """Frozen, strict about unknown fields, camelCase in JSON; NaN and infinities survive as
+    strings.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        ser_json_inf_nan="strings",
+    )
+
+
+class TrainerCall(Record):
+    """What to import and how to build it; the part of a study's trainer that a worker needs."""
+
+    entrypoint: str  # "module:Class"
+    config: dict[str, Any] = {}
+    seed: int = 0
+    threads: int = 1  # CPU threads; results depend on it
+
+
+class Route(Record):
+    """What a chain does from here on: under which sequence, up to where, and what it leaves on the
+    way.
+    """
+
+    hyperparameters: dict[str, Any]  # as written in the study; hippo.model reads them
+    steps: int  # the horizon up to which the sequence is defined
+    stop_at: int  # leave at the first step end at or after this one
+    save_at: tuple[int, ...] = ()  # write a checkpoint at these steps, ascending
+    evaluate_at: tuple[int, ...] = ()  # call evaluate() at these steps, ascending; saves first
+    save_at_stop: bool = True  # False: what was trained since the last checkpoint is not wanted
+
+
+class Assignment(Record):
+    """All that a worker is told. ``chain`` names the attempt and is unique within the plan."""
+
+    format_version: int = FORMAT_VERSION
+    chain: str
+    signature: str  # what content keys are derived from, beside the sequence
+    trainer: TrainerCall
+    route: Route
+    start: int = 0  # step of the checkpoint to start from; 0: train from scratch
+    start_key: str | None = None  # content key of that checkpoint; None exactly if start is 0
+    save_every_seconds: float | None = 600.0  # extra saves by time; None: none
+    poll_seconds: float = 0.1  # how often the control object is looked at
+    linger_seconds: float = 0.0  # how long to wait for a new route at the end of this one
+    grace_seconds: float = 60.0  # on SIGTERM: how long the step in progress may take
+    exactness: Literal["strict", "relaxed"] = "strict"  # strict: refuse a foreign fingerprint
+    studies: tuple[str, ...] = ()  # who asked for this work; its cost is split evenly over them
+
+
+class Control(Record):
+    """Steers a running chain: replaces its whole route. Versions begin at 1; the newest stands.
+
+    The runner takes it between two steps, at step t, if the new sequence equals the old one below t
+    and no newly asked save or evaluation lies before t. Otherwise it refuses and goes on as it was.
+    ``route.stop_at <= t`` means: stop now. Either way it reports ControlAnswered.
+    """
+
+    format_version: int = FORMAT_VERSION
+    chain: str
+    version: int
+    route: Route
+
+
+class Manifest(Record):
+    """Describes one checkpoint. Written last and first writer wins: no manifest, no checkpoint."""
+
+    format_version: int = FORMAT_VERSION
+    key: str
+    step: int
+    size: int  # bytes of the data object
+    sha256: str  # of the data object
+    state_digest: str  # of the state itself, independent of its encoding
+    fingerprint: dict[str, str]  # software and hardware that produced it
+    chain: str
+
+
+class Outcome(StrEnum):
+    """How a chain ended. ``lost`` is never reported by a worker: its driver found it gone."""
+
+    COMPLETED = "completed"  # reached the end of its route
+    STOPPED = "stopped"  # told to, by its control object
+    PREEMPTED = "preempted"  # SIGTERM
+    FAILED = "failed"  # the trainer raised
+    INVALID = "invalid"  # the trainer broke its contract; trying again cannot help
+    REFUSED = "refused"  # the start checkpoint has a foreign fingerprint
+    CORRUPT = "corrupt"  # the start checkpoint is missing, truncated or altered
+    STORE = "store"  # the store could not be read or written
+    LOST = "lost"
+
+
+class _Report(Record):
+    format_version: int = FORMAT_VERSION
+    chain: str
+    sequence_number: int  # 0, 1, 2, ... within the chain
+    step: int  # where the chain stood
+    trained: int = 0  # steps trained by this chain so far
+    train_seconds: float = 0.0  # time within the trainer's step() so far
+    worker_seconds: float = 0.0  # time since the worker began, all included
+
+
+class Began(_Report):
+    """The trainer is set up and its start checkpoint loaded."""
+
+    kind: Literal["began"] = "began"
+    studies: tuple[str, ...] = ()  # copied from the assignment
+    fingerprint: dict[str, str]
+    start_seconds: float  # from launch until setup() returned
+    load_seconds: float  # reading and restoring the start checkpoint
+
+
+class CheckpointSaved(_Report):
+    kind: Literal["checkpoint"] = "checkpoint"
+    key: str
+    size: int
+    state_digest: str
+    copy_seconds: float  # training stood still
+    write_seconds: float  # in the background
+    existed: bool = False  # another writer was first
+    differs: bool = False  # ... and its state digest was another one
+
+
+class MetricsReported(_Report):
+    kind: Literal["metrics"] = "metrics"
+    key: str
+    metrics: dict[str, float]
+    evaluate_seconds: float
+
+
+class ControlAnswered(_Report):
+    kind: Literal["control"] = "control"
+    version: int
+    accepted: bool
+
+
+class Arrived(_Report):
+    """At the end of its route; waits ``linger_seconds`` for another one."""
+
+    kind: Literal["arrived"] = "arrived"
+
+
+class WorkerError(Record):
+    """One line for the user. ``step`` is the step being trained, or the one being evaluated."""
+
+    during: Literal["import", "setup", "load", "step", "evaluate", "save", "store", "start"]
+    message: str  # "ValueError: batch too large (trainer.py:31)": a single line
+    step: int
+
+
+class Ended(_Report):
+    kind: Literal["ended"] = "ended"
+    outcome: Outcome
+    error: WorkerError | None = None
+
+
+Report = Annotated[
+    Began | CheckpointSaved | MetricsReported | ControlAnswered | Arrived | Ended,
+    Field(discriminator="kind"),
+]
+REPORT: TypeAdapter[Report] = TypeAdapter(Report)
+
+
+class Decision(Record):
+    """One durable decision of a study: written before it is acted on, and never derived again.
+
+    suggest: a new trial; promote: a trial is to go on, up to ``steps``; stop: a trial is not to go
+    on; fail: the engine's own verdict, after all retries: the trial cannot reach ``steps``.
+    """
+
+    format_version: int = FORMAT_VERSION
+    index: int  # 0, 1, 2, ... within the study
+    kind: Literal["suggest", "promote", "stop", "fail"]
+    trial: int  # index of the trial within the study; suggest numbers them 0, 1, 2, ...
+    steps: int  # the step that the trial is to reach with this decision (stop: where it stays)
+    hyperparameters: dict[str, Any] | None = None  # suggest only
+    reason: str = Field(min_length=1)

@@ -1,0 +1,31 @@
+"""From what stands behind ``--store`` to a store."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+
+from hippo.store.blobs import Blobs, StoreError
+from hippo.store.directory import DirectoryBlobs
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def open_blobs(url: str) -> Blobs:
+    """The store at a path or ``file:///path``. Touches nothing yet. Raises StoreError."""
+    if not url or "\0" in url:
+        raise StoreError("--store is empty: give a directory, such as .hippo")
+    match = _SCHEME.match(url)
+    if match is None:
+        return DirectoryBlobs(os.path.expanduser(url))
+    scheme = match[1].lower()
+    if scheme == "s3":
+        raise StoreError(f"{url}: stores on S3 are not available yet: use a directory")
+    if scheme != "file":
+        raise StoreError(f"{url}: a store is a directory or file:///path, not {scheme}://")
+    parts = urllib.parse.urlsplit(url)
+    path = urllib.parse.unquote(parts.path)
+    if parts.netloc not in ("", "localhost") or path in ("", "/") or "\0" in path:
+        raise StoreError(f"{url}: write file:///path (three slashes and an absolute path)")
+    return DirectoryBlobs(path)

@@ -1,0 +1,27 @@
+"""Tuners: which trials there are, and how far each is to go."""
+
+from __future__ import annotations
+
+from hippo.model import Asha, Grid, InvalidSpec, Random, Sha, Study
+from hippo.tune.asha import AshaTuner
+from hippo.tune.grid import GridTuner
+from hippo.tune.random import RandomTuner
+from hippo.tune.sha import ShaTuner
+from hippo.tune.tuner import Result, Tuner
+
+__all__ = ["Result", "Tuner", "create_tuner"]
+
+
+def create_tuner(study: Study) -> Tuner:
+    """The tuner that a study asks for, as it is before its first decision."""
+    match study.spec.algorithm:
+        case Grid():
+            return GridTuner(study)
+        case Random() as settings:
+            return RandomTuner(study, settings)
+        case Sha() as settings:
+            return ShaTuner(study, settings)
+        case Asha() as settings:
+            return AshaTuner(study, settings)
+        case settings:
+            raise InvalidSpec.at("spec.algorithm.name", f"no tuner for {settings.name!r}")

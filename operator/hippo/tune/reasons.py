@@ -1,0 +1,36 @@
+"""The words in which tuners give their reasons; people read them beside each trial."""
+
+from __future__ import annotations
+
+
+def ordinal(position: int) -> str:
+    """1 -> "1st", 2 -> "2nd", 11 -> "11th"."""
+    if position % 100 in (11, 12, 13):
+        return f"{position}th"
+    return f"{position}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(position % 10, 'th') }"
+
+
+def best(count: int) -> str:
+    """3 -> "the best 3"; 1 -> "the best one"."""
+    return "the best one" if count == 1 else f"the best {count}"
+
+
+def promoted(*, rung: int, step: int, position: int, of: str, share: int, following: int) -> str:
+    """Why a trial goes on: "rung 1 (30 steps): 2nd of 9, the best 3 go on to 90"."""
+    steps = "1 step" if step == 1 else f"{step} steps"
+    go = "goes" if share == 1 else "go"
+    return (
+        f"rung {rung} ({steps}): {ordinal(position)} of {of}, {best(share)} {go} on to {following}"
+    )
+
+
+def stopped(*, step: int, position: int, size: int, share: int) -> str:
+    """Why a trial stays: "not among the best 3 of 9 at step 30 (5th)"."""
+    among = "the best" if share == 1 else f"among {best(share)}"
+    return f"not {among} of {size} at step {step} ({ordinal(position)})"
+
+
+def left_over(*, step: int, position: int, size: int, share: int, eta: int) -> str:
+    """Why a paused trial is stopped at the end: "the study is over: 5th of 9 at step 30, ..."."""
+    among = f"not among {best(share)}" if share else f"fewer than {eta} to choose from"
+    return f"the study is over: {ordinal(position)} of {size} at step {step}, {among}"

@@ -1,0 +1,193 @@
+"""The tuner: results in, decisions with reasons out.
+
+A tuner speaks in requests only ("train this sequence up to this step, and tell me") and knows
+nothing of stages, workers or files. Its state is a function of the decisions recorded so far, in
+their order, and of the set of results: whoever replays both has the same tuner. All randomness is a
+hash of a seed and an index.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from hippo.model import Study
+from hippo.store.records import Decision
+from hippo.tune.ordering import Rank, rank
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The objective of a trial where a request ended; None: it failed or diverged, so the worst."""
+
+    trial: int
+    step: int
+    value: float | None
+
+
+class Tuner(ABC):
+    """What all algorithms share: who was suggested, who is to reach what, and who has ended.
+
+    The caller asks :meth:`decide`, records each decision durably, and then hands it to
+    :meth:`decided`; after a restart it hands over the recorded ones instead. Not thread-safe.
+    """
+
+    def __init__(
+        self, study: Study, *, rungs: tuple[int, ...] | None = None, seed: int = 0
+    ) -> None:
+        """``rungs``: where trials are compared, ascending, the last being the study's steps."""
+        spec = study.spec
+        self.steps: int = spec.steps
+        self.rungs: tuple[int, ...] = rungs if rungs is not None else (spec.steps,)
+        self._seed = seed
+        self._space = study.search_space()
+        self._goal = spec.objective.goal
+        self._max_trials = spec.max_trials
+        self._targets: list[int] = []  # per trial, the step it was last asked to reach
+        self._pending: set[int] = set()  # trials whose latest request has no result yet
+        self._failed: set[int] = set()
+        self._stopped: set[int] = set()
+        self._results: set[tuple[int, int]] = set()  # (trial, rung) that count already
+        self._count = 0
+
+    # -- what is known -----------------------------------------------------------------------------
+
+    def decided(self, decision: Decision) -> None:
+        """A decision was recorded: just now, or before a restart, in order.
+
+        Raises ValueError, and changes nothing, if it cannot follow what was decided so far.
+        """
+        if decision.index != self._count:
+            raise ValueError(f"decision {decision.index} came where {self._count} was due")
+        known = len(self._targets)
+        suggests = decision.kind == "suggest"
+        if decision.trial != known if suggests else not 0 <= decision.trial < known:
+            raise ValueError(f"decision {decision.index}: trial {decision.trial} of {known}")
+        if decision.kind in ("suggest", "promote") and decision.steps not in self.rungs:
+            raise ValueError(f"decision {decision.index}: step {decision.steps} is no rung")
+        self._count += 1
+        trial = decision.trial
+        match decision.kind:
+            case "suggest":
+                self._targets.append(decision.steps)
+                self._await(trial)
+                self._suggested(trial)
+            case "promote":
+                at = self.rung_of(trial)
+                self._targets[trial] = decision.steps
+                self._await(trial)
+                self._promoted(trial, at)
+            case "stop":
+                self._stopped.add(trial)
+                self._pending.discard(trial)
+                self._halted(trial)
+            case "fail":
+                self.observed(Result(trial, decision.steps, None))
+
+    def observed(self, result: Result) -> None:
+        """A result is known. In any order, and as often as one likes: the first of each counts.
+
+        Results between the rungs are of no account, but for failures: those count at the next rung.
+        """
+        rung = next((k for k, step in enumerate(self.rungs) if step >= result.step), None)
+        failed = rank(result.value, self._goal, self._seed, result.trial)[0]
+        if rung is None or (self.rungs[rung] != result.step and not failed):
+            return
+        if (result.trial, rung) in self._results:
+            return
+        self._results.add((result.trial, rung))
+        if failed:
+            self._failed.add(result.trial)
+        if failed or self._has_arrived(result.trial):
+            self._pending.discard(result.trial)
+        self._ranked(result.trial, rung, rank(result.value, self._goal, self._seed, result.trial))
+
+    # -- what to do --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def decide(self, idle: int) -> list[Decision]:
+        """What to do next; changes nothing.
+
+        ``idle``: workers without work. Only algorithms that ask for trials one by one look at it.
+        """
+
+    @property
+    def exhausted(self) -> bool:
+        """No trial will ever be suggested any more."""
+        return len(self._targets) >= self._limit
+
+    @property
+    def finished(self) -> bool:
+        """No decision will ever follow: every result is in, and every trial has ended."""
+        return self.exhausted and not self._pending and self._is_settled()
+
+    def may_continue(self, trial: int) -> bool:
+        """Whether the trial may be asked to go beyond its latest request."""
+        ended = trial in self._stopped or trial in self._failed
+        return not ended and self._targets[trial] < self.steps
+
+    def resize(self, max_trials: int | None) -> None:
+        """The study's maxTrials has been raised. What was suggested already stays."""
+        self._max_trials = max_trials
+
+    # -- for algorithms ----------------------------------------------------------------------------
+
+    # Hooks for what an algorithm keeps of its own; grid and random search need none.
+
+    def _suggested(self, trial: int) -> None:  # noqa: B027
+        """The trial is new."""
+
+    def _promoted(self, trial: int, rung: int) -> None:  # noqa: B027
+        """The trial goes on from a rung."""
+
+    def _halted(self, trial: int) -> None:  # noqa: B027
+        """The trial was stopped where it is."""
+
+    def _ranked(self, trial: int, rung: int, rank: Rank) -> None:  # noqa: B027
+        """A trial's first result at a rung."""
+
+    def _is_settled(self) -> bool:
+        """Whether, once all results are in, no trial waits for a verdict."""
+        return True
+
+    def rung_of(self, trial: int) -> int:
+        """The rung that the trial is at, or on its way to."""
+        return self.rungs.index(self._targets[trial])
+
+    @property
+    def _limit(self) -> int:
+        """How many trials there will be."""
+        limits = [limit for limit in (self._max_trials, self._space.size) if limit is not None]
+        assert limits, "a study of a continuous space has maxTrials"
+        return min(limits)
+
+    def _suggestions(self, most: int, steps: int, *, after: int = 0) -> list[Decision]:
+        """The next new trials, ``most`` at most; ``after`` so many other decisions."""
+        first = len(self._targets)
+        return [
+            Decision(
+                index=self._count + after + trial - first,
+                kind="suggest",
+                trial=trial,
+                steps=steps,
+                hyperparameters=self._point(trial),
+                reason=self._why(trial),
+            )
+            for trial in range(first, min(first + most, self._limit))
+        ]
+
+    def _point(self, trial: int) -> dict[str, Any]:
+        """The hyper-parameters of a new trial, as the study writes them."""
+        return self._space.sample(self._seed, trial)
+
+    def _why(self, trial: int) -> str:
+        """The reason of a suggestion."""
+        return f"draw {trial + 1} of {self._limit} from the space (seed {self._seed})"
+
+    def _await(self, trial: int) -> None:
+        if trial not in self._failed and not self._has_arrived(trial):
+            self._pending.add(trial)
+
+    def _has_arrived(self, trial: int) -> bool:
+        return trial < len(self._targets) and (trial, self.rung_of(trial)) in self._results

@@ -1,0 +1,100 @@
+"""``python -m stage_runner``: the worker (run, serve), and what else needs the trainer."""
+
+from __future__ import annotations
+
+import time
+
+_LAUNCHED = time.monotonic()  # before the imports below, which belong to a worker's start-up
+
+import argparse  # noqa: E402
+import faulthandler  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from hippo.store import PlanStore, StoreError, open_blobs  # noqa: E402
+from hippo.store.records import Outcome  # noqa: E402
+from stage_runner.chain import EXIT_CODES  # noqa: E402
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m stage_runner", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    def add(name: str, run: object, text: str, *, store: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        if store:
+            command.add_argument("--store", required=True, metavar="URL", help="where the plan is")
+            command.add_argument("--plan", required=True, help="its name in the store")
+        return command
+
+    run = add("run", _run, "Carry out one assignment, then leave.")
+    run.add_argument(
+        "--assignment", required=True, metavar="FILE", help="JSON; - reads it from stdin"
+    )
+    run.add_argument("--hints", type=int, metavar="FD", help="pipe to write progress to")
+    run.add_argument(
+        "--server", type=int, metavar="FD", help="pipe; leave when its other end is closed"
+    )
+    serve = add("serve", _serve, "Launch chains on request: JSON lines on stdin and stdout.")
+    serve.add_argument("--threads", type=int, default=1, help="CPU threads of each chain")
+    serve.add_argument("--preload", metavar="MODULE", help="imported once, for all chains")
+    verify = add("verify", _verify, "Check that a trainer keeps the law of stages.", store=False)
+    verify.add_argument("--study-json", required=True, type=Path, metavar="FILE")
+    verify.add_argument("--digests", action="store_true", help=argparse.SUPPRESS)
+    export = add("export", _export, "Write a checkpoint as a file that other programs read.")
+    export.add_argument("--key", required=True, help="content key of the checkpoint")
+    export.add_argument("--output", required=True, type=Path, metavar="FILE")
+    for command in (run, serve, verify):
+        command.add_argument(
+            "--path", type=Path, default=Path(), metavar="DIR", help="where the trainer's module is"
+        )
+    parsed = parser.parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except StoreError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_CODES[Outcome.STORE]
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from stage_runner.worker import end_process, run_worker
+
+    faulthandler.enable()
+    status = run_worker(
+        parsed.assignment,
+        PlanStore(open_blobs(parsed.store), parsed.plan),
+        path=parsed.path.resolve(),
+        launched=_LAUNCHED,
+        hints=parsed.hints,
+        server=parsed.server,
+    )
+    end_process(status)
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    from stage_runner.serve import serve
+
+    return serve(
+        store=parsed.store,
+        plan=parsed.plan,
+        path=parsed.path.resolve(),
+        threads=parsed.threads,
+        preload=parsed.preload,
+    )
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    from stage_runner.verify import main as verify
+
+    return verify(parsed.study_json, path=parsed.path.resolve(), only_digests=parsed.digests)
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    from stage_runner.export import export
+
+    return export(PlanStore(open_blobs(parsed.store), parsed.plan), parsed.key, parsed.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

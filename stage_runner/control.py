@@ -1,0 +1,66 @@
+"""Looks at a chain's control object from a thread, so that training never waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from hippo.store import PlanStore, StoreError
+from hippo.store.records import Control
+
+_MAX_FAILURES = 20  # in a row; a store that fails that long fails the chain
+
+
+class Poller:
+    """``has_news`` says whether ``take`` has something to say, and costs next to nothing."""
+
+    def __init__(self, store: PlanStore, chain: str, *, poll_seconds: float) -> None:
+        self._store = store
+        self._chain = chain
+        self._poll_seconds = max(poll_seconds, 0.001)
+        self._version = 0
+        self._failures = 0
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._news: Control | None = None
+        self._error: StoreError | None = None
+        self.has_news = False
+        threading.Thread(target=self._work, name="control", daemon=True).start()
+
+    def take(self) -> Control | None:
+        """The newest control, once. Raises StoreError if the store can no longer be read."""
+        if self._error is not None:
+            raise self._error
+        with self._lock:
+            control, self._news, self.has_news = self._news, None, False
+        return control
+
+    def wait(self, seconds: float, *, interrupted: threading.Event) -> None:
+        """Until there is news or an error, the time has passed, or the event is set."""
+        deadline = time.monotonic() + seconds
+        while not self.has_news and not interrupted.is_set():
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return
+            interrupted.wait(min(remaining, self._poll_seconds, 0.02))
+
+    def close(self) -> None:
+        self._stopped.set()
+
+    def _work(self) -> None:
+        while not self._stopped.wait(self._poll_seconds):
+            try:
+                control = self._store.read_control(self._chain)
+                self._failures = 0
+            except StoreError as error:
+                self._failures += 1
+                if self._failures == _MAX_FAILURES:
+                    self._error = error
+                    self.has_news = True
+                    return
+                continue
+            if control is not None and control.version > self._version:
+                self._version = control.version
+                with self._lock:
+                    self._news = control
+                    self.has_news = True

@@ -1,0 +1,69 @@
+"""From an entry point, ``module:Class``, to a trainer class; a problem is one line for the user."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from stage_runner.failures import describe
+from stage_runner.trainer import Trainer
+
+
+class EntryPointError(Exception):
+    """The entry point leads to no trainer. One line."""
+
+
+def load_trainer(entrypoint: str, path: Path) -> type[Trainer]:
+    """Import the class; modules below ``path`` come first.
+
+    Raises EntryPointError; whatever the import itself raised is its ``__cause__``.
+    """
+    module_name, colon, class_name = entrypoint.partition(":")
+    names = [*module_name.split("."), class_name]
+    if not colon or not all(name.isidentifier() for name in names):
+        raise EntryPointError(f"{entrypoint}: an entry point is module:Class")
+    add_to_path(path)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            modules = [file.stem for file in path.glob("*.py")]
+            raise EntryPointError(
+                f"{entrypoint}: no module named {error.name!r} below {path}"
+                + _suggest(error.name, modules)
+            ) from None
+        raise EntryPointError(f"{entrypoint}: {describe(error, path)}") from error
+    except (Exception, SystemExit) as error:
+        raise EntryPointError(f"{entrypoint}: {describe(error, path)}") from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        trainers = [name for name, value in vars(module).items() if _is_trainer(value)]
+        others = [name for name, value in vars(module).items() if isinstance(value, type)]
+        suggestion = _suggest(class_name, trainers or others)
+        raise EntryPointError(f"{entrypoint}: {module_name} has no {class_name!r}{suggestion}")
+    if not isinstance(found, type) or not issubclass(found, Trainer):
+        raise EntryPointError(f"{entrypoint}: {class_name} is no subclass of stage_runner.Trainer")
+    if inspect.isabstract(found):
+        missing = ", ".join(f"{name}()" for name in sorted(found.__abstractmethods__))
+        raise EntryPointError(f"{entrypoint}: {class_name} does not define {missing}")
+    return found
+
+
+def add_to_path(path: Path) -> None:
+    """Make modules below ``path`` importable, before others of the same name. Idempotent."""
+    text = str(path)
+    if text not in sys.path:
+        sys.path.insert(0, text)
+
+
+def _is_trainer(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Trainer) and not inspect.isabstract(value)
+
+
+def _suggest(name: str, candidates: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(candidates), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

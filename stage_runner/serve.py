@@ -1,0 +1,264 @@
+"""The fork server of the local driver: one warm process that turns into a worker per chain.
+
+Importing PyTorch takes seconds, forking milliseconds. The server imports the trainer's module
+once and never computes anything, so that it has a single thread and no CUDA context when it
+forks; where that cannot be kept (the module touches the GPU when imported, or the system is not
+Linux), each worker is started afresh instead. It reads requests from standard input and writes
+events to standard output, one JSON object a line:
+
+    {"launch": {"slot": 0, "assignment": {...}, "device": "cuda:1" | null, "log": "/path/file.log"}}
+    {"terminate": chain}    {"kill": chain}
+    {"ready": true}    {"started": chain, "pid": n}    {"exited": chain, "code": n, "signal": n |
+    null} {"poke": chain}    {"progress": chain, "step": n, "metrics": {...}}    (hints: some may
+    be lost)
+
+When standard input ends, the driver is gone: the server kills its workers and leaves. Workers die
+with the server, however it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from stage_runner.environment import set_threads
+from stage_runner.loading import add_to_path
+from stage_runner.worker import die_with_parent, end_process, run_worker
+
+_READ = 65536  # bytes
+_CHECK_SECONDS = 1.0  # how often the server looks whether its own parent still lives
+_COULD_NOT_START = 71  # EX_OSERR
+
+
+def serve(*, store: str, plan: str, path: Path, threads: int, preload: str | None) -> int:
+    """Serve until standard input ends. The exit status."""
+    server = _Server(store=store, plan=plan, path=path, threads=threads)
+    server.prepare(preload)
+    return server.serve()
+
+
+class _Server:
+    def __init__(self, *, store: str, plan: str, path: Path, threads: int) -> None:
+        self._store = store
+        self._plan = plan
+        self._path = path
+        self._threads = threads
+        self._pid = os.getpid()
+        self._parent = os.getppid()
+        self._chains: dict[int, str] = {}  # by process id
+        self._buffer = b""
+        self._output = os.dup(1)
+        os.dup2(2, 1)  # what the trainer's module prints is no event
+        self._life, self._life_end = os.pipe()  # workers read the first; it ends with this process
+        self._hints, self._hints_end = os.pipe()
+        self._woken, self._wake_end = os.pipe()
+        for descriptor in (self._hints, self._hints_end, self._woken, self._wake_end):
+            os.set_blocking(descriptor, False)
+
+    def prepare(self, preload: str | None) -> None:
+        """Import what workers will need. A module that raises is left to the workers to report."""
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking leaves forks usable
+        set_threads(self._threads)
+        # A pool of OpenMP threads does not survive a fork: workers would hang in a parallel loop.
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+        add_to_path(self._path)
+        if preload is not None:
+            with contextlib.suppress(Exception, SystemExit):
+                importlib.import_module(preload)
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(self._threads)
+        self._may_fork = _is_safe_to_fork()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        gc.collect()
+        gc.freeze()
+
+    def serve(self) -> int:
+        self._tell({"ready": True})
+        while True:
+            watched = [0, self._hints, self._woken]
+            ready, _, _ = select.select(watched, [], [], _CHECK_SECONDS)
+            if os.getppid() != self._parent:
+                self._kill_all()
+            if self._woken in ready:
+                os.read(self._woken, _READ)
+            if self._hints in ready:
+                self._pass_hints_on()
+            self._reap()
+            if 0 in ready:
+                data = os.read(0, _READ)
+                if not data:
+                    self._kill_all()
+                *lines, self._buffer = (self._buffer + data).split(b"\n")
+                for line in filter(None, lines):
+                    self._obey(json.loads(line))
+
+    def _obey(self, request: dict[str, Any]) -> None:
+        match request:
+            case {"launch": launch}:
+                self._launch(launch)
+            case {"terminate": chain}:
+                self._signal(chain, signal.SIGTERM)
+            case {"kill": chain}:
+                self._signal(chain, signal.SIGKILL)
+            case _:
+                raise ValueError(f"not a request: {request}")
+
+    def _launch(self, launch: dict[str, Any]) -> None:
+        chain = launch["assignment"]["chain"]
+        launched = time.monotonic()
+        try:
+            assignment = _as_file(launch["assignment"])
+            log = os.open(
+                launch["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+            )
+        except OSError as error:
+            return self._tell_not_started(chain, error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            return self._tell_not_started(chain, error)
+        finally:
+            if os.getpid() == self._pid:
+                os.close(assignment)
+                os.close(log)
+        if pid == 0:
+            self._become_worker(assignment, log, launch["device"], launched)
+        self._chains[pid] = chain
+        self._tell({"started": chain, "pid": pid})
+
+    def _become_worker(
+        self, assignment: int, log: int, device: str | None, launched: float
+    ) -> NoReturn:
+        status = _COULD_NOT_START
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.dup2(assignment, 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            for descriptor in (
+                self._output,
+                self._life_end,
+                self._hints,
+                self._woken,
+                self._wake_end,
+            ):
+                os.close(descriptor)
+            die_with_parent(self._pid)
+            os.environ["CUDA_VISIBLE_DEVICES"] = _find_visible(device)
+            if not self._may_fork:
+                self._start_afresh()
+            status = self._run(launched)
+        finally:
+            end_process(status)
+
+    def _run(self, launched: float) -> int:
+        import faulthandler
+
+        from hippo.store import PlanStore, open_blobs
+
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        faulthandler.enable()
+        return run_worker(
+            "-",
+            PlanStore(open_blobs(self._store), self._plan),
+            path=self._path,
+            launched=launched,
+            hints=self._hints_end,
+            server=self._life,
+        )
+
+    def _start_afresh(self) -> NoReturn:
+        for descriptor in (self._hints_end, self._life):
+            os.set_inheritable(descriptor, True)
+        command = [sys.executable, "-u", "-m", "stage_runner", "run", "--assignment", "-"]
+        command += ["--store", self._store, "--plan", self._plan, "--path", str(self._path)]
+        command += ["--hints", str(self._hints_end), "--server", str(self._life)]
+        os.execv(sys.executable, command)
+
+    def _signal(self, chain: str, number: signal.Signals) -> None:
+        for pid, name in self._chains.items():
+            if name == chain:
+                os.kill(pid, number)  # it is not reaped yet, so this is no other process
+
+    def _pass_hints_on(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while hints := os.read(self._hints, _READ):
+                self._write(hints)
+
+    def _reap(self) -> None:
+        while self._chains:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            self._pass_hints_on()
+            chain = self._chains.pop(pid)
+            code = os.waitstatus_to_exitcode(status)
+            self._tell(
+                {"exited": chain, "code": max(code, 0), "signal": -code if code < 0 else None}
+            )
+
+    def _kill_all(self) -> NoReturn:
+        for pid in self._chains:
+            os.kill(pid, signal.SIGKILL)
+        for pid in self._chains:
+            os.waitpid(pid, 0)
+        os._exit(0)
+
+    def _tell_not_started(self, chain: str, error: OSError) -> None:
+        sys.stderr.write(f"{chain}: the worker could not be started: {error}\n")
+        self._tell({"exited": chain, "code": _COULD_NOT_START, "signal": None})
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        self._write(json.dumps(event).encode() + b"\n")
+
+    def _write(self, data: bytes) -> None:
+        try:
+            while data:
+                data = data[os.write(self._output, data) :]
+        except BrokenPipeError:
+            self._kill_all()
+
+
+def _as_file(assignment: dict[str, Any]) -> int:
+    """An unnamed file to read the assignment from."""
+    with tempfile.TemporaryFile() as file:
+        file.write(json.dumps(assignment).encode())
+        file.seek(0)
+        return os.dup(file.fileno())
+
+
+def _find_visible(device: str | None) -> str:
+    """``CUDA_VISIBLE_DEVICES`` of a worker: one of those that the server sees, or none."""
+    if device is None:
+        return ""
+    index = int(device.removeprefix("cuda:"))
+    own = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return str(index) if own is None else own.split(",")[index].strip()
+
+
+def _is_safe_to_fork() -> bool:
+    """Whether forked workers can use CUDA and the system's libraries."""
+    if sys.platform != "linux":
+        return False
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return False
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{descriptor}").startswith("/dev/nvidia-uvm"):
+                return False  # held by every process with a CUDA context, whichever library made it
+    return True

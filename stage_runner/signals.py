@@ -1,0 +1,59 @@
+"""SIGTERM: leave at the end of the step, or without it when the grace is over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+
+class Termination:
+    """Watches for SIGTERM (and other signals given) from a thread.
+
+    Python runs signal handlers only between byte codes, which a long kernel delays; so the C-level
+    handler wakes the thread through a pipe. Make it in the main thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        grace_seconds: float,
+        on_expiry: Callable[[], None],
+        signals: tuple[signal.Signals, ...] = (signal.SIGTERM,),
+    ) -> None:
+        self.asked = threading.Event()
+        self._settled = threading.Event()
+        self._grace_seconds = grace_seconds
+        self._on_expiry = on_expiry
+        self._numbers = frozenset(int(number) for number in signals)
+        self._pipe, self._woken = os.pipe()
+        os.set_blocking(self._woken, False)
+        self._former_fd = signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        self._former = {number: signal.signal(number, _do_nothing) for number in signals}
+        threading.Thread(target=self._watch, name="termination", daemon=True).start()
+
+    def settle(self) -> None:
+        """The step has ended in time: the grace no longer runs."""
+        self._settled.set()
+
+    def close(self) -> None:
+        """Handle signals as before."""
+        self._settled.set()
+        signal.set_wakeup_fd(self._former_fd)
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        os.close(self._woken)
+
+    def _watch(self) -> None:
+        while not self._numbers.intersection(numbers := os.read(self._pipe, 64)):
+            if not numbers:  # closed
+                os.close(self._pipe)
+                return
+        self.asked.set()
+        if not self._settled.wait(self._grace_seconds):
+            self._on_expiry()
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    """Python needs a handler for the wake-up pipe to be written to."""

@@ -1,0 +1,90 @@
+"""A worker process: what surrounds one chain, whether forked by the server or started by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from hippo.store import PlanStore
+from hippo.store.records import Assignment, Outcome
+from stage_runner.chain import EXIT_CODES, Chain
+from stage_runner.hints import Hints, PipeHints
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def run_worker(
+    assignment_file: str,
+    store: PlanStore,
+    *,
+    path: Path,
+    launched: float,  # time.monotonic()
+    hints: int | None = None,  # file descriptor
+    server: int | None = None,  # file descriptor
+) -> int:
+    """Carry out the assignment in a file (``-``: standard input). The exit status.
+
+    Ctrl-C is as good as SIGTERM, unless a server is there to decide.
+    """
+    signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
+    if server is not None:
+        leave_with(server)
+        signals = (signal.SIGTERM,)
+    try:
+        text = sys.stdin.read() if assignment_file == "-" else Path(assignment_file).read_text()
+        assignment = Assignment.model_validate_json(text)
+    except OSError as error:
+        sys.stderr.write(f"--assignment {assignment_file}: {error.strerror}\n")
+        return EXIT_CODES[Outcome.INVALID]
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = str(error).replace("\n", " ")
+        sys.stderr.write(f"--assignment {assignment_file} is no assignment: {first}\n")
+        return EXIT_CODES[Outcome.INVALID]
+    chain = Chain(
+        assignment,
+        store,
+        path=path,
+        launched=launched,
+        hints=Hints() if hints is None else PipeHints(hints, assignment.chain),
+        signals=signals,
+    )
+    return chain.run()
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent process dies (Linux; elsewhere ``leave_with`` does it)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(EXIT_CODES[Outcome.PREEMPTED])
+
+
+def leave_with(descriptor: int) -> None:
+    """Exit, from a thread, when the other end of this pipe is closed: its process has died."""
+
+    def watch() -> None:
+        while os.read(descriptor, 1):
+            pass
+        os._exit(EXIT_CODES[Outcome.PREEMPTED])
+
+    threading.Thread(target=watch, name="server", daemon=True).start()
+
+
+def end_process(status: int) -> NoReturn:
+    """Exit at once: threads of the trainer's libraries must not hold up a worker that is done."""
+    processes = sys.modules.get("multiprocessing")
+    if processes is not None:  # those of a data loader, for instance
+        for process in processes.active_children():
+            process.terminate()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)

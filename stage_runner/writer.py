@@ -1,0 +1,144 @@
+"""Writes checkpoints and reports while training goes on, in the order they were given."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypedDict
+
+from hippo.store import PlanStore, StoreError
+from hippo.store.records import CheckpointSaved, Report
+from stage_runner.codec import Snapshot, encode
+from stage_runner.digest import state_digest
+
+MakeReport = Callable[[int], Report]
+"""Builds a report from its sequence number."""
+
+
+class Counts(TypedDict):
+    """What every report carries, as it was when the event happened."""
+
+    chain: str
+    step: int
+    trained: int
+    train_seconds: float
+    worker_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """A checkpoint to be written."""
+
+    taken: Snapshot
+    key: str
+    fingerprint: dict[str, str]
+    copy_seconds: float
+    counts: Counts
+
+
+class Writer:
+    """One thread and a queue. At most two snapshots are in memory at once: then saving waits.
+
+    After the first StoreError nothing more is written; it is raised by every later call but
+    ``finish``.
+    """
+
+    def __init__(self, store: PlanStore, *, on_report: Callable[[], None]) -> None:
+        self._store = store
+        self._on_report = on_report
+        self._queue: queue.Queue[MakeReport | Save | None] = queue.Queue()
+        self._room = threading.BoundedSemaphore(2)
+        self._number = 0
+        self._finished = threading.Lock()
+        self._error: StoreError | None = None
+        threading.Thread(target=self._work, name="writer", daemon=True).start()
+
+    def wait_for_room(self) -> None:
+        """Before a snapshot is taken; ``save`` must follow, or ``give_up_room``."""
+        self._room.acquire()
+        self.check()
+
+    def give_up_room(self) -> None:
+        self._room.release()
+
+    def save(self, save: Save) -> None:
+        self._queue.put(save)
+        self.check()
+
+    def report(self, make: MakeReport) -> None:
+        self.check()
+        self._queue.put(make)
+
+    def flush(self) -> None:
+        """Return once all that was given is in the store."""
+        self._queue.join()
+        self.check()
+
+    def finish(self, make: MakeReport) -> None:
+        """Write the last report, after all others; the first caller wins, and others wait for ever.
+
+        It is tried even after an error. Raises StoreError.
+        """
+        self._finished.acquire()
+        self._queue.join()
+        self._store.write_report(make(self._number))
+        self._on_report()
+
+    def close(self) -> None:
+        """End the thread, once all that was given is written."""
+        self._queue.put(None)
+
+    def check(self) -> None:
+        """Raises the StoreError of what was given before, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while True:
+            job = self._queue.get()
+            if job is None:
+                return
+            try:
+                if self._error is None:
+                    self._write(job)
+            except StoreError as error:
+                self._error = error
+            except Exception as error:
+                self._error = StoreError(f"writing failed: {type(error).__name__}: {error}")
+            finally:
+                if isinstance(job, Save):
+                    self._room.release()
+                del job  # a snapshot may be large
+                self._queue.task_done()
+
+    def _write(self, job: MakeReport | Save) -> None:
+        report = self._write_checkpoint(job) if isinstance(job, Save) else job(self._number)
+        self._store.write_report(report)
+        self._number += 1
+        self._on_report()
+
+    def _write_checkpoint(self, save: Save) -> CheckpointSaved:
+        began = time.perf_counter()
+        digest = state_digest(save.taken)
+        manifest, existed = self._store.write_checkpoint(
+            key=save.key,
+            step=save.counts["step"],
+            chunks=encode(save.taken),
+            state_digest=digest,
+            fingerprint=save.fingerprint,
+            chain=save.counts["chain"],
+        )
+        return CheckpointSaved(
+            sequence_number=self._number,
+            key=save.key,
+            size=manifest.size,
+            state_digest=digest,
+            copy_seconds=save.copy_seconds,
+            write_seconds=time.perf_counter() - began,
+            existed=existed,
+            differs=existed and manifest.state_digest != digest,
+            **save.counts,
+        )

@@ -1,0 +1,117 @@
+"""A trainer without PyTorch, whose state depends on all hyper-parameters, and on chance."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import random
+import time
+from typing import Any
+
+from stage_runner import Trainer
+
+
+def count(config: dict[str, Any], step: int, state: object) -> None:
+    """Append what is about to be trained, so that a test can see who trained what."""
+    if "count_file" in config:
+        digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
+        descriptor = os.open(config["count_file"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(descriptor, f"{step} {digest}\n".encode())
+        os.close(descriptor)
+
+
+class PlainTrainer(Trainer):
+    """Config: ``count_file``; ``sleep`` (seconds a step); ``fail_at``, ``nan_at`` (steps)."""
+
+    def setup(self, config, hparams):
+        self.config = config
+        self.trained = 0
+        self.weights = [random.random() for _ in range(4)]
+        self.velocity = [0.0] * 4
+
+    def step(self, hparams):
+        count(self.config, self.trained, self.state_dict())
+        if self.config.get("fail_at") == self.trained:
+            raise ValueError("told to\nfail")
+        time.sleep(self.config.get("sleep", 0.0))
+        pull = sum(_number(value) * (i + 1) for i, (_, value) in enumerate(sorted(hparams.items())))
+        for i in range(4):
+            self.velocity[i] = 0.9 * self.velocity[i] + pull * random.gauss(0.0, 1.0)
+            self.weights[i] += 0.1 * math.sin(self.velocity[i]) + 1e-3 * pull
+        self.trained += 1
+        return {"speed": self.velocity[0]}
+
+    def evaluate(self):
+        if self.config.get("nan_at") == self.trained:
+            return {"score": float("nan")}
+        return {"score": sum(self.weights), "noise": random.random()}
+
+    def state_dict(self):
+        return {"trained": self.trained, "weights": self.weights, "velocity": self.velocity}
+
+    def load_state_dict(self, state):
+        self.trained, self.weights, self.velocity = (
+            state["trained"],
+            state["weights"],
+            state["velocity"],
+        )
+
+
+def _number(value: object) -> float:
+    if isinstance(value, str):
+        return float(int(hashlib.sha256(value.encode()).hexdigest()[:6], 16)) * 1e-6
+    if isinstance(value, list):
+        return sum(_number(item) for item in value)
+    return float(value)
+
+
+class Forgetful(PlainTrainer):
+    """Does not save its velocity."""
+
+    def state_dict(self):
+        return {"trained": self.trained, "weights": self.weights}
+
+    def load_state_dict(self, state):
+        self.trained, self.weights = state["trained"], state["weights"]
+
+
+class Disturbed(PlainTrainer):
+    """Its evaluation changes what is trained."""
+
+    def evaluate(self):
+        self.weights[0] *= 1.5
+        return super().evaluate()
+
+
+class Moody(PlainTrainer):
+    """Depends on the process."""
+
+    def step(self, hparams):
+        self.weights[1] += os.getpid()
+        return super().step(hparams)
+
+
+class Secretive(PlainTrainer):
+    """Cannot be saved."""
+
+    def state_dict(self):
+        return {"rng": {"own": random.Random(1)}, **super().state_dict()}
+
+
+class Wordy(PlainTrainer):
+    """Its evaluation returns no number."""
+
+    def evaluate(self):
+        return {"score": "high"}
+
+
+class Unfinished(Trainer):
+    """Lacks most of it."""
+
+    def setup(self, config, hparams):
+        pass
+
+
+class NoTrainer:
+    pass

@@ -1,0 +1,147 @@
+"""Runs a tuner without training anything: requests finish in any order, with any values."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from hippo.model import Study, parse_study
+from hippo.store.records import Decision
+from hippo.tune import Result, Tuner, create_tuner
+
+Values = Callable[[int, int], float | None]
+"""(trial, step) -> the objective there, or None for a failure."""
+
+FINITE: dict[str, Any] = {
+    "lr": {"choices": [0.1, 0.2, {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [3]}}]},
+    "momentum": {"choices": [0.7, 0.8, 0.9]},
+    "width": {"choices": [1, 2, 3, 4]},
+}
+CONTINUOUS: dict[str, Any] = {"lr": {"uniform": {"low": 1e-4, "high": 1.0, "log": True}}}
+
+
+def make_study(
+    algorithm: dict[str, Any],
+    *,
+    max_trials: int | None = None,
+    steps: int = 27,
+    space: dict[str, Any] | None = None,
+    goal: str = "maximize",
+) -> Study:
+    spec: dict[str, Any] = {
+        "objective": {"metric": "accuracy", "goal": goal},
+        "steps": steps,
+        "space": FINITE if space is None else space,
+        "algorithm": algorithm,
+        "trainer": {"entrypoint": "trainer:T"},
+    }
+    if max_trials is not None:
+        spec["maxTrials"] = max_trials
+    return parse_study(
+        {
+            "apiVersion": "hippo.dev/v1alpha1",
+            "kind": "Study",
+            "metadata": {"name": "study"},
+            "spec": spec,
+        }
+    )
+
+
+def distinct(trial: int, step: int) -> float:
+    """Values without ties: the ranking differs from rung to rung, but not wildly."""
+    return random.Random(trial).random() + 0.1 * random.Random(trial * 1000 + step).random()
+
+
+class Simulation:
+    """One run: a history of decisions and results, and requests under way."""
+
+    def __init__(self, study: Study, values: Values = distinct, *, workers: int = 3, seed: int = 0):
+        self.study = study
+        self.tuner: Tuner = create_tuner(study)
+        self.values = values
+        self.workers = workers
+        self.random = random.Random(seed)
+        self.history: list[Decision | Result] = []
+        self.queue: list[tuple[int, int]] = []  # requests that wait for a worker
+        self.running: list[tuple[int, int]] = []
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return [entry for entry in self.history if isinstance(entry, Decision)]
+
+    @property
+    def results(self) -> list[Result]:
+        return [entry for entry in self.history if isinstance(entry, Result)]
+
+    @property
+    def idle(self) -> int:
+        return max(0, self.workers - len(self.running) - len(self.queue))
+
+    def decide(self) -> None:
+        """Let the tuner decide until it has nothing to say."""
+        while decisions := self.tuner.decide(self.idle):
+            for decision in decisions:
+                self.history.append(decision)
+                self.tuner.decided(decision)
+                if decision.kind in ("suggest", "promote"):
+                    self.queue.append((decision.trial, decision.steps))
+            self.start()
+
+    def start(self) -> None:
+        while self.queue and len(self.running) < self.workers:
+            self.running.append(self.queue.pop(0))
+
+    def finish_one(self) -> None:
+        trial, step = self.running.pop(self.random.randrange(len(self.running)))
+        result = Result(trial, step, self.values(trial, step))
+        self.history.append(result)
+        self.tuner.observed(result)
+        self.start()
+
+    def run(self, most: int = 100_000) -> Simulation:
+        """Until nothing is under way; AssertionError if that does not come."""
+        for _ in range(most):
+            self.decide()
+            if not self.running:
+                assert self.tuner.finished
+                return self
+            assert not self.tuner.finished
+            self.finish_one()
+        raise AssertionError("the tuner does not come to an end")
+
+    def asked(self) -> dict[int, list[int]]:
+        """Per trial, the steps that it was asked to reach."""
+        steps: dict[int, list[int]] = {}
+        for decision in self.decisions:
+            if decision.kind in ("suggest", "promote"):
+                steps.setdefault(decision.trial, []).append(decision.steps)
+        return steps
+
+    def count_at(self, step: int) -> int:
+        """How many trials were asked to reach exactly this rung."""
+        return sum(step in steps for steps in self.asked().values())
+
+    def stopped(self) -> set[int]:
+        return {decision.trial for decision in self.decisions if decision.kind == "stop"}
+
+
+def replay(study: Study, history: list[Decision | Result]) -> Tuner:
+    """A fresh tuner that is told a history."""
+    tuner = create_tuner(study)
+    for entry in history:
+        if isinstance(entry, Decision):
+            tuner.decided(entry)
+        else:
+            tuner.observed(entry)
+    return tuner
+
+
+def replay_grouped(study: Study, history: list[Decision | Result], seed: int) -> Tuner:
+    """The same in another order: decisions, then results, shuffled, and some of them twice."""
+    generator = random.Random(seed)
+    decisions = [entry for entry in history if isinstance(entry, Decision)]
+    results = [entry for entry in history if isinstance(entry, Result)]
+    results += generator.sample(results, len(results) // 2)
+    generator.shuffle(results)
+    return replay(study, [*decisions, *results])

@@ -1,0 +1,410 @@
+"""A whole world in virtual time for the engine: workers, their store, faults. Deterministic.
+
+Its workers obey the protocol of ``hippo.store.records`` to the letter, and train a model whose
+state is a hash over all values it has seen, so that any step that is skipped, doubled, or trained
+under wrong values shows in every later metric. Steps are counted by the trainers themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hippo.dispatch import EngineOptions
+from hippo.engine import Engine
+from hippo.messages import (
+    Command,
+    DeleteCheckpoint,
+    Event,
+    Finish,
+    Halt,
+    Launch,
+    Notify,
+    Record,
+    Reported,
+    Steer,
+    StudyAdded,
+    Tick,
+    WakeAt,
+    WorkerGone,
+    WorkersChanged,
+)
+from hippo.model import Sequence, Study, parse_study
+from hippo.plan import CostModel, Overheads, SearchPlan, StoredCheckpoint
+from hippo.store.records import (
+    Arrived,
+    Assignment,
+    Began,
+    CheckpointSaved,
+    Control,
+    ControlAnswered,
+    Decision,
+    Ended,
+    MetricsReported,
+    Outcome,
+    Report,
+    Route,
+    WorkerError,
+)
+
+SIGNATURE = "signature"
+
+
+def build_study(name: str = "s", **spec: Any) -> Study:
+    """A study document with everything that is not being tested filled in."""
+    trainer = {"entrypoint": "trainer:T", "config": {}}
+    document = {
+        "objective": {"metric": "score", "goal": "maximize"},
+        "steps": 12,
+        "algorithm": {"name": "grid"},
+        "trainer": trainer,
+        **spec,
+    }
+    return parse_study(
+        {
+            "apiVersion": "hippo.dev/v1alpha1",
+            "kind": "Study",
+            "metadata": {"name": name},
+            "spec": document,
+        }
+    )
+
+
+def train(state: str, step: int, values: dict[str, Any]) -> str:
+    """One step of the model."""
+    return hashlib.sha256(f"{state} {step} {sorted(values.items())}".encode()).hexdigest()
+
+
+def evaluate(state: str) -> dict[str, float]:
+    return {"score": int(hashlib.sha256(state.encode()).hexdigest()[:8], 16) / 2**32}
+
+
+def train_alone(
+    hyperparameters: dict[str, Any], horizon: int, steps: int
+) -> tuple[str, dict[str, float]]:
+    """What training one trial from step 0 gives: the oracle."""
+    sequence = Sequence.of(hyperparameters, horizon)
+    state = ""
+    for step in range(steps):
+        state = train(state, step, sequence.values(step))
+    return state, evaluate(state)
+
+
+@dataclass
+class Costs:
+    """Seconds of virtual time."""
+
+    step: float = 1.0
+    start: float = 0.0
+    load: float = 0.0
+    save: float = 0.0
+    evaluate: float = 0.0
+    linger: float = 0.0
+
+
+@dataclass
+class World:
+    studies: list[Study]
+    workers: int = 2
+    costs: Costs = field(default_factory=Costs)
+    merge: bool = True
+    known_costs: bool = True
+    step_seconds: Callable[[dict[str, Any]], float] | None = None
+    fail: Callable[[str, int], str | None] = lambda key, attempt: None  # by key after the step
+    score: Callable[[str], dict[str, float]] = evaluate
+    now: float = 0.0
+    checkpoints: dict[str, tuple[int, str]] = field(default_factory=dict)
+    metrics: dict[str, tuple[int, dict[str, float]]] = field(default_factory=dict)
+    decisions: dict[str, list[Decision]] = field(default_factory=dict)
+    ended: dict[str, Finish] = field(default_factory=dict)
+    trained: Counter[str] = field(default_factory=Counter)
+    deleted: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    halted: str | None = None
+    launches: list[Assignment] = field(default_factory=list)
+    log: list[Command] = field(default_factory=list)
+    engine: Engine = field(init=False)
+    _controls: dict[str, Control] = field(default_factory=dict)
+    _running: dict[str, Iterator[float]] = field(default_factory=dict)
+    _preempt: set[str] = field(default_factory=set)
+    _heap: list[tuple[float, int, str]] = field(default_factory=list)
+    _count: int = 0
+    _sequence_numbers: Counter[str] = field(default_factory=Counter)
+    _generation: int = 0
+    _attempts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.start_engine()
+
+    # -- the driver's part -------------------------------------------------------------------------
+
+    def start_engine(self) -> None:
+        """A fresh engine, with what is durable; all workers of the last one are dead."""
+        self._running.clear()
+        self._heap.clear()
+        self._controls.clear()
+        self._generation += 1
+        plan = SearchPlan(SIGNATURE)
+        plan.recall(
+            [
+                StoredCheckpoint(key, step, 1, state)
+                for key, (step, state) in self.checkpoints.items()
+            ],
+            [(key, step, values) for key, (step, values) in self.metrics.items()],
+        )
+        model = CostModel(
+            step=self.costs.step,
+            overheads=Overheads(
+                self.costs.start, self.costs.load, self.costs.save, self.costs.evaluate
+            ),
+            is_stated=self.known_costs,
+        )
+        options = EngineOptions(
+            chain_prefix=f"g{self._generation}", merge=self.merge, linger=self.costs.linger
+        )
+        self.engine = Engine(plan, options, costs=model)
+        for study in self.studies:
+            finish = self.ended.get(study.name)
+            self.feed(
+                StudyAdded(
+                    study,
+                    decisions=tuple(self.decisions.get(study.name, [])),
+                    ended=(finish.state, finish.message) if finish is not None else None,
+                )
+            )
+        self.feed(WorkersChanged(self.workers))
+
+    def feed(self, event: Event) -> None:
+        for command in self.engine.handle(event, self.now):
+            self._carry_out(command)
+
+    def _carry_out(self, command: Command) -> None:
+        self.log.append(command)
+        match command:
+            case Record(study, decision):
+                known = self.decisions.setdefault(study, [])
+                assert decision.index == len(known)
+                known.append(decision)
+            case Launch(assignment):
+                assert len(self._running) < self.workers, "more workers than there may be"
+                self.launches.append(assignment)
+                self._running[assignment.chain] = self._worker(assignment)
+                self._schedule(assignment.chain, 0.0)
+            case Steer(control):
+                self._controls[control.chain] = control
+            case DeleteCheckpoint(key):
+                self.checkpoints.pop(key, None)
+                self.deleted.append(key)
+            case Finish(name):
+                self.ended[name] = command
+            case Notify(message):
+                self.notices.append(message)
+            case WakeAt(moment):
+                self._count += 1
+                heapq.heappush(self._heap, (max(moment, self.now), self._count, ""))
+            case Halt(message):
+                self.halted = message
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def _schedule(self, chain: str, seconds: float) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (self.now + seconds, self._count, chain))
+
+    def advance(self) -> bool:
+        """Let the next thing happen; False if nothing is left to happen."""
+        if not self._heap:
+            return False
+        self.now, _, chain = heapq.heappop(self._heap)
+        if not chain:
+            self.feed(Tick())
+        elif chain in self._running:
+            try:
+                pause = next(self._running[chain])
+            except StopIteration:
+                self._running.pop(chain, None)
+            else:
+                if chain in self._running:
+                    self._schedule(chain, pause)
+        return True
+
+    def run(self, limit: int = 1_000_000) -> World:
+        for _ in range(limit):
+            if self.engine.is_finished or not self.advance():
+                break
+        assert self.engine.is_finished, (
+            f"stuck at {self.now}: {[run.state for run in self.engine.studies.values()]},"
+            f" chains {list(self.engine.chains)}, ready {len(self.engine.frontier.ready)}"
+        )
+        return self
+
+    # -- faults ------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> list[str]:
+        return sorted(self._running)
+
+    def kill(self, chain: str, outcome: Outcome = Outcome.LOST) -> None:
+        del self._running[chain]
+        step = self.engine.chains[chain].step
+        error = WorkerError(during="step", message="killed", step=step)
+        self.feed(WorkerGone(chain, outcome, error))
+
+    def preempt(self, chain: str) -> None:
+        self._preempt.add(chain)
+
+    def disturb(self, dice: random.Random) -> None:
+        """Something bad, or nothing, to one worker or to the engine."""
+        what = dice.random()
+        if what < 0.2:
+            self.start_engine()
+        elif self.running:
+            chain = dice.choice(self.running)
+            if what < 0.4:
+                self.kill(chain, Outcome.PREEMPTED)
+            elif what < 0.7:
+                self.preempt(chain)
+
+    # -- workers -----------------------------------------------------------------------------------
+
+    def _report(self, make: type[Any], chain: str, **fields: Any) -> None:
+        if chain not in self._running:
+            return
+        number = self._sequence_numbers[chain]
+        self._sequence_numbers[chain] += 1
+        report: Report = make(chain=chain, sequence_number=number, **fields)
+        if isinstance(report, MetricsReported):
+            self.metrics.setdefault(report.key, (report.step, report.metrics))
+        if isinstance(report, Ended):
+            self._running.pop(chain)
+        self.feed(Reported(report))
+
+    def _worker(self, a: Assignment) -> Iterator[float]:
+        chain, route, t, version = a.chain, a.route, a.start, 0
+        begun = self.now
+        sequence = Sequence.of(route.hyperparameters, route.steps)
+        state, trained, seconds = "", 0, 0.0
+
+        def common(step: int) -> dict[str, Any]:
+            return {
+                "chain": chain,
+                "step": step,
+                "trained": trained,
+                "train_seconds": seconds,
+                "worker_seconds": self.now - begun,
+            }
+
+        yield self.costs.start + (self.costs.load if a.start else 0.0)
+        if a.start:
+            assert a.start_key is not None
+            if a.start_key not in self.checkpoints:
+                error = WorkerError(during="load", message="its manifest is missing", step=t)
+                self._report(Ended, **common(t), outcome=Outcome.CORRUPT, error=error)
+                return
+            assert self.checkpoints[a.start_key][0] == a.start
+            state = self.checkpoints[a.start_key][1]
+            assert sequence.key(a.start, a.signature) == a.start_key
+        self._report(
+            Began,
+            **common(t),
+            studies=a.studies,
+            fingerprint={},
+            start_seconds=self.costs.start,
+            load_seconds=self.costs.load,
+        )
+        saved = {a.start} if a.start else set()
+        evaluated: set[int] = set()
+        outcome = Outcome.COMPLETED
+        arrived = False
+        while chain in self._running:
+            control = self._controls.get(chain)
+            if control is not None and control.version > version:
+                version = control.version
+                accepted = _can_take(control.route, route, sequence, t)
+                if accepted:
+                    route = control.route
+                    sequence = Sequence.of(route.hyperparameters, route.steps)
+                    if route.stop_at <= t:
+                        outcome = Outcome.STOPPED
+                    arrived = False
+                self._report(ControlAnswered, **common(t), version=version, accepted=accepted)
+            stopping = t >= route.stop_at or chain in self._preempt
+            save = t in route.save_at or t in route.evaluate_at or (stopping and route.save_at_stop)
+            if save and t > 0 and t not in saved:
+                saved.add(t)
+                key = sequence.key(t, a.signature)
+                yield self.costs.save
+                if chain not in self._running:
+                    return
+                existed = key in self.checkpoints
+                differs = existed and self.checkpoints[key][1] != state
+                self.checkpoints.setdefault(key, (t, state))
+                self._report(
+                    CheckpointSaved,
+                    **common(t),
+                    key=key,
+                    size=1,
+                    state_digest=state,
+                    copy_seconds=self.costs.save,
+                    write_seconds=0.0,
+                    existed=existed,
+                    differs=differs,
+                )
+            if t in route.evaluate_at and t not in evaluated:
+                evaluated.add(t)
+                yield self.costs.evaluate
+                if chain not in self._running:
+                    return
+                self._report(
+                    MetricsReported,
+                    **common(t),
+                    key=sequence.key(t, a.signature),
+                    metrics=self.score(state),
+                    evaluate_seconds=self.costs.evaluate,
+                )
+                continue  # a control may have come meanwhile
+            if chain in self._preempt:
+                self._preempt.discard(chain)
+                self._report(Ended, **common(t), outcome=Outcome.PREEMPTED)
+                return
+            if stopping:
+                if a.linger_seconds and not arrived and outcome is Outcome.COMPLETED:
+                    arrived = True
+                    self._report(Arrived, **common(t))
+                    yield a.linger_seconds / 2
+                    continue
+                self._report(Ended, **common(t), outcome=outcome)
+                return
+            values = sequence.values(t)
+            cost = self.step_seconds(values) if self.step_seconds else self.costs.step
+            yield cost
+            if chain not in self._running:
+                return
+            key = sequence.key(t + 1, a.signature)
+            self._attempts[key] += 1
+            message = self.fail(key, self._attempts[key])
+            if message is not None:
+                error = WorkerError(during="step", message=message, step=t)
+                self._report(Ended, **common(t), outcome=Outcome.FAILED, error=error)
+                return
+            state = train(state, t, values)
+            t += 1
+            trained += 1
+            seconds += cost
+            self.trained[key] += 1
+
+
+def _can_take(new: Route, old: Route, sequence: Sequence, t: int) -> bool:
+    """The rule of ``records.Control``."""
+    if new.stop_at <= t:
+        return True
+    other = Sequence.of(new.hyperparameters, new.steps)
+    if t > 0 and sequence.agreement(other) < t:
+        return False
+    asked = (set(new.save_at) - set(old.save_at)) | (set(new.evaluate_at) - set(old.evaluate_at))
+    return all(step >= t for step in asked)
