@@ -20,11 +20,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stage_runner", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
-    def add(name: str, run: object, text: str, *, store: bool = True) -> argparse.ArgumentParser:
+    def add(
+        name: str, run: object, text: str, *, store: bool = True, plan: bool = True
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
         if store:
             command.add_argument("--store", required=True, metavar="URL", help="where the plan is")
+        if store and plan:
             command.add_argument("--plan", required=True, help="its name in the store")
         return command
 
@@ -36,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument(
         "--server", type=int, metavar="FD", help="pipe; leave when its other end is closed"
     )
-    serve = add("serve", _serve, "Launch chains on request: JSON lines on stdin and stdout.")
+    serve = add(
+        "serve", _serve, "Launch chains on request: JSON lines on stdin and stdout.", plan=False
+    )
     serve.add_argument("--threads", type=int, default=1, help="CPU threads of each chain")
     serve.add_argument("--preload", metavar="MODULE", help="imported once, for all chains")
     verify = add("verify", _verify, "Check that a trainer keeps the law of stages.", store=False)
@@ -77,7 +82,6 @@ def _serve(parsed: argparse.Namespace) -> int:
 
     return serve(
         store=parsed.store,
-        plan=parsed.plan,
         path=parsed.path.resolve(),
         threads=parsed.threads,
         preload=parsed.preload,

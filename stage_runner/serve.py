@@ -6,11 +6,11 @@ forks; where that cannot be kept (the module touches the GPU when imported, or t
 Linux), each worker is started afresh instead. It reads requests from standard input and writes
 events to standard output, one JSON object a line:
 
-    {"launch": {"slot": 0, "assignment": {...}, "device": "cuda:1" | null, "log": "/path/file.log"}}
+    {"launch": {"plan": name, "assignment": {...}, "device": "cuda:1" | null, "log": "/x/y.log"}}
     {"terminate": chain}    {"kill": chain}
-    {"ready": true}    {"started": chain, "pid": n}    {"exited": chain, "code": n, "signal": n |
-    null} {"poke": chain}    {"progress": chain, "step": n, "metrics": {...}}    (hints: some may
-    be lost)
+    {"ready": true, "fingerprint": {...}}    {"started": chain, "pid": n}
+    {"exited": chain, "code": n, "signal": n | null}
+    {"poke": chain}    {"progress": chain, "step": n, "metrics": {...}}    (hints: some may be lost)
 
 When standard input ends, the driver is gone: the server kills its workers and leaves. Workers die
 with the server, however it dies.
@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from stage_runner.environment import set_threads
+from stage_runner.fingerprint import take_fingerprint
 from stage_runner.loading import add_to_path
 from stage_runner.worker import die_with_parent, end_process, run_worker
 
@@ -40,17 +41,16 @@ _CHECK_SECONDS = 1.0  # how often the server looks whether its own parent still 
 _COULD_NOT_START = 71  # EX_OSERR
 
 
-def serve(*, store: str, plan: str, path: Path, threads: int, preload: str | None) -> int:
+def serve(*, store: str, path: Path, threads: int, preload: str | None) -> int:
     """Serve until standard input ends. The exit status."""
-    server = _Server(store=store, plan=plan, path=path, threads=threads)
+    server = _Server(store=store, path=path, threads=threads)
     server.prepare(preload)
     return server.serve()
 
 
 class _Server:
-    def __init__(self, *, store: str, plan: str, path: Path, threads: int) -> None:
+    def __init__(self, *, store: str, path: Path, threads: int) -> None:
         self._store = store
-        self._plan = plan
         self._path = path
         self._threads = threads
         self._pid = os.getpid()
@@ -84,7 +84,7 @@ class _Server:
         gc.freeze()
 
     def serve(self) -> int:
-        self._tell({"ready": True})
+        self._tell({"ready": True, "fingerprint": self._take_fingerprint()})
         while True:
             watched = [0, self._hints, self._woken]
             ready, _, _ = select.select(watched, [], [], _CHECK_SECONDS)
@@ -102,6 +102,25 @@ class _Server:
                 *lines, self._buffer = (self._buffer + data).split(b"\n")
                 for line in filter(None, lines):
                     self._obey(json.loads(line))
+
+    def _take_fingerprint(self) -> dict[str, str]:
+        """That of workers to come, as far as it is known before ``setup``: what plans are kept by.
+
+        Taken in a process of its own, because asking for the GPU's name touches the GPU.
+        """
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            torch = sys.modules.get("torch")
+            device = "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
+            found = take_fingerprint(threads=self._threads, device=device)
+            os.write(writing, json.dumps(found).encode())
+            end_process(0)
+        os.close(writing)
+        with open(reading, "rb") as file:
+            text = file.read()
+        os.waitpid(pid, 0)
+        return dict(json.loads(text or b"{}"))
 
     def _obey(self, request: dict[str, Any]) -> None:
         match request:
@@ -135,12 +154,12 @@ class _Server:
                 os.close(assignment)
                 os.close(log)
         if pid == 0:
-            self._become_worker(assignment, log, launch["device"], launched)
+            self._become_worker(launch["plan"], assignment, log, launch["device"], launched)
         self._chains[pid] = chain
         self._tell({"started": chain, "pid": pid})
 
     def _become_worker(
-        self, assignment: int, log: int, device: str | None, launched: float
+        self, plan: str, assignment: int, log: int, device: str | None, launched: float
     ) -> NoReturn:
         status = _COULD_NOT_START
         try:
@@ -160,12 +179,12 @@ class _Server:
             die_with_parent(self._pid)
             os.environ["CUDA_VISIBLE_DEVICES"] = _find_visible(device)
             if not self._may_fork:
-                self._start_afresh()
-            status = self._run(launched)
+                self._start_afresh(plan)
+            status = self._run(plan, launched)
         finally:
             end_process(status)
 
-    def _run(self, launched: float) -> int:
+    def _run(self, plan: str, launched: float) -> int:
         import faulthandler
 
         from hippo.store import PlanStore, open_blobs
@@ -174,18 +193,18 @@ class _Server:
         faulthandler.enable()
         return run_worker(
             "-",
-            PlanStore(open_blobs(self._store), self._plan),
+            PlanStore(open_blobs(self._store), plan),
             path=self._path,
             launched=launched,
             hints=self._hints_end,
             server=self._life,
         )
 
-    def _start_afresh(self) -> NoReturn:
+    def _start_afresh(self, plan: str) -> NoReturn:
         for descriptor in (self._hints_end, self._life):
             os.set_inheritable(descriptor, True)
         command = [sys.executable, "-u", "-m", "stage_runner", "run", "--assignment", "-"]
-        command += ["--store", self._store, "--plan", self._plan, "--path", str(self._path)]
+        command += ["--store", self._store, "--plan", plan, "--path", str(self._path)]
         command += ["--hints", str(self._hints_end), "--server", str(self._life)]
         os.execv(sys.executable, command)
 

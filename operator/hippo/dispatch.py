@@ -102,7 +102,7 @@ class Dispatcher:
             return True
         return sum(1 for chain in self._chains.values() if chain.study == study) < limit
 
-    # -- launching and continuing --------------------------------------------------------------------
+    # -- launching and continuing ------------------------------------------------------------------
 
     def _plan_route(self, head: Head, name: str) -> tuple[Claim, Route]:
         node, stop_at, evaluations, saves = self._frontier.route_of(head)
@@ -232,7 +232,7 @@ class Dispatcher:
         study = head.demand.lead[2]
         return study == chain.study or self._may_have_another(study)
 
-    # -- steering ------------------------------------------------------------------------------------
+    # -- steering ----------------------------------------------------------------------------------
 
     def _steer(self, chain: ChainRun, route: Route) -> None:
         chain.version += 1
@@ -298,10 +298,14 @@ class Dispatcher:
                         wanted.add(step)
                     else:
                         is_asleep = True
-            demanding = node.demanding
-            if demanding is not None and demanding.demands and claim.promises_state(node.end):
-                if demanding.lead[0] > NO_WORK and node.end <= claim.stop_at:
-                    wanted.add(node.end)
+            waiting = node.demanding
+            if (
+                waiting is not None
+                and waiting.demands
+                and waiting.lead[0] > NO_WORK
+                and claim.promises_state(node.end)
+            ):
+                wanted.add(node.end)
         if not wanted:
             self._stop(chain, save=is_asleep)
         elif max(wanted) < claim.stop_at:
@@ -313,7 +317,7 @@ class Dispatcher:
             evaluations = claim.evaluate_at | claim.asked_evaluate
             self._steer(chain, _route(claim, evaluations, claim.save_at | claim.asked_save))
 
-    # -- yielding --------------------------------------------------------------------------------------
+    # -- yielding ----------------------------------------------------------------------------------
 
     def _consider_yielding(self) -> None:
         """Let the running chain with the shortest path yield to a waiting one that is critical.

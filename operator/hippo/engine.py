@@ -76,7 +76,7 @@ class Engine:
         costs: CostModel | None = None,
         kept: Callable[[str], bool] = lambda key: False,
     ) -> None:
-        """``kept`` tells of stored checkpoints (by key) that others need: they are never deleted."""
+        """``kept`` tells, by key, which stored checkpoints others need: these stay."""
         self.plan = plan
         self.options = options
         self.costs = costs if costs is not None else CostModel()
@@ -146,7 +146,7 @@ class Engine:
             case Tick():
                 pass
 
-    # -- studies and their decisions -----------------------------------------------------------------
+    # -- studies and their decisions ---------------------------------------------------------------
 
     def _add_study(self, event: StudyAdded) -> None:
         study = event.study
@@ -187,7 +187,7 @@ class Engine:
         self._request_again(run)
 
     def _suspend(self, run: StudyRun) -> None:
-        """Its requests stand, so that nothing they lean on is deleted, but nobody works for them."""
+        """Its requests stand, and so what they lean on, but nobody works for them."""
         run.take(StudyEvent.SUSPEND)
         self._request_again(run)
 
@@ -199,7 +199,7 @@ class Engine:
                 self._dispatcher.reconsider(trial.node.at(trial.target).claims)
 
     def _decide(self) -> None:
-        """Let every tuner decide until none has anything to say; then see which studies have ended."""
+        """Let every tuner decide until none has anything to say; then see who has ended."""
         for run in self._by_priority():
             while run.is_active:
                 idle = self._count_idle(run)
@@ -344,7 +344,7 @@ class Engine:
             return
         trial.take(TrialEvent.COMPLETED if step >= run.study.spec.steps else TrialEvent.REPORTED)
         self._retention.trial_reported(run, trial, step)
-        if trial is run.best or run.is_better(trial, run.best):
+        if run.best is None or run.standing(trial) <= run.standing(run.best):
             run.best = trial
             self._retention.best_changed(run)
         self._see_whether_target_is_reached(run, trial)
@@ -404,7 +404,7 @@ class Engine:
         chain: ChainRun,
         report: Began | CheckpointSaved | MetricsReported | ControlAnswered | Arrived | Ended,
     ) -> None:
-        """Split what the chain has cost since its last report over the studies that asked for it."""
+        """Split what the chain has cost since its last report over those who asked for it."""
         steps = report.trained - chain.trained
         seconds = report.worker_seconds - chain.worker_seconds
         for name in chain.studies:
@@ -458,14 +458,14 @@ class Engine:
         for study, index in self.plan.add_metrics(node, report.step, report.metrics):
             run = self.studies[study]
             if run.trials[index].state is not TrialState.PENDING:
-                continue  # the study has just ended: an earlier trial of this list reached its target
+                continue  # an earlier trial of this list has just ended the study
             self._deliver(run, run.trials[index], report.step, report.metrics)
 
     @staticmethod
     def _check_key(node: Node, step: int, key: str, chain: ChainRun) -> None:
         if node.key(step) != key:
             raise InvariantViolated(
-                f"chain {chain.name} reports key {key} at step {step}; the plan has {node.key(step)}"
+                f"chain {chain.name} reports key {key} at step {step}, not {node.key(step)}"
             )
 
     # -- ends and failures -------------------------------------------------------------------------

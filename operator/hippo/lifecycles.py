@@ -146,7 +146,7 @@ State = TypeVar("State", StudyState, TrialState, StageState, WorkerState)
 
 
 def advance(state: State, event: Enum) -> State:
-    """The next state; InvariantViolated, and nothing changed, if the table does not know the pair."""
+    """The next state; InvariantViolated if the table does not know the pair."""
     following = TRANSITIONS.get((state, event))
     if following is None:
         raise InvariantViolated(

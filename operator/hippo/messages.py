@@ -15,7 +15,7 @@ from hippo.store.records import Assignment, Control, Decision, Outcome, Report, 
 
 @dataclass(frozen=True, slots=True)
 class StudyAdded:
-    """A study is to be trained. ``decisions`` were recorded before (a restart); they are replayed."""
+    """A study is to be trained. ``decisions`` of an earlier run are replayed."""
 
     study: Study
     decisions: tuple[Decision, ...] = ()

@@ -17,7 +17,7 @@ from hippo.lifecycles import (
 from hippo.model import Sequence, Study
 from hippo.plan import NO_WORK, Checkpoint, Claim, Lead, Metrics, Node, TrialId
 from hippo.store.records import Control, Decision, Route
-from hippo.tune import Tuner
+from hippo.tune import Rank, Tuner, rank
 
 
 @dataclass(slots=True, eq=False)
@@ -116,21 +116,13 @@ class StudyRun:
         value = metrics[self.study.spec.objective.metric]
         return value if math.isfinite(value) else None
 
-    def is_better(self, trial: TrialRun, than: TrialRun | None) -> bool:
-        """Compared at the farthest step each has reached: a later result beats an earlier one."""
-        if than is None:
-            return True
-        mine, theirs = trial.latest, than.latest
-        if mine is None or theirs is None:
-            return theirs is None
-        if mine[0] != theirs[0]:
-            return mine[0] > theirs[0]
-        my_value, their_value = self.objective(mine[1]), self.objective(theirs[1])
-        if my_value is None or their_value is None:
-            return their_value is None and my_value is not None
-        if self.study.spec.objective.goal == "minimize":
-            return my_value < their_value
-        return my_value > their_value
+    def standing(self, trial: TrialRun) -> tuple[int, Rank]:
+        """Ascending, best first: a farther result beats an earlier one, then as its tuner ranks."""
+        latest = trial.latest
+        assert latest is not None
+        step, metrics = latest
+        goal = self.study.spec.objective.goal
+        return -step, rank(self.objective(metrics), goal, self.tuner.seed, trial.index)
 
     def has_reached_target(self, metrics: Metrics) -> bool:
         objective = self.study.spec.objective

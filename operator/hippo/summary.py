@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hippo.engine import Engine
 from hippo.lifecycles import TrialState
-from hippo.plan import count_unique_steps
+from hippo.plan import build_stage_tree, count_unique_steps, unique_steps
 from hippo.runs import ChainRun, StudyRun, TrialRun
 
 
@@ -71,6 +71,15 @@ def estimate_trial_based_makespan(engine: Engine, workers: int) -> float:
             start = heapq.heappop(free)
             heapq.heappush(free, start + estimate_alone(engine, trial, steps))
     return max(free)
+
+
+def count_steps_left(engine: Engine) -> int:
+    """Steps still to train: from the latest checkpoints, less what has run since."""
+    left = unique_steps(build_stage_tree(engine.plan))
+    for chain, at, stop in running_stages(engine):
+        latest = chain.claim.node.at(stop).latest_checkpoint(max(at, 1))
+        left -= max(0, at - (latest.step if latest is not None else 0))
+    return max(0, left)
 
 
 def estimate_time_left(engine: Engine) -> float | None:

@@ -5,6 +5,7 @@ saving more.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,9 @@ from hippo.plan import (
 from hippo.tune import Result, Tuner, create_tuner
 
 WORKER_COUNTS = (1, 2, 4, 8, 16, 32)
+
+MAX_COMPARED = 300
+"""So many choices of a hyper-parameter are compared with one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Limit:
     name: str
     choices: int
     alone_at_start: int  # choices that no other equals at step 0
+    parting_step: int  # by which half of the choices have parted from all others
     merge_rate_without: float  # were it the same in all trials
     advice: str
 
@@ -180,22 +185,24 @@ def _limits(trials: list[PlannedTrial], merge_rate: float) -> list[Limit]:
                 )
         if len(written) < 2:
             continue
-        horizon = max(trial.sequence.steps for trial in trials)
-        firsts = [Sequence.of({name: value}, horizon).key(1, "plan") for value in written.values()]
-        alone = (
-            sum(1 for first in firsts if firsts.count(first) == 1)
-            if len(firsts) <= 2000
-            else len(set(firsts))
-        )
         without = _merge_rate_without(trials, name)
         if without <= merge_rate * 1.01:
             continue
-        found.append(
-            Limit(
-                name, len(written), alone, without, _advice(name, len(written), alone, len(trials))
-            )
-        )
+        horizon = max(trial.sequence.steps for trial in trials)
+        choices = [Sequence.of({name: value}, horizon) for value in written.values()]
+        firsts = Counter(choice.key(1, "plan") for choice in choices)
+        alone = sum(1 for count in firsts.values() if count == 1)
+        parting = _parting_step(choices)
+        advice = _advice(name, len(choices), alone, parting, len(trials))
+        found.append(Limit(name, len(choices), alone, parting, without, advice))
     return sorted(found, key=lambda limit: -limit.merge_rate_without)
+
+
+def _parting_step(choices: list[Sequence]) -> int:
+    """The median step, over choices, at which one parts from the choice most like it."""
+    few = choices[:MAX_COMPARED]
+    steps = [max(one.agreement(other) for other in few if other is not one) for one in few]
+    return sorted(steps)[len(steps) // 2]
 
 
 def _merge_rate_without(trials: list[PlannedTrial], name: str) -> float:
@@ -209,18 +216,16 @@ def _merge_rate_without(trials: list[PlannedTrial], name: str) -> float:
     return sum(step for _, step in targets) / unique if unique else 1.0
 
 
-def _advice(name: str, choices: int, alone: int, trials: int) -> str:
+def _advice(name: str, choices: int, alone: int, parting: int, trials: int) -> str:
     if choices > 0.9 * trials and choices > 8:
         return (
-            f"nearly every trial draws its own {name}: quantize its domain (choices, or an int with a"
-            " step), or let it differ only later (piecewise, or a warm-up to one value)"
+            f"nearly every trial draws its own {name}: quantize its domain (choices, or an int with"
+            " a step), or move the difference later (piecewise, or a warm-up to one value)"
         )
+    text = f"half of its {choices} choices have parted from all others by step {parting}"
     if alone:
-        return (
-            f"{name} differs from step 0 in {alone} of {choices} choices: let them begin alike and"
-            " differ later, or use fewer values"
-        )
-    return f"the choices of {name} begin alike and part early: let them differ later"
+        text = f"{name} differs from step 0 in {alone} of {choices} choices; {text}"
+    return f"{text}: use fewer values, or move the difference later"
 
 
 def to_json(analysis: PlanAnalysis) -> dict[str, Any]:
@@ -261,6 +266,7 @@ def to_json(analysis: PlanAnalysis) -> dict[str, Any]:
                 "hyperparameter": limit.name,
                 "choices": limit.choices,
                 "aloneAtStart": limit.alone_at_start,
+                "partingStep": limit.parting_step,
                 "mergeRateWithout": limit.merge_rate_without,
                 "advice": limit.advice,
             }

@@ -24,7 +24,7 @@ from hippo.store import StoreError, open_blobs
 
 app = typer.Typer(
     name="hippo",
-    help="Train hyper-parameter studies through a stage tree: every shared prefix once, bit for bit.",
+    help="Train hyper-parameter studies through a stage tree: every shared prefix once.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -47,7 +47,7 @@ StoreOption = Annotated[
     str | None,
     typer.Option(
         "--store",
-        help="Where checkpoints and results are kept: a folder. Default: .hippo beside the first study.",
+        help="Folder for checkpoints and results. Default: .hippo beside the first study.",
         show_default=False,
     ),
 ]
@@ -138,7 +138,7 @@ def verify(
     steps: Annotated[int, typer.Option(min=2, help="Steps to train in each way.")] = 3,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Prove that a trainer is exact: straight, restored at every step, evaluated, in two processes."""
+    """Prove a trainer exact: straight, restored at each step, evaluated, in two processes."""
     located = _locate([study])[0]
     found = verification.verify(located, steps)
     if output is Output.JSON:

@@ -73,6 +73,14 @@ def _branches(stages: List[Stage]) -> list[_Branch]:
     return sorted(top, key=lambda branch: (-len(branch.trials), min(branch.trials)))
 
 
+def _names_that_part(branches: list[_Branch]) -> list[str]:
+    """Hyper-parameters in which sibling branches differ at their first step."""
+    rows = [b.stages[0].node.sequence.values(b.start) for b in branches if b.end > b.start]
+    return (
+        [name for name in rows[0] if len({str(row.get(name)) for row in rows}) > 1] if rows else []
+    )
+
+
 @dataclass(slots=True)
 class _Drawing:
     longest: int
@@ -87,6 +95,9 @@ class _Drawing:
             self.lines_left -= 1
             values = branch.stages[0].node.sequence.values(branch.start)
             differs = {name: value for name, value in values.items() if known.get(name) != value}
+            if not differs and len(branches) > 1:
+                # It goes on as before: tell from what the others change.
+                differs = {name: values[name] for name in _names_that_part(branches)}
             below = tree.add(self._label(branch, differs))
             if branch.children:
                 end = branch.end

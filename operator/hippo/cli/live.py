@@ -19,6 +19,7 @@ from hippo.model import Value
 from hippo.summary import (
     Summary,
     best_value,
+    count_steps_left,
     estimate_time_left,
     running_stages,
     summarise,
@@ -84,8 +85,8 @@ class Progress:
 
     def _line(self, engine: Engine, summary: Summary) -> str:
         parts = [
-            f"{len(engine.chains)} stages running",
-            f"{summary.steps_trained} of {summary.steps_unique} steps trained",
+            f"{_count(len(engine.chains), 'stage')} running",
+            f"{summary.steps_trained} steps trained, {count_steps_left(engine)} left",
             f"saved so far {_saved(summary)} steps",
         ]
         parts += _bests(engine)
@@ -95,14 +96,13 @@ class Progress:
         return "; ".join(parts)
 
     def _render(self, engine: Engine, summary: Summary) -> Group:
-        running = sum(stop - at for _, at, stop in running_stages(engine))
-        total = max(1, summary.steps_unique)
+        total = max(1, summary.steps_trained + count_steps_left(engine))
         ended = sum(count for state, count in summary.trials.items() if state.is_final)
         head = Table.grid(padding=(0, 2))
         left = estimate_time_left(engine)
         head.add_row(
-            ProgressBar(total=total, completed=min(total, summary.steps_trained), width=30),
-            f"{summary.steps_trained}/{summary.steps_unique} steps",
+            ProgressBar(total=total, completed=summary.steps_trained, width=30),
+            f"{summary.steps_trained}/{total} steps",
             f"{ended}/{sum(summary.trials.values())} trials ended",
             f"{summary.trials[TrialState.FAILED]} failed"
             if summary.trials[TrialState.FAILED]
@@ -118,9 +118,13 @@ class Progress:
             stages.add_row(chain.name, chain.study, str(at), str(stop), _values(values))
         lines: list[Table | Text] = [head, stages]
         lines += [Text(text, style="green") for text in _bests(engine)]
-        if not running and not engine.chains:
+        if not engine.chains:
             lines.append(Text("waiting", style="dim"))
         return Group(*lines)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _saved(summary: Summary) -> int:

@@ -89,10 +89,11 @@ def print_plan(console: Console, analysis: PlanAnalysis) -> None:
                 style="dim",
             )
         )
+    saved = 1 - analysis.steps_unique / max(1, analysis.steps_requested)
     console.print(
         f"{len(analysis.trials)} trials, {analysis.steps_requested} steps requested,"
         f" {analysis.steps_unique} once merged: merge rate {analysis.merge_rate:.2f},"
-        f" {_percent(1 - analysis.steps_unique / max(1, analysis.steps_requested))} of the work saved;"
+        f" {saved:.0%} of the work saved;"
         f" critical path {analysis.critical_path_steps} steps"
     )
     table = Table(box=None, padding=(0, 3, 0, 0), title="time in steps", title_justify="left")
@@ -118,7 +119,10 @@ def _rung_lines(analysis: PlanAnalysis) -> Iterator[str]:
     for rung in analysis.rungs:
         if len([other for other in analysis.rungs if other.study == rung.study]) < 2:
             continue
-        line = f"{rung.study}: at step {rung.step} {rung.trials} trials are compared, {rung.distinct_prefixes} of them differ"
+        line = (
+            f"{rung.study}: at step {rung.step} {rung.trials} trials are compared,"
+            f" {rung.distinct_prefixes} of them differ"
+        )
         if rung.distinct_prefixes < rung.trials:
             line += "; those alike up to there tie, and a hash of the seed decides"
         if rung.distinct_prefixes == 1 and rung.trials > 1:
@@ -150,7 +154,3 @@ def _duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"

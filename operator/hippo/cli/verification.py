@@ -85,8 +85,8 @@ def print_findings(console: Console, study: Study, found: dict[str, Any]) -> Non
     else:
         console.print(
             Text(
-                f"{study.spec.trainer.entrypoint} is not exact: results through the stage tree would"
-                " differ from training each trial alone",
+                f"{study.spec.trainer.entrypoint} is not exact: results through the stage tree"
+                " would differ from training each trial alone",
                 style="red",
             )
         )

@@ -160,6 +160,7 @@ class LocalDriver:
                 linger=LINGER_SECONDS,
                 grace=GRACE_SECONDS,
             ),
+            costs=session.build_costs(),
             kept=session.kept_by_others(names),
         )
         added = [session.admit(item.study) for item in self.studies]
@@ -224,7 +225,7 @@ class LocalDriver:
             heapq.heappop(self._wakes)
         return max(0.0, min(TICK_SECONDS, self._wakes[0] - now) if self._wakes else TICK_SECONDS)
 
-    # -- news of workers -----------------------------------------------------------------------------
+    # -- news of workers ---------------------------------------------------------------------------
 
     def _take(self, news: dict[str, Any]) -> None:
         if "poke" in news:
@@ -264,7 +265,7 @@ class LocalDriver:
             self.session.store.fold(self._ended)
             self._ended.clear()
 
-    # -- the engine ------------------------------------------------------------------------------------
+    # -- the engine --------------------------------------------------------------------------------
 
     def _feed(self, event: Event) -> None:
         for command in self.engine.handle(event, self.clock()):
@@ -302,7 +303,7 @@ class LocalDriver:
         )
         self._workers[assignment.chain] = _Worker(slot, log)
 
-    # -- stopping --------------------------------------------------------------------------------------
+    # -- stopping ----------------------------------------------------------------------------------
 
     def _stop_all(self, message: str | None) -> None:
         """No new work; what runs is saved and leaves."""

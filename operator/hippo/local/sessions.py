@@ -19,10 +19,10 @@ from hippo.model import (
     signature,
     signature_document,
 )
-from hippo.plan import Metrics, SearchPlan, StoredCheckpoint
+from hippo.plan import CostModel, Metrics, SearchPlan, StoredCheckpoint
 from hippo.runs import StudyRun
 from hippo.store import Blobs, PlanRecords, PlanStore
-from hippo.store.records import Began, MetricsReported
+from hippo.store.records import Began, CheckpointSaved, MetricsReported
 
 PLAN_NAME_DIGITS = 16
 
@@ -48,8 +48,8 @@ def build_signature_document(studies: list[LocatedStudy], *, merge: bool) -> dic
             if documents[0].get(name) != document.get(name):
                 raise InvalidSpec.at(
                     "spec.trainer",
-                    f"studies {studies[0].study.name} and {item.study.name} cannot share a plan: their"
-                    f" {name} differs; run them one after the other",
+                    f"studies {studies[0].study.name} and {item.study.name} cannot share a plan:"
+                    f" their {name} differs; run them one after the other",
                 )
     document = dict(documents[0])
     if not merge:
@@ -93,8 +93,28 @@ class Session:
         )
         return plan
 
+    def build_costs(self) -> CostModel:
+        """Estimates from what earlier runs have measured."""
+        costs = CostModel()
+        for reports in self.records.reports.values():
+            costs.observe_mean(reports[-1].trained, reports[-1].train_seconds)
+            for report in reports:
+                match report:
+                    case Began():
+                        costs.observe("start", report.start_seconds)
+                        if report.step > 0:
+                            costs.observe("load", report.load_seconds)
+                    case CheckpointSaved():
+                        costs.observe("save", report.copy_seconds)
+                    case MetricsReported():
+                        costs.observe("evaluate", report.evaluate_seconds)
+                    case _:
+                        pass
+        costs.settle()
+        return costs
+
     def admit(self, study: Study) -> StudyAdded:
-        """A study as the store knows it. Raises InvalidSpec if it was changed where it must not be."""
+        """A study as the store knows it. Raises InvalidSpec if it was changed unduly."""
         known = self.documents.get(study.name)
         if known is None:
             return StudyAdded(study)

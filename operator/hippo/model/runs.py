@@ -40,10 +40,14 @@ MAX_COINCIDENCES: Final = 64
 _EMPTY: Final = sha256(b"hippo runs 1").digest()
 
 
+MAX_ASKED = 64
+"""So many digests within runs are remembered for each schedule."""
+
+
 class Runs:
     """Canonical runs of one hyper-parameter on [0, horizon), with its pieces; immutable."""
 
-    __slots__ = ("digests", "ends", "functions", "horizon", "pieces")
+    __slots__ = ("_asked", "digests", "ends", "functions", "horizon", "pieces")
 
     def __init__(self, pieces: Pieces) -> None:
         self.pieces = pieces
@@ -67,6 +71,7 @@ class Runs:
             start = end
         self.digests = tuple(digests)
         """By number of runs hashed."""
+        self._asked: dict[int, bytes] = {}  # digests at steps within a run: plans ask at few steps
 
     def at(self, step: int) -> Cell:
         """The value at a step."""
@@ -74,11 +79,17 @@ class Runs:
 
     def digest(self, step: int) -> bytes:
         """Names the values on [0, step); 0 <= step <= horizon. Logarithmic in the runs."""
+        known = self._asked.get(step)
+        if known is not None:
+            return known
         index = bisect_left(self.ends, step)
         start = self.ends[index - 1] if index else 0
         if step == self.ends[index]:
             return self.digests[index + 1]
-        return self._extend(self.digests[index], self.functions[index], start, step)
+        digest = self._extend(self.digests[index], self.functions[index], start, step)
+        if len(self._asked) < MAX_ASKED:
+            self._asked[step] = digest
+        return digest
 
     def _extend(self, digest: bytes, function: Function | None, start: int, end: int) -> bytes:
         if function is None or end - start <= SHORT:

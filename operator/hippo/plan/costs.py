@@ -112,12 +112,17 @@ class CostModel:
         if len(classes) == 1:
             self._classes.setdefault(classes.pop(), _Mean()).add(seconds, end - begun)
 
+    def observe_mean(self, steps: int, seconds: float) -> None:
+        """So many steps took so long, of whatever class: what is known of earlier runs."""
+        if steps > 0:
+            self._steps.add(seconds, steps)
+
     def observe(self, what: str, seconds: float) -> None:
         """One measured overhead: ``start``, ``load``, ``save`` or ``evaluate``."""
         self._measured.setdefault(what, _Mean()).add(seconds)
 
     def settle(self) -> bool:
-        """Adopt measurements that have moved by more than a tenth; whether levels must be redone."""
+        """Adopt what has moved by more than a tenth; whether levels must be redone."""
         moved = self._steps.settle()
         for mean in self._classes.values():
             moved = mean.settle() or moved

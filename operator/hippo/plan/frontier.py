@@ -44,7 +44,7 @@ class Demand:
 
 @dataclass(slots=True, eq=False)
 class Head:
-    """A place to start: ``node`` from step ``start``, whose state is stored (or is the empty one)."""
+    """A place to start: ``node`` from step ``start``, whose state is stored (or empty)."""
 
     node: Node
     start: int

@@ -45,7 +45,7 @@ def build_stage_tree(plan: SearchPlan) -> list[Stage]:
             steps.add(node.end)
         if any(first is None or step < first for step in steps):
             leaning.add(node.number)
-            if node.parent is not None:
+            if node.parent is not None and node.parent.end not in node.parent.checkpoints:
                 wanted_end.add(node.parent.number)
     stages: list[Stage] = []
     ends: dict[tuple[int, int], Stage] = {}  # (node, step) -> the stage that ends there
@@ -72,7 +72,7 @@ def build_stage_tree(plan: SearchPlan) -> list[Stage]:
 
 
 def _pieces(node: Node, wanted: set[int]) -> list[tuple[int, int]]:
-    """The ranges of a node to train for ``wanted``, cut at wanted steps and checkpoints, ascending."""
+    """The ranges of a node to train, cut at wanted steps and checkpoints, ascending."""
     groups: dict[int, list[int]] = {}
     for step in sorted(wanted):
         position = max((c for c in node.checkpoints if c <= step), default=node.start)

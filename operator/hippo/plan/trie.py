@@ -108,7 +108,7 @@ class Node:
         self.wants: dict[int, Want] = {}
         self.checkpoints: dict[int, Checkpoint] = {}
         self.metrics: dict[int, Metrics] = {}
-        # The rest is the frontier's (frontier.py): derived, and rebuilt whenever something above changes.
+        # The rest is the frontier's: derived, and rebuilt whenever something above changes.
         self.claims: list[Claim] = []
         self.holds: dict[int, float] = {}
         self.heads: list[Head] = []
@@ -151,7 +151,7 @@ class Node:
             stack.extend(reversed(node.children.values()))
 
     def latest_checkpoint(self, step: int) -> Checkpoint | None:
-        """The last stored state at or before ``step`` on the way to this node; None: train from 0."""
+        """The last stored state at or before ``step`` on the way here; None: train from 0."""
         node: Node | None = self.at(step)
         while node is not None:
             best = max((s for s in node.checkpoints if s <= step), default=None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from hippo.model import Asha, Grid, InvalidSpec, Random, Sha, Study
 from hippo.tune.asha import AshaTuner
 from hippo.tune.grid import GridTuner
+from hippo.tune.ordering import Rank, rank
 from hippo.tune.random import RandomTuner
 from hippo.tune.sha import ShaTuner
 from hippo.tune.tuner import Result, Tuner
 
-__all__ = ["Result", "Tuner", "create_tuner"]
+__all__ = ["Rank", "Result", "Tuner", "create_tuner", "rank"]
 
 
 def create_tuner(study: Study) -> Tuner:

@@ -40,7 +40,7 @@ class Tuner(ABC):
         spec = study.spec
         self.steps: int = spec.steps
         self.rungs: tuple[int, ...] = rungs if rungs is not None else (spec.steps,)
-        self._seed = seed
+        self.seed = seed
         self._space = study.search_space()
         self._goal = spec.objective.goal
         self._max_trials = spec.max_trials
@@ -91,7 +91,7 @@ class Tuner(ABC):
         Results between the rungs are of no account, but for failures: those count at the next rung.
         """
         rung = next((k for k, step in enumerate(self.rungs) if step >= result.step), None)
-        failed = rank(result.value, self._goal, self._seed, result.trial)[0]
+        failed = rank(result.value, self._goal, self.seed, result.trial)[0]
         if rung is None or (self.rungs[rung] != result.step and not failed):
             return
         if (result.trial, rung) in self._results:
@@ -101,7 +101,7 @@ class Tuner(ABC):
             self._failed.add(result.trial)
         if failed or self._has_arrived(result.trial):
             self._pending.discard(result.trial)
-        self._ranked(result.trial, rung, rank(result.value, self._goal, self._seed, result.trial))
+        self._ranked(result.trial, rung, rank(result.value, self._goal, self.seed, result.trial))
 
     # -- what to do --------------------------------------------------------------------------------
 
@@ -179,11 +179,11 @@ class Tuner(ABC):
 
     def _point(self, trial: int) -> dict[str, Any]:
         """The hyper-parameters of a new trial, as the study writes them."""
-        return self._space.sample(self._seed, trial)
+        return self._space.sample(self.seed, trial)
 
     def _why(self, trial: int) -> str:
         """The reason of a suggestion."""
-        return f"draw {trial + 1} of {self._limit} from the space (seed {self._seed})"
+        return f"draw {trial + 1} of {self._limit} from the space (seed {self.seed})"
 
     def _await(self, trial: int) -> None:
         if trial not in self._failed and not self._has_arrived(trial):

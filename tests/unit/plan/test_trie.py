@@ -67,9 +67,7 @@ def test_the_stage_tree_trains_each_distinct_prefix_once(
     stages = build_stage_tree(plan)
     assert unique_steps(stages) == len(prefixes(trials))
     assert critical_path(stages) == max(steps for _, steps in trials)
-    targets = [
-        (plan.insert(Sequence.of(written, 12)), steps) for written, steps in trials
-    ]
+    targets = [(plan.insert(Sequence.of(written, 12)), steps) for written, steps in trials]
     assert count_unique_steps(plan, targets) == len(prefixes(trials))
 
 

@@ -1,0 +1,91 @@
+"""``python -m stage_runner run`` as a process of its own: signals and sudden death."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from hippo.store.records import Ended, Outcome
+from tests.integration.worker_processes import runner_command, start_run, wait_until
+from tests.unit.stage_runner.chains import Lab
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def test_a_chain_runs_to_its_end(lab: Lab) -> None:
+    here = lab.run(lab.assignment(12, evaluate_at=(12,)), plan="here")
+    assignment = lab.assignment(12, evaluate_at=(12,))
+    process = start_run(lab, assignment)
+    assert process.communicate(timeout=60) == (None, "")
+    assert process.returncode == 0
+    reports = lab.store().read_reports(assignment.chain)
+    assert [report.kind for report in reports] == ["began", "checkpoint", "metrics", "ended"]
+    assert [getattr(report, "metrics", None) for report in reports][2] == here.metrics[12]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_save_and_leave(lab: Lab, number: signal.Signals) -> None:
+    assignment = lab.assignment(500, steps=500, config={"sleep": 0.01})
+    process = start_run(lab, assignment)
+    wait_until(lambda: len(lab.counted()) > 5, "some steps are trained")
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    ended = lab.store().read_reports(assignment.chain)[-1]
+    assert isinstance(ended, Ended)
+    assert ended.outcome is Outcome.PREEMPTED
+    assert list(lab.store().load().manifests.values())[0].step == ended.step == len(lab.counted())
+
+
+def test_a_step_beyond_the_grace_is_left_unsaved(lab: Lab) -> None:
+    assignment = lab.assignment(12, config={"sleep": 60.0}, grace_seconds=0.2)
+    process = start_run(lab, assignment)
+    wait_until(lambda: len(lab.counted()) == 1, "the step has begun")
+    began = time.monotonic()
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert time.monotonic() - began < 20
+    reports = lab.store().read_reports(assignment.chain)
+    assert [report.kind for report in reports] == ["began", "ended"]
+    assert reports[-1].outcome is Outcome.PREEMPTED  # type: ignore[union-attr]
+
+
+def test_sudden_death_leaves_nothing_half_written(lab: Lab) -> None:
+    start = 0
+    for _ in range(4):
+        assignment = lab.assignment(400, start=start, steps=400, save_every_seconds=0.0)
+        process = start_run(lab, assignment)
+        before = len(lab.counted())
+        wait_until(lambda before=before: len(lab.counted()) > before + 7, "steps are trained")  # type: ignore[misc]
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        records = lab.store().load()
+        assert not records.problems
+        for manifest in records.manifests.values():
+            lab.store().read_checkpoint(manifest)
+        start = max(manifest.step for manifest in records.manifests.values())
+    finished = lab.run(lab.assignment(400, start=start, steps=400, evaluate_at=(400,)))
+    alone = lab.run(lab.assignment(400, steps=400, evaluate_at=(400,)), plan="alone")
+    assert finished.metrics == alone.metrics
+    assert finished.digests == alone.digests
+
+
+@pytest.mark.parametrize("text", [None, "{", "{}"])
+def test_what_is_no_assignment_is_one_line(lab: Lab, text: str | None) -> None:
+    file = lab.folder / "assignment.json"
+    if text is not None:
+        file.write_text(text)
+    command = runner_command(lab, "run", "--assignment", str(file))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert str(file) in done.stderr
