@@ -2,8 +2,9 @@
 
     python benchmarks/runner_overhead.py [--steps 20000] [--rounds 7] [--torch]
 
-The trainer does nothing; its sequence has a constant and a cosine. ``--torch`` imports PyTorch first, so that
-its generators (and NumPy's) are seeded at every step too. The bound is 50 microseconds.
+The trainer does nothing; its sequence has a constant and a cosine. ``--torch`` imports PyTorch
+first, so that its generators (and NumPy's) are seeded at every step too. The bound is 50
+microseconds.
 """
 
 from __future__ import annotations

@@ -82,6 +82,14 @@ def count_steps_left(engine: Engine) -> int:
     return max(0, left)
 
 
+def estimate_steps_trained(engine: Engine, summary: Summary) -> int:
+    """Steps trained as far as reported, and by estimate since."""
+    since = sum(
+        max(0, at - chain.origin_step - chain.trained) for chain, at, _ in running_stages(engine)
+    )
+    return summary.steps_trained + since
+
+
 def estimate_time_left(engine: Engine) -> float | None:
     """Seconds: no less than the longest path, nor than all work over all workers."""
     if not engine.costs.is_known:

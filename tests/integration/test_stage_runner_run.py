@@ -41,7 +41,8 @@ def test_signals_save_and_leave(lab: Lab, number: signal.Signals) -> None:
     ended = lab.store().read_reports(assignment.chain)[-1]
     assert isinstance(ended, Ended)
     assert ended.outcome is Outcome.PREEMPTED
-    assert list(lab.store().load().manifests.values())[0].step == ended.step == len(lab.counted())
+    (saved,) = lab.store().load().manifests.values()
+    assert saved.step == ended.step == len(lab.counted())
 
 
 def test_a_step_beyond_the_grace_is_left_unsaved(lab: Lab) -> None:
@@ -84,7 +85,7 @@ def test_what_is_no_assignment_is_one_line(lab: Lab, text: str | None) -> None:
     file = lab.folder / "assignment.json"
     if text is not None:
         file.write_text(text)
-    command = runner_command(lab, "run", "--assignment", str(file))
+    command = runner_command(lab, "run", "--plan", "plan", "--assignment", str(file))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

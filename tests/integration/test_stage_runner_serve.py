@@ -145,7 +145,7 @@ def test_nobody_survives_a_driver_that_is_killed(lab: Lab) -> None:
         """
     )
     launch = {
-        "slot": 0,
+        "plan": "plan",
         "assignment": chain.model_dump(mode="json"),
         "device": None,
         "log": str(lab.folder / "log"),

@@ -37,14 +37,15 @@ def is_alive(pid: int) -> bool:
 
 
 def runner_command(lab: Lab, name: str, *arguments: str) -> list[str]:
-    store = ["--store", str(lab.folder / "store"), "--plan", "plan"]
-    return [sys.executable, "-m", "stage_runner", name, *store, *arguments]
+    command = [sys.executable, "-m", "stage_runner", name, "--store", str(lab.folder / "store")]
+    return [*command, *arguments]
 
 
 def start_run(lab: Lab, assignment: Assignment, **settings: Any) -> subprocess.Popen[str]:
     file = lab.folder / f"{assignment.chain}.json"
     file.write_text(assignment.model_dump_json())
-    command = runner_command(lab, "run", "--assignment", str(file), "--path", str(TRAINERS))
+    named = ["--plan", "plan", "--assignment", str(file), "--path", str(TRAINERS)]
+    command = runner_command(lab, "run", *named)
     return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, **settings)
 
 
@@ -81,7 +82,11 @@ class Server:
 
     def launch(self, assignment: Assignment, device: str | None = None) -> Path:
         log = self.lab.folder / f"{assignment.chain}.log"
-        launch = {"slot": 0, "assignment": assignment.model_dump(mode="json"), "device": device}
+        launch = {
+            "plan": "plan",
+            "assignment": assignment.model_dump(mode="json"),
+            "device": device,
+        }
         self.ask(launch={**launch, "log": str(log)})
         return log
 
@@ -94,8 +99,9 @@ class Server:
                 return found[0]
             remaining = deadline - time.monotonic()
             assert remaining > 0, f"no event {kind} {value} among {self.events}"
+            assert self._reader.is_alive() or not self._arriving.empty(), "the server has left"
             with contextlib.suppress(queue.Empty):
-                self.events.append(self._arriving.get(timeout=remaining))
+                self.events.append(self._arriving.get(timeout=min(remaining, 1.0)))
 
     def _read(self) -> None:
         assert self.process.stdout is not None

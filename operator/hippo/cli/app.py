@@ -31,6 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+PIPE_WIDTH = 120
+
 
 class Output(Enum):
     """How results are written to standard output."""
@@ -71,6 +73,12 @@ def _default_store(paths: list[Path]) -> str:
     return str(paths[0].resolve().parent / ".hippo")
 
 
+def _console(*, stderr: bool = False) -> Console:
+    """As wide as the terminal; files and pipes get lines that hold a table row."""
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=None if is_terminal else PIPE_WIDTH)
+
+
 def _print_json(document: Any) -> None:
     json.dump(document, sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
@@ -99,7 +107,7 @@ def run(
     """
     located = _locate(studies)
     url = store if store is not None else _default_store(studies)
-    console = Console(stderr=True)
+    console = _console(stderr=True)
     options = RunOptions(store=url, logs=_logs_of(url), workers=workers, merge=not no_merge)
     begun = time.monotonic()
     with Progress(console) as progress:
@@ -109,7 +117,7 @@ def run(
     if output is Output.JSON:
         _print_json(result)
     else:
-        tables.print_result(Console(), result, [item.study for item in located])
+        tables.print_result(_console(), result, [item.study for item in located])
     if any(run.state is not StudyState.SUCCEEDED for run in engine.studies.values()):
         raise typer.Exit(1)
 
@@ -129,7 +137,7 @@ def plan(studies: Studies, output: OutputOption = Output.TABLE) -> None:
     if output is Output.JSON:
         _print_json(analysis.to_json(found))
     else:
-        tables.print_plan(Console(), found)
+        tables.print_plan(_console(), found)
 
 
 @app.command()

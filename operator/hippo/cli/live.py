@@ -20,6 +20,7 @@ from hippo.summary import (
     Summary,
     best_value,
     count_steps_left,
+    estimate_steps_trained,
     estimate_time_left,
     running_stages,
     summarise,
@@ -86,7 +87,8 @@ class Progress:
     def _line(self, engine: Engine, summary: Summary) -> str:
         parts = [
             f"{_count(len(engine.chains), 'stage')} running",
-            f"{summary.steps_trained} steps trained, {count_steps_left(engine)} left",
+            f"{estimate_steps_trained(engine, summary)} steps trained",
+            f"{count_steps_left(engine)} left",
             f"saved so far {_saved(summary)} steps",
         ]
         parts += _bests(engine)
@@ -96,13 +98,14 @@ class Progress:
         return "; ".join(parts)
 
     def _render(self, engine: Engine, summary: Summary) -> Group:
-        total = max(1, summary.steps_trained + count_steps_left(engine))
+        trained = estimate_steps_trained(engine, summary)
+        total = max(1, trained + count_steps_left(engine))
         ended = sum(count for state, count in summary.trials.items() if state.is_final)
         head = Table.grid(padding=(0, 2))
         left = estimate_time_left(engine)
         head.add_row(
-            ProgressBar(total=total, completed=summary.steps_trained, width=30),
-            f"{summary.steps_trained}/{total} steps",
+            ProgressBar(total=total, completed=trained, width=30),
+            f"{trained}/{total} steps",
             f"{ended}/{sum(summary.trials.values())} trials ended",
             f"{summary.trials[TrialState.FAILED]} failed"
             if summary.trials[TrialState.FAILED]

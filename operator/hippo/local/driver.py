@@ -113,7 +113,7 @@ class LocalDriver:
     _interrupts: int = field(init=False, default=0)
     _heeded: int = field(init=False, default=0)
     _halt: str | None = field(init=False, default=None)
-    _device_names: list[str] = field(init=False, default_factory=list)
+    _gpus: int = field(init=False, default=0)
 
     def run(self) -> Engine:
         """Train until every study has ended; the engine then holds the results.
@@ -170,7 +170,7 @@ class LocalDriver:
         for event in added:
             self._feed(event)
         self.observer.started(self.engine, session)
-        self._device_names = visible_gpus()
+        self._gpus = len(visible_gpus())
         workers = self.options.workers
         if workers is None:
             workers = default_workers(self.studies[0].study.spec.trainer.threads)
@@ -295,9 +295,7 @@ class LocalDriver:
 
     def _launch(self, assignment: Assignment) -> None:
         slot = next(n for n in count() if all(w.slot != n for w in self._workers.values()))
-        device = None
-        if self._device_names:
-            device = f"cuda:{self._device_names[slot % len(self._device_names)]}"
+        device = f"cuda:{slot % self._gpus}" if self._gpus else None
         log = self._server.launch(
             assignment, plan=self.session.store.plan, slot=slot, device=device
         )
