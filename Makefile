@@ -28,10 +28,11 @@ demo: $(RUN_STAMP) ## train a grid of 48 trials through a stage tree, in about t
 
 test: lint type imports unit integration ## everything that has to pass
 
-unit: $(DEV_STAMP) ## the fast tests
-	$(BIN)/pytest -q tests/unit
+unit: $(DEV_STAMP) ## the fast tests: below a minute
+	$(BIN)/pytest -q -n 2 -m 'not slow' tests/unit
 
 integration: $(DEV_STAMP) ## tests with real processes, stores and trainers
+	$(BIN)/pytest -q -n 2 -m slow tests/unit
 	$(BIN)/pytest -q tests/integration
 
 lint: $(DEV_STAMP) ## ruff

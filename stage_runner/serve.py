@@ -75,6 +75,9 @@ class _Server:
         if preload is not None:
             with contextlib.suppress(Exception, SystemExit):
                 importlib.import_module(preload)
+        if "torch" in sys.modules:  # what the first optimizer would import, for seconds
+            with contextlib.suppress(Exception):
+                importlib.import_module("torch._dynamo")
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(self._threads)
         self._may_fork = _is_safe_to_fork()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -111,11 +114,13 @@ class _Server:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            torch = sys.modules.get("torch")
-            device = "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
-            found = take_fingerprint(threads=self._threads, device=device)
-            os.write(writing, json.dumps(found).encode())
-            end_process(0)
+            try:
+                torch = sys.modules.get("torch")
+                device = "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
+                found = take_fingerprint(threads=self._threads, device=device)
+                os.write(writing, json.dumps(found).encode())
+            finally:
+                end_process(0)
         os.close(writing)
         with open(reading, "rb") as file:
             text = file.read()

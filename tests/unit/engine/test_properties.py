@@ -84,7 +84,7 @@ def check_results(world: World) -> None:
                 assert metrics == train_alone(written, trial.sequence.steps, step)[1]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(worlds())
 def test_every_step_is_trained_once_and_results_are_exact(world: World) -> None:
     world.run()
@@ -93,7 +93,7 @@ def test_every_step_is_trained_once_and_results_are_exact(world: World) -> None:
     assert world.notices == [], "a checkpoint was missing when it was needed"
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(worlds(), st.integers(0, 2**16))
 def test_kills_restarts_and_preemptions_change_no_result(world: World, seed: int) -> None:
     dice = random.Random(seed)
@@ -107,7 +107,7 @@ def test_kills_restarts_and_preemptions_change_no_result(world: World, seed: int
     check_results(world)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(worlds(most=1), st.integers(0, 2**16))
 def test_decisions_do_not_depend_on_faults(world: World, seed: int) -> None:
     dice = random.Random(seed)
@@ -124,7 +124,7 @@ def test_decisions_do_not_depend_on_faults(world: World, seed: int) -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(worlds())
 def test_only_what_is_retained_is_left(world: World) -> None:
     world.run()
@@ -147,7 +147,7 @@ def _retained(run: Any) -> set[str]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(worlds())
 def test_trial_by_trial_execution_gives_the_same_results(world: World) -> None:
     world.run()
@@ -160,7 +160,7 @@ def test_trial_by_trial_execution_gives_the_same_results(world: World) -> None:
             assert sum(t.target for t in run.trials) > 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(worlds(), st.integers(0, 2**16))
 def test_the_engine_is_deterministic(world: World, seed: int) -> None:
     again = World(
@@ -169,7 +169,7 @@ def test_the_engine_is_deterministic(world: World, seed: int) -> None:
     assert world.run().log == again.run().log
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(worlds())
 def test_a_finished_run_starts_no_worker_again(world: World) -> None:
     world.run()

@@ -1,0 +1,12 @@
+"""Settings of all tests."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# A gate must give the same verdict on the same commit; searching goes on at every developer's desk.
+settings.register_profile("gate", derandomize=True, deadline=None)
+settings.register_profile("desk", deadline=None)
+settings.load_profile("gate" if os.environ.get("CI") == "true" else "desk")

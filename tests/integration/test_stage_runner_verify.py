@@ -1,0 +1,99 @@
+"""``verify`` names what a trainer forgot; ``export`` writes what others read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.integration.worker_processes import runner_command
+from tests.unit.stage_runner.chains import SCHEDULES, TRAINERS, Lab
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def verify(folder: Path, entrypoint: str, **config: Any) -> tuple[int, dict[str, Any]]:
+    file = folder / "study.json"
+    trainer = {"entrypoint": entrypoint, "config": config, "seed": 1}
+    study = {"trainer": trainer, "hyperparameters": SCHEDULES, "steps": 12, "train_steps": 4}
+    file.write_text(json.dumps(study))
+    command = [sys.executable, "-m", "stage_runner", "verify", "--study-json", str(file)]
+    done = subprocess.run(
+        [*command, "--path", str(TRAINERS)], capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("entrypoint", ["plain:PlainTrainer", "tiny_torch:TinyTrainer"])
+def test_a_good_trainer_passes(tmp_path: Path, entrypoint: str) -> None:
+    status, result = verify(tmp_path, entrypoint)
+    assert (status, result["ok"]) == (0, True), result
+    assert [check["name"] for check in result["checks"]] == [
+        *("train", "save and restore", "evaluation", "metrics", "second process"),
+    ]
+    assert all(check["ok"] for check in result["checks"])
+    assert result["seconds_per_step"] > 0
+    assert result["save_seconds"] > 0
+    assert result["checkpoint_bytes"] > 100
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "said"),
+    [
+        ("Forgetful", "save and restore", "weights[0], weights[1], weights[2] and 1 more differ"),
+        ("Disturbed", "evaluation", "weights[0] differs after step 2"),
+        ("Moody", "second process", "weights[1] differs after step 1 in another process"),
+        ("Secretive", "save", "state['rng']['own']: a random.Random cannot be saved"),
+        ("Wordy", "evaluate", "metric 'score' must be a number"),
+        ("Missing", "import", "plain has no 'Missing'"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, name: str, check: str, said: str) -> None:
+    status, result = verify(tmp_path, f"plain:{name}")
+    assert (status, result["ok"]) == (1, False)
+    (failed,) = [found for found in result["checks"] if not found["ok"]]
+    assert failed["name"] == check
+    assert said in failed["detail"]
+
+
+def test_the_step_that_raises_is_named(tmp_path: Path) -> None:
+    _, result = verify(tmp_path, "plain:PlainTrainer", fail_at=2)
+    assert result["checks"][-1]["name"] == "step"
+    assert "ValueError: told to fail (plain.py:" in result["checks"][-1]["detail"]
+
+
+def export(lab: Lab, key: str, output: Path) -> subprocess.CompletedProcess[str]:
+    named = ["--plan", "plan", "--key", key, "--output", str(output)]
+    command = runner_command(lab, "export", *named)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_export_writes_a_plain_pytorch_file(lab: Lab) -> None:
+    lab.run(lab.assignment(3, entrypoint="tiny_torch:TinyTrainer"))
+    (key,) = lab.store().load().manifests
+    output = lab.folder / "out" / "model.pt"
+    assert export(lab, key, output).returncode == 0
+    state = torch.load(output, weights_only=True)
+    assert state["trained"] == 3
+    assert state["model"]["0.weight"].shape == (8, 6)
+    assert export(lab, key, output.with_suffix(".npz")).returncode == 0
+    arrays = np.load(output.with_suffix(".npz"))
+    assert np.array_equal(arrays["model.0.weight"], state["model"]["0.weight"].numpy())
+    assert sorted(path.name for path in output.parent.iterdir()) == ["model.npz", "model.pt"]
+
+
+def test_export_of_nothing_is_one_line(lab: Lab) -> None:
+    lab.run(lab.assignment(3))
+    done = export(lab, "0" * 40, lab.folder / "model.pt")
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert not (lab.folder / "model.pt").exists()

@@ -1,0 +1,212 @@
+"""TorchTrainer: data order, hyper-parameters, optimizers, modes."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from stage_runner import TorchTrainer
+from stage_runner.codec import decode, encode
+from stage_runner.digest import state_digest
+from stage_runner.epochs import Epochs
+from stage_runner.randomness import seed_generators
+from tests.unit.stage_runner.chains import TRAINERS
+
+sys.path.insert(0, str(TRAINERS))
+from tiny_torch import TinyTrainer
+
+torch.set_num_threads(1)  # two that spin for small tensors slow each other down
+
+HPARAMS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "batch_size": 8}
+
+
+def make(
+    kind: type[TorchTrainer] = TinyTrainer,
+    config: dict[str, Any] | None = None,
+    hparams: dict[str, Any] = HPARAMS,
+) -> Any:
+    trainer = kind()
+    trainer.seed = 5
+    seed_generators("setup", 5)
+    trainer.setup(config or {}, hparams)
+    return trainer
+
+
+def train(trainer: Any, steps: range, hparams: dict[str, Any] = HPARAMS) -> Any:
+    for step in steps:
+        seed_generators("step", 5, step)
+        trainer.step(hparams)
+    return trainer
+
+
+def restore(trainer: Any, **settings: Any) -> Any:
+    fresh = make(type(trainer), **settings)
+    fresh.load_state_dict(decode(b"".join(encode(trainer.state_dict()))))
+    return fresh
+
+
+def test_every_epoch_is_another_permutation_whatever_the_batches() -> None:
+    epochs = Epochs(10, seed=1)
+    orders = []
+    for sizes in ([4, 4, 2], [3, 3, 3, 1], [10]):
+        batches = [epochs.take(size) for size in sizes]
+        assert [len(batch.indices) for batch in batches] == sizes
+        orders.append(torch.cat([batch.indices for batch in batches]).tolist())
+    assert all(sorted(order) == list(range(10)) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
+    assert (epochs.epoch, epochs.offset) == (3, 0)
+
+
+def test_the_last_batch_of_an_epoch_is_what_is_left() -> None:
+    epochs = Epochs(10, seed=1)
+    sizes = [len(epochs.take(4).indices) for _ in range(6)]
+    assert sizes == [4, 4, 2, 4, 4, 2]
+
+
+def test_the_order_goes_on_in_mid_epoch_with_another_batch_size() -> None:
+    whole, cut = Epochs(10, seed=1), Epochs(10, seed=1)
+    order = whole.take(10).indices
+    cut.take(3)
+    resumed = Epochs(10, seed=1)
+    resumed.load_state_dict(cut.state_dict())
+    assert torch.equal(resumed.take(5).indices, order[3:8])
+
+
+def test_a_step_is_an_epoch_unless_told_otherwise() -> None:
+    trainer = make(config={"iterations_per_step": None})
+    train(trainer, range(2))
+    assert trainer.epochs.state_dict() == {"epoch": 2, "offset": 0}
+    trainer = make(config={"iterations_per_step": 7})
+    train(trainer, range(1))
+    assert trainer.epochs.state_dict() == {"epoch": 1, "offset": 8}  # 43 samples: 6 batches
+
+
+@pytest.mark.parametrize("config", [{}, {"augment": True}, {"iterations_per_step": None}], ids=str)
+def test_a_restored_trainer_goes_on_exactly(config: dict[str, Any]) -> None:
+    straight = train(make(config=config), range(6))
+    trainer = make(config=config)
+    for step in range(6):
+        train(trainer, range(step, step + 1))
+        trainer = restore(trainer, config=config)
+    assert state_digest(trainer.state_dict()) == state_digest(straight.state_dict())
+
+
+def test_workers_of_the_loader_change_nothing() -> None:
+    alone = train(make(config={"augment": True}), range(4))
+    helped = train(make(config={"augment": True, "workers": 2}), range(4))
+    assert state_digest(helped.state_dict()) == state_digest(alone.state_dict())
+
+
+def test_hyperparameters_are_set_on_every_group_at_every_step() -> None:
+    trainer = make()
+    train(trainer, range(1), {**HPARAMS, "lr": 0.5, "weight_decay": 0.01})
+    group = trainer.optimizer.param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.5, 0.9, 0.01)
+    adam = {"lr": 0.1, "betas": [0.8, 0.9], "optimizer": "adam", "batch_size": 8}
+    trainer = train(make(hparams=adam), range(1), adam)
+    assert trainer.optimizer.param_groups[0]["betas"] == (0.8, 0.9)
+
+
+def test_the_config_stands_in_for_hyperparameters() -> None:
+    config = {"optimizer": "adamw", "lr": 0.3, "batch_size": 43}
+    trainer = train(make(config=config, hparams={}), range(1), {})
+    assert isinstance(trainer.optimizer, torch.optim.AdamW)
+    assert trainer.optimizer.param_groups[0]["lr"] == 0.3
+    assert trainer.epochs.state_dict() == {"epoch": 3, "offset": 0}
+
+
+def test_a_hyperparameter_that_the_optimizer_lacks_is_an_error() -> None:
+    with pytest.raises(ValueError, match="momentum is set, but the optimizer Adam has none"):
+        train(make(config={"optimizer": "adam"}), range(1))
+    with pytest.raises(ValueError, match="optimizer 'adma' is unknown; known are sgd, adam, adamw"):
+        make(config={"optimizer": "adma"})
+    with pytest.raises(ValueError, match=r"batch_size must be an integer .* not 8\.5"):
+        train(make(), range(1), {"lr": 0.1, "batch_size": 8.5})
+
+
+def test_the_optimizer_may_change_within_a_sequence() -> None:
+    sgd = {**HPARAMS, "optimizer": "sgd"}
+    adam = {**HPARAMS, "optimizer": "adam"}
+    straight = train(train(make(hparams=sgd), range(2), sgd), range(2, 5), adam)
+    assert isinstance(straight.optimizer, torch.optim.Adam)
+    for cut in (1, 2, 3, 4):
+        trainer = train(make(hparams=sgd), range(min(cut, 2)), sgd)
+        train(trainer, range(2, cut), adam)
+        trainer = restore(trainer, hparams=sgd)
+        train(trainer, range(cut, 2), sgd)
+        train(trainer, range(max(cut, 2), 5), adam)
+        assert state_digest(trainer.state_dict()) == state_digest(straight.state_dict())
+
+
+def test_gradients_are_clipped() -> None:
+    trainer = make()
+    before = copy.deepcopy(list(trainer.model.parameters()))
+    train(trainer, range(1), {"lr": 1.0, "batch_size": 43, "clip_norm": 1e-6})
+    moved = [(p - q).norm() for p, q in zip(trainer.model.parameters(), before, strict=True)]
+    assert 0 < sum(moved) < 1e-4
+
+
+def test_evaluation_restores_the_mode_of_each_module_and_disturbs_nothing() -> None:
+    trainer = make()
+    trainer.model[1].eval()  # frozen statistics
+    train(trainer, range(1))
+    before = state_digest(trainer.state_dict())
+    metrics = trainer.evaluate()
+    assert [module.training for module in trainer.model] == [True, False, True, True, True]
+    assert state_digest(trainer.state_dict()) == before
+    assert trainer.evaluate() == metrics
+
+
+def test_metrics_are_means_over_samples_whatever_the_batches() -> None:
+    trainer = train(make(), range(3))
+    whole = trainer.evaluate()
+    trainer.eval_batch_size = 3
+    assert trainer.evaluate() == pytest.approx(whole)
+    assert set(whole) == {"accuracy", "loss"}
+    assert 0 <= whole["accuracy"] <= 1
+
+
+class Half(TinyTrainer):
+    amp = torch.bfloat16
+
+
+class Scaled(TinyTrainer):
+    amp = torch.float16
+
+
+@pytest.mark.parametrize("kind", [Half, Scaled])
+def test_mixed_precision_is_exact_too(kind: type[TorchTrainer]) -> None:
+    straight = train(make(kind), range(4))
+    trainer = train(restore(train(make(kind), range(2))), range(2, 4))
+    assert state_digest(trainer.state_dict()) == state_digest(straight.state_dict())
+    assert trainer.scaler.is_enabled() == (kind is Scaled)
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+def test_only_model_and_data_are_needed() -> None:
+    class Smallest(TorchTrainer):
+        def build_model(self, config: Any, hparams: Any) -> nn.Module:
+            return nn.Linear(4, 2)
+
+        def build_data(self, config: Any) -> Any:
+            inputs = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+            data = (inputs, (inputs[:, 0] > 0).long())
+            return data, data
+
+    trainer = train(make(Smallest, hparams={"lr": 0.5}), range(10), {"lr": 0.5})
+    assert trainer.evaluate()["accuracy"] > 0.9
+
+
+def test_empty_data_is_an_error() -> None:
+    class Empty(TinyTrainer):
+        def build_data(self, config: Any) -> Any:
+            nothing = (torch.zeros(0, 6), torch.zeros(0, dtype=torch.long))
+            return nothing, nothing
+
+    with pytest.raises(ValueError, match="the training data is empty"):
+        make(Empty)
