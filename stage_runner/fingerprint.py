@@ -31,7 +31,7 @@ def take_fingerprint(*, threads: int, device: str) -> dict[str, str]:
     torch = sys.modules.get("torch")
     if torch is not None:
         found["torch"] = str(torch.__version__)
-        found["cpu"] += f" {torch.backends.cpu.get_cpu_capability()}"
+        found["kernels"] = str(torch.backends.cpu.get_cpu_capability())
         if device.startswith("cuda"):
             found["device"] = torch.cuda.get_device_name()
             found["cuda"] = str(torch.version.cuda)
@@ -40,11 +40,12 @@ def take_fingerprint(*, threads: int, device: str) -> dict[str, str]:
 
 
 def describe_difference(one: dict[str, str], other: dict[str, str]) -> str | None:
-    """Where ``one`` differs from ``other``: ``torch 2.6 instead of 2.7``; None if nowhere."""
-    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-    texts = [
-        f"{name} {one.get(name, 'none')} instead of {other.get(name, 'none')}" for name in names
-    ]
+    """Where ``one`` differs from ``other``: ``torch 2.6 instead of 2.7``; None if nowhere.
+
+    What only one of them names does not count: a library that the same trainer did without there.
+    """
+    names = [name for name in one if name in other and one[name] != other[name]]
+    texts = [f"{name} {one[name]} instead of {other[name]}" for name in names]
     return ", ".join(texts) or None
 
 

@@ -196,10 +196,10 @@ def test_a_newer_assignment_is_invalid(lab: Lab) -> None:
 
 
 def route(stop_at: int, hyperparameters: dict[str, Any] = SCHEDULES, **marks: Any) -> Route:
-    return Route(hyperparameters=hyperparameters, steps=200, stop_at=stop_at, **marks)
+    return Route(hyperparameters=hyperparameters, steps=2000, stop_at=stop_at, **marks)
 
 
-SLOW = {"config": {"sleep": 0.005}, "steps": 200}
+SLOW = {"config": {"sleep": 0.005}, "steps": 2000}
 
 
 def answers(reports: list[Any]) -> list[tuple[int, bool]]:
@@ -207,36 +207,43 @@ def answers(reports: list[Any]) -> list[tuple[int, bool]]:
 
 
 def test_told_to_stop_it_saves_and_stops(lab: Lab) -> None:
-    assignment = lab.assignment(200, **SLOW)
+    assignment = lab.assignment(2000, **SLOW)
     thread = lab.steer_later(assignment, [("began", 1, route(0))])
     ran = lab.run(assignment)
     thread.join()
     assert answers(ran.reports) == [(1, True)]
     assert ran.ended.outcome is Outcome.STOPPED
-    assert 0 < ran.ended.step < 200
+    assert 0 < ran.ended.step < 2000
     assert list(ran.digests) == [ran.ended.step]
 
 
 def test_extra_saves_are_taken_on_the_way(lab: Lab) -> None:
-    assignment = lab.assignment(60, **SLOW)
-    thread = lab.steer_later(assignment, [("began", 1, route(60, save_at=(50,)))])
+    assignment = lab.assignment(4, steps=200, linger_seconds=30.0)
+    controls = [("arrived", 1, route(12, save_at=(2, 4, 8), evaluate_at=(4,)))]
+    assignment = assignment.model_copy(
+        update={"route": assignment.route.model_copy(update={"save_at": (2,)})}
+    )
+    thread = lab.steer_later(assignment, [*controls, ("arrived", 2, route(0))])
     ran = lab.run(assignment)
     thread.join()
-    assert answers(ran.reports) == [(1, True)]
-    assert list(ran.digests) == [50, 60]
+    assert ran.kinds == [
+        *("began@0", "checkpoint@2", "checkpoint@4", "arrived@4", "control@4", "metrics@4"),
+        *("checkpoint@8", "checkpoint@12", "arrived@12", "control@12", "ended@12"),
+    ]
 
 
 def test_it_goes_on_with_another_sequence_equal_so_far(lab: Lab) -> None:
-    other = {**SCHEDULES, "momentum": {"piecewise": [[0, 0.9], [60, 0.5]]}}
-    assignment = lab.assignment(70, **SLOW)
-    thread = lab.steer_later(assignment, [("began", 1, route(80, other, evaluate_at=(80,)))])
+    other = {**SCHEDULES, "momentum": {"piecewise": [[0, 0.9], [5, 0.5]]}}
+    assignment = lab.assignment(5, steps=200, linger_seconds=30.0)
+    controls = [("arrived", 1, route(9, other, evaluate_at=(9,))), ("arrived", 2, route(0, other))]
+    thread = lab.steer_later(assignment, controls)
     ran = lab.run(assignment)
     thread.join()
-    assert answers(ran.reports) == [(1, True)]
+    assert answers(ran.reports) == [(1, True), (2, True)]
     alone = lab.run(
-        lab.assignment(80, hyperparameters=other, steps=200, evaluate_at=(80,)), plan="alone"
+        lab.assignment(9, hyperparameters=other, steps=200, evaluate_at=(9,)), plan="alone"
     )
-    assert ran.digests == alone.digests
+    assert ran.digests[9] == alone.digests[9]
     assert ran.metrics == alone.metrics
 
 
@@ -247,18 +254,19 @@ def test_it_goes_on_with_another_sequence_equal_so_far(lab: Lab) -> None:
         route(60, {"lr": 0.1}),
         route(60, save_at=(1,)),
         route(60, evaluate_at=(1,)),
-        route(201),
+        route(2001),
         route(60, {**SCHEDULES, "momentum": {"nonsense": 1}}),
     ],
     ids=["other values", "other names", "save before", "evaluate before", "too far", "invalid"],
 )
 def test_a_route_it_cannot_take_is_refused_and_it_goes_on(lab: Lab, refused: Route) -> None:
-    assignment = lab.assignment(50, save_at=(3,), **SLOW)
-    thread = lab.steer_later(assignment, [("checkpoint", 1, refused)])
+    assignment = lab.assignment(2000, save_at=(3,), **SLOW)
+    thread = lab.steer_later(assignment, [("checkpoint", 1, refused), ("control", 1, route(0))])
     ran = lab.run(assignment)
     thread.join()
-    assert answers(ran.reports) == [(1, False)]
-    assert (ran.ended.outcome, ran.ended.step) == (Outcome.COMPLETED, 50)
+    assert answers(ran.reports) == [(1, False), (2, True)]
+    steps = [report.step for report in ran.reports if isinstance(report, ControlAnswered)]
+    assert 3 <= steps[0] < steps[1] == ran.ended.step
 
 
 def test_it_lingers_for_more_work(lab: Lab) -> None:
@@ -287,16 +295,16 @@ def test_it_does_not_linger_for_ever(lab: Lab) -> None:
 
 
 def test_sigterm_saves_at_the_end_of_the_step(lab: Lab) -> None:
-    assignment = lab.assignment(200, **SLOW)
+    assignment = lab.assignment(2000, **SLOW)
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     ran = lab.run(assignment)
     assert (ran.status, ran.ended.outcome) == (143, Outcome.PREEMPTED)
-    assert 0 < ran.ended.step < 200
+    assert 0 < ran.ended.step < 2000
     assert list(ran.digests) == [ran.ended.step]
-    finished = lab.run(lab.assignment(200, start=ran.ended.step, steps=200))
-    assert finished.ended.step == 200
-    assert sorted(lab.counted()) == list(range(200))
+    finished = lab.run(lab.assignment(2000, start=ran.ended.step, steps=2000))
+    assert finished.ended.step == 2000
+    assert lab.counted() == list(range(2000))
 
 
 class Broken(PlanStore):
@@ -323,13 +331,13 @@ def test_a_full_store_ends_the_chain(
     broken = Broken(lab.store().blobs, "plan")
     broken.reports_too = reports_too
     monkeypatch.setattr(lab, "store", lambda _plan="plan": broken)
-    assignment = lab.assignment(200, save_at=(2,), **SLOW)
+    assignment = lab.assignment(2000, save_at=(2,), **SLOW)
     ran = lab.run(assignment)
     assert ran.status == 74
     assert "no space left on device: free some" in capfd.readouterr().err
     if not reports_too:
         assert ran.ended.outcome is Outcome.STORE
-        assert ran.ended.step < 100
+        assert ran.ended.step < 2000
 
 
 def test_a_checkpoint_is_the_state_as_it_was(lab: Lab) -> None:
