@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
-
 from hippo.cli.app import app
 from hippo.local import RunStopped, WorkersFailed
 from hippo.model import InvalidSpec
@@ -23,23 +21,22 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        status = app(arguments, standalone_mode=False)
+        app(arguments)  # leaves by SystemExit, also after a wrong option
     except InvalidSpec as error:
         for line in str(error).splitlines():
             _complain(line)
         return EXIT_BAD_INPUT
-    except click.ClickException as error:
-        error.show()
-        return EXIT_BAD_INPUT
     except (StoreError, WorkersFailed, RunStopped) as error:
         _complain(str(error))
         return EXIT_FAILED
-    except (KeyboardInterrupt, click.Abort):
+    except OSError as error:  # standard output is full, a study's folder cannot be read, ...
+        named = f"{error.filename}: " if error.filename else ""
+        _complain(f"{named}{error.strerror or error}")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
         _complain("interrupted")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        return EXIT_FAILED
-    return status if isinstance(status, int) else 0
+    return 0
 
 
 def _complain(line: str) -> None:

@@ -82,6 +82,7 @@ def _console(*, stderr: bool = False) -> Console:
 def _print_json(document: Any) -> None:
     json.dump(document, sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
+    sys.stdout.flush()  # so that a full disk is told of here
 
 
 @app.command()
