@@ -168,7 +168,13 @@ class LocalDriver:
             if event.study.name not in session.documents:
                 session.write_study(event.study, None)
         for event in added:
+            if event.ended is not None:
+                self.observer.notified(
+                    "it has ended before, and stays as it was; to train on, give it another name",
+                    event.study.name,
+                )
             self._feed(event)
+        self._ended.extend(sorted(session.records.unfolded))
         self.observer.started(self.engine, session)
         self._gpus = len(visible_gpus())
         workers = self.options.workers

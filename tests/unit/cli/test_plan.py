@@ -1,0 +1,106 @@
+"""What ``hippo plan`` says of a study without training anything."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from hippo.cli import analysis, tables
+from hippo.cli.drawing import MAX_LINES, draw_stage_tree
+from hippo.model import load_studies
+from tests.world import World, build_study
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "digits"
+
+
+def text_of(found: analysis.PlanAnalysis) -> str:
+    stream = io.StringIO()
+    tables.print_plan(Console(file=stream, width=200), found)
+    return stream.getvalue()
+
+
+def multistep(*milestones: int) -> dict[str, Any]:
+    return {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": list(milestones)}}
+
+
+def test_totals_of_a_grid() -> None:
+    found = analysis.analyse([build_study(space={"lr": {"choices": [0.1, multistep(6)]}})])
+    document = analysis.to_json(found)
+    assert document["trials"] == 2
+    assert document["stepsRequested"] == 24
+    assert document["stepsUnique"] == 18
+    assert document["mergeRate"] == 24 / 18
+    assert document["criticalPathSteps"] == 12
+    assert [(s["start"], s["end"]) for s in document["stages"]] == [(0, 6), (6, 12), (6, 12)]
+    assert document["stages"][1]["parent"] == document["stages"][0]["key"]
+    assert document["stages"][2]["hyperparameters"] == {"lr": 0.01}
+
+
+def test_what_is_planned_is_what_is_trained() -> None:
+    space = {"lr": {"choices": [0.1, multistep(6), multistep(9)]}, "m": {"choices": [0.8, 0.9]}}
+    study = build_study(space=space)
+    world = World([study], workers=3).run()
+    assert analysis.analyse([study]).steps_unique == sum(world.trained.values())
+
+
+@pytest.mark.parametrize("name", ["grid", "asha", "team-a", "team-b"])
+def test_the_examples_are_drawn_in_a_screenful(name: str) -> None:
+    found = analysis.analyse(load_studies([EXAMPLES / f"{name}.yaml"]))
+    stream = io.StringIO()
+    Console(file=stream, width=200).print(draw_stage_tree(found.stages))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) <= 2 * MAX_LINES
+    assert found.merge_rate > 1.2
+
+
+def test_studies_together_need_fewer_steps_than_apart() -> None:
+    studies = load_studies([EXAMPLES / "team-a.yaml", EXAMPLES / "team-b.yaml"])
+    together = analysis.analyse(studies)
+    apart = [analysis.analyse([study]) for study in studies]
+    assert together.steps_unique < sum(one.steps_unique for one in apart)
+    assert together.steps_requested == sum(one.steps_requested for one in apart)
+
+
+def test_what_limits_the_merge_rate_is_named_with_a_remedy() -> None:
+    space = {
+        "lr": {"choices": [0.1, 0.2, 0.3, multistep(6)]},
+        "m": {"choices": [0.9, {"piecewise": [[0, 0.9], [11, 0.8]]}]},
+    }
+    found = analysis.analyse([build_study(space=space)])
+    first = found.limits[0]
+    assert first.name == "lr"
+    assert first.alone_at_start == 2
+    assert "lr differs from step 0 in 2 of 4 choices" in text_of(found)
+    assert first.merge_rate_without == 8 * 12 / 13
+
+
+def test_a_continuous_domain_is_told_to_be_quantized() -> None:
+    space = {"lr": {"uniform": {"low": 0.01, "high": 0.1}}, "m": {"choices": [0.8, 0.9]}}
+    study = build_study(space=space, algorithm={"name": "random"}, maxTrials=20)
+    found = analysis.analyse([study])
+    assert found.merge_rate == 1.0
+    assert "draws its own lr: quantize its domain" in text_of(found)
+
+
+def test_rungs_tell_how_many_prefixes_they_compare() -> None:
+    space = {"lr": {"choices": [multistep(step) for step in (4, 5, 8, 9, 10, 11)]}}
+    study = build_study(space=space, algorithm={"name": "sha", "eta": 2, "minSteps": 6})
+    found = analysis.analyse([study])
+    assert [(r.step, r.trials, r.distinct_prefixes) for r in found.rungs] == [(6, 6, 3), (12, 3, 3)]
+    assert "at step 6 6 trials are compared, 3 of them differ" in text_of(found)
+    study = build_study(space=space, algorithm={"name": "sha", "eta": 2, "minSteps": 3})
+    assert "the rung comes before the first fork, raise minSteps" in text_of(
+        analysis.analyse([study])
+    )
+
+
+def test_more_workers_never_take_longer() -> None:
+    found = analysis.analyse(load_studies([EXAMPLES / "grid.yaml"]))
+    bounds = [bound for _, _, bound in found.by_workers]
+    assert bounds == sorted(bounds, reverse=True)
+    assert all(alone >= bound for _, alone, bound in found.by_workers)
+    assert found.by_workers[0] == (1, found.steps_requested, found.steps_unique)
