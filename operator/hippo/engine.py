@@ -178,6 +178,7 @@ class Engine:
 
     def _change_study(self, run: StudyRun, event: StudyChanged) -> None:
         run.study = event.study
+        run.tuner.resize(event.study.spec.max_trials)
         if event.study.spec.suspend and run.is_active:
             run.wall_before += self.now - run.started
             self._suspend(run)
@@ -218,9 +219,15 @@ class Engine:
         return sorted(self.studies.values(), key=lambda run: run.lead, reverse=True)
 
     def _count_idle(self, run: StudyRun) -> int:
-        """Workers of a study that will have nothing to do, once all that is ready is handed out."""
+        """Workers that a study may still fill: no work of its own or of higher priority waits."""
         arrived = sum(1 for chain in self.chains.values() if self._dispatcher.is_waiting(chain))
-        idle = self.count_free_workers() + arrived - len(self.frontier.ready)
+        priority = run.study.spec.priority
+        waiting = sum(
+            count
+            for name, count in self.frontier.ready_of.items()
+            if name == run.name or self.studies[name].study.spec.priority > priority
+        )
+        idle = self.count_free_workers() + arrived - waiting
         limit = run.study.spec.parallelism
         if limit is not None:
             busy = sum(1 for chain in self.chains.values() if chain.study == run.name)

@@ -19,6 +19,7 @@ load)``, in estimated seconds, evaluation included.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -120,6 +121,7 @@ class Frontier:
     costs: CostModel
     ready: dict[tuple[int, int], Head] = field(default_factory=dict)
     ready_work: float = 0.0
+    ready_of: Counter[str] = field(default_factory=Counter)  # heads by the study that leads them
     to_steer: set[Claim] = field(
         default_factory=set
     )  # promises were added: its chain must be asked
@@ -338,6 +340,7 @@ class Frontier:
         node.heads.append(head)
         self.ready[(node.number, start)] = head
         self.ready_work += demand.work
+        self.ready_of[demand.lead[2]] += 1
         heap = self._heaps.setdefault(demand.lead[2], [])
         heapq.heappush(heap, (head.order, next(self._added), head))
 
@@ -346,6 +349,7 @@ class Frontier:
             head.alive = False
             if self.ready.get((node.number, head.start)) is head:
                 del self.ready[(node.number, head.start)]
+                self.ready_of[head.demand.lead[2]] -= 1
             self.ready_work = self.ready_work - head.demand.work if self.ready else 0.0
         node.heads.clear()
 

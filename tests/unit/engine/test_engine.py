@@ -259,6 +259,45 @@ def test_priority_goes_first_and_parallelism_is_kept() -> None:
         assert sum(chain.study == "high" for chain in world.engine.chains.values()) <= 1
 
 
+def test_an_asha_study_of_high_priority_is_not_starved() -> None:
+    many = {"m": {"choices": [index / 100 for index in range(1, 30)]}}
+    asha = {"name": "asha", "eta": 2, "minSteps": 3}
+    world = World(
+        [
+            build_study("grid", space=many),
+            build_study("asha", space=FAR, algorithm=asha, priority=1),
+        ],
+        workers=2,
+    )
+    while not world.engine.studies["asha"].state.is_final:
+        world.advance()
+    done = [trial for trial in world.engine.studies["grid"].trials if trial.results]
+    assert len(done) < 10
+    world.run()
+
+
+@pytest.mark.parametrize("name", ["random", "sha", "asha"])
+def test_max_trials_may_grow_while_a_study_runs_or_between_runs(name: str) -> None:
+    space = {"lr": {"choices": [index / 100 for index in range(1, 30)]}}
+    settings = {"name": name} if name == "random" else {"name": name, "eta": 2, "minSteps": 3}
+
+    def study(trials: int) -> Any:
+        return build_study(space=space, algorithm=settings, maxTrials=trials)
+
+    for restart in (False, True):
+        world = World([study(4)], workers=2)
+        while world.now < 5:
+            world.advance()
+        if restart:
+            world.studies[0] = study(8)
+            world.start_engine()
+        else:
+            world.feed(StudyChanged(study(8)))
+        world.run()
+        assert len(world.engine.studies["s"].trials) == 8
+        assert all(trial.state.is_final for trial in world.engine.studies["s"].trials)
+
+
 def test_a_damaged_checkpoint_is_dropped_and_trained_again() -> None:
     world = World([build_study(space=TWO)], workers=1)
     while not world.checkpoints:
