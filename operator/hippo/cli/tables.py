@@ -53,9 +53,11 @@ def _trial_table(result: dict[str, Any], study: Study) -> Table:
     rows = [row for row in result["trials"] if row["study"] == study.name]
     sign = -1.0 if objective.goal == "maximize" else 1.0
 
-    def order(row: dict[str, Any]) -> tuple[int, float]:
+    best = next(item["best"] for item in result["studies"] if item["study"] == study.name)
+
+    def order(row: dict[str, Any]) -> tuple[int, float, bool]:
         value = row["metrics"].get(objective.metric)
-        return (-row["steps"], sign * value if value is not None else float("inf"))
+        return (-row["steps"], sign * value if value is not None else float("inf"), row != best)
 
     rows.sort(key=order)
     table = Table(
@@ -73,7 +75,14 @@ def _trial_table(result: dict[str, Any], study: Study) -> Table:
         shown = f"{value:.5g}" if value is not None else "-"
         told = row["reason"] if row["phase"] in ("Failed", "Diverged") else ""
         hyperparameters = _written(row["hyperparameters"])
-        table.add_row(row["trial"], row["phase"], str(row["steps"]), shown, told or hyperparameters)
+        table.add_row(
+            row["trial"],
+            row["phase"],
+            str(row["steps"]),
+            shown,
+            told or hyperparameters,
+            style="bold" if row == best else None,
+        )
     if len(rows) > MAX_ROWS:
         table.add_row("...", "", "", "", f"{len(rows) - MAX_ROWS} more (all with -o json)")
     return table

@@ -29,7 +29,7 @@ from hippo.local.sessions import (
     Session,
     build_signature_document,
 )
-from hippo.local.workers import WorkerServer
+from hippo.local.workers import WorkerServer, describe_exit
 from hippo.messages import (
     Command,
     DeleteCheckpoint,
@@ -96,7 +96,7 @@ class _Worker:
     ended: bool = False
 
 
-@dataclass
+@dataclass(eq=False, repr=False)  # signal.signal() would spell out the whole engine
 class LocalDriver:
     """One run. Use :meth:`run` once."""
 
@@ -113,6 +113,7 @@ class LocalDriver:
     _interrupts: int = field(init=False, default=0)
     _heeded: int = field(init=False, default=0)
     _halt: str | None = field(init=False, default=None)
+    _is_starting: bool = field(init=False, default=True)
     _gpus: int = field(init=False, default=0)
 
     def run(self) -> Engine:
@@ -124,6 +125,7 @@ class LocalDriver:
         blobs = open_blobs(self.options.store)
         trainer = self.studies[0].study.spec.trainer
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._signals())
             self._server = WorkerServer(
                 store=self.options.store,
                 threads=trainer.threads,
@@ -140,7 +142,7 @@ class LocalDriver:
             lock.acquire()
             stack.callback(_release, lock)
             self._open(store, document, generation=lock.generation)
-            stack.enter_context(self._signals())
+            self._is_starting = False
             self._loop(lock)
         return self.engine
 
@@ -328,6 +330,9 @@ class LocalDriver:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._interrupts += 1
+        if self._is_starting:  # nothing to save yet
+            self._is_starting = False
+            raise RunStopped("stopped before training began; run again to go on")
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -345,10 +350,8 @@ class LocalDriver:
 
 def _describe_exit(code: int | None, signal_number: int | None, log: Path) -> str:
     if signal_number:
-        name = signal.Signals(signal_number).name
-        hint = " (out of memory?)" if signal_number == signal.SIGKILL else ""
-        return f"the worker was killed by {name}{hint}; its log: {log}"
-    return f"the worker ended with exit status {code} and no report; its log: {log}"
+        return f"the worker {describe_exit(-signal_number)}; its log: {log}"
+    return f"the worker {describe_exit(code)} and no report; its log: {log}"
 
 
 def _release(lock: PlanLock) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class WorkerServer:
         self.log = logs / "server.log"
         self._logs = logs
         self._buffer = b""
+        self._is_ready = False
         module = entrypoint.partition(":")[0]
         environment = os.environ | {
             name: str(threads)
@@ -47,6 +49,7 @@ class WorkerServer:
             *("--threads", str(threads), "--path", str(path), "--preload", module),
         ]
         with self.log.open("ab") as log:
+            self._said_before = log.tell()  # by earlier servers
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -70,6 +73,7 @@ class WorkerServer:
             while selector.select(READY_TIMEOUT_SECONDS):
                 for event in self.events():
                     if "ready" in event:
+                        self._is_ready = True
                         return dict(event["fingerprint"])
         raise WorkersFailed(
             f"workers are not ready after {READY_TIMEOUT_SECONDS:g} s: see {self.log}"
@@ -89,7 +93,7 @@ class WorkerServer:
             if line.strip():
                 yield json.loads(line)
         if ended:
-            raise WorkersFailed(f"the worker server has died: {self._last_words()}")
+            raise self._failure()
 
     def launch(self, assignment: Assignment, *, plan: str, slot: int, device: str | None) -> Path:
         """Start a worker; returns the path of its log."""
@@ -116,6 +120,8 @@ class WorkerServer:
 
     def close(self) -> None:
         """Leave no process behind. Idempotent."""
+        if not self._is_ready:  # still importing, it would not look at its input for a while
+            self._process.kill()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
@@ -132,8 +138,33 @@ class WorkerServer:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            raise WorkersFailed(f"the worker server has died: {self._last_words()}") from None
+            raise self._failure() from None
 
-    def _last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").strip().splitlines()
-        return f"{lines[-1]} (see {self.log})" if lines else f"see {self.log}"
+    def _failure(self) -> WorkersFailed:
+        """Why there is no server any more."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1)
+        how = describe_exit(self._process.returncode)
+        with self.log.open("rb") as log:
+            log.seek(self._said_before)
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        said = f": {lines[-1].strip()}" if lines else ""
+        if not self._is_ready:
+            return WorkersFailed(f"the worker server {how} while it started{said} (see {self.log})")
+        return WorkersFailed(
+            f"the worker server {how}{said} (see {self.log}); what is saved is kept: run again to"
+            " go on"
+        )
+
+
+def describe_exit(code: int | None) -> str:
+    """From a return code as subprocess gives it: what happened to a process."""
+    if code is None:
+        return "does not answer"
+    if code >= 0:
+        return f"ended with exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        name = f"signal {-code}"
+    return f"was killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
