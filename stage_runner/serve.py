@@ -43,6 +43,7 @@ _COULD_NOT_START = 71  # EX_OSERR
 
 def serve(*, store: str, path: Path, threads: int, preload: str | None) -> int:
     """Serve until standard input ends. The exit status."""
+    die_with_parent(os.getppid())  # also while the trainer's module is imported
     server = _Server(store=store, path=path, threads=threads)
     server.prepare(preload)
     return server.serve()

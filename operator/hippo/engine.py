@@ -203,11 +203,13 @@ class Engine:
         """Let every tuner decide until none has anything to say; then see who has ended."""
         for run in self._by_priority():
             while run.is_active:
-                idle = self._count_idle(run)
-                decisions = run.tuner.decide(idle)
+                self._fail_lacking(run)
+                decisions = run.tuner.decide(self._count_idle(run))
                 if not decisions:
                     break
                 for decision in decisions:
+                    if not run.is_active:
+                        break  # one before it has reached the target
                     self.emit(Record(run.name, decision))
                     self._apply(run, decision)
                 self.frontier.refresh(self.now)
@@ -339,7 +341,7 @@ class Engine:
         if metric not in metrics:
             has = ", ".join(sorted(metrics)) or "nothing"
             message = f"evaluate() returned no {metric!r} at step {step} (it returned: {has})"
-            self._fail_trial(run, trial, step, trial.node.at(step).key(step), message)
+            run.lacking.append((trial, step, message))
             return
         trial.results[step] = metrics
         value = run.objective(metrics)
@@ -377,6 +379,19 @@ class Engine:
         decision = run.decision("fail", trial, steps=step, reason=message)
         self.emit(Record(run.name, decision))
         self._apply(run, decision)
+
+    def _fail_lacking(self, run: StudyRun) -> None:
+        """Fail the trials whose metrics lack the objective.
+
+        Not on delivery: a replayed trial has its verdict among the decisions to come, and several
+        decisions of a tuner are numbered before the first is applied.
+        """
+        for trial, step, message in run.lacking:
+            if trial.state is TrialState.PENDING:
+                self.emit(Notify(message, study=run.name))
+                key = trial.node.at(step).key(step)
+                self._fail_trial(run, trial, step, key, message)
+        run.lacking.clear()
 
     def _note_report(self, report: object) -> None:
         assert isinstance(

@@ -68,6 +68,8 @@ class StudyRun:
     decided: int = 0
     replaying: bool = False  # decisions of an earlier run are being applied
     failing: dict[str, str] = field(default_factory=dict)  # content key -> what went wrong there
+    lacking: list[tuple[TrialRun, int, str]] = field(default_factory=list)
+    """Trials whose metrics at a step lack the objective, and what to say of it."""
     best: TrialRun | None = None
     best_pin: Checkpoint | None = None
     open_to_forks: bool = True  # its tuner may still suggest trials

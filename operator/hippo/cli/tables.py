@@ -21,10 +21,12 @@ def print_result(console: Console, result: dict[str, Any], studies: list[Study])
     for study in studies:
         console.print(_trial_table(result, study))
     trained, requested = result["stepsTrained"], result["stepsRequested"]
+    more = max(0, trained - result["stepsUnique"])
     estimate = result["trialBasedEstimate"]
     console.print(
         f"steps trained: {trained} of {requested} requested, merge rate {result['mergeRate']:.2f}"
-        f" ({requested - trained} steps were shared)"
+        f" ({requested - trained + more} steps were shared"
+        + (f"; {more} more for trials that failed or were stopped, or again)" if more else ")")
     )
     console.print(
         f"time: {_duration(result['makespanSeconds'])} on {result['workers']} workers, using"

@@ -249,7 +249,9 @@ class LocalDriver:
             return
         for report in self.session.store.read_reports(chain, worker.reports - 1):
             worker.reports += 1
-            worker.ended = worker.ended or isinstance(report, Ended)
+            if isinstance(report, Ended):
+                worker.ended = True
+                report = _with_log(report, worker.log)
             self._feed(Reported(report))
 
     def _note_exit(self, chain: str, code: int | None, signal_number: int | None) -> None:
@@ -352,6 +354,15 @@ def _describe_exit(code: int | None, signal_number: int | None, log: Path) -> st
     if signal_number:
         return f"the worker {describe_exit(-signal_number)}; its log: {log}"
     return f"the worker {describe_exit(code)} and no report; its log: {log}"
+
+
+def _with_log(report: Ended, log: Path) -> Ended:
+    """Where the traceback is, if there is one."""
+    error = report.error
+    if error is None or (report.outcome is not Outcome.FAILED and error.during != "import"):
+        return report
+    told = error.model_copy(update={"message": f"{error.message}; its log: {log}"})
+    return report.model_copy(update={"error": told})
 
 
 def _release(lock: PlanLock) -> None:

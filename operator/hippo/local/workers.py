@@ -34,7 +34,12 @@ class WorkerServer:
     def __init__(
         self, *, store: str, threads: int, path: Path, entrypoint: str, logs: Path
     ) -> None:
-        logs.mkdir(parents=True, exist_ok=True)
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkersFailed(
+                f"logs cannot be kept in {logs}: {error.strerror}: use another --store"
+            ) from None
         self.log = logs / "server.log"
         self._logs = logs
         self._buffer = b""
@@ -97,7 +102,10 @@ class WorkerServer:
 
     def launch(self, assignment: Assignment, *, plan: str, slot: int, device: str | None) -> Path:
         """Start a worker; returns the path of its log."""
-        log = self._logs / f"{assignment.chain}.log"
+        folder = self._logs / plan  # chains of two plans may have one name
+        with contextlib.suppress(OSError):  # then the server cannot write there, and says so
+            folder.mkdir(exist_ok=True)
+        log = folder / f"{assignment.chain}.log"
         self._send(
             {
                 "launch": {
