@@ -97,21 +97,23 @@ class StudyRun:
     def possible_needs(self, node: Node) -> set[int]:
         """Steps on the way to a node whose state may come to be needed, though nobody asks yet.
 
-        Rungs, where this study may ask for metrics; and forks: every one that its space makes
-        possible as long as its tuner may suggest trials, and after that those between trials it may
-        promote.
+        Rungs, where this study may ask for metrics; forks between trials, which it may promote; and
+        every fork that its space makes possible, as long as its tuner may suggest trials.
         """
         sequence = node.sequence
         space = self.study.search_space()
-        if not self.is_active or tuple(space.names) != tuple(sequence.names):
-            return set()
         promotes = len(self.tuner.rungs) > 1
-        if not (self.open_to_forks or promotes):
+        if (
+            not self.is_active
+            or not (self.open_to_forks or promotes)
+            or tuple(space.names) != tuple(sequence.names)
+        ):
             return set()
-        steps = {step for step in space.fork_steps(sequence) if step <= node.end}
-        if not self.open_to_forks:
-            steps = {step for step in steps if node.at(step).forks_at(step)}
-        return steps | {rung for rung in self.tuner.rungs if rung <= node.end}
+        steps = {rung for rung in self.tuner.rungs if rung <= node.end}
+        steps.update(upper.end for upper in node.path() if upper.forks_at(upper.end))
+        if self.open_to_forks:
+            steps.update(step for step in space.fork_steps(sequence) if step <= node.end)
+        return steps
 
     def objective(self, metrics: Metrics) -> float | None:
         """The value to compare by; None if it is not finite."""

@@ -167,7 +167,15 @@ class LocalDriver:
         )
         added = [session.admit(item.study) for item in self.studies]
         for event in added:
-            if event.study.name not in session.documents:
+            name = event.study.name
+            if name not in session.documents:
+                changed = session.differences_to_earlier(name)
+                if changed:
+                    self.observer.notified(
+                        f"begun afresh: the trainer's {', '.join(changed)} changed since it was"
+                        " worked on last",
+                        name,
+                    )
                 session.write_study(event.study, None)
         for event in added:
             if event.ended is not None:

@@ -21,7 +21,7 @@ from hippo.model import (
 )
 from hippo.plan import CostModel, Metrics, SearchPlan, StoredCheckpoint
 from hippo.runs import StudyRun
-from hippo.store import Blobs, PlanRecords, PlanStore
+from hippo.store import Blobs, PlanRecords, PlanStore, StoreError
 from hippo.store.records import Began, CheckpointSaved, MetricsReported
 
 PLAN_NAME_DIGITS = 16
@@ -118,8 +118,13 @@ class Session:
         known = self.documents.get(study.name)
         if known is None:
             return StudyAdded(study)
-        before = parse_study(known["study"])
-        editable_changes(before, study)
+        try:
+            if editable_changes(parse_study(known["study"]), study):
+                self._rewrite(study, known)
+        except InvalidSpec as error:
+            raise InvalidSpec(
+                (f"{study.name}: {path}", message) for path, message in error.errors
+            ) from None
         seconds, steps = self._spent(study.name)
         status = known.get("status") or {}
         return StudyAdded(
@@ -143,10 +148,11 @@ class Session:
                 "bestStep": step,
                 "bestKey": run.best.node.at(step).key(step),
             }
-        document = {
-            "study": study.model_dump(mode="json", by_alias=True, exclude_none=True),
-            "status": status,
-        }
+        self._rewrite(study, {"status": status})
+
+    def _rewrite(self, study: Study, known: dict[str, Any]) -> None:
+        """Note a study as it is written now, with the status that is known."""
+        document = {**known, "study": study.model_dump(mode="json", by_alias=True, exclude_none=True)}
         self.store.write_study(study.name, document)
 
     def _spent(self, name: str) -> tuple[float, float]:
@@ -170,6 +176,22 @@ class Session:
             return lambda key: True
         best = {(doc.get("status") or {}).get("bestKey") for doc in others}
         return lambda key: key in best
+
+
+    def differences_to_earlier(self, name: str) -> list[str]:
+        """What of the trainer has changed since a study, new here, was worked on in another plan;
+        empty if it was not.
+        """
+        try:
+            earlier = find_study(self.store.blobs, name)
+            if earlier is None:
+                return []
+            before = PlanStore(self.store.blobs, earlier.plan).read_signature() or {}
+            now = self.store.read_signature() or {}
+        except StoreError:  # damaged, or a newer Hippo's: that plan is none of ours
+            return []
+        names = sorted({*before, *now})
+        return [name for name in names if before.get(name) != now.get(name) and name != "merge"]
 
 
 @dataclass(frozen=True, slots=True)

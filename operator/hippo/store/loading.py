@@ -43,7 +43,7 @@ def decode_report(data: bytes, chain: str, number: int) -> Report:
 def load(blobs: Blobs, layout: Layout) -> PlanRecords:
     """Raises StoreError if the store fails or was written by a newer Hippo."""
     problems: list[str] = []
-    signature = _read_signature(blobs, layout, problems)
+    signature = read_signature(blobs, layout, problems)
     manifests, orphans = _read_manifests(blobs, layout, problems)
     live, unfolded = _read_live_reports(blobs, layout, problems)
     by_chain: dict[str, dict[int, Report]] = {}
@@ -77,7 +77,7 @@ def read_ledger(blobs: Blobs, layout: Layout, problems: list[str]) -> Iterator[L
         yield chunk
 
 
-def _read_signature(blobs: Blobs, layout: Layout, problems: list[str]) -> dict[str, Any] | None:
+def read_signature(blobs: Blobs, layout: Layout, problems: list[str]) -> dict[str, Any] | None:
     try:
         return decode(PlanRecord.model_validate_json, blobs.get(layout.plan), layout.plan).signature
     except MissingBlob:

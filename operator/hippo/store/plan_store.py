@@ -60,6 +60,10 @@ class PlanStore:
         if found.signature != json.loads(json.dumps(signature_document)):
             raise StoreError(f"{what} belongs to another trainer: use another --store")
 
+    def read_signature(self) -> dict[str, Any] | None:
+        """The document given to ``initialise``; None if it cannot be read. Raises StoreError."""
+        return loading.read_signature(self.blobs, self._layout, [])
+
     # Checkpoints
 
     def write_checkpoint(

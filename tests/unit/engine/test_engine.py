@@ -73,6 +73,27 @@ def test_a_later_study_reuses_what_is_stored() -> None:
     assert sum(world.trained.values()) == 18 + 12, "only the new choice is trained"
 
 
+def test_a_fork_between_studies_is_kept_for_a_trial_that_may_be_promoted() -> None:
+    choices = [
+        0.1,
+        {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [6]}},
+        {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [9]}},
+        {"warmup": {"from": 0, "to": 0.1, "steps": 3, "then": 0.1}},
+    ]
+    late = {"piecewise": [[0, 64], [8, 128]]}
+    sha = {"name": "sha", "eta": 2, "minSteps": 3}
+    space = {"lr": {"choices": choices}, "bs": {"choices": [64]}}
+    world = World(
+        [
+            build_study("a", space=space, algorithm=sha, maxTrials=4),
+            build_study("b", space={"lr": {"choices": choices}, "bs": {"choices": [late]}}),
+        ],
+        workers=1,
+        known_costs=False,
+    ).run()
+    assert set(world.trained.values()) == {1}
+
+
 def test_promoted_trials_go_on_from_their_checkpoint() -> None:
     study = build_study(space=FAR, algorithm={"name": "sha", "eta": 2, "minSteps": 6})
     world = World([study], workers=1).run()

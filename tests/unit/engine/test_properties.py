@@ -84,7 +84,7 @@ def check_results(world: World) -> None:
                 assert metrics == train_alone(written, trial.sequence.steps, step)[1]
 
 
-@settings(max_examples=120)
+@settings(max_examples=250)
 @given(worlds())
 def test_every_step_is_trained_once_and_results_are_exact(world: World) -> None:
     world.run()
