@@ -13,8 +13,8 @@ from hippo.store import CorruptCheckpoint, PlanStore
 from stage_runner.codec import CodecError, decode
 
 _MISSING_TORCH = (
-    "PyTorch is not installed here, and the export is a PyTorch file: install torch, or name an"
-    " --output that ends in .npz for the arrays alone"
+    "PyTorch is not installed here, and the export is a PyTorch file: install torch, or name a"
+    " file that ends in .npz for the arrays alone"
 )
 
 
@@ -41,8 +41,10 @@ def export(store: PlanStore, key: str, output: Path) -> int:
         with partial.open("wb") as file:
             if library == "torch":
                 module.save(state, file)
+            elif arrays := dict(_find_arrays(state, "")):
+                module.savez(file, **arrays)
             else:
-                module.savez(file, **dict(_find_arrays(state, "")))
+                return _refuse("the state holds no arrays: name a file that ends in .pt", 2)
         partial.replace(output)
     except OSError as error:
         return _refuse(f"{output}: {error.strerror}", 2)

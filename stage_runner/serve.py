@@ -9,7 +9,7 @@ events to standard output, one JSON object a line:
     {"launch": {"plan": name, "assignment": {...}, "device": "cuda:1" | null, "log": "/x/y.log"}}
     {"terminate": chain}    {"kill": chain}
     {"ready": true, "fingerprint": {...}}    {"started": chain, "pid": n}
-    {"exited": chain, "code": n, "signal": n | null}
+    {"exited": chain, "code": n, "signal": n | null, "reason": text, if it could not be started}
     {"poke": chain}    {"progress": chain, "step": n, "metrics": {...}}    (hints: some may be lost)
 
 When standard input ends, the driver is gone: the server kills its workers and leaves. Workers die
@@ -28,13 +28,14 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
 from stage_runner.environment import set_threads
 from stage_runner.fingerprint import take_fingerprint
 from stage_runner.loading import add_to_path
-from stage_runner.worker import die_with_parent, end_process, run_worker
+from stage_runner.worker import die_with_parent, end_process, print_to_log, run_worker
 
 _READ = 65536  # bytes
 _CHECK_SECONDS = 1.0  # how often the server looks whether its own parent still lives
@@ -187,6 +188,8 @@ class _Server:
             if not self._may_fork:
                 self._start_afresh(plan)
             status = self._run(plan, launched)
+        except BaseException as error:
+            traceback.print_exception(error)
         finally:
             end_process(status)
 
@@ -195,7 +198,7 @@ class _Server:
 
         from hippo.store import PlanStore, open_blobs
 
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        print_to_log()
         faulthandler.enable()
         return run_worker(
             "-",
@@ -244,8 +247,9 @@ class _Server:
         os._exit(0)
 
     def _tell_not_started(self, chain: str, error: OSError) -> None:
-        sys.stderr.write(f"{chain}: the worker could not be started: {error}\n")
-        self._tell({"exited": chain, "code": _COULD_NOT_START, "signal": None})
+        reason = f"the worker could not be started: {error}"
+        sys.stderr.write(f"{chain}: {reason}\n")
+        self._tell({"exited": chain, "code": _COULD_NOT_START, "signal": None, "reason": reason})
 
     def _tell(self, event: dict[str, Any]) -> None:
         self._write(json.dumps(event).encode() + b"\n")

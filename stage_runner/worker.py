@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
@@ -57,6 +58,38 @@ def run_worker(
         signals=signals,
     )
     return chain.run()
+
+
+class _Log(io.RawIOBase):
+    """A file that loses what it cannot take: a full disk must not fail whoever prints."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        return size
+
+
+def print_to_log() -> None:
+    """Let standard output and error, already a log, never fail."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        log = io.BufferedWriter(_Log(descriptor))
+        setattr(
+            sys,
+            name,
+            io.TextIOWrapper(log, encoding="utf-8", errors="backslashreplace", line_buffering=True),
+        )
 
 
 def die_with_parent(parent: int) -> None:

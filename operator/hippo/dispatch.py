@@ -21,6 +21,10 @@ CHEAP_SAVE_SECONDS = 1.0
 recompute.
 """
 
+GRACE_MARGIN_SECONDS = 30.0
+LEAST_GRACE_SECONDS = 60.0
+"""Grace = clamp(step + save + margin, least, the trainer's maxGrace)."""
+
 MIN_PAUSE_SECONDS = 0.05
 """Yielding is considered no more often than this."""
 
@@ -33,7 +37,6 @@ class EngineOptions:
     merge: bool = True  # False: trial by trial, for comparison
     linger: float = 0.0  # how long a worker waits at its end for another route
     poll: float = 0.1  # how often a worker looks at its control object
-    grace: float = 60.0  # on SIGTERM: how long the step in progress may take
     retry_pause: float = 1.0  # before the first retry; doubles each time
     longest_pause: float = 300.0
 
@@ -178,11 +181,17 @@ class Dispatcher:
             save_every_seconds=min(every),
             poll_seconds=self._options.poll,
             linger_seconds=self._options.linger,
-            grace_seconds=self._options.grace,
+            grace_seconds=self._grace(trainer.max_grace_seconds),
             exactness=trainer.exactness,
             studies=studies,
         )
         self._commands.append(Launch(assignment, lead.name))
+
+    def _grace(self, most: float) -> float:
+        """Seconds that a worker has to end its step and save, once it is told to leave."""
+        costs = self._costs
+        needed = costs.mean_step + costs.overheads.save + GRACE_MARGIN_SECONDS
+        return min(max(needed, LEAST_GRACE_SECONDS), most)
 
     def _asking(self, claim: Claim, lead: StudyRun) -> tuple[str, ...]:
         """The studies that ask for something on a chain's way: they share its cost."""

@@ -521,10 +521,10 @@ class Engine:
         node = chain.claim.node.at(start)
         checkpoint = node.checkpoints.get(start)
         reason = error.message if error is not None else "it cannot be used"
-        self.emit(Notify(f"checkpoint at step {start}: {reason}; it is trained again"))
         if checkpoint is not None:
             self.plan.drop_checkpoint(checkpoint)
             self.emit(DeleteCheckpoint(checkpoint.key, checkpoint.step))
+        self.emit(Notify(f"checkpoint at step {start}: {reason}; it is trained again"))
 
     def _lose_checkpoint(self, key: str) -> None:
         for node in self.plan.nodes():

@@ -91,7 +91,6 @@ class WorkerEvent(_Named):
     ARRIVED = "arrived"
     REROUTED = "rerouted"
     TOLD_TO_STOP = "told to stop"
-    STAYED = "stayed"  # a report of a worker that was told to stop, before it heard
     ENDED = "ended"
 
 
@@ -135,7 +134,6 @@ TRANSITIONS: dict[tuple[Enum, Enum], Enum] = {
     (_W.ARRIVED, WorkerEvent.REROUTED): _W.TRAINING,
     (_W.ARRIVED, WorkerEvent.TOLD_TO_STOP): _W.LEAVING,
     (_W.ARRIVED, WorkerEvent.ENDED): _W.ENDED,
-    (_W.LEAVING, WorkerEvent.STAYED): _W.LEAVING,
     (_W.LEAVING, WorkerEvent.BEGAN): _W.LEAVING,
     (_W.LEAVING, WorkerEvent.ARRIVED): _W.LEAVING,
     (_W.LEAVING, WorkerEvent.ENDED): _W.ENDED,

@@ -36,7 +36,9 @@ def digest(state: Any) -> str:
             hashed.update(f"{array.dtype} {array.shape}".encode())
             hashed.update(array.tobytes())
         else:
-            hashed.update(value.hex().encode() if isinstance(value, float) else repr(value).encode())
+            hashed.update(
+                value.hex().encode() if isinstance(value, float) else repr(value).encode()
+            )
 
     feed(plain(state))
     return hashed.hexdigest()

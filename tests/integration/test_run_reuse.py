@@ -96,7 +96,9 @@ def test_more_trials_may_be_asked_for_while_a_study_goes_on(place: Place) -> Non
     wait_until(lambda: len(place.trained()) > 4, "it trains")
     place.kill(process)
     process = place.start("run", place.edit("study", maxTrials=8), "--workers", "2")
-    wait_until(lambda: len(list(place.store_folder.glob("*/studies/*/decisions/*"))) == 8, "8 trials")
+    wait_until(
+        lambda: len(list(place.store_folder.glob("*/studies/*/decisions/*"))) == 8, "8 trials"
+    )
     place.kill(process)
     assert place.call("run", place.edit("study", maxTrials=4), status=2).errors == [
         "study: spec.maxTrials: may only grow (it was 8)"
@@ -117,7 +119,9 @@ def test_a_suspended_study_waits(place: Place) -> None:
 
 def test_two_studies_in_one_command_share_their_work(place: Place) -> None:
     left = place.study("left", SHORT)
-    right = place.study("right", {"lr": [0.1, 0.2]}, objective={"metric": "noise", "goal": "minimize"})
+    right = place.study(
+        "right", {"lr": [0.1, 0.2]}, objective={"metric": "noise", "goal": "minimize"}
+    )
     result = place.run(left, right)
     assert result["stepsTrained"] == place.check_nothing_twice() == 12 + 8 + 12
     assert result["stepsUnique"] == count_unique(result["trials"])

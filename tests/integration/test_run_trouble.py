@@ -180,7 +180,13 @@ def test_too_many_failures_end_the_study(place: Place) -> None:
     spec: dict[str, Any] = {"retries": 0, "maxFailedTrials": 1}
     modes = ["setup raise", "step raise", "save raise", *(f"good {n}" for n in range(20))]
     done = place.call(
-        "run", place.study("study", {"mode": modes}, **spec), "-o", "json", "--workers", "1", status=1
+        "run",
+        place.study("study", {"mode": modes}, **spec),
+        "-o",
+        "json",
+        "--workers",
+        "1",
+        status=1,
     )
     result = done.json()
     phases = [trial["phase"] for trial in result["trials"]]

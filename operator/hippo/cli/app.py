@@ -18,7 +18,7 @@ from hippo.cli import analysis, tables, verification
 from hippo.cli.live import Progress
 from hippo.lifecycles import StudyState
 from hippo.local import LocalDriver, LocatedStudy, RunOptions, build_result
-from hippo.local.sessions import find_study
+from hippo.local.sessions import build_signature_document, find_study
 from hippo.model import InvalidSpec, Study, load_studies
 from hippo.store import StoreError, open_blobs
 
@@ -134,6 +134,7 @@ def _logs_of(url: str) -> Path:
 def plan(studies: Studies, output: OutputOption = Output.TABLE) -> None:
     """Draw the stage tree and say what it saves, and what limits that. Trains nothing."""
     located = _locate(studies)
+    build_signature_document(located, merge=True)  # studies that share no trainer share no tree
     found = analysis.analyse([item.study for item in located])
     if output is Output.JSON:
         _print_json(analysis.to_json(found))

@@ -82,6 +82,8 @@ def print_findings(console: Console, study: Study, found: dict[str, Any]) -> Non
         )
     if found["ok"]:
         console.print(f"{study.spec.trainer.entrypoint} is exact over {found['steps']} steps")
+    elif not any(check["ok"] for check in found["checks"]):
+        console.print(Text(f"{study.spec.trainer.entrypoint} does not train at all", style="red"))
     else:
         console.print(
             Text(

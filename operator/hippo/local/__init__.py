@@ -1,6 +1,5 @@
 """The local driver: worker processes on this machine, and a store."""
 
-from hippo.local.devices import count_cores, default_workers, visible_gpus
 from hippo.local.driver import LocalDriver, Observer, RunOptions, RunStopped
 from hippo.local.results import build_result
 from hippo.local.sessions import LocatedStudy, Session
@@ -15,7 +14,4 @@ __all__ = [
     "Session",
     "WorkersFailed",
     "build_result",
-    "count_cores",
-    "default_workers",
-    "visible_gpus",
 ]

@@ -5,19 +5,46 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 
 
-def visible_gpus() -> list[str]:
-    """Identifiers for CUDA_VISIBLE_DEVICES, one per GPU; found without importing torch."""
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One that workers may use; ``position`` is among those in CUDA_VISIBLE_DEVICES."""
+
+    position: int
+    model: str  # "" if unknown
+
+
+def find_gpus() -> list[Gpu]:
+    """All that may be used, without importing torch."""
+    listed = _ask_driver()
     restricted = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if restricted is not None:
-        return [name.strip() for name in restricted.split(",") if name.strip() not in ("", "-1")]
+    if restricted is None:
+        return [Gpu(position, model) for position, (_, _, model) in enumerate(listed)]
+    names = [name.strip() for name in restricted.split(",")]
+    models = [
+        next((m for index, uuid, m in listed if name == index or uuid.startswith(name)), "")
+        for name in names
+        if name not in ("", "-1")
+    ]
+    return [Gpu(position, model) for position, model in enumerate(models)]
+
+
+def find_equal_gpus() -> list[Gpu]:
+    """Those of the first one's model: results of another model would differ in the last bits."""
+    gpus = find_gpus()
+    return [gpu for gpu in gpus if gpu.model == gpus[0].model]
+
+
+def _ask_driver() -> list[tuple[str, str, str]]:
+    """(index, UUID, model) of every GPU, in the order of the bus."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
     try:
         listing = subprocess.run(
-            [tool, "--query-gpu=index", "--format=csv,noheader"],
+            [tool, "--query-gpu=index,uuid,name", "--format=csv,noheader"],
             capture_output=True,
             text=True,
             timeout=20,
@@ -25,7 +52,8 @@ def visible_gpus() -> list[str]:
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.strip() for line in listing.stdout.splitlines() if line.strip().isdigit()]
+    rows = [[cell.strip() for cell in line.split(",", 2)] for line in listing.stdout.splitlines()]
+    return [(row[0], row[1], row[2]) for row in rows if len(row) == 3]
 
 
 def count_cores() -> int:
@@ -33,6 +61,6 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers(threads: int) -> int:
+def default_workers(threads: int, gpus: int) -> int:
     """GPUs if there are any, otherwise cores divided by the threads of a trainer; at least one."""
-    return len(visible_gpus()) or max(1, count_cores() // max(1, threads))
+    return gpus or max(1, count_cores() // max(1, threads))

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
-from hippo.local.devices import default_workers, visible_gpus
+from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
 from hippo.local.sessions import (
     PLAN_NAME_DIGITS,
     LocatedStudy,
@@ -59,7 +59,6 @@ EXIT_STORE = 74
 TICK_SECONDS = 0.5
 LOCK_SECONDS = 60.0
 LINGER_SECONDS = 2.0
-GRACE_SECONDS = 30.0
 FOLD_AFTER = 200
 """So many ended chains are folded into the ledger at a time."""
 
@@ -114,7 +113,7 @@ class LocalDriver:
     _heeded: int = field(init=False, default=0)
     _halt: str | None = field(init=False, default=None)
     _is_starting: bool = field(init=False, default=True)
-    _gpus: int = field(init=False, default=0)
+    _gpus: list[int] = field(init=False, default_factory=list)
 
     def run(self) -> Engine:
         """Train until every study has ended; the engine then holds the results.
@@ -160,7 +159,6 @@ class LocalDriver:
                 chain_prefix=f"r{generation}",
                 merge=self.options.merge,
                 linger=LINGER_SECONDS,
-                grace=GRACE_SECONDS,
             ),
             costs=session.build_costs(),
             kept=session.kept_by_others(names),
@@ -186,10 +184,12 @@ class LocalDriver:
             self._feed(event)
         self._ended.extend(sorted(session.records.unfolded))
         self.observer.started(self.engine, session)
-        self._gpus = len(visible_gpus())
+        trainer = self.studies[0].study.spec.trainer
+        gpus = find_equal_gpus() if trainer.exactness == "strict" else find_gpus()
+        self._gpus = [gpu.position for gpu in gpus]
         workers = self.options.workers
         if workers is None:
-            workers = default_workers(self.studies[0].study.spec.trainer.threads)
+            workers = default_workers(trainer.threads, len(self._gpus))
         self._feed(WorkersChanged(workers))
 
     def _loop(self, lock: PlanLock) -> None:
@@ -206,6 +206,7 @@ class LocalDriver:
                 if self.clock() - renewed > LOCK_SECONDS / 3:
                     lock.renew()
                     renewed = self.clock()
+                    self._note_wall_time()
                 self.observer.updated(self.engine)
                 if not self.engine.chains and (self._interrupts or self._halt or self._sleeps()):
                     break
@@ -231,6 +232,12 @@ class LocalDriver:
                 f"{', '.join(asleep)}: suspended; set spec.suspend to false and run again"
             )
 
+    def _note_wall_time(self) -> None:
+        """So that a budget of wall time outlives kill -9."""
+        for run in self.engine.studies.values():
+            if run.is_active and run.study.spec.budget.wall_time is not None:
+                self.session.write_study(run.study, run, wall_seconds=self._wall_seconds(run))
+
     def _wall_seconds(self, run: StudyRun) -> float:
         return run.wall_before + (self.engine.now - run.started if run.is_active else 0.0)
 
@@ -249,7 +256,9 @@ class LocalDriver:
         elif "progress" in news:
             self._feed(Progressed(news["progress"], news["step"]))
         elif "exited" in news:
-            self._note_exit(news["exited"], news.get("code"), news.get("signal"))
+            self._note_exit(
+                news["exited"], news.get("code"), news.get("signal"), news.get("reason")
+            )
 
     def _read_reports(self, chain: str) -> None:
         worker = self._workers.get(chain)
@@ -262,7 +271,10 @@ class LocalDriver:
                 report = _with_log(report, worker.log)
             self._feed(Reported(report))
 
-    def _note_exit(self, chain: str, code: int | None, signal_number: int | None) -> None:
+    def _note_exit(
+        self, chain: str, code: int | None, signal_number: int | None, reason: str | None
+    ) -> None:
+        """A process has left. ``reason``: it never was one (no room for its log, for instance)."""
         self._read_reports(chain)
         worker = self._workers.pop(chain, None)
         if worker is None:
@@ -270,13 +282,13 @@ class LocalDriver:
         self._ended.append(chain)
         if not worker.ended:
             outcome = Outcome.PREEMPTED if self._interrupts else Outcome.LOST
-            if code == EXIT_STORE:
-                outcome = Outcome.STORE
+            if code == EXIT_STORE or reason is not None:
+                outcome = Outcome.STORE  # not the trainer's fault
             elif code == EXIT_PREEMPTED:
                 outcome = Outcome.PREEMPTED
             running = self.engine.chains.get(chain)
             step = running.step if running is not None else 0
-            message = _describe_exit(code, signal_number, worker.log)
+            message = reason or _describe_exit(code, signal_number, worker.log)
             error = WorkerError(during="step", message=message, step=step)
             self._feed(WorkerGone(chain, outcome, error))
         if len(self._ended) >= FOLD_AFTER:
@@ -313,7 +325,7 @@ class LocalDriver:
 
     def _launch(self, assignment: Assignment) -> None:
         slot = next(n for n in count() if all(w.slot != n for w in self._workers.values()))
-        device = f"cuda:{slot % self._gpus}" if self._gpus else None
+        device = f"cuda:{self._gpus[slot % len(self._gpus)]}" if self._gpus else None
         log = self._server.launch(
             assignment, plan=self.session.store.plan, slot=slot, device=device
         )

@@ -52,6 +52,7 @@ def _trial(run: StudyRun, trial: TrialRun) -> dict[str, Any]:
         "phase": str(trial.state),
         "metrics": _finite(latest[1]) if latest is not None else {},
         "reason": trial.reason,
+        "exact": run.study.spec.trainer.exactness == "strict",
     }
 
 

@@ -152,7 +152,10 @@ class Session:
 
     def _rewrite(self, study: Study, known: dict[str, Any]) -> None:
         """Note a study as it is written now, with the status that is known."""
-        document = {**known, "study": study.model_dump(mode="json", by_alias=True, exclude_none=True)}
+        document = {
+            **known,
+            "study": study.model_dump(mode="json", by_alias=True, exclude_none=True),
+        }
         self.store.write_study(study.name, document)
 
     def _spent(self, name: str) -> tuple[float, float]:
@@ -176,7 +179,6 @@ class Session:
             return lambda key: True
         best = {(doc.get("status") or {}).get("bestKey") for doc in others}
         return lambda key: key in best
-
 
     def differences_to_earlier(self, name: str) -> list[str]:
         """What of the trainer has changed since a study, new here, was worked on in another plan;

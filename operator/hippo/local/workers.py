@@ -49,6 +49,7 @@ class WorkerServer:
             name: str(threads)
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         }
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts them
         command = [
             *(sys.executable, "-m", "stage_runner", "serve", "--store", store),
             *("--threads", str(threads), "--path", str(path), "--preload", module),

@@ -330,6 +330,16 @@ def test_a_damaged_checkpoint_is_dropped_and_trained_again() -> None:
     assert any("trained again" in notice for notice in world.notices)
 
 
+def test_a_foreign_checkpoint_costs_one_more_training_and_no_retry() -> None:
+    world = World([build_study(space=TWO, retries=0)], workers=1)
+    while not any(chain.claim.start == 6 for chain in world.engine.chains.values()):
+        world.advance()
+    world.kill(world.running[0], Outcome.REFUSED)
+    world.run()
+    assert states(world) == ["Completed", "Completed"]
+    assert sum(world.trained.values()) == 12 + 12
+
+
 def test_preemption_is_not_charged() -> None:
     world = World([build_study(space={"lr": {"choices": [0.1]}}, retries=0)], workers=1)
     for moment in (2, 4, 6, 8, 10):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from hippo.local.devices import default_workers, visible_gpus
+from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
 from hippo.local.sources import digest_sources
 
 
@@ -40,8 +41,24 @@ def test_what_is_no_source_does_not_count(tmp_path: Path) -> None:
 
 def test_gpus_are_those_that_may_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert visible_gpus() == ["2", "3"]
-    assert default_workers(1) == 2
+    assert [gpu.position for gpu in find_gpus()] == [0, 1]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == []
-    assert default_workers(10_000) == 1
+    assert find_gpus() == find_equal_gpus() == []
+    assert default_workers(10_000, 0) == 1
+    assert default_workers(1, 4) == 4
+
+
+def test_only_gpus_of_one_model_give_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = "0, GPU-aa, NVIDIA A\\n1, GPU-bb, NVIDIA B\\n2, GPU-cc, NVIDIA A\\n"
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nprintf '{listing}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [gpu.position for gpu in find_gpus()] == [0, 1, 2]
+    assert [gpu.position for gpu in find_equal_gpus()] == [0, 2]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-bb,0")
+    assert [gpu.model for gpu in find_gpus()] == ["NVIDIA B", "NVIDIA A"]
+    assert [gpu.position for gpu in find_equal_gpus()] == [0]

@@ -1,0 +1,168 @@
+"""Stores that are full, damaged, foreign, newer or cannot be written: told in one line, and nothing
+that was computed is lost or wrongly used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hippo.store.encoding import encode_manifest
+from tests.integration.runs import Place
+from tests.integration.test_run_crashes import find_covered
+from tests.integration.test_run_exact import ALL, check_against_oracle
+
+SPACE = {
+    "lr": [0.1, {"piecewise": [[0, 0.1], [5, 0.01]]}, {"piecewise": [[0, 0.1], [8, 0.01]]}],
+    "momentum": [0.9, 0.5],
+}
+UNIQUE = 2 * (12 + 7 + 4)
+
+
+# -- no room ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(place: Place) -> Iterator[Path]:
+    """Where the store goes: a file system of 1 MiB of its own."""
+    folder = place.store_folder
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        assert os.environ.get("CI") != "true", mounted.stderr
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    place.clean_up()
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_nothing_is_lost(place: Place, small_disk: Path) -> None:
+    trainer = {"entrypoint": "walk:Walk", "config": {"ballast": 100_000}}
+    study = place.study("study", SPACE, trainer=trainer, **ALL)
+    for _ in range(2):  # trying again without making room does no harm
+        done = place.call("run", study, "--workers", "2", status=1)
+        assert done.stdout == ""
+        (error,) = done.errors
+        assert "no space left: free some, or use another --store" in error
+        assert not place.processes()
+    covered, known = find_covered(place), len(place.trained())
+    assert covered
+    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    result = place.run(study)
+    assert {trial["phase"] for trial in result["trials"]} == {"Completed"}
+    assert not covered & {after for _, after in place.trained()[known:]}
+    assert len(set(place.trained())) == UNIQUE
+    check_against_oracle(place, result["trials"], with_states=False)
+
+
+def test_a_store_that_cannot_be_written(place: Place) -> None:
+    study = place.study("study", SPACE)
+    (place.folder / "file").touch()
+    for store, reason in [
+        ("file", "Not a directory"),
+        ("/proc/store", "No such file or directory"),
+        ("s3://bucket/prefix", "not available yet"),
+        ("", "--store is empty"),
+    ]:
+        done = place.call("run", study, "--store", store, status=1)
+        assert done.stdout == ""
+        (error,) = done.errors
+        assert reason in error
+        assert len(done.stderr.splitlines()) == 1
+
+
+# -- damage ----------------------------------------------------------------------------------------
+
+
+def part_at_5(*rates: float) -> dict[str, Any]:
+    return {**SPACE, "lr": [{"piecewise": [[0, 0.1], [5, rate]]} for rate in rates]}
+
+
+def spoil(place: Place, what: str) -> list[str]:
+    """Damage every checkpoint at step 5; returns what is to be told of each."""
+    plan = place.plan()
+    told = []
+    for key, manifest in plan.load().manifests.items():
+        if manifest.step != 5:
+            continue
+        data = place.store_folder / plan.plan / "data" / key / manifest.sha256
+        record = place.store_folder / plan.plan / "manifests" / f"{key}.json"
+        match what:
+            case "truncated":
+                data.write_bytes(data.read_bytes()[:-7])
+                told.append(f"checkpoint {key}: its data has {manifest.size - 7} bytes")
+            case "altered":
+                content = bytearray(data.read_bytes())
+                content[-1] ^= 1
+                data.write_bytes(content)
+                told.append(f"checkpoint {key}: its data was altered")
+            case "gone":
+                data.unlink()
+                told.append(f"checkpoint {key}: its data is missing")
+            case "manifest":
+                record.write_bytes(record.read_bytes().replace(b'"step":5', b'"step":6'))
+                told.append(f"the manifest of checkpoint {key} cannot be read")
+            case "foreign":
+                foreign = {**manifest.fingerprint, "python": "2.7"}
+                changed = manifest.model_copy(update={"fingerprint": foreign})
+                record.write_bytes(encode_manifest(changed))
+                told.append(f"checkpoint {key} was made elsewhere")
+    assert told
+    return told
+
+
+@pytest.mark.parametrize("what", ["truncated", "altered", "gone", "manifest", "foreign"])
+def test_a_damaged_checkpoint_is_reported_and_trained_again(place: Place, what: str) -> None:
+    first = place.study("first", {**SPACE, "lr": SPACE["lr"][:2]}, **ALL)
+    place.run(first)
+    known = len(place.trained())
+    told = spoil(place, what)
+    # The second parts from the first at step 5, and needs the states there.
+    second = place.study("second", part_at_5(0.05, 0.06), **ALL)
+    done = place.call("run", second, "-o", "json", "--workers", "1")
+    for line in told:
+        assert sum(line in said for said in done.stderr.splitlines()) == 1, (line, done.stderr)
+    assert done.stderr.count("it is trained again") == len(told) == 2
+    result = done.json()
+    assert len(place.trained()) - known == result["stepsTrained"] == 2 * (12 + 7)
+    check_against_oracle(place, result["trials"])
+    again = place.study("again", part_at_5(0.07))
+    assert place.run(again)["stepsTrained"] == 2 * 7
+
+
+def test_a_damaged_record_is_told(place: Place) -> None:
+    study = place.study("study", SPACE)
+    place.run(study)
+    folder = place.store_folder / place.plan().plan
+    decision = folder / "studies" / "study" / "decisions" / "000002.json"
+    content = decision.read_text()
+    decision.write_text(content[:20])
+    (error,) = place.call("run", study, status=1).errors
+    assert "decision 2 of study study" in error
+    assert "restore it from a backup" in error
+    decision.write_text(content)
+    for chunk in (folder / "ledger").glob("*.json"):
+        chunk.write_bytes(b"")
+    done = place.call("run", study, "-o", "json")
+    assert "cannot be read" in done.stderr
+    assert "Completed" in done.stdout
+
+
+@pytest.mark.parametrize("file", ["plan.json", "studies/study/study.json"])
+def test_a_newer_store_is_refused(place: Place, file: str) -> None:
+    study = place.study("study", SPACE)
+    place.run(study)
+    known = len(place.trained())
+    path = place.store_folder / place.plan().plan / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), "formatVersion": 2, "new": 1}))
+    (error,) = place.call("run", study, status=1).errors
+    assert "was written by a newer Hippo (format 2, this one reads up to 1): upgrade" in error
+    assert len(place.trained()) == known
