@@ -28,7 +28,9 @@ def export(store: PlanStore, key: str, output: Path) -> int:
     try:
         data = store.read_checkpoint(store.read_manifest(key))
         state = decode(data)
-    except (CorruptCheckpoint, CodecError) as error:
+    except CorruptCheckpoint as error:
+        return _refuse(str(error), 3)
+    except CodecError as error:
         return _refuse(f"checkpoint {key}: {error}", 3)
     library = "numpy" if output.suffix == ".npz" else "torch"
     try:

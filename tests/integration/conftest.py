@@ -12,6 +12,6 @@ from tests.integration.runs import Place
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path / "place")
+    place = Place(tmp_path / "a place")  # paths may hold spaces
     yield place
     place.clean_up()

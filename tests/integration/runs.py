@@ -96,31 +96,35 @@ class Place:
 
     # -- commands ----------------------------------------------------------------------------------
 
-    def start(self, *arguments: str | Path, **settings: Any) -> subprocess.Popen[str]:
+    def start(
+        self,
+        *arguments: str | Path,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+    ) -> subprocess.Popen[str]:
         """Start ``hippo`` at the head of a process group of its own."""
         environment = {**os.environ, MARK: self.mark}
         process = subprocess.Popen(
             [HIPPO, *map(str, arguments)],
             cwd=self.folder,
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
             start_new_session=True,
-            **settings,
         )
         self.started.append(process)
         return process
 
-    def call(self, *arguments: str | Path, status: int | None = 0, **settings: Any) -> Done:
+    def call(self, *arguments: str | Path, status: int | None = 0) -> Done:
         """Run ``hippo`` to its end; it must leave with ``status``, without a traceback."""
-        return self.finish(self.start(*arguments, **settings), status=status)
+        return self.finish(self.start(*arguments), status=status)
 
     def finish(self, process: subprocess.Popen[str], *, status: int | None = 0) -> Done:
         stdout, stderr = process.communicate(timeout=DEADLINE)
-        done = Done(process.returncode, stdout, stderr)
-        assert "Traceback" not in stderr, stderr
-        assert status is None or done.status == status, (done.status, stdout, stderr)
+        done = Done(process.returncode, stdout or "", stderr or "")
+        assert "Traceback" not in done.stderr, done.stderr
+        assert status is None or done.status == status, done
         return done
 
     def run(self, *arguments: str | Path, workers: int = 2, status: int | None = 0) -> Any:

@@ -71,7 +71,8 @@ def test_killed_at_any_moment_it_goes_on(place: Place, tuner: str, kills: int) -
     check_against_oracle(place, trials, with_states=False)
     check_against_oracle(place, [result["best"]])
     assert len(set(place.trained())) == count_unique(trials)
-    assert count_unique(trials) <= result["stepsTrained"] <= len(place.trained())
+    # What was trained since the last report of a killed worker is not known.
+    assert 0 < result["stepsTrained"] <= len(place.trained())
     if tuner != "asha":  # there, which trials are promoted depends on the order of results
         calm = Place(place.folder.parent / "calm")
         undisturbed = calm.run(calm.study(tuner, SPACE, **spec))
@@ -154,13 +155,13 @@ def check_stopped_in_order(place: Place, process: Any) -> None:
     assert place.check_nothing_twice() == result["stepsTrained"] == 195
 
 
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGHUP"])
 def test_stopped_in_order_it_goes_on_where_it_was(place: Place, how: str) -> None:
     process = start_long(place)
     if how == "Ctrl-C":
         os.killpg(process.pid, signal.SIGINT)
     else:
-        process.send_signal(signal.SIGINT if how == "SIGINT" else signal.SIGTERM)
+        process.send_signal(getattr(signal, how))
     check_stopped_in_order(place, process)
 
 
@@ -176,7 +177,9 @@ def test_a_second_interrupt_leaves_at_once(place: Place) -> None:
     done = place.finish(process, status=None)
     assert done.status not in (0, None)
     assert time.monotonic() - began < LEAVE_SECONDS
-    assert done.errors
+    assert done.errors == [
+        "stopped at once: steps since the last checkpoints are lost, run again to go on"
+    ]
     assert not place.processes()
 
 
@@ -205,7 +208,7 @@ def test_stopped_while_starting_it_says_so(place: Place, number: signal.Signals)
 
 def test_a_second_run_says_who_holds_the_store(place: Place) -> None:
     trainer = {"entrypoint": "walk:Walk", "config": {"sleep": 0.05}}
-    process = start_long(place, trainer=trainer)
+    process = start_long(place, trainer=trainer, steps=5000)
     other = place.study("other", FORK, trainer=trainer)
     done = place.call("run", other, status=1)
     (error,) = done.errors

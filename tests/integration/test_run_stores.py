@@ -136,9 +136,11 @@ def test_damaged_checkpoints_are_reported_and_trained_again(place: Place) -> Non
     assert place.run(place.study("third", part_at_5(0.05)))["stepsTrained"] == 5 * 7
 
 
-def test_a_damaged_record_is_told(place: Place) -> None:
+def test_a_damaged_decision_stops_a_study_and_damaged_results_are_trained_again(
+    place: Place,
+) -> None:
     study = place.study("study", SPACE)
-    place.run(study)
+    first = place.run(study)
     folder = place.store_folder / place.plan().plan
     decision = folder / "studies" / "study" / "decisions" / "000002.json"
     content = decision.read_text()
@@ -147,11 +149,13 @@ def test_a_damaged_record_is_told(place: Place) -> None:
     assert "decision 2 of study study" in error
     assert "restore it from a backup" in error
     decision.write_text(content)
-    for chunk in (folder / "ledger").glob("*.json"):
-        chunk.write_bytes(b"")
+    (chunk,) = (folder / "ledger").glob("*.json")
+    chunk.write_bytes(b"")
     done = place.call("run", study, "-o", "json")
-    assert "cannot be read" in done.stderr
-    assert "Completed" in done.stdout
+    assert f"{chunk.name} cannot be read" in done.stderr
+    assert "it is trained again" in done.stderr
+    assert done.json()["trials"] == first["trials"]
+    assert done.json()["best"] == first["best"]
 
 
 @pytest.mark.parametrize("file", ["plan.json", "studies/study/study.json"])

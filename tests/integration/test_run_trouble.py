@@ -194,17 +194,20 @@ def test_too_many_failures_end_the_study(place: Place) -> None:
     assert "2 stages failed, more than maxFailedTrials (1)" in done.stderr
 
 
-def test_a_passing_failure_is_retried_from_the_last_checkpoint(place: Place) -> None:
-    space = {"mode": ["step raise once"], "lr": [0.1, {"piecewise": [[0, 0.1], [2, 0.2]]}]}
+@pytest.mark.parametrize(("during", "again"), [("step", 1), ("evaluate", 0), ("save", 2)])
+def test_a_passing_failure_is_retried_from_the_last_checkpoint(
+    place: Place, during: str, again: int
+) -> None:
+    """Sequences part at step 2; the failure is at step 3, at the end, or at the fork."""
+    space = {"mode": [f"{during} raise once"], "lr": [0.1, {"piecewise": [[0, 0.1], [2, 0.2]]}]}
     study = place.study("study", space, retries=1)
     done = place.call("run", study, "-o", "json", "--workers", "1")
     assert [trial["phase"] for trial in done.json()["trials"]] == ["Completed", "Completed"]
     (line,) = [line for line in done.stderr.splitlines() if "retry" in line]
-    assert "told to fail in step once" in line
+    assert f"told to fail in {during} once" in line
     assert "retry 1 of 1 in 1 s" in line
-    again = [step for step in set(place.trained()) if place.trained().count(step) > 1]
-    assert len(place.trained()) == 2 + 10 + 10 + len(again)
-    assert len(again) == 1  # step 2, between the fork and the failure
+    assert len(set(place.trained())) == 2 + 10 + 10
+    assert len(place.trained()) == 2 + 10 + 10 + again
 
 
 def test_a_checkpoint_that_does_not_load_fails_who_needs_it(place: Place) -> None:

@@ -20,7 +20,7 @@ from hippo.lifecycles import StudyState
 from hippo.local import LocalDriver, LocatedStudy, RunOptions, build_result
 from hippo.local.sessions import build_signature_document, find_study
 from hippo.model import InvalidSpec, Study, load_studies
-from hippo.store import StoreError, open_blobs
+from hippo.store import StoreError, locate_store, open_blobs
 
 app = typer.Typer(
     name="hippo",
@@ -75,7 +75,8 @@ def _default_store(paths: list[Path]) -> str:
 
 def _console(*, stderr: bool = False) -> Console:
     """As wide as the terminal; files and pipes get lines that hold a table row."""
-    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    stream = sys.stderr if stderr else sys.stdout
+    is_terminal = stream is not None and stream.isatty()  # None: it was closed
     return Console(stderr=stderr, width=None if is_terminal else PIPE_WIDTH)
 
 
@@ -107,7 +108,7 @@ def run(
     Run it again after a stop, and it goes on; later studies reuse what the store holds.
     """
     located = _locate(studies)
-    url = store if store is not None else _default_store(studies)
+    url = locate_store(store) if store is not None else _default_store(studies)
     console = _console(stderr=True)
     options = RunOptions(store=url, logs=_logs_of(url), workers=workers, merge=not no_merge)
     begun = time.monotonic()
@@ -125,9 +126,7 @@ def run(
 
 def _logs_of(url: str) -> Path:
     """Workers' logs lie beside a folder's plans; for other stores in the current folder."""
-    if "://" in url and not url.startswith("file://"):
-        return Path(".hippo-logs").resolve()
-    return Path(url.removeprefix("file://")).resolve() / "logs"
+    return Path(".hippo-logs").resolve() if "://" in url else Path(url) / "logs"
 
 
 @app.command()
@@ -175,11 +174,11 @@ def export(
         raise InvalidSpec.at("export", "say which trial: --best")
     path = Path(study)
     name = study
-    url = store if store is not None else ".hippo"
+    url = locate_store(store if store is not None else ".hippo")
     if path.suffix in (".yaml", ".yml") or path.is_file():
         name = _only_study(path).name
-        url = store if store is not None else _default_store([path])
-    if not Path(url.removeprefix("file://")).exists():
+        url = url if store is not None else _default_store([path])
+    if "://" not in url and not Path(url).exists():
         raise StoreError(
             f"there is no store at {url}: name it with --store, or run the study first"
         )
@@ -189,6 +188,10 @@ def export(
     status = found.document["status"]
     if "bestKey" not in status:
         raise StoreError(f"study {name} has no result yet: run it first")
+    if found.document["study"]["spec"].get("checkpoints", {}).get("retain") == "none":
+        raise InvalidSpec.at(
+            name, "keeps no checkpoint: set spec.checkpoints.retain to best in another study"
+        )
     target = (file if file is not None else Path(f"{name}-best.pt")).resolve()
     command = [sys.executable, "-m", "stage_runner", "export"]
     command += ["--store", url, "--plan", found.plan, "--key", status["bestKey"]]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -40,10 +43,12 @@ class Progress:
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._begun = time.monotonic()
         self._drawn = 0.0
+        self._is_mute = False
 
     def __enter__(self) -> Self:
         if self._is_live:
-            self._live.start()
+            with self._unfailing():
+                self._live.start()
         return self
 
     def __exit__(
@@ -53,7 +58,20 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         if self._is_live:
-            self._live.stop()
+            with self._unfailing():
+                self._live.stop()
+
+    @contextlib.contextmanager
+    def _unfailing(self) -> Iterator[None]:
+        """A closed terminal or a full disk must not end a run that only tells of itself there."""
+        try:
+            yield
+        except OSError:
+            self._is_mute = True
+            with contextlib.suppress(OSError):  # what waits to be written must not fail at exit
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._console.file.fileno())
+                os.close(nowhere)
 
     def started(self, engine: Engine, session: Session) -> None:
         summary = summarise(engine)
@@ -70,19 +88,20 @@ class Progress:
 
     def updated(self, engine: Engine) -> None:
         now = time.monotonic()
-        if now - self._drawn < (REDRAW_SECONDS if self._is_live else LINE_SECONDS):
+        if self._is_mute or now - self._drawn < (REDRAW_SECONDS if self._is_live else LINE_SECONDS):
             return
         self._drawn = now
         summary = summarise(engine)
         if self._is_live:
-            self._live.update(self._render(engine, summary), refresh=True)
+            with self._unfailing():
+                self._live.update(self._render(engine, summary), refresh=True)
         else:
             self._print(self._line(engine, summary))
 
     def _print(self, text: str) -> None:
-        self._console.print(
-            Text(f"{_clock(time.monotonic() - self._begun)}  {text}"), soft_wrap=True
-        )
+        line = f"{_clock(time.monotonic() - self._begun)}  {text}"
+        with self._unfailing():
+            self._console.print(Text(line), soft_wrap=True)
 
     def _line(self, engine: Engine, summary: Summary) -> str:
         parts = [

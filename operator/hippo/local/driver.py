@@ -224,6 +224,10 @@ class LocalDriver:
         self.session.store.fold(self._ended)
         if self._halt is not None:
             raise RunStopped(f"{self._halt}; nothing is lost: put it right and run again")
+        if self._heeded > 1:
+            raise RunStopped(
+                "stopped at once: steps since the last checkpoints are lost, run again to go on"
+            )
         if self._interrupts:
             raise RunStopped("stopped; everything is saved, run again to go on")
         asleep = [run.name for run in self.engine.studies.values() if not run.state.is_final]
@@ -358,11 +362,14 @@ class LocalDriver:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM stop in order; a second one at once."""
+        """Ctrl-C, SIGTERM and a closed terminal stop in order; a second one at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {n: signal.signal(n, self._interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self._interrupt) for number in numbers}
         try:
             yield
         finally:

@@ -127,13 +127,15 @@ class Session:
             ) from None
         seconds, steps = self._spent(study.name)
         status = known.get("status") or {}
+        # With a damaged record it may lack results; if not, it ends again at once.
+        has_ended = bool(status.get("state")) and not self.records.problems
         return StudyAdded(
             study,
             decisions=tuple(self.store.read_decisions(study.name)),
             worker_seconds=seconds,
             steps_trained=steps,
             wall_seconds=float(status.get("wallSeconds", 0.0)),
-            ended=(StudyState(status["state"]), status["message"]) if status.get("state") else None,
+            ended=(StudyState(status["state"]), status["message"]) if has_ended else None,
         )
 
     def write_study(self, study: Study, run: StudyRun | None, *, wall_seconds: float = 0.0) -> None:

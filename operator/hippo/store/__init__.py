@@ -6,7 +6,7 @@ from hippo.store.encoding import NewerFormat, Unreadable
 from hippo.store.loading import PlanRecords
 from hippo.store.lock import Holder, LockHeld, LockLost, PlanLock
 from hippo.store.plan_store import PlanStore
-from hippo.store.urls import open_blobs
+from hippo.store.urls import locate_store, open_blobs
 
 __all__ = [
     "BlobInfo",
@@ -23,5 +23,6 @@ __all__ = [
     "PlanStore",
     "StoreError",
     "Unreadable",
+    "locate_store",
     "open_blobs",
 ]

@@ -29,3 +29,11 @@ def open_blobs(url: str) -> Blobs:
     if parts.netloc not in ("", "localhost") or path in ("", "/") or "\0" in path:
         raise StoreError(f"{url}: write file:///path (three slashes and an absolute path)")
     return DirectoryBlobs(path)
+
+
+def locate_store(url: str) -> str:
+    """The same store, told so that it holds in another working directory: an absolute path if it
+    is a directory. Raises StoreError.
+    """
+    blobs = open_blobs(url)
+    return str(blobs) if isinstance(blobs, DirectoryBlobs) else url
