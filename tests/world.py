@@ -175,6 +175,7 @@ class World:
                     study,
                     decisions=tuple(self.decisions.get(study.name, [])),
                     ended=(finish.state, finish.message) if finish is not None else None,
+                    more_follow=study is not self.studies[-1],
                 )
             )
         self.feed(WorkersChanged(self.workers))

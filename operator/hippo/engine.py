@@ -14,7 +14,7 @@ Whoever asks for the same key asks for the same work, and gets it from the plan 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from hippo.dispatch import Dispatcher, EngineOptions
 from hippo.lifecycles import (
@@ -31,7 +31,6 @@ from hippo.messages import (
     DeleteCheckpoint,
     Event,
     Finish,
-    Halt,
     Notify,
     Progressed,
     Record,
@@ -46,6 +45,7 @@ from hippo.messages import (
 )
 from hippo.model import Sequence
 from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan
+from hippo.recovery import Recovery
 from hippo.retention import Retention
 from hippo.runs import ChainRun, StudyRun, TrialRun
 from hippo.store.records import (
@@ -60,9 +60,6 @@ from hippo.store.records import (
     WorkerError,
 )
 from hippo.tune import Result, create_tuner
-
-MAX_STORE_FAILURES = 5
-"""So many chains in a row may end because of the store before the engine halts."""
 
 
 class Engine:
@@ -88,10 +85,9 @@ class Engine:
         self._dispatcher = Dispatcher(
             plan, self.frontier, self.costs, self.studies, self.chains, options
         )
-        self._failures: dict[str, int] = {}  # failed attempts by the key of a chain's first stage
-        self._held: list[tuple[float, Node]] = []
-        self._store_failures = 0
-        self._halted = False
+        self._recovery = Recovery(
+            plan, self.studies, options, emit=self.emit, fail_trial=self._fail_trial
+        )
         self._commands: list[Command] = []
         self.now = 0.0
 
@@ -102,12 +98,13 @@ class Engine:
         self.now = max(now, self.now)
         self._commands = []
         self._note(event)
-        self._free_held()
+        self._recovery.free_held(self.now)
         self.frontier.refresh(self.now)
         self._decide()
-        if not self._halted:
+        if not self._recovery.has_halted:
             self._commands += self._dispatcher.hand_out_work(self.now, self.workers)
-        self._clean_up()
+        if not (isinstance(event, StudyAdded) and event.more_follow):
+            self._clean_up()
         return self._commands
 
     def emit(self, command: Command) -> None:
@@ -450,7 +447,7 @@ class Engine:
             chain.claim.position = max(chain.claim.position, step)
 
     def _note_checkpoint(self, chain: ChainRun, report: CheckpointSaved) -> None:
-        self._store_failures = 0
+        self._recovery.note_stored()
         claim = chain.claim
         node = claim.node.at(report.step)
         self._check_key(node, report.step, report.key, chain)
@@ -497,127 +494,18 @@ class Engine:
         del self.chains[chain.name]
         self.frontier.release(chain.claim)
         self._unpin_start(chain)
-        match outcome:
-            case Outcome.COMPLETED | Outcome.STOPPED:
-                self._failures.pop(chain.origin, None)
-            case Outcome.PREEMPTED:
-                pass  # not the trainer's fault: it goes on from what it saved
-            case Outcome.CORRUPT | Outcome.REFUSED:
-                self._drop_start(chain, error)
-            case Outcome.STORE:
-                self._note_store_failure(chain, error)
-            case Outcome.INVALID:
-                self._fail_for_good(chain, error)
-            case Outcome.FAILED | Outcome.LOST:
-                self._retry_or_fail(chain, error)
+        self._recovery.note_end(chain, outcome, error, self.now)
 
     def _unpin_start(self, chain: ChainRun) -> None:
         if chain.pin is not None:
             self._retention.unpin(chain.pin, ("chain", chain.name))
             chain.pin = None
 
-    def _drop_start(self, chain: ChainRun, error: WorkerError | None) -> None:
-        start = chain.claim.start
-        node = chain.claim.node.at(start)
-        checkpoint = node.checkpoints.get(start)
-        reason = error.message if error is not None else "it cannot be used"
-        if checkpoint is not None:
-            self.plan.drop_checkpoint(checkpoint)
-            self.emit(DeleteCheckpoint(checkpoint.key, checkpoint.step))
-        self.emit(Notify(f"checkpoint at step {start}: {reason}; it is trained again"))
-
     def _lose_checkpoint(self, key: str) -> None:
         for node in self.plan.nodes():
             for checkpoint in list(node.checkpoints.values()):
                 if checkpoint.key == key:
                     self.plan.drop_checkpoint(checkpoint)
-
-    def _note_store_failure(self, chain: ChainRun, error: WorkerError | None) -> None:
-        message = error.message if error is not None else "the store failed"
-        self._store_failures += 1
-        if self._store_failures > MAX_STORE_FAILURES:
-            self._halted = True
-            self.emit(Halt(message))
-        else:
-            if self._store_failures == 1:
-                self.emit(Notify(f"{message}; trying again"))
-            self._hold(chain, self._pause(self._store_failures))
-
-    def _retry_or_fail(self, chain: ChainRun, error: WorkerError | None) -> None:
-        attempts = self._failures.get(chain.origin, 0) + 1
-        self._failures[chain.origin] = attempts
-        retries = self.studies[chain.study].study.spec.retries
-        message = error.message if error is not None else "the worker died"
-        if attempts > retries:
-            self._fail_for_good(chain, error)
-            return
-        pause = self._pause(attempts)
-        self.emit(
-            Notify(f"{message}; retry {attempts} of {retries} in {pause:g} s", study=chain.study)
-        )
-        self._hold(chain, pause)
-
-    def _pause(self, attempt: int) -> float:
-        return min(self.options.retry_pause * 2.0 ** (attempt - 1), self.options.longest_pause)
-
-    def _hold(self, chain: ChainRun, pause: float) -> None:
-        """Let the work that the chain leaves behind rest for a while."""
-        claim = chain.claim
-        until = self.now + pause
-        step = claim.start
-        latest = claim.node.at(claim.stop_at).latest_checkpoint(claim.stop_at)
-        if latest is not None:
-            step = max(step, latest.step)
-        node = claim.node.at(min(step + 1, claim.stop_at))
-        node.holds[step] = until
-        self._held.append((until, node))
-        self.plan.changed.add(node)
-        self.emit(WakeAt(until))
-
-    def _free_held(self) -> None:
-        due = [entry for entry in self._held if entry[0] <= self.now]
-        if due:
-            self._held = [entry for entry in self._held if entry[0] > self.now]
-            for _, node in due:
-                # A split may since have moved the hold to an upper half.
-                self.plan.changed.update(node.path())
-
-    def _fail_for_good(self, chain: ChainRun, error: WorkerError | None) -> None:
-        """Fail the trials that need what the chain could not do, and no others."""
-        claim = chain.claim
-        message = error.message if error is not None else "the worker died"
-        if error is not None and error.during == "import":
-            scope, step = self.plan.root, 0
-        elif error is not None and error.during == "evaluate":
-            node = claim.node.at(error.step)
-            self._fail_wants([(node, error.step)], node.key(error.step), message)
-            return
-        else:
-            reached = (
-                error.step if error is not None and error.during != "setup" else claim.position
-            )
-            step = min(max(reached, claim.start) + 1, claim.stop_at)
-            scope = claim.node.at(step)
-        key = scope.key(step) if step else "import"
-        wants = [
-            (node, wanted)
-            for node in scope.below()
-            for wanted in sorted(node.wants)
-            if wanted >= step
-        ]
-        self._fail_wants(wants, key, message)
-
-    def _fail_wants(self, wants: Iterable[tuple[Node, int]], key: str, message: str) -> None:
-        told: set[str] = set()
-        for node, step in wants:
-            if step not in node.wants:
-                continue
-            for study, index in self.plan.give_up(node, step):
-                run = self.studies[study]
-                if study not in told:
-                    told.add(study)
-                    self.emit(Notify(message, study=study))
-                self._fail_trial(run, run.trials[index], step, key, message)
 
     # -- clean-up ----------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ class StudyAdded:
     ended: tuple[StudyState, str] | None = (
         None  # it has ended before, in this state, for this reason
     )
+    more_follow: bool = False  # other studies do, at once: nothing is deleted before they are known
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ every step of every prefix is trained once.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,18 +41,18 @@ def check_against_oracle(
     entrypoint: str = "walk:Walk",
     with_states: bool = True,
     merged: bool = True,
-    store: Path | None = None,
+    horizon: int = STEPS,
 ) -> None:
     """Metrics and states of trials are those of training each alone."""
     assert trials
-    asked = [(trial["hyperparameters"], STEPS, [trial["steps"]]) for trial in trials]
+    asked = [(trial["hyperparameters"], horizon, [trial["steps"]]) for trial in trials]
     for trial, alone in zip(trials, place.ask_oracle(asked, entrypoint=entrypoint), strict=True):
         step = trial["steps"]
         assert as_hex(trial["metrics"]) == alone[step]["metrics"], trial
         if with_states:
-            sequence = Sequence.of(trial["hyperparameters"], STEPS)
+            sequence = Sequence.of(trial["hyperparameters"], horizon)
             apart = "" if merged else trial["trial"]
-            state = place.load_state(sequence, step, apart=apart, store=store)
+            state = place.load_state(sequence, step, apart=apart)
             assert oracle.digest(state) == alone[step]["state"], trial
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any
 
 from tests.integration.runs import Place, wait_until
@@ -134,6 +135,23 @@ def test_two_studies_in_one_command_share_their_work(place: Place) -> None:
     shares = [study["workerSeconds"] for study in result["studies"]]
     assert all(share > 0 for share in shares)
     assert abs(sum(shares) - result["workerSeconds"]) < 1e-9
+
+
+def test_going_on_with_several_studies_keeps_what_each_of_them_needs(place: Place) -> None:
+    halving = {"name": "asha", "minSteps": 2}  # of two trials, none is promoted
+    quick = place.study("quick", SHORT, **SLOW, steps=60, algorithm=halving, maxTrials=2)
+    long = place.study("long", SHORT, **SLOW, steps=60)
+    process = place.start("run", quick, long, "--workers", "1")
+    wait_until(lambda: len(place.trained()) > 20, "the long one trains")
+    process.send_signal(signal.SIGINT)
+    place.finish(process, status=1)
+    result = place.run(quick, long)
+    assert place.check_nothing_twice() == result["stepsTrained"] == 60 + 56
+    kept = place.manifests().keys()
+    assert len(kept) == 2
+    place.run(quick, long)
+    assert place.manifests().keys() == kept
+    check_against_oracle(place, [result["best"]["long"]], horizon=60)
 
 
 def test_studies_of_different_trainers_cannot_share_a_run(place: Place) -> None:

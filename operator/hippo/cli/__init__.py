@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from hippo.cli.app import app
-from hippo.local import RunStopped, WorkersFailed
-from hippo.model import InvalidSpec
-from hippo.store import StoreError
-
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -16,10 +11,21 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``hippo``: exit status 0 only if everything asked for succeeded."""
-    sys.exit(_run(arguments))
+    try:
+        status = _run(arguments)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        status = EXIT_INTERRUPTED
+    sys.exit(status)
 
 
 def _run(arguments: list[str] | None) -> int:
+    # Imported here, because it takes a while, and Ctrl-C may come meanwhile.
+    from hippo.cli.app import app
+    from hippo.local import RunStopped, WorkersFailed
+    from hippo.model import InvalidSpec
+    from hippo.store import StoreError
+
     try:
         app(arguments)  # leaves by SystemExit, also after a wrong option
     except InvalidSpec as error:
@@ -33,9 +39,6 @@ def _run(arguments: list[str] | None) -> int:
         named = f"{error.filename}: " if error.filename else ""
         _complain(f"{named}{error.strerror or error}")
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return EXIT_INTERRUPTED
     return 0
 
 

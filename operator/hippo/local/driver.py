@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -181,7 +181,7 @@ class LocalDriver:
                     "it has ended before, and stays as it was; to train on, give it another name",
                     event.study.name,
                 )
-            self._feed(event)
+            self._feed(replace(event, more_follow=event is not added[-1]))
         self._ended.extend(sorted(session.records.unfolded))
         self.observer.started(self.engine, session)
         trainer = self.studies[0].study.spec.trainer
