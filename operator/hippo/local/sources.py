@@ -12,11 +12,12 @@ _SKIPPED = {"__pycache__", "node_modules", "site-packages", "build", "dist"}
 def digest_sources(folder: Path) -> str:
     """SHA-256 over names and contents of all ``*.py`` below ``folder``.
 
-    Hidden folders and virtual environments are left out: what they hold is not the trainer.
+    Hidden files and folders (an editor's locks among them) and virtual environments are left out:
+    they are not the trainer.
     """
     digest = hashlib.sha256()
     for path in sorted(_python_files(folder)):
-        name = path.relative_to(folder).as_posix().encode()
+        name = os.fsencode(path.relative_to(folder).as_posix())
         content = path.read_bytes()
         digest.update(b"%d %s %d\n" % (len(name), name, len(content)))
         digest.update(content)
@@ -33,5 +34,9 @@ def _python_files(folder: Path) -> list[Path]:
             and name not in _SKIPPED
             and not (Path(here) / name / "pyvenv.cfg").exists()
         ]
-        found.extend(Path(here) / name for name in files if name.endswith(".py"))
+        found.extend(
+            path
+            for path in (Path(here) / name for name in files)
+            if path.suffix == ".py" and not path.name.startswith(".") and path.is_file()
+        )
     return found

@@ -36,6 +36,8 @@ def test_what_is_no_source_does_not_count(tmp_path: Path) -> None:
     write(tmp_path / "__pycache__" / "y.py", "")
     write(tmp_path / "env" / "pyvenv.cfg", "")
     write(tmp_path / "env" / "lib" / "z.py", "")
+    (tmp_path / ".#trainer.py").symlink_to("user@host.1234")  # as Emacs locks a file
+    (tmp_path / "gone.py").symlink_to("nowhere.py")
     assert digest_sources(tmp_path) == before
 
 
