@@ -306,7 +306,8 @@ class Engine:
             else:
                 self._finish(run, StudyEvent.SUCCEED, "all trials have ended")
         elif (message := self._spent_budget(run)) is not None:
-            self._finish(run, StudyEvent.SUCCEED, message)
+            has_result = run.best is not None
+            self._finish(run, StudyEvent.SUCCEED if has_result else StudyEvent.FAIL, message)
 
     def _spent_budget(self, run: StudyRun) -> str | None:
         budget = run.study.spec.budget

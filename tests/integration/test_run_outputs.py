@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tests.integration import oracle
@@ -117,20 +118,21 @@ def test_the_best_trial_is_exported(place: Place) -> None:
     state = torch.load(place.folder / "study-best.pt", weights_only=True)
     (alone,) = place.ask_oracle([(best["hyperparameters"], STEPS, [STEPS])], entrypoint="net:Net")
     assert oracle.digest(state) == alone[STEPS]["state"]
-    by_name = place.call("export", "study", "--best", "--file", "weights.pt")
-    assert by_name.stdout.endswith(f" is written to {place.folder / 'weights.pt'}\n")
-    assert (place.folder / "weights.pt").stat().st_size > 0
+    by_name = place.call("export", "study", "--best", "--file", "weights.npz")
+    assert by_name.stdout.endswith(f" is written to {place.folder / 'weights.npz'}\n")
+    arrays = np.load(place.folder / "weights.npz")
+    assert (arrays["model.0.weight"] == state["model"]["0.weight"].numpy()).all()
     for arguments, error in [
         (["study"], "say which trial: --best"),
         (["other", "--best"], f"the store {place.store_folder} has no study 'other': run it first"),
-        (["study", "--best", "--file", "/proc/x.pt"], "/proc/x.pt"),
+        (["study", "--best", "--file", "/proc/x.npz"], "/proc/x.npz"),
     ]:
         done = place.call("export", *arguments, status=None)
         assert done.status != 0
         assert len(done.errors) == 1
         assert error in done.errors[0]
         assert done.stdout == ""
-    done = place.call("export", place.folder / "weights.pt", "--best", status=2)
+    done = place.call("export", place.folder / "weights.npz", "--best", status=2)
     assert "is not UTF-8 text" in done.errors[0]
 
 

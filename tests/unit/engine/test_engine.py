@@ -227,6 +227,11 @@ def test_a_spent_budget_ends_the_study_with_what_it_has() -> None:
     assert world.now <= 17
 
 
+def test_a_budget_spent_before_any_result_is_a_failure() -> None:
+    world = World([build_study(space=FAR, budget={"wallTime": "3s"})], workers=1).run()
+    assert world.engine.studies["s"].state is StudyState.FAILED
+
+
 def test_suspended_work_is_saved_and_goes_on() -> None:
     study = build_study(space={"lr": {"choices": [0.1]}})
     world = World([study], workers=1)
