@@ -137,10 +137,6 @@ class StudyRun:
             value <= objective.target if objective.goal == "minimize" else value >= objective.target
         )
 
-    def count_steps_requested(self) -> int:
-        """Steps that training each trial alone takes, as far as it has been asked for."""
-        return sum(trial.target for trial in self.trials)
-
     def decision(self, kind: str, trial: TrialRun, *, steps: int, reason: str) -> Decision:
         """The engine's own decision about a trial, numbered after the tuner's."""
         return Decision.model_validate(
