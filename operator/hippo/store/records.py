@@ -198,4 +198,8 @@ class Decision(Record):
     trial: int  # index of the trial within the study; suggest numbers them 0, 1, 2, ...
     steps: int  # the step that the trial is to reach with this decision (stop: where it stays)
     hyperparameters: dict[str, Any] | None = None  # suggest only
+    parent: int | None = None  # suggest only: the trial whose beginning it takes over (PBT)
+    marks: tuple[int, ...] = ()  # suggest, promote: earlier steps with a report on the way
+    seed: int | None = None  # suggest only: a replicate, trained under this seed
+    request: int | None = None  # external studies: the number of the request that it answers
     reason: str = Field(min_length=1)

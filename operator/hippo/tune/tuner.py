@@ -118,6 +118,11 @@ class Tuner(ABC):
         return len(self._targets) >= self._limit
 
     @property
+    def draws_from_space(self) -> bool:
+        """Whether trials may still be drawn from the space, so that its forks may be needed."""
+        return not self.exhausted
+
+    @property
     def finished(self) -> bool:
         """No decision will ever follow: every result is in, and every trial has ended."""
         return self.exhausted and not self._pending and self._is_settled()
@@ -179,6 +184,11 @@ class Tuner(ABC):
 
     def _point(self, trial: int) -> dict[str, Any]:
         """The hyper-parameters of a new trial, as the study writes them."""
+        return self._candidate(trial, 0)
+
+    def _candidate(self, trial: int, attempt: int) -> dict[str, Any]:
+        """One of the draws that a new trial may be; a function of seed, trial and attempt."""
+        assert attempt == 0, "further candidates are for those who weigh them"
         return self._space.sample(self.seed, trial)
 
     def _why(self, trial: int) -> str:
