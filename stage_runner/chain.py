@@ -232,7 +232,7 @@ class Chain:
         """What the route asks for at this step end, if it was not done yet."""
         step, course = self._step, self._course
         self._mark = course.next_mark(step)
-        if step in course.saves or step in course.evaluations:
+        if step in course.saves:
             self._save()
         if step in course.evaluations and step not in self._evaluated:
             self._evaluate()
@@ -259,7 +259,7 @@ class Chain:
 
     def _evaluate(self) -> None:
         if self._termination.asked.is_set():
-            return  # it is saved: whoever goes on from here evaluates first
+            return  # it is saved, now or at once: whoever goes on from here evaluates first
         self._during = "evaluate"
         seed_generators("evaluate", self._assignment.trainer.seed, self._step)
         began = time.perf_counter()

@@ -80,16 +80,21 @@ def train(state: str, step: int, values: dict[str, Any]) -> str:
     return hashlib.sha256(f"{state} {step} {sorted(values.items())}".encode()).hexdigest()
 
 
+def seeded_state(seed: int) -> str:
+    """The state at step 0."""
+    return f"seed {seed}" if seed else ""
+
+
 def evaluate(state: str) -> dict[str, float]:
     return {"score": int(hashlib.sha256(state.encode()).hexdigest()[:8], 16) / 2**32}
 
 
 def train_alone(
-    hyperparameters: dict[str, Any], horizon: int, steps: int
+    hyperparameters: dict[str, Any], horizon: int, steps: int, seed: int = 0
 ) -> tuple[str, dict[str, float]]:
     """What training one trial from step 0 gives: the oracle."""
     sequence = Sequence.of(hyperparameters, horizon)
-    state = ""
+    state = seeded_state(seed)
     for step in range(steps):
         state = train(state, step, sequence.values(step))
     return state, evaluate(state)
@@ -234,7 +239,7 @@ class World:
                     self._schedule(chain, pause)
         return True
 
-    def run(self, limit: int = 1_000_000) -> World:
+    def run(self, limit: int = 50_000) -> World:
         for _ in range(limit):
             if self.engine.is_finished or not self.advance():
                 break
@@ -289,7 +294,8 @@ class World:
         chain, route, t, version = a.chain, a.route, a.start, 0
         begun = self.now
         sequence = Sequence.of(route.hyperparameters, route.steps)
-        state, trained, seconds = "", 0, 0.0
+        # Another seed begins with another state, as it would with other weights.
+        state, trained, seconds = seeded_state(a.trainer.seed), 0, 0.0
 
         def common(step: int) -> dict[str, Any]:
             return {
@@ -335,7 +341,7 @@ class World:
                     arrived = False
                 self._report(ControlAnswered, **common(t), version=version, accepted=accepted)
             stopping = t >= route.stop_at or chain in self._preempt
-            save = t in route.save_at or t in route.evaluate_at or (stopping and route.save_at_stop)
+            save = t in route.save_at or (stopping and route.save_at_stop)
             if save and t > 0 and t not in saved:
                 saved.add(t)
                 key = sequence.key(t, a.signature)

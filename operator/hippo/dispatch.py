@@ -1,8 +1,9 @@
 """Who trains what: launches, steers, continues, stops and yields chains.
 
-Next chain = the longest remaining path among all places where a worker can start. A chain goes on
-in place where it can; it yields at a step end only to a path that has become critical (least
-laxity).
+Workers are divided among studies by priority, then by fair share: of equal studies the one that
+holds the fewest gets the next. Within a study the longest remaining path goes first. A chain goes
+on in place where it can; it yields at a step end only to a path that has become critical (least
+laxity), or to a study that has a better right to its worker.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from hippo.lifecycles import WorkerEvent, WorkerState
 from hippo.messages import Command, Launch, Steer, WakeAt
-from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, SearchPlan
+from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, SearchPlan, Turn
 from hippo.runs import ChainRun, StudyRun
 from hippo.store.records import Assignment, Control, ControlAnswered, Route, TrainerCall
 
@@ -27,6 +28,11 @@ LEAST_GRACE_SECONDS = 60.0
 
 MIN_PAUSE_SECONDS = 0.05
 """Yielding is considered no more often than this."""
+
+WORTH_SWITCHES = 10.0
+"""A chain is made to leave for another study only if it would go on for longer than this many
+times what the switch costs.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +84,10 @@ class Dispatcher:
             if self.is_waiting(chain):
                 self._continue_or_release(chain)
         while len(self._chains) < workers:
-            head = frontier.best(self._may_have_another)
-            if head is None:
+            found = frontier.best(self._turn)
+            if found is None:
                 break
-            self._launch(head)
+            self._launch(*found)
             frontier.refresh(now)
         self._ask()
         self._consider_yielding()
@@ -96,7 +102,8 @@ class Dispatcher:
         """At the end of its route, and not told yet what to do next."""
         return chain.state is WorkerState.ARRIVED and chain.pending is None
 
-    def _may_have_another(self, study: str) -> bool:
+    def may_have_another(self, study: str) -> bool:
+        """Whether one more worker would be within the study's parallelism."""
         run = self._studies[study]
         limit = run.study.spec.parallelism
         if not run.is_active:
@@ -104,6 +111,28 @@ class Dispatcher:
         if limit is None:
             return True
         return sum(1 for chain in self._chains.values() if chain.study == study) < limit
+
+    def _turn(self, study: str) -> Turn | None:
+        """Who gets the next worker: by priority, then who holds the fewest."""
+        if not self.may_have_another(study):
+            return None
+        return self._standing(study)
+
+    def _standing(self, study: str, *, without: ChainRun | None = None) -> Turn:
+        priority = self._studies[study].study.spec.priority
+        return -priority, self._count_held(study, without)
+
+    def _standing_of(self, chain: ChainRun, *, without: ChainRun | None = None) -> Turn:
+        """Of the neediest among those it trains for."""
+        return min(self._standing(study, without=without) for study in chain.studies)
+
+    def _count_held(self, study: str, without: ChainRun | None = None) -> float:
+        """Workers that train for a study; one that trains for several counts in parts."""
+        return sum(
+            1 / len(chain.studies)
+            for chain in self._chains.values()
+            if study in chain.studies and chain is not without
+        )
 
     # -- launching and continuing ------------------------------------------------------------------
 
@@ -138,12 +167,12 @@ class Dispatcher:
                 last = step
         return worth
 
-    def _launch(self, head: Head) -> None:
+    def _launch(self, head: Head, lender: str) -> None:
         self._launched += 1
         name = f"{self._options.chain_prefix}-{self._launched:05d}"
         claim, route = self._plan_route(head, name)
-        lead = self._studies[head.demand.lead[2]]
-        studies = self._asking(claim, lead)
+        lead = self._studies[lender]
+        studies = self._asking(head)
         start_node = head.node.at(head.start) if head.start else self._plan.root
         checkpoint = start_node.checkpoints[head.start] if head.start else None
         first = min(head.start + 1, claim.stop_at)
@@ -172,7 +201,7 @@ class Dispatcher:
             trainer=TrainerCall(
                 entrypoint=trainer.entrypoint,
                 config=trainer.config,
-                seed=trainer.seed,
+                seed=trainer.seed if claim.node.seed is None else claim.node.seed,
                 threads=trainer.threads,
             ),
             route=route,
@@ -193,53 +222,75 @@ class Dispatcher:
         needed = costs.mean_step + costs.overheads.save + GRACE_MARGIN_SECONDS
         return min(max(needed, LEAST_GRACE_SECONDS), most)
 
-    def _asking(self, claim: Claim, lead: StudyRun) -> tuple[str, ...]:
-        """The studies that ask for something on a chain's way: they share its cost."""
-        names = {lead.name}
+    def _asking(self, head: Head) -> tuple[str, ...]:
+        """The studies that ask for what begins here, and share its cost."""
+        return self._active(name for _, _, name in head.demand.leads)
+
+    def asking_beyond(self, claim: Claim, step: int) -> tuple[str, ...]:
+        """The studies that ask for anything after ``step`` on a chain's way, or behind it."""
+        names: set[str] = set()
         for node in claim.nodes():
-            for step, want in node.wants.items():
-                if claim.promises_metrics(step):
+            if node.end <= step:
+                break
+            for wanted, want in node.wants.items():
+                if wanted > step:
                     names.update(study for study, _ in want.trials)
-        return tuple(sorted(names))
+            if node.demanding is not None and node.end <= claim.stop_at:
+                names.update(study for _, _, study in node.demanding.leads)
+        return self._active(names)
+
+    def _active(self, names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted({name for name in names if self._studies[name].is_active}))
 
     def _continue_or_release(self, chain: ChainRun) -> None:
-        """A worker has arrived: give it what begins right there, if nothing longer is waiting."""
+        """A worker has arrived: give it what begins right there, unless others are in more need."""
         frontier = self._frontier
         here = self._head_at(chain)
-        best = frontier.best(self._may_have_another)
-        if (
-            here is None
-            or best is None
-            or len(self._chains) > self._workers
-            or here.demand.level + self._costs.switch < best.demand.level
-            or here.demand.lead[0] < best.demand.lead[0]
-        ):
+        best = frontier.best(self._turn)
+        if here is None or best is None or len(self._chains) > self._workers:
+            self._stop(chain, save=True)
+            return
+        head, lender = here
+        if self._has_better_right(best, here, chain):
             self._stop(chain, save=True)
             return
         frontier.release(chain.claim)
-        claim, route = self._plan_route(here, chain.name)
+        claim, route = self._plan_route(head, chain.name)
         claim.refused = set(chain.claim.refused)
         chain.claim = claim
-        chain.studies = self._asking(claim, self._studies[here.demand.lead[2]])
+        chain.study = lender
+        chain.studies = self._asking(head)
         frontier.claim(claim)
         chain.take(WorkerEvent.REROUTED)
         self._steer(chain, route)
         frontier.refresh(self._now)
 
-    def _head_at(self, chain: ChainRun) -> Head | None:
-        """The best head that begins in the very state a waiting worker holds."""
+    def _has_better_right(
+        self, best: tuple[Head, str], here: tuple[Head, str], chain: ChainRun
+    ) -> bool:
+        """Whether a waiting head is to have the worker rather than the one where it stands."""
+        theirs, ours = (self._standing(study, without=chain) for _, study in (best, here))
+        if theirs[0] != ours[0]:
+            return theirs[0] < ours[0]
+        if theirs[1] + 1 <= ours[1]:
+            return True
+        longer = best[0].demand.level > here[0].demand.level + self._costs.switch
+        return longer and theirs[1] <= ours[1]
+
+    def _head_at(self, chain: ChainRun) -> tuple[Head, str] | None:
+        """The best head that begins in the very state a waiting worker holds, and its lender."""
         step = chain.claim.stop_at
         node = chain.claim.node.at(step)
         ready = self._frontier.ready
         numbers = [child.number for child in node.children.values()] if step == node.end else []
-        heads = [ready[(n, step)] for n in (node.number, *numbers) if (n, step) in ready]
-        return min(
-            (head for head in heads if self._fits(head, chain)), key=lambda h: h.order, default=None
-        )
-
-    def _fits(self, head: Head, chain: ChainRun) -> bool:
-        study = head.demand.lead[2]
-        return study == chain.study or self._may_have_another(study)
+        found = [
+            (self._standing(study, without=chain), head.order, head, study)
+            for n in (node.number, *numbers)
+            if (head := ready.get((n, step))) is not None
+            for study in self._asking(head)
+            if study == chain.study or self.may_have_another(study)
+        ]
+        return min(found, key=lambda entry: entry[:2])[2:] if found else None
 
     # -- steering ----------------------------------------------------------------------------------
 
@@ -311,7 +362,7 @@ class Dispatcher:
             if (
                 waiting is not None
                 and waiting.demands
-                and waiting.lead[0] > NO_WORK
+                and max(waiting.leads)[0] > NO_WORK
                 and claim.promises_state(node.end)
             ):
                 wanted.add(node.end)
@@ -340,15 +391,20 @@ class Dispatcher:
             return
         if any(chain.is_leaving for chain in self._chains.values()):
             return
-        waiting = frontier.best(self._may_have_another)
-        if waiting is None:
+        best = frontier.best(self._turn)
+        if best is None:
             return
+        waiting, lender = best
         switch, step = costs.switch, costs.mean_step
         running = [
             (frontier.remaining(chain.claim, chain.position(self._now, step)), index, chain)
             for index, chain in enumerate(self._chains.values())
         ]
+        if self._make_room_for(lender, running):
+            return
         shortest, _, victim = min(running)
+        if self._standing_of(victim, without=victim) < self._standing(lender, without=victim):
+            return  # its own studies would get the worker back
         work = frontier.ready_work + sum(entry[0] for entry in running)
         level = waiting.demand.level
         horizon = max(work / max(1, self._workers), max(running)[0], switch + level)
@@ -359,13 +415,32 @@ class Dispatcher:
         if slack > 0 or short >= 0:
             pause = max(slack, short, MIN_PAUSE_SECONDS)
             self._commands.append(WakeAt(self._now + pause))
-        elif (
-            shortest > step  # otherwise its worker is free in time anyway
-            and victim.state is WorkerState.TRAINING
-            and victim.pending is None
-            and self._studies[victim.study].lead[0] <= waiting.demand.lead[0]
-        ):
+        elif shortest > step and _can_leave(victim):  # else its worker is free in time anyway
             self._stop(victim, save=True)
+
+    def _make_room_for(self, lender: str, running: list[tuple[float, int, ChainRun]]) -> bool:
+        """Let a chain leave for a waiting study of higher priority, or of far fewer workers."""
+        priority, held = self._standing(lender)
+        switch = self._costs.switch + self._costs.overheads.save
+        worth = max(WORTH_SWITCHES * switch, self._costs.mean_step)
+        candidates = [
+            (self._standing_of(chain), remaining, index, chain)
+            for remaining, index, chain in running
+            if remaining > worth and lender not in chain.studies and _can_leave(chain)
+        ]
+        below = [entry for entry in candidates if entry[0][0] > priority]
+        if not below:
+            below = [c for c in candidates if c[0][0] == priority and c[0][1] >= held + 2]
+        if not below:
+            return False
+        neediest = max(entry[0] for entry in below)
+        _, _, _, victim = min(entry for entry in below if entry[0] == neediest)
+        self._stop(victim, save=True)
+        return True
+
+
+def _can_leave(chain: ChainRun) -> bool:
+    return chain.state is WorkerState.TRAINING and chain.pending is None
 
 
 def _route(claim: Claim, evaluations: set[int], saves: set[int]) -> Route:

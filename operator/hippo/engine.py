@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hippo import replicates
 from hippo.dispatch import Dispatcher, EngineOptions
 from hippo.lifecycles import (
     InvariantViolated,
@@ -160,8 +161,10 @@ class Engine:
         )
         self.studies[study.name] = run
         run.replaying = True
+        run.stops = {d.trial: d.steps for d in event.decisions if d.kind == "stop"}
         for decision in event.decisions:
             self._apply(run, decision)
+        run.stops.clear()
         run.replaying = False
         if event.ended is not None:
             state, message = event.ended
@@ -170,7 +173,7 @@ class Engine:
         elif study.spec.suspend:
             self._suspend(run)
         else:
-            for trial in run.trials:
+            for trial in list(run.trials):
                 self._see_whether_target_is_reached(run, trial)
 
     def _change_study(self, run: StudyRun, event: StudyChanged) -> None:
@@ -199,17 +202,18 @@ class Engine:
     def _decide(self) -> None:
         """Let every tuner decide until none has anything to say; then see who has ended."""
         for run in self._by_priority():
-            while run.is_active:
-                self._fail_lacking(run)
+            self._fail_lacking(run)
+            while run.is_tuning:
                 decisions = run.tuner.decide(self._count_idle(run))
                 if not decisions:
                     break
                 for decision in decisions:
-                    if not run.is_active:
+                    if not run.is_tuning:
                         break  # one before it has reached the target
                     self.emit(Record(run.name, decision))
                     self._apply(run, decision)
                 self.frontier.refresh(self.now)
+                self._fail_lacking(run)
             if run.is_active:
                 self._see_whether_finished(run)
         self.frontier.refresh(self.now)
@@ -224,7 +228,11 @@ class Engine:
         waiting = sum(
             count
             for name, count in self.frontier.ready_of.items()
-            if name == run.name or self.studies[name].study.spec.priority > priority
+            if name == run.name
+            or (
+                self.studies[name].study.spec.priority > priority
+                and self._dispatcher.may_have_another(name)
+            )
         )
         idle = self.count_free_workers() + arrived - waiting
         limit = run.study.spec.parallelism
@@ -240,53 +248,80 @@ class Engine:
                 f"study {run.name}: decision {decision.index} instead of {run.decided}"
             )
         run.decided += 1
-        run.tuner.decided(decision)
+        if run.is_about_replicate(decision):
+            run.tuner.passed_over(decision)
+        else:
+            run.tuner.decided(decision)
         if decision.kind == "suggest":
-            assert decision.hyperparameters is not None
-            sequence = Sequence.of(decision.hyperparameters, run.study.spec.steps)
-            apart = "" if self.options.merge else f"{run.name}-{decision.trial}"
-            node = self.plan.insert(sequence, apart=apart)
-            trial = TrialRun(run.name, decision.trial, sequence, node, decision.steps)
-            trial.reason = decision.reason
-            run.trials.append(trial)
-            self._retention.pin_attached()
-            self._request(run, trial)
+            self._add_trial(run, decision)
             return
         trial = run.trials[decision.trial]
         trial.reason = decision.reason
         match decision.kind:
             case "promote":
                 trial.take(TrialEvent.PROMOTED)
-                trial.target = decision.steps
+                trial.target, trial.marks = decision.steps, decision.marks
                 self._request(run, trial)
             case "stop":
-                self._stop_trial(run, trial)
+                self._stop_trial(trial)
             case "fail":
-                if run.replaying:
-                    run.failing.setdefault(
-                        trial.node.at(trial.target).key(trial.target), decision.reason
-                    )
-                self.plan.unwant(trial.node, trial.target, trial.id)
+                self._withdraw(trial)
                 trial.take(TrialEvent.FAILED)
-                run.tuner.observed(Result(trial.index, decision.steps, None))
                 self._retention.trial_ended(trial)
+                if not trial.is_replicate:
+                    if run.replaying:
+                        key = trial.node.at(trial.target).key(trial.target)
+                        run.failing.setdefault(key, decision.reason)
+                    run.tuner.observed(Result(trial.index, decision.steps, None))
+
+    def _add_trial(self, run: StudyRun, decision: Decision) -> None:
+        assert decision.hyperparameters is not None
+        sequence = Sequence.of(decision.hyperparameters, run.study.spec.steps)
+        apart = "" if self.options.merge else f"{run.name}-{decision.trial}"
+        trial = TrialRun(
+            run.name,
+            decision.trial,
+            sequence,
+            self.plan.insert(sequence, apart=apart, seed=decision.seed),
+            target=decision.steps,
+            marks=decision.marks,
+            seed=decision.seed,
+            parent=decision.parent,
+            reason=decision.reason,
+        )
+        if trial.is_replicate and run.is_tuning:
+            self._end_tuning(run)
+        run.trials.append(trial)
+        self._retention.pin_attached()
+        self._request(run, trial)
 
     def _request(self, run: StudyRun, trial: TrialRun) -> None:
+        """Ask for the trial's latest request, and for its marks on the way there."""
+        for step in trial.marks:
+            if step in trial.results or step > run.stops.get(trial.index, step):
+                continue
+            known = self.plan.mark(trial.node, step, trial.id)
+            if known is not None:
+                self._deliver(run, trial, step, known)
+            if trial.state is not TrialState.PENDING:
+                return
         known = self.plan.want(trial.node, trial.target, trial.id, run.lead)
-        if known is not None:
+        if known is not None and trial.target <= run.stops.get(trial.index, trial.target):
             self._deliver(run, trial, trial.target, known)
 
-    def _stop_trial(self, run: StudyRun, trial: TrialRun) -> None:
-        if trial.state.is_final:
-            return
-        self._unwant(trial)
-        trial.take(TrialEvent.STOPPED)
-        self._retention.trial_ended(trial)
+    def _stop_trial(self, trial: TrialRun) -> None:
+        if not trial.state.is_final:
+            self._withdraw(trial)
+            trial.take(TrialEvent.STOPPED)
+            self._retention.trial_ended(trial)
 
-    def _unwant(self, trial: TrialRun) -> None:
+    def _withdraw(self, trial: TrialRun) -> None:
+        """Take back all that a trial under way still asks for."""
         if trial.state is TrialState.PENDING:
             node = trial.node.at(trial.target)
             self.plan.unwant(trial.node, trial.target, trial.id)
+            for step in trial.marks:
+                self.plan.unmark(trial.node, step, trial.id)
             self._dispatcher.reconsider(node.claims)
 
     def _see_whether_finished(self, run: StudyRun) -> None:
@@ -299,15 +334,37 @@ class Engine:
                 f"{len(run.failing)} stages failed, more than maxFailedTrials"
                 f" ({spec.max_failed_trials}); the last one: {last}",
             )
-        elif run.tuner.finished and all(trial.state.is_final for trial in run.trials):
+        elif all(trial.state.is_final for trial in run.trials) and (
+            run.tuner.finished or not run.is_tuning
+        ):
             if run.best is None:
                 last = next(reversed(run.failing.values()), "every trial diverged")
                 self._finish(run, StudyEvent.FAIL, f"no trial succeeded: {last}")
             else:
-                self._finish(run, StudyEvent.SUCCEED, "all trials have ended")
+                self._conclude(run, run.message or "all trials have ended")
         elif (message := self._spent_budget(run)) is not None:
             has_result = run.best is not None
             self._finish(run, StudyEvent.SUCCEED if has_result else StudyEvent.FAIL, message)
+
+    def _conclude(self, run: StudyRun, message: str) -> None:
+        """The tuner's part is done: retrain its best under other seeds, if asked for; then end."""
+        run.message = message
+        if run.is_tuning:
+            for decision in replicates.suggest(run):
+                self.emit(Record(run.name, decision))
+                self._apply(run, decision)
+        if all(trial.state.is_final for trial in run.trials) or run.is_tuning:
+            self._finish(run, StudyEvent.SUCCEED, message)
+
+    def _end_tuning(self, run: StudyRun) -> None:
+        """From here on replicates only: what the tuner still wanted is of no account."""
+        run.open_to_forks = False
+        run.is_replicating = True
+        self._retention.tuning_ended(run)
+        for trial in run.trials:
+            if not trial.state.is_final:
+                trial.reason = f"the study ended: {run.message}"
+                self._stop_trial(trial)
 
     def _spent_budget(self, run: StudyRun) -> str | None:
         budget = run.study.spec.budget
@@ -326,7 +383,9 @@ class Engine:
         for trial in run.trials:
             if not trial.state.is_final:
                 trial.reason = f"the study ended: {message}"
-                self._stop_trial(run, trial)
+                self._stop_trial(trial)
+        if run.is_replicating:
+            run.best = replicates.find_winner(run)
         self._retention.study_ended(run)
         best = run.best.index if run.best is not None else None
         self.emit(Finish(run.name, run.state, message, best))
@@ -343,37 +402,40 @@ class Engine:
             return
         trial.results[step] = metrics
         value = run.objective(metrics)
-        run.tuner.observed(Result(trial.index, step, value))
+        if not trial.is_replicate:
+            run.tuner.observed(Result(trial.index, step, value))
         if value is None:
+            self._withdraw(trial)
             trial.take(TrialEvent.DIVERGED)
             trial.reason = f"{metric} was {metrics[metric]} at step {step}"
             self._retention.trial_ended(trial)
             return
-        trial.take(TrialEvent.COMPLETED if step >= run.study.spec.steps else TrialEvent.REPORTED)
-        self._retention.trial_reported(run, trial, step)
-        if run.best is None or run.standing(trial) <= run.standing(run.best):
-            run.best = trial
-            self._retention.best_changed(run)
-        self._see_whether_target_is_reached(run, trial)
+        if step == trial.target:
+            self._withdraw(trial)
+            is_last = step >= run.study.spec.steps
+            trial.take(TrialEvent.COMPLETED if is_last else TrialEvent.REPORTED)
+            self._retention.trial_reported(run, trial, step)
+        if not trial.is_replicate:
+            if run.note_leader(trial):
+                self._retention.leaders_changed(run)
+            self._see_whether_target_is_reached(run, trial)
 
     def _see_whether_target_is_reached(self, run: StudyRun, trial: TrialRun) -> None:
         latest = trial.latest
-        if latest is None or run.replaying or not run.is_active:
+        if latest is None or run.replaying or not run.is_active or trial.is_replicate:
             return
         if run.has_reached_target(latest[1]):
             metric = run.study.spec.objective.metric
-            self._finish(
-                run,
-                StudyEvent.SUCCEED,
-                f"trial {trial.name} reached the target: {metric} {latest[1][metric]:g}",
-            )
+            message = f"trial {trial.name} reached the target: {metric} {latest[1][metric]:g}"
+            self._conclude(run, message)
 
     def _fail_trial(
         self, run: StudyRun, trial: TrialRun, step: int, key: str, message: str
     ) -> None:
         if trial.state is not TrialState.PENDING:
             return
-        run.failing[key] = message
+        if not trial.is_replicate:
+            run.failing[key] = message
         decision = run.decision("fail", trial, steps=step, reason=message)
         self.emit(Record(run.name, decision))
         self._apply(run, decision)
@@ -427,6 +489,8 @@ class Engine:
         """Split what the chain has cost since its last report over those who asked for it."""
         steps = report.trained - chain.trained
         seconds = report.worker_seconds - chain.worker_seconds
+        since = chain.origin_step + report.trained - (1 if steps else 0)
+        chain.studies = self._dispatcher.asking_beyond(chain.claim, since) or chain.studies
         for name in chain.studies:
             run = self.studies[name]
             run.steps_trained += steps / len(chain.studies)
@@ -513,7 +577,7 @@ class Engine:
     def _clean_up(self) -> None:
         self.frontier.refresh(self.now)
         for run in self.studies.values():
-            if run.open_to_forks and run.tuner.exhausted:
+            if run.open_to_forks and not run.tuner.draws_from_space:
                 self._retention.tuner_exhausted(run)
         self._retention.touched |= self.frontier.touched
         self.frontier.touched.clear()

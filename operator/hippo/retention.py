@@ -68,7 +68,7 @@ class Retention:
         checkpoint = trial.node.at(step).checkpoints.get(step)
         if checkpoint is None:
             return
-        if run.tuner.may_continue(trial.index):
+        if not trial.is_replicate and run.tuner.may_continue(trial.index):
             self.pin(checkpoint, ("trial", trial.name))
             trial.pinned = checkpoint
         if run.study.spec.checkpoints.retain == "all":
@@ -79,30 +79,41 @@ class Retention:
             self.unpin(trial.pinned, ("trial", trial.name))
             trial.pinned = None
 
-    def best_changed(self, run: StudyRun) -> None:
-        if run.study.spec.checkpoints.retain == "none" or run.best is None:
-            return
-        if run.best_pin is not None:
-            self.unpin(run.best_pin, ("best", run.name))
-            run.best_pin = None
-        latest = run.best.latest
-        assert latest is not None
-        checkpoint = run.best.node.at(latest[0]).checkpoints.get(latest[0])
-        if checkpoint is not None:
-            self.pin(checkpoint, ("best", run.name))
-            run.best_pin = checkpoint
+    def leaders_changed(self, run: StudyRun) -> None:
+        """Other trials are the best so far, or they have come farther."""
+        if run.study.spec.checkpoints.retain != "none":
+            self._hold(run, run.leaders)
+
+    def _hold(self, run: StudyRun, trials: list[TrialRun]) -> None:
+        """Pin the last states of these trials as a study's best, and no others."""
+        for pinned in run.leader_pins:
+            self.unpin(pinned, ("best", run.name))
+        run.leader_pins = []
+        for trial in trials:
+            latest = trial.latest
+            assert latest is not None
+            checkpoint = trial.node.at(latest[0]).checkpoints.get(latest[0])
+            if checkpoint is not None:
+                self.pin(checkpoint, ("best", run.name))
+                run.leader_pins.append(checkpoint)
 
     def tuner_exhausted(self, run: StudyRun) -> None:
-        """No trial will be suggested any more: forks that nobody asked for are not needed."""
+        """No trial will be drawn any more: forks that nobody asked for are not needed."""
         run.open_to_forks = False
         self._unpin_possible(run)
+
+    def tuning_ended(self, run: StudyRun) -> None:
+        """No trial of the tuner goes on; its best are trained again."""
+        self._unpin_possible(run)
+        for trial in run.trials:
+            self.trial_ended(trial)
 
     def study_ended(self, run: StudyRun) -> None:
         """Only what the study retains stays: best, all, or nothing."""
         run.open_to_forks = False
-        self._unpin_possible(run)
-        for trial in run.trials:
-            self.trial_ended(trial)
+        self.tuning_ended(run)
+        if run.leader_pins and run.best is not None:
+            self._hold(run, [run.best])
 
     def _unpin_possible(self, run: StudyRun) -> None:
         """Let go of what the study can no longer come to need."""

@@ -29,6 +29,9 @@ class TrialRun:
     sequence: Sequence
     node: Node
     target: int  # the step of its latest request
+    marks: tuple[int, ...] = ()  # steps before it with a report on the way
+    seed: int | None = None  # of a replicate; None: the study's own
+    parent: int | None = None  # whose beginning it took over, or of which it is a replicate
     state: TrialState = TrialState.PENDING
     results: dict[int, Metrics] = field(default_factory=dict)
     reason: str = ""  # why it is as it is: the last decision, or the error
@@ -43,12 +46,25 @@ class TrialRun:
         return f"{self.study}-{self.index}"
 
     @property
+    def is_replicate(self) -> bool:
+        """Trained under another seed, after the tuner has ended: no tuner knows of it."""
+        return self.seed is not None
+
+    @property
     def latest(self) -> tuple[int, Metrics] | None:
         """The last step with metrics, and them."""
         if not self.results:
             return None
         step = max(self.results)
         return step, self.results[step]
+
+    @property
+    def latest_key(self) -> str | None:
+        """The content key of its last result."""
+        if not self.results:
+            return None
+        step = max(self.results)
+        return self.node.at(step).key(step)
 
     def take(self, event: TrialEvent) -> None:
         self.state = advance(self.state, event)
@@ -70,9 +86,14 @@ class StudyRun:
     failing: dict[str, str] = field(default_factory=dict)  # content key -> what went wrong there
     lacking: list[tuple[TrialRun, int, str]] = field(default_factory=list)
     """Trials whose metrics at a step lack the objective, and what to say of it."""
+    leaders: list[TrialRun] = field(default_factory=list)  # the best so far, best first
+    leader_pins: list[Checkpoint] = field(default_factory=list)
     best: TrialRun | None = None
-    best_pin: Checkpoint | None = None
-    open_to_forks: bool = True  # its tuner may still suggest trials
+    is_replicating: bool = False  # the tuner has ended, and the best are trained again
+    stops: dict[int, int] = field(default_factory=dict)
+    """While decisions are replayed: trials that are to be stopped, and where. What others have
+    made known beyond does not count for them."""
+    open_to_forks: bool = True  # its tuner may still draw trials from the space
     possible_pins: list[Checkpoint] = field(default_factory=list)
     worker_seconds: float = 0.0
     steps_trained: float = 0.0
@@ -91,25 +112,51 @@ class StudyRun:
     def is_active(self) -> bool:
         return self.state is StudyState.RUNNING
 
+    @property
+    def is_tuning(self) -> bool:
+        """Whether its tuner may decide."""
+        return self.is_active and not self.is_replicating
+
     def take(self, event: StudyEvent) -> None:
         self.state = advance(self.state, event)
+
+    def is_about_replicate(self, decision: Decision) -> bool:
+        if decision.kind == "suggest":
+            return decision.seed is not None
+        return self.trials[decision.trial].is_replicate
+
+    def note_leader(self, trial: TrialRun) -> bool:
+        """A trial has a new result; whether the best have changed.
+
+        As many as may be replicated, else one; of trials that are the same work, one stands for
+        all.
+        """
+        spec = self.study.spec
+        most = spec.replicate_best if spec.replicates else 1
+        candidates = sorted({*self.leaders, trial}, key=self.standing)
+        leaders = list({leader.latest_key: leader for leader in reversed(candidates)}.values())
+        leaders = leaders[::-1][:most]
+        has_changed = leaders != self.leaders or trial in leaders
+        self.leaders, self.best = leaders, leaders[0]
+        return has_changed
 
     def possible_needs(self, node: Node) -> set[int]:
         """Steps on the way to a node whose state may come to be needed, though nobody asks yet.
 
-        Rungs, where this study may ask for metrics; forks between trials, which it may promote; and
-        every fork that its space makes possible, as long as its tuner may suggest trials.
+        Steps where this study's requests may end; forks between trials, which it may promote; and
+        every fork that its space makes possible, as long as its tuner may draw trials from it.
         """
         sequence = node.sequence
         space = self.study.search_space()
-        promotes = len(self.tuner.rungs) > 1
+        promotes = len(self.tuner.request_ends) > 1
         if (
             not self.is_active
             or not (self.open_to_forks or promotes)
             or tuple(space.names) != tuple(sequence.names)
+            or node.seed is not None
         ):
             return set()
-        steps = {rung for rung in self.tuner.rungs if rung <= node.end}
+        steps = {end for end in self.tuner.request_ends if end <= node.end}
         steps.update(upper.end for upper in node.path() if upper.forks_at(upper.end))
         if self.open_to_forks:
             steps.update(step for step in space.fork_steps(sequence) if step <= node.end)

@@ -89,6 +89,8 @@ class Objective(SpecModel):
     goal: Literal["maximize", "minimize"]
     target: Number | None = None
     """Once a trial reaches it, the study is done."""
+    test_metric: Text | None = None
+    """Another of the trainer's metrics, shown for the winner only, and once all is decided."""
 
 
 class Budget(SpecModel):
@@ -152,6 +154,10 @@ class StudySpec(SpecModel):
     algorithm: Annotated[SerializeAsAny[AlgorithmSettings], BeforeValidator(read_algorithm)]
     max_trials: Count | None = None
     max_failed_trials: Natural = 3
+    replicates: Natural = 0
+    """In the end the best trials are trained again under so many other seeds."""
+    replicate_best: Count = 3
+    """How many of the best."""
     parallelism: Count | None = None
     """Most workers at once; None: as many as there are."""
     priority: Integer = 0
@@ -174,6 +180,8 @@ class StudySpec(SpecModel):
             self.algorithm.check(self.steps)
         except InvalidSpec as error:
             errors += error.errors
+        if self.objective.test_metric == self.objective.metric:
+            errors.append(("objective.testMetric", "must not be the metric that trials compete by"))
         space = self.search_space
         if not self.algorithm.samples:
             errors += [(f"space.{name}", NOT_ENUMERABLE) for name in space.continuous]

@@ -2,7 +2,7 @@
 
 from hippo.plan.claims import Claim
 from hippo.plan.costs import CostModel, Overheads
-from hippo.plan.frontier import Demand, Frontier, Head
+from hippo.plan.frontier import Demand, Frontier, Head, Turn
 from hippo.plan.stage_tree import (
     Stage,
     build_stage_tree,
@@ -39,6 +39,7 @@ __all__ = [
     "Stage",
     "StoredCheckpoint",
     "TrialId",
+    "Turn",
     "Want",
     "build_stage_tree",
     "count_unique_steps",

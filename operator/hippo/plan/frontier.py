@@ -29,7 +29,9 @@ from hippo.plan.claims import Claim
 from hippo.plan.costs import CostModel
 from hippo.plan.trie import Lead, Node, SearchPlan
 
-Order = tuple[int, float, float, int, int]
+Order = tuple[float, float, int, int]
+Turn = tuple[float, ...]
+"""Of a study: the lowest gets the next worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,13 @@ class Demand:
 
     level: float
     work: float
-    lead: Lead
+    leads: frozenset[Lead]  # of all studies that ask for some of it
     steps: tuple[int, ...]  # wants in the node itself, ascending
     forks: bool  # children wait for the state at the node's end
+
+    @property
+    def lead(self) -> Lead:
+        return max(self.leads)
 
 
 @dataclass(slots=True, eq=False)
@@ -54,9 +60,9 @@ class Head:
 
     @property
     def order(self) -> Order:
-        """Ascending: priority first, then the longest path, the most work, the oldest."""
+        """Ascending: the longest path, the most work, the oldest."""
         demand = self.demand
-        return (-demand.lead[0], -demand.level, -demand.work, self.node.number, self.start)
+        return (-demand.level, -demand.work, self.node.number, self.start)
 
 
 class StrongestTwo:
@@ -109,8 +115,8 @@ class StrongestTwo:
         return level
 
     @property
-    def lead(self) -> Lead:
-        return max(demand.lead for demand in self.demands.values())
+    def leads(self) -> frozenset[Lead]:
+        return frozenset().union(*(demand.leads for demand in self.demands.values()))
 
 
 @dataclass(slots=True)
@@ -121,7 +127,7 @@ class Frontier:
     costs: CostModel
     ready: dict[tuple[int, int], Head] = field(default_factory=dict)
     ready_work: float = 0.0
-    ready_of: Counter[str] = field(default_factory=Counter)  # heads by the study that leads them
+    ready_of: Counter[str] = field(default_factory=Counter)  # heads by study that asks for them
     to_steer: set[Claim] = field(
         default_factory=set
     )  # promises were added: its chain must be asked
@@ -154,17 +160,21 @@ class Frontier:
             if node.wants or node.demanding is not None:
                 self.plan.changed.add(node)
 
-    def best(self, is_allowed: Callable[[str], bool]) -> Head | None:
-        """The head to start next: of the studies that may have another worker, the longest path."""
-        best: Head | None = None
+    def best(self, turn: Callable[[str], Turn | None]) -> tuple[Head, str] | None:
+        """The head to start next and the study to lend a worker for it.
+
+        The longest path of the study whose turn it is; None stands for a study that may have no
+        worker. Of studies with equal turns, the one with the longest path.
+        """
+        best: tuple[Turn, Order, Head, str] | None = None
         for study, heap in self._heaps.items():
             while heap and not heap[0][2].alive:
                 heapq.heappop(heap)
-            if heap and is_allowed(study):
+            if heap and (place := turn(study)) is not None:
                 head = heap[0][2]
-                if best is None or head.order < best.order:
-                    best = head
-        return best
+                if best is None or (place, head.order) < best[:2]:
+                    best = (place, head.order, head, study)
+        return best[2:] if best is not None else None
 
     def claim(self, claim: Claim) -> None:
         """A chain has been launched, or given another route."""
@@ -199,7 +209,10 @@ class Frontier:
             demand = node.demand
             evaluations.update(demand.steps)
             saves.update(demand.steps)
-        return node, max(saves), evaluations, saves
+        stop_at = max(saves)
+        for passed in [head.node.at(head.start), *node.path()]:
+            evaluations.update(step for step in passed.marks if head.start <= step <= stop_at)
+        return node, stop_at, evaluations, saves
 
     def remaining(self, claim: Claim, position: int) -> float:
         """Estimated seconds on a running chain's critical path beyond ``position``."""
@@ -227,6 +240,7 @@ class Frontier:
         again: list[Node] = []
         self.touched.add(node)
         needs = self._unpromised(node)
+        self._ask_for_marks(node)
         forks = self._fork_is_needed(node)
         positions = sorted(set(node.checkpoints) | self._promised_positions(node))
         groups: dict[int | None, list[int]] = {}
@@ -288,6 +302,15 @@ class Frontier:
                 want.state = advance(want.state, StageEvent.PROMISED)
         return needs
 
+    def _ask_for_marks(self, node: Node) -> None:
+        """Chains that will pass a mark are asked to report there."""
+        for step in node.marks:
+            if not any(claim.promises_metrics(step) for claim in node.claims):
+                passing = next((claim for claim in node.claims if claim.can_be_asked(step)), None)
+                if passing is not None:
+                    passing.asked_evaluate.add(step)
+                    self.to_steer.add(passing)
+
     def _fork_is_needed(self, node: Node) -> bool:
         """Whether children wait for the state at the node's end and nobody has promised it."""
         if node.demanding is None or not node.demanding.demands or node.end in node.checkpoints:
@@ -324,14 +347,15 @@ class Frontier:
         level = costs.seconds(node.sequence, start, node.end if forks else steps[-1])
         level += costs.overheads.evaluate * len(steps) + costs.overheads.save
         work = level
-        leads = [node.wants[step].lead for step in steps]
+        leads = [node.wants[step].leads for step in steps]
         if forks:
             demanding = node.demanding
             assert demanding is not None
             level += demanding.level(costs.switch)
             work += demanding.work + (len(demanding.demands) - 1) * costs.switch
-            leads.append(demanding.lead)
-        return Demand(level=level, work=work, lead=max(leads), steps=tuple(steps), forks=forks)
+            leads.append(demanding.leads)
+        everyone = frozenset[Lead]().union(*leads)
+        return Demand(level=level, work=work, leads=everyone, steps=tuple(steps), forks=forks)
 
     def _add_head(self, node: Node, start: int, demand: Demand, now: float) -> None:
         if node.holds.get(start, now) > now:
@@ -340,16 +364,18 @@ class Frontier:
         node.heads.append(head)
         self.ready[(node.number, start)] = head
         self.ready_work += demand.work
-        self.ready_of[demand.lead[2]] += 1
-        heap = self._heaps.setdefault(demand.lead[2], [])
-        heapq.heappush(heap, (head.order, next(self._added), head))
+        for _, _, study in demand.leads:
+            self.ready_of[study] += 1
+            heap = self._heaps.setdefault(study, [])
+            heapq.heappush(heap, (head.order, next(self._added), head))
 
     def _retire_heads(self, node: Node) -> None:
         for head in node.heads:
             head.alive = False
             if self.ready.get((node.number, head.start)) is head:
                 del self.ready[(node.number, head.start)]
-                self.ready_of[head.demand.lead[2]] -= 1
+                for _, _, study in head.demand.leads:
+                    self.ready_of[study] -= 1
             self.ready_work = self.ready_work - head.demand.work if self.ready else 0.0
         node.heads.clear()
 

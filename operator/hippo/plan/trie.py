@@ -53,6 +53,10 @@ class Want:
     state: StageState = StageState.PENDING
 
     @property
+    def leads(self) -> frozenset[Lead]:
+        return frozenset(self.trials.values())
+
+    @property
     def lead(self) -> Lead:
         return max(self.trials.values())
 
@@ -79,9 +83,11 @@ class Node:
         "holds",
         "leaning_children",
         "leans",
+        "marks",
         "metrics",
         "number",
         "parent",
+        "seed",
         "sequence",
         "signature",
         "start",
@@ -96,6 +102,7 @@ class Node:
         end: int,
         sequence: Sequence,
         signature: str,
+        seed: int | None = None,
         parent: Node | None,
     ) -> None:
         self.number = number
@@ -103,9 +110,11 @@ class Node:
         self.end = end
         self.sequence = sequence
         self.signature = signature
+        self.seed = seed  # of a replicate's training; None: the trainer's own
         self.parent = parent
         self.children: dict[str, Node] = {}
         self.wants: dict[int, Want] = {}
+        self.marks: dict[int, set[TrialId]] = {}
         self.checkpoints: dict[int, Checkpoint] = {}
         self.metrics: dict[int, Metrics] = {}
         # The rest is the frontier's: derived, and rebuilt whenever something above changes.
@@ -210,21 +219,22 @@ class SearchPlan:
             steps.add(step)
         self._stored_steps = sorted(steps)
 
-    def insert(self, sequence: Sequence, *, apart: str = "") -> Node:
+    def insert(self, sequence: Sequence, *, apart: str = "", seed: int | None = None) -> Node:
         """The node in which ``sequence`` ends; made, and nodes split, as needed.
 
         Cost is in proportion to the nodes and runs on its way. ``apart`` keeps a sequence from
-        merging with any other (trial-by-trial execution): its keys are derived from another
-        signature.
+        merging with any other (trial-by-trial execution), and ``seed`` from merging with those of
+        another seed: its keys are derived from another signature.
         """
         signature = f"{self.signature}/{apart}" if apart else self.signature
+        if seed is not None:
+            signature = f"{signature}/seed {seed}"
         node, position = self.root, 0
         while position < sequence.steps:
             first = sequence.key(position + 1, signature)
             child = node.children.get(first)
             if child is None:
-                child = self._add(node, first, position, sequence.steps, sequence, signature)
-                return child
+                return self._add(node, first, sequence, signature, seed)
             agreed = min(child.sequence.agreement(sequence), child.end)
             if agreed < child.end:
                 if agreed == sequence.steps:
@@ -239,18 +249,19 @@ class SearchPlan:
         return node
 
     def _add(
-        self, parent: Node, first: str, start: int, end: int, sequence: Sequence, signature: str
+        self, parent: Node, first: str, sequence: Sequence, signature: str, seed: int | None
     ) -> Node:
         node = Node(
             number=next(self._numbers),
-            start=start,
-            end=end,
+            start=parent.end,
+            end=sequence.steps,
             sequence=sequence,
             signature=signature,
+            seed=seed,
             parent=parent,
         )
         parent.children[first] = node
-        self._attach_stored(node, start)
+        self._attach_stored(node, parent.end)
         return node
 
     def _attach_stored(self, node: Node, begun: int) -> None:
@@ -285,12 +296,13 @@ class SearchPlan:
             end=step,
             sequence=lower.sequence,
             signature=lower.signature,
+            seed=lower.seed,
             parent=parent,
         )
         parent.children[first] = upper
         upper.children[lower.key(step + 1)] = lower
         lower.parent, lower.start = upper, step
-        for name in ("wants", "checkpoints", "metrics", "holds"):
+        for name in ("wants", "marks", "checkpoints", "metrics", "holds"):
             everything: dict[int, object] = getattr(lower, name)
             # A hold belongs to the position training starts from: `step` itself is below the cut.
             above = {s: v for s, v in everything.items() if s <= step}
@@ -337,16 +349,38 @@ class SearchPlan:
                 del node.wants[step]
             self.changed.add(node)
 
+    def mark(self, node: Node, step: int, trial: TrialId) -> Metrics | None:
+        """Ask for metrics at ``step`` if training passes there; returns them if they are known.
+
+        A mark is no work of its own: no stage ends at it, nothing is stored or kept for it, and
+        nobody trains a step only to get there.
+        """
+        node = node.at(step)
+        known = node.metrics.get(step)
+        if known is None:
+            node.marks.setdefault(step, set()).add(trial)
+            self.changed.add(node)
+        return known
+
+    def unmark(self, node: Node, step: int, trial: TrialId) -> None:
+        """Take a mark back."""
+        node = node.at(step)
+        trials = node.marks.get(step, set())
+        trials.discard(trial)
+        if not trials:
+            node.marks.pop(step, None)
+
     def add_metrics(self, node: Node, step: int, metrics: Metrics) -> list[TrialId]:
         """Note a result; returns the trials that waited for it."""
         node = node.at(step)
         node.metrics.setdefault(step, metrics)
         self.changed.add(node)
+        waiting = node.marks.pop(step, set())
         want = node.wants.pop(step, None)
-        if want is None:
-            return []
-        want.state = advance(want.state, StageEvent.REPORTED)
-        return sorted(want.trials)
+        if want is not None:
+            want.state = advance(want.state, StageEvent.REPORTED)
+            waiting.update(want.trials)
+        return sorted(waiting)
 
     def give_up(self, node: Node, step: int) -> list[TrialId]:
         """The metrics at ``step`` will never come; returns the trials that waited for them."""

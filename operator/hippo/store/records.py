@@ -51,7 +51,7 @@ class Route(Record):
     steps: int  # the horizon up to which the sequence is defined
     stop_at: int  # leave at the first step end at or after this one
     save_at: tuple[int, ...] = ()  # write a checkpoint at these steps, ascending
-    evaluate_at: tuple[int, ...] = ()  # call evaluate() at these steps, ascending; saves first
+    evaluate_at: tuple[int, ...] = ()  # call evaluate() at these steps, ascending, after a save
     save_at_stop: bool = True  # False: what was trained since the last checkpoint is not wanted
 
 

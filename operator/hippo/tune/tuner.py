@@ -85,6 +85,15 @@ class Tuner(ABC):
             case "fail":
                 self.observed(Result(trial, decision.steps, None))
 
+    def passed_over(self, decision: Decision) -> None:
+        """A decision was recorded that is none of the tuner's business: about a replicate.
+
+        Raises ValueError if it is out of order.
+        """
+        if decision.index != self._count:
+            raise ValueError(f"decision {decision.index} came where {self._count} was due")
+        self._count += 1
+
     def observed(self, result: Result) -> None:
         """A result is known. In any order, and as often as one likes: the first of each counts.
 
@@ -116,6 +125,11 @@ class Tuner(ABC):
     def exhausted(self) -> bool:
         """No trial will ever be suggested any more."""
         return len(self._targets) >= self._limit
+
+    @property
+    def request_ends(self) -> tuple[int, ...]:
+        """Steps where a request may end, and a trial pause: its state is to be kept there."""
+        return self.rungs
 
     @property
     def draws_from_space(self) -> bool:

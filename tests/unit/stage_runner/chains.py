@@ -81,12 +81,13 @@ class Lab:
         hyperparameters: dict[str, Any] | None = None,
         steps: int = 12,
         config: dict[str, Any] | None = None,
-        save_at: tuple[int, ...] = (),
+        save_at: tuple[int, ...] | None = None,
         evaluate_at: tuple[int, ...] = (),
         save_at_stop: bool = True,
         entrypoint: str | None = None,
         **settings: Any,
     ) -> Assignment:
+        """As requests are: what is evaluated is saved, unless ``save_at`` says otherwise."""
         written = SCHEDULES if hyperparameters is None else hyperparameters
         self.chains += 1
         key = Sequence.of(written, steps).key(start, SIGNATURE) if start else None
@@ -102,7 +103,7 @@ class Lab:
                 hyperparameters=written,
                 steps=steps,
                 stop_at=stop_at,
-                save_at=save_at,
+                save_at=evaluate_at if save_at is None else save_at,
                 evaluate_at=evaluate_at,
                 save_at_stop=save_at_stop,
             ),

@@ -44,8 +44,16 @@ def test_a_fork_trains_on_under_other_values(lab: Lab) -> None:
     assert forked.metrics == alone.metrics
 
 
+def test_a_mark_is_evaluated_and_nothing_is_stored_for_it(lab: Lab) -> None:
+    marked = lab.run(lab.assignment(evaluate_at=(3, 5, 12), save_at=(12,)), plan="marked")
+    straight = lab.run(lab.assignment(evaluate_at=EVERY_STEP), plan="straight")
+    assert list(marked.digests) == [12]
+    assert marked.digests[12] == straight.digests[12]
+    assert marked.metrics == {step: straight.metrics[step] for step in (3, 5, 12)}
+
+
 def test_reports_come_in_order_and_say_what_it_cost(lab: Lab) -> None:
-    ran = lab.run(lab.assignment(6, save_at=(2, 4), evaluate_at=(4, 6), studies=("a", "b")))
+    ran = lab.run(lab.assignment(6, save_at=(2, 4, 6), evaluate_at=(4, 6), studies=("a", "b")))
     assert ran.status == 0
     assert ran.kinds == [
         *("began@0", "checkpoint@2", "checkpoint@4", "metrics@4"),
