@@ -102,14 +102,15 @@ class StudyRun:
         """
         sequence = node.sequence
         space = self.study.search_space()
-        promotes = len(self.tuner.rungs) > 1
+        promotes = self.tuner.promotes
         if (
             not self.is_active
             or not (self.open_to_forks or promotes)
             or tuple(space.names) != tuple(sequence.names)
         ):
             return set()
-        steps = {rung for rung in self.tuner.rungs if rung <= node.end}
+        rungs = self.tuner.rungs if promotes else self.tuner.rungs[-1:]
+        steps = {rung for rung in rungs if rung <= node.end}
         steps.update(upper.end for upper in node.path() if upper.forks_at(upper.end))
         if self.open_to_forks:
             steps.update(step for step in space.fork_steps(sequence) if step <= node.end)

@@ -1,6 +1,14 @@
 """What a user writes, in canonical form: sequences, spaces, studies, and the keys of results."""
 
-from hippo.model.algorithms import AlgorithmSettings, Asha, Grid, Random, Sha
+from hippo.model.algorithms import (
+    AlgorithmSettings,
+    Asha,
+    Grid,
+    Hyperband,
+    Median,
+    Random,
+    Sha,
+)
 from hippo.model.documents import load_studies
 from hippo.model.edits import editable_changes
 from hippo.model.errors import InvalidSpec
@@ -25,7 +33,9 @@ __all__ = [
     "Budget",
     "Checkpoints",
     "Grid",
+    "Hyperband",
     "InvalidSpec",
+    "Median",
     "Metadata",
     "Objective",
     "Random",

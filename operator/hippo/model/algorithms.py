@@ -9,6 +9,9 @@ from hippo.model.errors import InvalidSpec, Problems
 from hippo.model.fields import Count, Integer, SpecModel, validate
 from hippo.model.numbers import describe, shorten
 
+MAX_MARKS = 1_000
+"""Times that a tuner may look at a trial on its way; each is an evaluation."""
+
 
 class AlgorithmSettings(SpecModel):
     """What stands below ``spec.algorithm``; subclasses register themselves by name."""
@@ -17,6 +20,9 @@ class AlgorithmSettings(SpecModel):
 
     samples: ClassVar[bool] = True
     """Draws points from the space, so that ``maxTrials`` must bound it unless the space does."""
+
+    bounded: ClassVar[bool] = False
+    """Knows by itself when to end, however large the space."""
 
     name: str
 
@@ -45,6 +51,24 @@ class Random(AlgorithmSettings):
     seed: Integer = 0
 
 
+def _check_min_steps(min_steps: int, steps: int, problems: Problems) -> None:
+    if min_steps > steps:
+        problems.add("algorithm.minSteps", f"must be at most spec.steps ({steps}), not {min_steps}")
+
+
+def _check_interval(name: str, interval: int, steps: int, problems: Problems) -> None:
+    """An interval at whose multiples below ``steps`` something is to happen."""
+    if interval >= steps:
+        problems.add(f"algorithm.{name}", f"must be less than spec.steps ({steps}), not {interval}")
+    elif (steps - 1) // interval > MAX_MARKS:
+        least = (steps - 1) // (MAX_MARKS + 1) + 1
+        problems.add(
+            f"algorithm.{name}",
+            f"must be at least {least:,}, so that a trial is looked at no more than {MAX_MARKS:,}"
+            f" times on its way to step {steps:,}",
+        )
+
+
 class _Halving(AlgorithmSettings):
     seed: Integer = 0
     eta: Count = 3
@@ -56,10 +80,7 @@ class _Halving(AlgorithmSettings):
         problems = Problems()
         if self.eta < 2:
             problems.add("algorithm.eta", "must be at least 2")
-        if self.min_steps > steps:
-            problems.add(
-                "algorithm.minSteps", f"must be at most spec.steps ({steps}), not {self.min_steps}"
-            )
+        _check_min_steps(self.min_steps, steps, problems)
         problems.raise_if_any()
 
 
@@ -73,6 +94,32 @@ class Asha(_Halving):
     """Asynchronous successive halving, by promotion."""
 
     name: Literal["asha"] = "asha"
+
+
+class Hyperband(_Halving):
+    """Brackets of successive halving, from many short trials to few long ones."""
+
+    bounded: ClassVar[bool] = True
+    name: Literal["hyperband"] = "hyperband"
+
+
+class Median(AlgorithmSettings):
+    """Random points; a trial that falls behind the median of the completed ones is stopped."""
+
+    name: Literal["median"] = "median"
+    seed: Integer = 0
+    every: Count
+    """Steps between reports."""
+    min_steps: Count = 1
+    """No trial is stopped before."""
+    min_trials: Count = 5
+    """No trial is stopped until so many are completed."""
+
+    def check(self, steps: int) -> None:
+        problems = Problems()
+        _check_interval("every", self.every, steps, problems)
+        _check_min_steps(self.min_steps, steps, problems)
+        problems.raise_if_any()
 
 
 def read_algorithm(written: object) -> AlgorithmSettings:

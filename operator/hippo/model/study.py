@@ -177,7 +177,7 @@ class StudySpec(SpecModel):
         space = self.search_space
         if not self.algorithm.samples:
             errors += [(f"space.{name}", NOT_ENUMERABLE) for name in space.continuous]
-        elif self.max_trials is None and space.size is None:
+        elif self.max_trials is None and space.size is None and not self.algorithm.bounded:
             names = ", ".join(space.continuous)
             errors.append(
                 (

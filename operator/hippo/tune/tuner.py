@@ -123,6 +123,11 @@ class Tuner(ABC):
         return not self.exhausted
 
     @property
+    def promotes(self) -> bool:
+        """Whether trials pause at rungs, so that they may be asked to go on from there."""
+        return len(self.rungs) > 1
+
+    @property
     def finished(self) -> bool:
         """No decision will ever follow: every result is in, and every trial has ended."""
         return self.exhausted and not self._pending and self._is_settled()
@@ -175,12 +180,20 @@ class Tuner(ABC):
                 index=self._count + after + trial - first,
                 kind="suggest",
                 trial=trial,
-                steps=steps,
+                steps=self._first_target(trial, steps),
+                marks=self._marks,
                 hyperparameters=self._point(trial),
                 reason=self._why(trial),
             )
             for trial in range(first, min(first + most, self._limit))
         ]
+
+    _marks: tuple[int, ...] = ()
+    """Earlier steps at which a new trial reports on its way, without a pause."""
+
+    def _first_target(self, trial: int, steps: int) -> int:
+        """The step that a new trial is to reach; ``steps`` unless trials differ in that."""
+        return steps
 
     def _point(self, trial: int) -> dict[str, Any]:
         """The hyper-parameters of a new trial, as the study writes them."""

@@ -130,9 +130,11 @@ WRONG = [
      "use another algorithm, such as random"),
     ("spec.algorithm", "grid",
      'spec.algorithm: must be a mapping with a name, not the text "grid"'),
-    ("spec.algorithm", {}, "spec.algorithm.name: is missing; known: asha, grid, random, sha"),
+    ("spec.algorithm", {}, "spec.algorithm.name: is missing; known: asha, grid, hyperband, median, random,"
+     " sha"),
     ("spec.algorithm.name", "hyper",
-     "spec.algorithm.name: unknown algorithm 'hyper'; known: asha, grid, random, sha"),
+     "spec.algorithm.name: unknown algorithm 'hyper'; known: asha, grid, hyperband, median, random,"
+     " sha"),
     ("spec.algorithm.eta", 3, "spec.algorithm.eta: unknown field"),
     ("spec.algorithm", {"name": "sha"}, "spec.algorithm.minSteps: is missing"),
     ("spec.algorithm", {"name": "sha", "minSteps": 121, "eta": 1},

@@ -37,6 +37,30 @@ class TestAshaOfTwo(TunerContract):
     early = True
 
 
+class TestHyperband(TunerContract):
+    algorithm: ClassVar = {"name": "hyperband", "seed": 3, "eta": 3, "minSteps": 1}
+    early = True
+    begins_anywhere = True
+
+
+class TestHyperbandOfTwo(TunerContract):
+    algorithm: ClassVar = {"name": "hyperband", "seed": 4, "eta": 2, "minSteps": 3}
+    early = True
+    begins_anywhere = True
+
+
+class TestMedian(TunerContract):
+    algorithm: ClassVar = {
+        "name": "median",
+        "seed": 3,
+        "every": 4,
+        "minSteps": 8,
+        "minTrials": 3,
+    }
+    early = True
+    begins_anywhere = True
+
+
 def test_no_tuner_is_left_out() -> None:
     tested = {contract.algorithm["name"] for contract in TunerContract.__subclasses__()}
     assert tested == set(AlgorithmSettings.NAMED)
