@@ -175,6 +175,10 @@ class StudySpec(SpecModel):
         except InvalidSpec as error:
             errors += error.errors
         space = self.search_space
+        try:
+            self.algorithm.check_space(space, self.max_trials)
+        except InvalidSpec as error:
+            errors += error.errors
         if not self.algorithm.samples:
             errors += [(f"space.{name}", NOT_ENUMERABLE) for name in space.continuous]
         elif self.max_trials is None and space.size is None and not self.algorithm.bounded:

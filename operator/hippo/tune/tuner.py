@@ -66,6 +66,8 @@ class Tuner(ABC):
             raise ValueError(f"decision {decision.index}: trial {decision.trial} of {known}")
         if decision.kind in ("suggest", "promote") and decision.steps not in self.rungs:
             raise ValueError(f"decision {decision.index}: step {decision.steps} is no rung")
+        if decision.parent is not None and not 0 <= decision.parent < known:
+            raise ValueError(f"decision {decision.index}: parent {decision.parent} of {known}")
         self._count += 1
         trial = decision.trial
         match decision.kind:

@@ -48,7 +48,7 @@ class TunerContract:
     """
 
     algorithm: ClassVar[dict[str, Any]]
-    max_trials = 20
+    max_trials: ClassVar[int | None] = 20
     early = False
     begins_anywhere = False
     finite_only = False
