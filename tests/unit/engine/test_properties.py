@@ -26,6 +26,7 @@ ALGORITHMS = [
     {"name": "random", "seed": 3},
     {"name": "sha", "eta": 2, "minSteps": 3},
     {"name": "asha", "eta": 2, "minSteps": 3},
+    {"name": "hyperband", "eta": 2, "minSteps": 3},
 ]
 
 

@@ -202,6 +202,22 @@ def test_a_restart_amid_a_round_goes_on_with_what_is_left_of_it(values: Values) 
             assert rest == history[cut : cut + len(rest)]
 
 
+def test_a_child_is_new_before_the_next_round() -> None:
+    # From 1 to the multistep at step 10 is a move, but nothing comes of it before step 25.
+    late = {"multistep": {"initial": 1, "gamma": 2, "milestones": [15]}}
+    study = study_of({"x": {"choices": [1, late, 7, 8]}}, population=4, quantile=0.25, resample=0)
+    tuner = create_tuner(study)
+    for decision in tuner.decide(0):
+        tuner.decided(decision.model_copy(update={"hyperparameters": {"x": 1}}))
+    for trial in range(4):
+        tuner.observed(Result(trial, 10, 0.5))
+    child = next(decision for decision in tuner.decide(0) if decision.kind == "suggest")
+    assert child.hyperparameters in (
+        {"x": {"piecewise": [[0, 1], [10, 7]]}},
+        {"x": {"piecewise": [[0, 1], [10, 8]]}},
+    )
+
+
 def test_where_nothing_is_new_a_child_is_its_donors_double() -> None:
     # Four points: the members that go on and the new ones soon hold them all.
     space = {"x": {"choices": [1, 2, 3, 4]}}
