@@ -31,14 +31,20 @@ MAX_COMPARED = 300
 
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:
-    """A trial as its tuner would make it; ``steps`` is how far it goes."""
+    """A trial as its tuner would make it."""
 
     study: str
     index: int
     hyperparameters: dict[str, Any]
     sequence: Sequence
     node: Node
-    steps: int
+    asked: tuple[int, ...]
+    """Steps at which it reports, ascending."""
+
+    @property
+    def steps(self) -> int:
+        """How far it goes."""
+        return self.asked[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +102,7 @@ def analyse(studies: list[Study]) -> PlanAnalysis:
         rungs.extend(_rungs(study, tuner, made))
         for trial in made:
             lead = (study.spec.priority, -order, study.name)
-            for step in sorted(
-                {rung for rung in tuner.rungs if rung <= trial.steps} | {trial.steps}
-            ):
+            for step in trial.asked:
                 plan.want(trial.node, step, (study.name, trial.index), lead)
         trials.extend(made)
     stages = build_stage_tree(plan)
@@ -124,7 +128,7 @@ def _play(plan: SearchPlan, study: Study) -> tuple[Tuner, list[PlannedTrial]]:
     written: list[dict[str, Any]] = []
     sequences: list[Sequence] = []
     nodes: list[Node] = []
-    reached: list[int] = []
+    asked: list[list[int]] = []
     index = 0
     while not tuner.finished:
         decisions = tuner.decide(1)
@@ -139,14 +143,15 @@ def _play(plan: SearchPlan, study: Study) -> tuple[Tuner, list[PlannedTrial]]:
                 written.append(decision.hyperparameters)
                 sequences.append(Sequence.of(decision.hyperparameters, study.spec.steps))
                 nodes.append(plan.insert(sequences[-1]))
-                reached.append(0)
+                asked.append([])
             if decision.kind in ("suggest", "promote"):
                 trial = decision.trial
-                reached[trial] = decision.steps
-                value = _chance(sequences[trial].key(decision.steps, "plan"))
-                tuner.observed(Result(trial, decision.steps, value))
+                for step in (*decision.marks, decision.steps):
+                    asked[trial].append(step)
+                    value = _chance(sequences[trial].key(step, "plan"))
+                    tuner.observed(Result(trial, step, value))
     return tuner, [
-        PlannedTrial(study.name, i, written[i], sequences[i], nodes[i], reached[i])
+        PlannedTrial(study.name, i, written[i], sequences[i], nodes[i], tuple(asked[i]))
         for i in range(len(written))
     ]
 
@@ -158,7 +163,7 @@ def _chance(key: str) -> float:
 def _rungs(study: Study, tuner: Tuner, trials: list[PlannedTrial]) -> list[Rung]:
     found = []
     for step in tuner.rungs:
-        here = [trial for trial in trials if trial.steps >= step]
+        here = [trial for trial in trials if step in trial.asked]
         keys = {trial.sequence.key(step, "plan") for trial in here}
         found.append(Rung(study.name, step, len(here), len(keys)))
     return found

@@ -1,10 +1,20 @@
 """What a user writes, in canonical form: sequences, spaces, studies, and the keys of results."""
 
-from hippo.model.algorithms import AlgorithmSettings, Asha, Grid, Random, Sha
+from hippo.model.algorithms import (
+    AlgorithmSettings,
+    Asha,
+    Grid,
+    Hyperband,
+    Median,
+    Pbt,
+    Random,
+    Sha,
+)
 from hippo.model.documents import load_studies
 from hippo.model.edits import editable_changes
 from hippo.model.errors import InvalidSpec
 from hippo.model.numbers import Value, canonical_json
+from hippo.model.perturbing import Explorer
 from hippo.model.sequence import Sequence
 from hippo.model.signature import signature, signature_document
 from hippo.model.space import Space
@@ -24,10 +34,14 @@ __all__ = [
     "Asha",
     "Budget",
     "Checkpoints",
+    "Explorer",
     "Grid",
+    "Hyperband",
     "InvalidSpec",
+    "Median",
     "Metadata",
     "Objective",
+    "Pbt",
     "Random",
     "Sequence",
     "Sha",

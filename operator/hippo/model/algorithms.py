@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from hippo.model.errors import InvalidSpec, Problems
-from hippo.model.fields import Count, Integer, SpecModel, validate
-from hippo.model.numbers import describe, shorten
+from hippo.model.fields import Count, Integer, Number, PositiveNumber, SpecModel, validate
+from hippo.model.numbers import describe, exact, shorten
+from hippo.model.space import Space
+
+MAX_MARKS = 1_000
+"""Times that a tuner may look at a trial on its way; each is an evaluation."""
 
 
 class AlgorithmSettings(SpecModel):
@@ -17,6 +24,9 @@ class AlgorithmSettings(SpecModel):
 
     samples: ClassVar[bool] = True
     """Draws points from the space, so that ``maxTrials`` must bound it unless the space does."""
+
+    bounded: ClassVar[bool] = False
+    """Knows by itself when to end, however large the space."""
 
     name: str
 
@@ -29,6 +39,9 @@ class AlgorithmSettings(SpecModel):
 
     def check(self, steps: int) -> None:
         """Raises InvalidSpec, with paths below ``spec``, where settings do not suit the steps."""
+
+    def check_space(self, space: Space, max_trials: int | None) -> None:
+        """The same, where they do not suit the space or ``maxTrials``."""
 
 
 class Grid(AlgorithmSettings):
@@ -45,6 +58,24 @@ class Random(AlgorithmSettings):
     seed: Integer = 0
 
 
+def _check_min_steps(min_steps: int, steps: int, problems: Problems) -> None:
+    if min_steps > steps:
+        problems.add("algorithm.minSteps", f"must be at most spec.steps ({steps}), not {min_steps}")
+
+
+def _check_interval(name: str, interval: int, steps: int, problems: Problems) -> None:
+    """An interval at whose multiples below ``steps`` something is to happen."""
+    if interval >= steps:
+        problems.add(f"algorithm.{name}", f"must be less than spec.steps ({steps}), not {interval}")
+    elif (steps - 1) // interval > MAX_MARKS:
+        least = (steps - 1) // (MAX_MARKS + 1) + 1
+        problems.add(
+            f"algorithm.{name}",
+            f"must be at least {least:,}, so that a trial is looked at no more than {MAX_MARKS:,}"
+            f" times on its way to step {steps:,}",
+        )
+
+
 class _Halving(AlgorithmSettings):
     seed: Integer = 0
     eta: Count = 3
@@ -56,10 +87,7 @@ class _Halving(AlgorithmSettings):
         problems = Problems()
         if self.eta < 2:
             problems.add("algorithm.eta", "must be at least 2")
-        if self.min_steps > steps:
-            problems.add(
-                "algorithm.minSteps", f"must be at most spec.steps ({steps}), not {self.min_steps}"
-            )
+        _check_min_steps(self.min_steps, steps, problems)
         problems.raise_if_any()
 
 
@@ -73,6 +101,95 @@ class Asha(_Halving):
     """Asynchronous successive halving, by promotion."""
 
     name: Literal["asha"] = "asha"
+
+
+class Hyperband(_Halving):
+    """Brackets of successive halving, from many short trials to few long ones."""
+
+    bounded: ClassVar[bool] = True
+    name: Literal["hyperband"] = "hyperband"
+
+
+class Median(AlgorithmSettings):
+    """Random points; a trial that falls behind the median of the completed ones is stopped."""
+
+    name: Literal["median"] = "median"
+    seed: Integer = 0
+    every: Count
+    """Steps between reports."""
+    min_steps: Count = 1
+    """No trial is stopped before."""
+    min_trials: Count = 5
+    """No trial is stopped until so many are completed."""
+
+    def check(self, steps: int) -> None:
+        problems = Problems()
+        _check_interval("every", self.every, steps, problems)
+        _check_min_steps(self.min_steps, steps, problems)
+        problems.raise_if_any()
+
+
+class Pbt(AlgorithmSettings):
+    """Population-based training, synchronous: the worst take over from the best, and vary it."""
+
+    bounded: ClassVar[bool] = True
+    name: Literal["pbt"] = "pbt"
+    seed: Integer = 0
+    population: Count
+    """Trials under way at a time."""
+    interval: Count
+    """Steps between rounds of exploit and explore."""
+    quantile: Number = 0.25
+    """The share of the population that is replaced in a round, by as many others at its top."""
+    resample: Number = 0.25
+    """Probability that a hyper-parameter is drawn afresh rather than perturbed."""
+    factors: list[PositiveNumber] = Field(default=[0.8, 1.2])
+    """What a number is multiplied by when it is perturbed: one of these."""
+
+    @property
+    def replaced(self) -> int:
+        """How many are replaced in a round. Exact: 0.29 of 100 is 29."""
+        return math.floor(exact(self.quantile) * self.population)
+
+    def check(self, steps: int) -> None:
+        problems = Problems()
+        if self.population < 2:
+            problems.add("algorithm.population", "must be at least 2")
+        elif not 0 < self.quantile <= 0.5:
+            problems.add("algorithm.quantile", "must be greater than 0 and at most 0.5")
+        elif self.replaced < 1:
+            least = math.ceil(1 / exact(self.quantile))
+            problems.add(
+                "algorithm.population",
+                f"must be at least {least}, so that a quantile of {self.quantile:g} is somebody",
+            )
+        _check_interval("interval", self.interval, steps, problems)
+        if not 0 <= self.resample <= 1:
+            problems.add("algorithm.resample", "must be at least 0 and at most 1")
+        if not self.factors:
+            problems.add("algorithm.factors", "is empty; give at least one")
+        for index, factor in enumerate(self.factors):
+            if factor == 1:
+                problems.add(f"algorithm.factors[{index}]", "must not be 1, which changes nothing")
+        problems.raise_if_any()
+
+    def check_space(self, space: Space, max_trials: int | None) -> None:
+        problems = Problems()
+        if max_trials is not None:
+            problems.add(
+                "maxTrials",
+                "must be left out: pbt makes as many trials as its population, and another for"
+                " each that it replaces",
+            )
+        if space.static.issuperset(space.names):
+            problems.add("space", "is static throughout, so that pbt has nothing to vary")
+        if space.size is not None and space.size < self.population:
+            problems.add(
+                "algorithm.population",
+                f"must be at most {space.size}, the number of points of the space,"
+                f" not {self.population}",
+            )
+        problems.raise_if_any()
 
 
 def read_algorithm(written: object) -> AlgorithmSettings:

@@ -198,7 +198,8 @@ class Assembly(Template):
     def is_weighted(self) -> bool:
         return any(part.is_weighted for _, part in self.parts)
 
-    def _filled(self, values: Mapping[Any, Any], written: Any = None) -> Any:
+    def filled(self, values: Mapping[Any, Any], written: Any = None) -> Any:
+        """What is written, with these values in their places."""
         filled = (self.written if written is None else written).copy()
         for key, value in values.items():
             filled[key] = value
@@ -210,10 +211,10 @@ class Assembly(Template):
             assert part.size is not None
             index, own = divmod(index, part.size)
             values[key] = part.pick(own)
-        return self._filled(values)
+        return self.filled(values)
 
     def draw(self, seed: int, index: int, place: str) -> Any:
-        return self._filled(
+        return self.filled(
             {key: part.draw(seed, index, f"{place}.{key}") for key, part in self.parts}
         )
 
@@ -221,11 +222,11 @@ class Assembly(Template):
         keys = [key for key, _ in self.parts]
         each = [part.representatives() for _, part in self.parts]
         if prod(map(len, each)) <= MAX_REPRESENTATIVES:
-            return [self._filled(dict(zip(keys, one, strict=True))) for one in product(*each)]
+            return [self.filled(dict(zip(keys, one, strict=True))) for one in product(*each)]
         base = [points[0] for points in each]
-        found = [self._filled(dict(zip(keys, base, strict=True)))]
+        found = [self.filled(dict(zip(keys, base, strict=True)))]
         for key, points in zip(keys, each, strict=True):
-            found += [self._filled({key: point}, found[0]) for point in points[1:]]
+            found += [self.filled({key: point}, found[0]) for point in points[1:]]
         return found
 
     def has(self, written: Any) -> bool:
@@ -242,7 +243,7 @@ class Assembly(Template):
 
     def neighbours(self, written: Any) -> list[Any]:
         return [
-            self._filled({key: point}, written)
+            self.filled({key: point}, written)
             for key, part in self.parts
             for point in part.neighbours(written[key])
         ]

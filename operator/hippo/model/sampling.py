@@ -26,7 +26,7 @@ def below(seed: int, index: int, label: str, bound: int) -> int:
 
 def between(low: float, high: float, position: float) -> float:
     """The number at a position in [0, 1) of the way, to 6 significant digits."""
-    return _rounded(low * (1 - position) + high * position, low, high)
+    return rounded(low * (1 - position) + high * position, low, high)
 
 
 def between_log(low: float, high: float, position: float) -> float:
@@ -35,10 +35,11 @@ def between_log(low: float, high: float, position: float) -> float:
     start = context.ln(decimal.Decimal(low))
     way = context.subtract(context.ln(decimal.Decimal(high)), start)
     point = context.add(start, context.multiply(way, decimal.Decimal(position)))
-    return _rounded(float(context.exp(point)), low, high)
+    return rounded(float(context.exp(point)), low, high)
 
 
-def _rounded(x: float, low: float, high: float) -> float:
+def rounded(x: float, low: float, high: float) -> float:
+    """The number to 6 significant digits, but never outside [low, high]."""
     return min(max(float(f"{x:.6g}"), low), high) + 0.0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hippo.model.domain_reader import read_space
-from hippo.model.domains import template_of
+from hippo.model.domains import Template, template_of
 from hippo.model.errors import InvalidSpec
 from hippo.model.numbers import canonical_json, cell_text, plain
 from hippo.model.runs import Runs
@@ -47,6 +47,10 @@ class Space:
     def continuous(self) -> tuple[str, ...]:
         """Names of hyper-parameters without a finite number of points."""
         return tuple(name for name in self.names if self._domains[name].size is None)
+
+    def domain(self, name: str) -> Template:
+        """Where a hyper-parameter's values come from. KeyError if there is none of that name."""
+        return self._domains[name]
 
     @classmethod
     def of(cls, written: Mapping[str, Any], steps: int, *, path: str = "spec.space") -> Space:

@@ -183,9 +183,13 @@ class StudySpec(SpecModel):
         if self.objective.test_metric == self.objective.metric:
             errors.append(("objective.testMetric", "must not be the metric that trials compete by"))
         space = self.search_space
+        try:
+            self.algorithm.check_space(space, self.max_trials)
+        except InvalidSpec as error:
+            errors += error.errors
         if not self.algorithm.samples:
             errors += [(f"space.{name}", NOT_ENUMERABLE) for name in space.continuous]
-        elif self.max_trials is None and space.size is None:
+        elif self.max_trials is None and space.size is None and not self.algorithm.bounded:
             names = ", ".join(space.continuous)
             errors.append(
                 (

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from hippo.model import Asha, Grid, InvalidSpec, Random, Sha, Study
+from hippo.model import Asha, Grid, Hyperband, InvalidSpec, Median, Pbt, Random, Sha, Study
 from hippo.tune.asha import AshaTuner
 from hippo.tune.grid import GridTuner
+from hippo.tune.hyperband import HyperbandTuner
+from hippo.tune.median import MedianTuner
 from hippo.tune.ordering import Rank, rank
+from hippo.tune.pbt import PbtTuner
 from hippo.tune.random import RandomTuner
 from hippo.tune.sha import ShaTuner
 from hippo.tune.tuner import Result, Tuner
@@ -24,5 +27,11 @@ def create_tuner(study: Study) -> Tuner:
             return ShaTuner(study, settings)
         case Asha() as settings:
             return AshaTuner(study, settings)
+        case Hyperband() as settings:
+            return HyperbandTuner(study, settings)
+        case Median() as settings:
+            return MedianTuner(study, settings)
+        case Pbt() as settings:
+            return PbtTuner(study, settings)
         case settings:
             raise InvalidSpec.at("spec.algorithm.name", f"no tuner for {settings.name!r}")

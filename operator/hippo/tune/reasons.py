@@ -30,6 +30,20 @@ def stopped(*, step: int, position: int, size: int, share: int) -> str:
     return f"not {among} of {size} at step {step} ({ordinal(position)})"
 
 
+def behind(*, best: float, step: int, median: float, completed: int) -> str:
+    """Why a trial is stopped on its way: "0.71 at best by step 40, behind the median 0.82 ..."."""
+    return (
+        f"{best:g} at best by step {step}, behind {median:g}, the median of the averages of"
+        f" {completed} completed trials by then"
+    )
+
+
+def replaced(*, step: int, position: int, size: int, count: int) -> str:
+    """Why a member of a population is stopped: "among the worst 2 of 8 at step 40 (7th)"."""
+    among = "the worst one" if count == 1 else f"among the worst {count}"
+    return f"{among} of {size} at step {step} ({ordinal(position)})"
+
+
 def left_over(*, step: int, position: int, size: int, share: int, eta: int) -> str:
     """Why a paused trial is stopped at the end: "the study is over: 5th of 9 at step 30, ..."."""
     among = f"not among {best(share)}" if share else f"fewer than {eta} to choose from"

@@ -66,6 +66,8 @@ class Tuner(ABC):
             raise ValueError(f"decision {decision.index}: trial {decision.trial} of {known}")
         if decision.kind in ("suggest", "promote") and decision.steps not in self.rungs:
             raise ValueError(f"decision {decision.index}: step {decision.steps} is no rung")
+        if decision.parent is not None and not 0 <= decision.parent < known:
+            raise ValueError(f"decision {decision.index}: parent {decision.parent} of {known}")
         self._count += 1
         trial = decision.trial
         match decision.kind:
@@ -189,12 +191,20 @@ class Tuner(ABC):
                 index=self._count + after + trial - first,
                 kind="suggest",
                 trial=trial,
-                steps=steps,
+                steps=self._first_target(trial, steps),
+                marks=self._marks,
                 hyperparameters=self._point(trial),
                 reason=self._why(trial),
             )
             for trial in range(first, min(first + most, self._limit))
         ]
+
+    _marks: tuple[int, ...] = ()
+    """Earlier steps at which a new trial reports on its way, without a pause."""
+
+    def _first_target(self, trial: int, steps: int) -> int:
+        """The step that a new trial is to reach; ``steps`` unless trials differ in that."""
+        return steps
 
     def _point(self, trial: int) -> dict[str, Any]:
         """The hyper-parameters of a new trial, as the study writes them."""

@@ -98,6 +98,17 @@ def test_rungs_tell_how_many_prefixes_they_compare() -> None:
     )
 
 
+def test_a_rung_counts_only_those_who_stop_there() -> None:
+    space = {"lr": {"uniform": {"low": 0.01, "high": 0.1}}}
+    study = build_study(space=space, algorithm={"name": "hyperband", "eta": 2, "minSteps": 3})
+    found = analysis.analyse([study])  # brackets 4, 2, 1 / 3, 1 / 3
+    assert [(rung.step, rung.trials) for rung in found.rungs] == [(3, 4), (6, 5), (12, 5)]
+    study = build_study(space=space, algorithm={"name": "pbt", "population": 4, "interval": 4})
+    found = analysis.analyse([study])
+    assert [(rung.step, rung.trials) for rung in found.rungs] == [(4, 4), (8, 4), (12, 4)]
+    assert (len(found.trials), found.steps_unique) == (6, 4 * 12)
+
+
 def test_more_workers_never_take_longer() -> None:
     found = analysis.analyse(load_studies([EXAMPLES / "grid.yaml"]))
     bounds = [bound for _, _, bound in found.by_workers]

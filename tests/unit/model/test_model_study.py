@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.model import Asha, Grid, InvalidSpec, Random, Study, editable_changes, parse_study
+from hippo.model import (
+    AlgorithmSettings,
+    Asha,
+    Grid,
+    InvalidSpec,
+    Random,
+    Study,
+    editable_changes,
+    parse_study,
+)
 
 DOCUMENT: dict[str, Any] = {
     "apiVersion": "hippo.dev/v1alpha1",
@@ -100,6 +109,7 @@ def test_a_study_cannot_be_changed() -> None:
 
 GPU = {"choices": [0.1, {"cosine": {"initial": 1, "final": 0, "steps": 0}}]}
 DURATION = 'must be a duration such as "90s", "10m", "24h" or "7d", not '
+KNOWN = ", ".join(sorted(AlgorithmSettings.NAMED))
 
 WRONG = [
     ("apiVersion", "v1", 'apiVersion: must be hippo.dev/v1alpha1, not the text "v1"'),
@@ -130,9 +140,9 @@ WRONG = [
      "use another algorithm, such as random"),
     ("spec.algorithm", "grid",
      'spec.algorithm: must be a mapping with a name, not the text "grid"'),
-    ("spec.algorithm", {}, "spec.algorithm.name: is missing; known: asha, grid, random, sha"),
+    ("spec.algorithm", {}, f"spec.algorithm.name: is missing; known: {KNOWN}"),
     ("spec.algorithm.name", "hyper",
-     "spec.algorithm.name: unknown algorithm 'hyper'; known: asha, grid, random, sha"),
+     f"spec.algorithm.name: unknown algorithm 'hyper'; known: {KNOWN}"),
     ("spec.algorithm.eta", 3, "spec.algorithm.eta: unknown field"),
     ("spec.algorithm", {"name": "sha"}, "spec.algorithm.minSteps: is missing"),
     ("spec.algorithm", {"name": "sha", "minSteps": 121, "eta": 1},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from hippo.model import Study, parse_study
 from hippo.store.records import Decision
 from hippo.tune import Result, Tuner, create_tuner
+
+Request = tuple[int, tuple[int, ...]]
+"""(trial, the steps at which it is still to report, the last one being where it ends)."""
 
 Values = Callable[[int, int], float | None]
 """(trial, step) -> the objective there, or None for a failure."""
@@ -63,8 +67,8 @@ class Simulation:
         self.workers = workers
         self.random = random.Random(seed)
         self.history: list[Decision | Result] = []
-        self.queue: list[tuple[int, int]] = []  # requests that wait for a worker
-        self.running: list[tuple[int, int]] = []
+        self.queue: list[Request] = []  # waiting for a worker
+        self.running: list[Request] = []
 
     @property
     def decisions(self) -> list[Decision]:
@@ -85,18 +89,28 @@ class Simulation:
                 self.history.append(decision)
                 self.tuner.decided(decision)
                 if decision.kind in ("suggest", "promote"):
-                    self.queue.append((decision.trial, decision.steps))
+                    self.queue.append((decision.trial, (*decision.marks, decision.steps)))
+                elif decision.kind == "stop":
+                    self.drop(decision.trial)
             self.start()
+
+    def drop(self, trial: int) -> None:
+        """The trial is stopped, maybe on its way."""
+        self.queue = [request for request in self.queue if request[0] != trial]
+        self.running = [request for request in self.running if request[0] != trial]
 
     def start(self) -> None:
         while self.queue and len(self.running) < self.workers:
             self.running.append(self.queue.pop(0))
 
     def finish_one(self) -> None:
-        trial, step = self.running.pop(self.random.randrange(len(self.running)))
+        """One request gets to its next report."""
+        trial, (step, *rest) = self.running.pop(self.random.randrange(len(self.running)))
         result = Result(trial, step, self.values(trial, step))
         self.history.append(result)
         self.tuner.observed(result)
+        if rest and result.value is not None and math.isfinite(result.value):
+            self.running.append((trial, tuple(rest)))
         self.start()
 
     def run(self, most: int = 100_000) -> Simulation:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from hippo.model import AlgorithmSettings
-from tests.unit.tune.contract import TunerContract
+import pytest
+
+from hippo.model import AlgorithmSettings, InvalidSpec, canonical_json
+from tests.unit.tune.contract import TunerContract, plain, tied
+from tests.unit.tune.simulation import CONTINUOUS, Simulation
 
 
 class TestGrid(TunerContract):
@@ -35,6 +38,66 @@ class TestAsha(TunerContract):
 class TestAshaOfTwo(TunerContract):
     algorithm: ClassVar = {"name": "asha", "seed": 4, "eta": 2, "minSteps": 1}
     early = True
+
+
+class TestHyperband(TunerContract):
+    algorithm: ClassVar = {"name": "hyperband", "seed": 3, "eta": 3, "minSteps": 1}
+    early = True
+    begins_anywhere = True
+
+
+class TestHyperbandOfTwo(TunerContract):
+    algorithm: ClassVar = {"name": "hyperband", "seed": 4, "eta": 2, "minSteps": 3}
+    early = True
+    begins_anywhere = True
+
+
+class TestMedian(TunerContract):
+    algorithm: ClassVar = {
+        "name": "median",
+        "seed": 3,
+        "every": 4,
+        "minSteps": 8,
+        "minTrials": 3,
+    }
+    early = True
+    begins_anywhere = True
+
+
+class TestPbt(TunerContract):
+    """Makes as many trials as its rounds need, so what the contract says of maxTrials is other."""
+
+    algorithm: ClassVar = {"name": "pbt", "seed": 3, "population": 8, "interval": 6}
+    max_trials = None
+    early = True
+    begins_anywhere = True
+
+    def test_suggests_no_more_than_it_may(self) -> None:
+        with pytest.raises(InvalidSpec, match=r"spec\.maxTrials: must be left out"):
+            self.study(max_trials=20)
+        for simulation in (Simulation(self.study(), values).run() for values in (plain, tied)):
+            assert len(simulation.asked()) == 8 + 2 * 4  # 2 of 8 in each of 4 rounds
+            assert simulation.tuner.exhausted
+
+    def test_never_suggests_a_point_of_a_finite_space_twice(self) -> None:
+        points = [
+            canonical_json(decision.hyperparameters)
+            for decision in Simulation(self.study()).run().decisions
+            if decision.kind == "suggest"
+        ]
+        assert len(set(points[:8])) == 8
+        assert len(set(points)) == len(points) == 16
+
+    def test_draws_from_continuous_spaces(self) -> None:
+        decisions = Simulation(self.study(space=CONTINUOUS)).run().decisions
+        first = [d.hyperparameters for d in decisions if d.kind == "suggest"][:8]
+        assert all(1e-4 <= point["lr"] <= 1.0 for point in first if point is not None)
+
+    def test_more_trials_may_be_asked_for_on_the_way(self) -> None:
+        simulation = Simulation(self.study())
+        simulation.decide()
+        simulation.tuner.resize(None)
+        assert len(simulation.run().asked()) == 16
 
 
 def test_no_tuner_is_left_out() -> None:

@@ -1,0 +1,74 @@
+"""Population-based training through the whole world: an exploit is a fork and costs no copy."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hippo.lifecycles import StudyState, TrialState
+from hippo.model import Study
+from tests.world import Costs, World, build_study, train_alone
+
+
+def pbt_study(name: str = "s", **algorithm: Any) -> Study:
+    return build_study(
+        name,
+        space={
+            "lr": {"uniform": {"low": 0.001, "high": 1.0, "log": True}},
+            "bs": {"choices": [32, 64, 128]},
+        },
+        algorithm={"name": "pbt", "population": 4, "interval": 3, **algorithm},
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    return World(
+        [pbt_study(f"s{i}", seed=draw(st.integers(0, 3))) for i in range(draw(st.integers(1, 2)))],
+        workers=draw(st.integers(1, 5)),
+        costs=Costs(
+            start=draw(st.sampled_from([0.0, 2.0])),
+            save=draw(st.sampled_from([0.0, 0.3, 5.0])),
+            linger=draw(st.sampled_from([0.0, 1.0])),
+        ),
+    )
+
+
+def check_results(world: World) -> None:
+    for run in world.engine.studies.values():
+        assert run.state is StudyState.SUCCEEDED, run.message
+        for trial in run.trials:
+            assert trial.state in (TrialState.COMPLETED, TrialState.STOPPED)
+            for step, metrics in trial.results.items():
+                written = dict(trial.sequence.hyperparameters)
+                assert metrics == train_alone(written, trial.sequence.steps, step)[1]
+
+
+@settings(max_examples=60)
+@given(worlds())
+def test_members_go_on_from_their_donors_checkpoints(world: World) -> None:
+    world.run()
+    check_results(world)
+    assert set(world.trained.values()) == {1}, "some step was trained twice"
+    assert world.notices == [], "a checkpoint was missing when it was needed"
+    if len(world.studies) == 1:
+        # The population's steps and nothing else: what a child has before it begins costs nothing.
+        assert len(world.trained) == 4 * 12
+
+
+@settings(max_examples=30)
+@given(worlds(), st.integers(0, 2**16))
+def test_faults_and_restarts_change_no_decision(world: World, seed: int) -> None:
+    dice = random.Random(seed)
+    calm = World(world.studies, workers=2).run()
+    for _ in range(20_000):
+        if world.engine.is_finished:
+            break
+        assert world.advance(), "nothing is left to happen, and studies have not ended"
+        if dice.random() < 0.05:
+            world.disturb(dice)
+    check_results(world)
+    assert world.decisions == calm.decisions
