@@ -21,10 +21,8 @@ from hippo.model import (
 )
 from hippo.plan import CostModel, Metrics, SearchPlan, StoredCheckpoint
 from hippo.runs import StudyRun
-from hippo.store import Blobs, PlanRecords, PlanStore, StoreError
+from hippo.store import PlanRecords, PlanStore, StoreError, find_studies
 from hippo.store.records import Began, CheckpointSaved, MetricsReported
-
-PLAN_NAME_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +36,20 @@ class LocatedStudy:
 def build_signature_document(studies: list[LocatedStudy], *, merge: bool) -> dict[str, Any]:
     """What results depend on beside the sequence, of studies that are to share one plan.
 
-    Raises InvalidSpec naming the first field in which their trainers differ.
+    Raises InvalidSpec naming the first field in which they differ: their namespace, or one of their
+    trainers.
     """
     documents = [
         signature_document(item.study.spec.trainer, digest_sources(item.folder)) for item in studies
     ]
     for item, document in zip(studies[1:], documents[1:], strict=True):
+        if item.study.namespace != studies[0].study.namespace:
+            raise InvalidSpec.at(
+                "metadata.namespace",
+                f"studies {studies[0].study.name} and {item.study.name} cannot share a plan: they"
+                f" are of the namespaces {studies[0].study.namespace} and {item.study.namespace};"
+                " run them one after the other",
+            )
         for name in sorted({*documents[0], *document}):
             if documents[0].get(name) != document.get(name):
                 raise InvalidSpec.at(
@@ -187,33 +193,13 @@ class Session:
         empty if it was not.
         """
         try:
-            earlier = find_study(self.store.blobs, name)
-            if earlier is None:
+            namespace = self.store.plan.partition("/")[0]
+            earlier = find_studies(self.store.blobs, name, namespace)
+            if not earlier or earlier[0].is_deleted:
                 return []
-            before = PlanStore(self.store.blobs, earlier.plan).read_signature() or {}
+            before = PlanStore(self.store.blobs, earlier[0].plan).read_signature() or {}
             now = self.store.read_signature() or {}
         except StoreError:  # damaged, or a newer Hippo's: that plan is none of ours
             return []
         names = sorted({*before, *now})
         return [name for name in names if before.get(name) != now.get(name) and name != "merge"]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredStudy:
-    """A study found in a store by its name."""
-
-    plan: str
-    document: dict[str, Any]
-
-
-def find_study(blobs: Blobs, name: str) -> StoredStudy | None:
-    """The study of this name that was worked on last, in any plan of the store."""
-    plans = sorted({info.name.partition("/")[0] for info in blobs.list("")})
-    found = [
-        StoredStudy(plan, PlanStore(blobs, plan).read_study(name))
-        for plan in plans
-        if name in PlanStore(blobs, plan).list_studies()
-    ]
-    return max(
-        found, key=lambda item: float(item.document["status"].get("updated", 0.0)), default=None
-    )

@@ -1,6 +1,7 @@
 """Where checkpoints, reports and decisions are kept: the Blobs port and the records above it."""
 
 from hippo.store.blobs import BlobInfo, Blobs, CorruptCheckpoint, MissingBlob, StoreError
+from hippo.store.catalog import StoredStudy, find_studies, list_plans, plan_path
 from hippo.store.directory import DirectoryBlobs
 from hippo.store.encoding import NewerFormat, Unreadable
 from hippo.store.loading import PlanRecords
@@ -22,7 +23,11 @@ __all__ = [
     "PlanRecords",
     "PlanStore",
     "StoreError",
+    "StoredStudy",
     "Unreadable",
+    "find_studies",
+    "list_plans",
     "locate_store",
     "open_blobs",
+    "plan_path",
 ]

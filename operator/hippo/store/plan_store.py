@@ -1,8 +1,8 @@
 """Typed records of one plan above any Blobs: checkpoints, reports, controls, decisions, studies.
 
-Everything lies below ``<plan>/``. What is immutable is written with ``if_absent``, so doing it
-twice is harmless and the first writer wins; a checkpoint's manifest is written after its data, and
-deleted before.
+Everything lies below ``<plan>/``, the plan's path (``<namespace>/<name>``). What is immutable is
+written with ``if_absent``, so doing it twice is harmless and the first writer wins; a checkpoint's
+manifest is written after its data, and deleted before.
 """
 
 from __future__ import annotations
