@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from hippo.cli import analysis, tables, verification
+from hippo.cli import analysis, storage, tables, verification
 from hippo.cli.live import Progress
 from hippo.cli.locating import find_named, locate_studies, store_beside
 from hippo.cli.output import Output, OutputOption, open_console, print_json
@@ -30,6 +30,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(storage.app)
 
 Studies = Annotated[list[Path], typer.Argument(help="Study files (YAML).", show_default=False)]
 StoreOption = Annotated[

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hippo.local import LocatedStudy
 from hippo.model import InvalidSpec, load_studies
-from hippo.model.study import DEFAULT_NAMESPACE
+from hippo.model.study import DEFAULT_NAMESPACE, check_namespace
 from hippo.store import Blobs, StoredStudy, StoreError, find_studies, locate_store, open_blobs
 
 DEFAULT_STORE = ".hippo"
@@ -69,7 +69,7 @@ def find_named(study: str, store: str | None, namespace: str | None) -> Named:
             raise InvalidSpec.at("metadata.namespace", f"is {given}, not {namespace}: omit -n")
         opened = open_store(store if store is not None else store_beside(path))
     else:
-        name, given = study, namespace or DEFAULT_NAMESPACE
+        name, given = study, read_namespace(namespace) or DEFAULT_NAMESPACE
         opened = open_store(store)
     found = find_studies(opened.blobs, name, given)
     if not found:
@@ -77,6 +77,14 @@ def find_named(study: str, store: str | None, namespace: str | None) -> Named:
         advice = f"there is one in {', '.join(others)}: say -n" if others else "run it first"
         raise StoreError(f"the store {opened.url} has no study {name!r} in {given}: {advice}")
     return Named(name, given, opened, found)
+
+
+def read_namespace(option: str | None) -> str | None:
+    """The value of ``-n``. Raises InvalidSpec."""
+    try:
+        return option if option is None else check_namespace(option)
+    except InvalidSpec as error:
+        raise InvalidSpec.at("--namespace", error.errors[0][1]) from None
 
 
 def _read_identity(path: Path) -> tuple[str, str]:

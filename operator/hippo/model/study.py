@@ -60,7 +60,8 @@ def _name(value: str) -> str:
     return value
 
 
-def _namespace(value: str) -> str:
+def check_namespace(value: str) -> str:
+    """The namespace itself. Raises InvalidSpec."""
     if len(value) > MAX_NAMESPACE or _LABEL.fullmatch(value) is None:
         raise InvalidSpec.at(
             "",
@@ -92,7 +93,7 @@ def _space(value: Any, info: ValidationInfo) -> dict[str, Any]:
 
 class Metadata(SpecModel):
     name: Annotated[str, AfterValidator(_name)]
-    namespace: Annotated[str, AfterValidator(_namespace)] | None = None
+    namespace: Annotated[str, AfterValidator(check_namespace)] | None = None
     """Studies of two namespaces never share anything; None: ``default``."""
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)

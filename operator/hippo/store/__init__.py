@@ -1,7 +1,7 @@
 """Where checkpoints, reports and decisions are kept: the Blobs port and the records above it."""
 
 from hippo.store.blobs import BlobInfo, Blobs, CorruptCheckpoint, MissingBlob, StoreError
-from hippo.store.catalog import StoredStudy, find_studies, list_plans, plan_path
+from hippo.store.catalog import PlanSizes, StoredStudy, find_studies, list_plans, measure, plan_path
 from hippo.store.directory import DirectoryBlobs
 from hippo.store.encoding import NewerFormat, Unreadable
 from hippo.store.loading import PlanRecords
@@ -21,6 +21,7 @@ __all__ = [
     "NewerFormat",
     "PlanLock",
     "PlanRecords",
+    "PlanSizes",
     "PlanStore",
     "StoreError",
     "StoredStudy",
@@ -28,6 +29,7 @@ __all__ = [
     "find_studies",
     "list_plans",
     "locate_store",
+    "measure",
     "open_blobs",
     "plan_path",
 ]

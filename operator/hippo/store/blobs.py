@@ -1,6 +1,6 @@
 """The port to storage: named byte objects, and what can go wrong with them.
 
-Everything the drivers and workers share is a blob: checkpoints, reports, decisions, locks. Five
+Everything the drivers and workers share is a blob: checkpoints, reports, decisions, locks. Six
 methods are all they need of a directory or an object store, so that one contract suite can hold
 every store to the same promises:
 
@@ -81,6 +81,10 @@ class Blobs(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove a blob; nothing happens if there is none."""
+        ...
+
+    def clean(self, older_than_seconds: float) -> int:
+        """Remove what killed writers left behind; how many."""
         ...
 
 

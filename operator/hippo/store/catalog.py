@@ -7,6 +7,8 @@ same study, trained in both, is two plans with results and decisions of their ow
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +36,34 @@ def list_plans(blobs: Blobs, namespace: str | None = None) -> dict[str, list[Blo
         if match is not None:
             plans.setdefault(match[1], []).append(info)
     return plans
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSizes:
+    """What a plan takes, in bytes."""
+
+    total: int  # without its lock
+    checkpoints: dict[str, int]  # manifest and data, by key
+    studies: dict[str, int]  # document and decisions, by name
+
+
+def measure(plan: str, infos: Iterable[BlobInfo]) -> PlanSizes:
+    """Add up the blobs of the plan at this path."""
+    total = 0
+    checkpoints: defaultdict[str, int] = defaultdict(int)
+    studies: defaultdict[str, int] = defaultdict(int)
+    for info in infos:
+        folder, _, rest = info.name.removeprefix(f"{plan}/").partition("/")
+        if folder == "lock":
+            continue
+        total += info.size
+        if folder == "manifests":
+            checkpoints[rest.removesuffix(".json")] += info.size
+        elif folder == "data":
+            checkpoints[rest.partition("/")[0]] += info.size
+        elif folder == "studies":
+            studies[rest.partition("/")[0]] += info.size
+    return PlanSizes(total, dict(checkpoints), dict(studies))
 
 
 @dataclass(frozen=True, slots=True)

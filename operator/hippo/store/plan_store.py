@@ -218,6 +218,16 @@ class PlanStore:
         data = self.blobs.get(self._layout.study(name))
         return decode(StudyRecord.model_validate_json, data, f"study {name} in the store").document
 
+    def delete_study(self, name: str) -> None:
+        """Forget a study and its decisions; its results stay. Idempotent.
+
+        The last decision goes first, so that those left after a crash are still in order, and the
+        document last, so that it is still found.
+        """
+        for info in reversed(self.blobs.list(self._layout.decisions_of(name))):
+            self.blobs.delete(info.name)
+        self.blobs.delete(self._layout.study(name))
+
     def list_studies(self) -> list[str]:
         """Names of the studies that were written, sorted."""
         start, end = self._layout.studies, "/study.json"
@@ -237,6 +247,16 @@ class PlanStore:
         nothing is lost, and ``load`` sees no report twice. Controls of these chains are deleted.
         """
         ledger.fold(self.blobs, self._layout, chains)
+
+    def remove(self) -> None:
+        """Delete everything but the lock, what points before what it points at. Idempotent."""
+        layout = self._layout
+        for info in self.blobs.list(layout.manifests):
+            self.blobs.delete(info.name)
+        for info in self.blobs.list(layout.everything):
+            if not info.name.startswith(layout.locks) and info.name != layout.plan:
+                self.blobs.delete(info.name)
+        self.blobs.delete(layout.plan)
 
     def _find_intact(self, key: str) -> Manifest | None:
         """The manifest of a checkpoint that would load; None if there is none."""
