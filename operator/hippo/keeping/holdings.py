@@ -55,7 +55,7 @@ def build_holdings(
     store: PlanStore, records: PlanRecords, documents: dict[str, dict[str, Any]]
 ) -> Holdings:
     """The same from what has been read already. Raises StoreError."""
-    if records.signature is None and (documents or records.manifests):
+    if records.signature is None and (documents or records.problems):
         raise StoreError(
             f"plan {store.plan}: its plan.json is missing or damaged: restore it from a backup, or"
             " delete the plan's folder"

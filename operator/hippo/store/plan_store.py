@@ -249,14 +249,16 @@ class PlanStore:
         ledger.fold(self.blobs, self._layout, chains)
 
     def remove(self) -> None:
-        """Delete everything but the lock, what points before what it points at. Idempotent."""
+        """Delete everything but the lock. Idempotent.
+
+        In reverse order of names, so that whatever is left after a crash is a plan: studies go
+        before their decisions, later decisions and reports before earlier ones, manifests before
+        data.
+        """
         layout = self._layout
-        for info in self.blobs.list(layout.manifests):
-            self.blobs.delete(info.name)
-        for info in self.blobs.list(layout.everything):
-            if not info.name.startswith(layout.locks) and info.name != layout.plan:
+        for info in reversed(self.blobs.list(layout.everything)):
+            if not info.name.startswith(layout.locks):
                 self.blobs.delete(info.name)
-        self.blobs.delete(layout.plan)
 
     def _find_intact(self, key: str) -> Manifest | None:
         """The manifest of a checkpoint that would load; None if there is none."""
