@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hippo.keeping import Collection, collect, delete_study, list_store, read_holdings
-from hippo.store import Blobs, DirectoryBlobs, PlanLock, StoreError, list_plans, measure
+from hippo.store import Blobs, DirectoryBlobs, PlanLock, PlanStore, StoreError, list_plans, measure
 from tests.unit.keeping.stored import STEPS, StoredPlan
 from tests.unit.store.test_loading import DyingBlobs
 
@@ -218,42 +219,41 @@ def test_of_a_plan_with_damaged_records_the_rest_is_cleaned(blobs: DirectoryBlob
 
 
 def test_killed_anywhere_nothing_needed_is_lost_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    def build(root: Path) -> tuple[StoredPlan, StoredPlan, set[str]]:
-        blobs = DirectoryBlobs(root)
-        going, staying = StoredPlan(blobs, version="1"), StoredPlan(blobs, version="2")
-        going.add_checkpoint(SHORT, 6)
-        going.add_chain(SHORT, "a")
-        going.add_study("a", SHORT, FORKED, OTHER, deleted=0.0)
-        going.add_study("c", SHORT, FORKED, deleted=0.0)
-        best = staying.add_checkpoint(SHORT, STEPS)
-        staying.add_checkpoint(SHORT, 6)
-        staying.add_checkpoint(OTHER, 6)
-        staying.add_chain(OTHER, "b")
-        staying.add_study("a", OTHER, deleted=0.0, retain="all")
-        staying.add_study("b", SHORT, best=best)
-        return going, staying, {best}
-
-    build(tmp_path / "whole")
-    collect(DirectoryBlobs(tmp_path / "whole"), now=NOW)
-    expected = without_ledger(DirectoryBlobs(tmp_path / "whole"))
+    blobs = DirectoryBlobs(tmp_path / "before")
+    going, staying = StoredPlan(blobs, version="1"), StoredPlan(blobs, version="2")
+    going.add_checkpoint(SHORT, 6)
+    going.add_chain(SHORT, "a")
+    going.add_study("a", SHORT, FORKED, OTHER, deleted=0.0)
+    going.add_study("c", SHORT, FORKED, deleted=0.0)
+    best = staying.add_checkpoint(SHORT, STEPS)
+    staying.add_checkpoint(SHORT, 6)
+    staying.add_checkpoint(OTHER, 6)
+    staying.add_chain(OTHER, "b")
+    staying.add_study("a", OTHER, deleted=0.0, retain="all")
+    staying.add_study("b", SHORT, best=best)
+    shutil.copytree(tmp_path / "before", tmp_path / "after")
+    collect(DirectoryBlobs(tmp_path / "after"), now=NOW)
+    expected = without_ledger(DirectoryBlobs(tmp_path / "after"))
     for changes in itertools.count():
         root = tmp_path / str(changes)
-        _, staying, needed = build(root)
+        shutil.copytree(tmp_path / "before", root)
+        store = PlanStore(DirectoryBlobs(root), staying.store.plan)
         dying = DyingBlobs(root)
         dying.left = changes
         survived = _try_to_collect(dying)
-        assert staying.stored() >= needed
-        assert staying.store.load().problems == ()
-        assert staying.store.list_studies()[-1:] == ["b"]
-        assert len(staying.store.read_decisions("b")) == 1
-        assert set(staying.store.load().reports) == {"c1"}
+        records = store.load()
+        assert records.problems == ()
+        assert store.read_checkpoint(records.manifests[best])
+        assert store.list_studies()[-1:] == ["b"]
+        assert len(store.read_decisions("b")) == 1
+        assert set(records.reports) == {"c1"}
         blobs = DirectoryBlobs(root)
         for info in blobs.list(""):
             if "/lock/" in info.name:  # it was not given back: it expires
                 blobs.delete(info.name)
         assert collect(blobs, now=NOW).failed == []
         assert without_ledger(blobs) == expected
-        assert set(staying.store.load().reports) == {"c1"}
+        assert set(store.load().reports) == {"c1"}
         if survived:
             break
     assert changes > 20
