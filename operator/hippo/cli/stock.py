@@ -138,7 +138,9 @@ def print_collection(console: Console, collection: Collection, *, dry_run: bool)
         for line in _told(swept):
             console.print(Text.assemble((swept.plan, "bold"), f": {line}"), soft_wrap=True)
     if collection.cleaned:
-        console.print(f"{collection.cleaned} unfinished objects of killed writers removed")
+        console.print(f"{collection.cleaned} writes that were killed half-way")
+    if collection.not_cleaned is not None:
+        console.print(Text(f"unfinished writes stay: {collection.not_cleaned}"), soft_wrap=True)
     freed = collection.bytes_before - collection.bytes_after
     console.print(
         f"{describe_size(freed)} {'would be ' if dry_run else ''}freed,"
@@ -190,7 +192,7 @@ def collection_to_json(url: str, collection: Collection, *, dry_run: bool) -> di
             }
             for swept in collection.plans
         ],
-        "unfinishedRemoved": collection.cleaned,
+        "unfinishedWrites": collection.cleaned,
         "bytesFreed": collection.bytes_before - collection.bytes_after,
         "bytesLeft": collection.bytes_after,
         "bytesOverBudget": collection.over_budget,

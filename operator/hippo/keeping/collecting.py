@@ -11,11 +11,17 @@ from hippo.keeping.holdings import Holdings
 from hippo.keeping.sweeping import Swept, sweep
 from hippo.plan import CostModel
 from hippo.recall import build_costs
-from hippo.store import Blobs, LockHeld, PlanLock, PlanStore, StoreError, list_plans, measure
+from hippo.store import (
+    STALE_SECONDS,
+    Blobs,
+    LockHeld,
+    PlanLock,
+    PlanStore,
+    StoreError,
+    list_plans,
+    measure,
+)
 from hippo.store.records import Manifest
-
-STALE_SECONDS = 86_400.0
-"""What a writer has left unfinished for so long, nobody is writing any more."""
 
 LOCK_SECONDS = 300.0
 
@@ -25,7 +31,8 @@ class Collection:
     """What was removed from a store, or would be."""
 
     plans: list[Swept] = field(default_factory=list)
-    cleaned: int = 0  # unfinished objects of killed writers
+    cleaned: int = 0  # writes that were killed half-way
+    not_cleaned: str | None = None  # why such writes could not be looked for
     bytes_before: int = 0
     bytes_after: int = 0
     over_budget: int = 0  # bytes beyond the budget that may not go
@@ -62,7 +69,10 @@ def collect(
     """
     collection = Collection()
     if not dry_run:
-        collection.cleaned = blobs.clean(STALE_SECONDS)
+        try:
+            collection.cleaned = blobs.clean(older_than_seconds=STALE_SECONDS)
+        except StoreError as error:  # a right that nothing else needs
+            collection.not_cleaned = str(error)
     plans = list_plans(blobs, namespace)
     collection.bytes_before = sum(measure(path, infos).total for path, infos in plans.items())
     opened: list[_Opened] = []

@@ -21,6 +21,9 @@ _COMPONENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
 _COMPONENT_PATTERN = re.compile(_COMPONENT)
 _NAME_PATTERN = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _PREFIX_PATTERN = re.compile(rf"(?:{_COMPONENT}/)*(?:{_COMPONENT})?")
+STALE_SECONDS = 24 * 3600.0
+"""No write takes so long: what has not ended by then never will (see ``Blobs.clean``)."""
+
 _MAX_NAME = 1024  # characters; the limit of S3, and well below that of file systems
 
 
@@ -83,8 +86,12 @@ class Blobs(Protocol):
         """Remove a blob; nothing happens if there is none."""
         ...
 
-    def clean(self, older_than_seconds: float) -> int:
-        """Remove what killed writers left behind; how many."""
+    def clean(self, *, older_than_seconds: float) -> int:
+        """Remove what killed writers have left behind, unseen; returns how many writes it was.
+
+        A write that goes on must not be taken for one: where that cannot be told, only writes
+        that began at least so long ago are removed.
+        """
         ...
 
 

@@ -16,7 +16,6 @@ import fcntl
 import os
 import secrets
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -124,9 +123,9 @@ class DirectoryBlobs:
                 os.rmdir(folder)
                 folder = os.path.dirname(folder)
 
-    def clean(self, older_than_seconds: float) -> int:
-        with self._explained("clean", self._temporary):
-            return self._sweep(older_than_seconds)
+    def clean(self, *, older_than_seconds: float) -> int:
+        """Writers that live are known by their locks, whenever they began."""
+        return self._sweep()
 
     def _open(self, name: str, *, buffering: int = -1) -> BinaryIO:
         path = self._base + check_name(name)
@@ -190,23 +189,20 @@ class DirectoryBlobs:
             os.close(descriptor)
         raise StoreError(f"files vanish from {self._temporary}: use another --store")
 
-    def _sweep(self, older_than_seconds: float = 0.0) -> int:
-        """Remove the temporary files of writers that are gone, and say how many; in doubt they
-        stay.
-        """
-        removed = 0
+    def _sweep(self) -> int:
+        """Remove the temporary files of writers that are gone; in doubt they stay."""
+        count = 0
         with contextlib.suppress(OSError), os.scandir(self._temporary) as entries:
             for entry in entries:
                 with contextlib.suppress(OSError):
                     descriptor = os.open(entry.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
                     try:
                         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        if time.time() - os.fstat(descriptor).st_mtime >= older_than_seconds:
-                            os.unlink(entry.path)
-                            removed += 1
+                        os.unlink(entry.path)
+                        count += 1
                     finally:
                         os.close(descriptor)
-        return removed
+        return count
 
     def _publish(self, temporary: str, target: str, *, if_absent: bool) -> bool:
         for attempt in range(_ATTEMPTS):
