@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.runs import Place, wait_until
+from tests.integration.test_run_exact import check_against_oracle
 
 SPACE: dict[str, Any] = {
     "lr": [0.1, 0.2, {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [6]}}],
@@ -95,11 +96,32 @@ def test_a_study_run_again_after_its_deletion_is_another_one(place: Place) -> No
     study = place.study("study", {"lr": [0.2, 0.3]})
     assert place.call("run", study, status=2).errors  # an edit that is not allowed
     place.call("store", "rm", study)
-    result = place.run(study)
+    done = place.call("run", study, "-o", "json")
+    assert "begun afresh: it had been deleted" in done.stderr
+    result = done.json()
     assert [trial["hyperparameters"] for trial in result["trials"]] == [{"lr": 0.2}, {"lr": 0.3}]
     assert place.check_nothing_twice() == 36
     assert result["studies"][0]["workerSeconds"] < 12 * 3
     assert len(place.plan().read_decisions("study")) == 2
+
+
+def test_what_a_budget_took_is_trained_again_where_it_is_needed(place: Place) -> None:
+    retained: dict[str, Any] = {"checkpoints": {"retain": "all"}}
+    best = place.run(place.study("study", SPACE, **retained))["best"]
+    before = place.call("store", "ls", "-o", "json").json()
+    done = place.call("store", "gc", "--max-bytes", f"{before['bytes'] - 1200}B", "-o", "json")
+    found = done.json()
+    assert found["bytesLeft"] <= before["bytes"] - 1200
+    assert found["plans"][0]["evicted"] > 1
+    place.call("store", "gc", "--max-bytes", "0B", status=1)
+    assert len(place.manifests()) == 1
+    place.call("export", "study", "--best")
+    values = {key: [value] for key, value in best["hyperparameters"].items()}
+    longer = place.run(place.study("longer", values, steps=15))
+    assert longer["stepsTrained"] == 3, "from the best, which was kept"
+    again = place.run(place.study("again", SPACE, steps=15))
+    assert again["best"]["metrics"]
+    check_against_oracle(place, again["trials"], with_states=False, horizon=15)
 
 
 @pytest.mark.parametrize(

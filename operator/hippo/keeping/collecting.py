@@ -75,65 +75,76 @@ def collect(
             collection.not_cleaned = str(error)
     plans = list_plans(blobs, namespace)
     collection.bytes_before = sum(measure(path, infos).total for path, infos in plans.items())
+    locks = _Locks(dry_run)
     opened: list[_Opened] = []
-    with contextlib.ExitStack() as locks:
+    with contextlib.ExitStack() as stack:
         for path in plans:
             store = PlanStore(blobs, path)
             try:
-                with contextlib.ExitStack() as lock_of_plan:
-                    lock = lock_of_plan.enter_context(_locked(store, dry_run=dry_run))
-                    swept, holdings = sweep(store, now=now, dry_run=dry_run)
-                    if swept.is_gone and lock is not None:
-                        lock.remove()
+                with contextlib.ExitStack() as plan_stack:
+                    lock = plan_stack.enter_context(locks.hold(store))
+                    swept, holdings = sweep(
+                        store, now=now, dry_run=dry_run, before_each=locks.renew
+                    )
+                    if swept.is_gone:
+                        if lock is not None:
+                            lock.remove()
                     elif max_bytes is not None:
-                        opened.append(_Opened(store, lock, swept, holdings))
-                        locks.push(lock_of_plan.pop_all())
+                        opened.append(_Opened(store, swept, holdings))
+                        stack.enter_context(plan_stack.pop_all())
             except LockHeld as error:
                 swept = Swept(path, skipped=error.by)
             except StoreError as error:
                 swept = Swept(path, problems=(str(error),))
             collection.plans.append(swept)
-            for other in opened:
-                other.renew()
         if max_bytes is not None:
             excess = collection.bytes_before - sum(s.freed for s in collection.plans) - max_bytes
-            collection.over_budget = max(0, _evict(opened, excess, now=now, dry_run=dry_run))
+            collection.over_budget = max(0, _evict(opened, excess, now, locks))
     freed = sum(swept.freed for swept in collection.plans)
     collection.bytes_after = collection.bytes_before - freed
     return collection
 
 
 @dataclass(slots=True)
+class _Locks:
+    """The locks of the plans in work. A dry run takes none, and only sees whether they are free."""
+
+    dry_run: bool
+    held: list[PlanLock] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def hold(self, store: PlanStore) -> Iterator[PlanLock | None]:
+        """Raises LockHeld, StoreError."""
+        lock = PlanLock(store, seconds=LOCK_SECONDS)
+        if self.dry_run:
+            lock.check()
+            yield None
+            return
+        lock.acquire()
+        self.held.append(lock)
+        try:
+            yield lock
+        finally:
+            self.held.remove(lock)
+            with contextlib.suppress(StoreError):  # it then expires by itself
+                lock.release()
+
+    def renew(self) -> None:
+        """Before each deletion. Raises LockLost: then nothing more may be deleted; StoreError."""
+        for lock in self.held:
+            lock.renew_if_due()
+
+
+@dataclass(frozen=True, slots=True)
 class _Opened:
     """A plan that was swept and is still locked."""
 
     store: PlanStore
-    lock: PlanLock | None  # None: a dry run
     swept: Swept
     holdings: Holdings
 
-    def renew(self) -> None:
-        if self.lock is not None:
-            self.lock.renew_if_due()
 
-
-@contextlib.contextmanager
-def _locked(store: PlanStore, *, dry_run: bool) -> Iterator[PlanLock | None]:
-    """Hold a plan's lock; a dry run only sees whether it is free. Raises LockHeld, StoreError."""
-    lock = PlanLock(store, seconds=LOCK_SECONDS)
-    if dry_run:
-        lock.check()
-        yield None
-        return
-    lock.acquire()
-    try:
-        yield lock
-    finally:
-        with contextlib.suppress(StoreError):  # it then expires by itself
-            lock.release()
-
-
-def _evict(opened: list[_Opened], excess: int, *, now: float, dry_run: bool) -> int:
+def _evict(opened: list[_Opened], excess: int, now: float, locks: _Locks) -> int:
     """Give up checkpoints until ``excess`` bytes are free; returns what is still missing."""
     if excess <= 0:
         return 0
@@ -142,9 +153,8 @@ def _evict(opened: list[_Opened], excess: int, *, now: float, dry_run: bool) -> 
     for entry in choose_evictions(stored, excess):
         path, key = entry.identity
         item = by_path[path]
-        if not dry_run:
-            for other in opened:
-                other.renew()
+        if not locks.dry_run:
+            locks.renew()
             item.store.delete_checkpoint(key)
         item.swept.evicted += 1
         item.swept.freed += entry.size

@@ -6,6 +6,7 @@ studies that wanted them. Whoever sweeps again goes on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hippo.keeping.holdings import Holdings, read_holdings
@@ -29,12 +30,18 @@ class Swept:
     problems: tuple[str, ...] = ()  # damaged records, which were left alone
 
 
-def sweep(store: PlanStore, *, now: float, dry_run: bool = False) -> tuple[Swept, Holdings]:
+def sweep(
+    store: PlanStore,
+    *,
+    now: float,
+    dry_run: bool = False,
+    before_each: Callable[[], None] = lambda: None,
+) -> tuple[Swept, Holdings]:
     """Remove what may go; the holdings are what is left.
 
-    The caller holds the plan's lock. A plan without studies goes altogether, but for the lock: that
-    is the caller's. Raises StoreError, also if what studies want cannot be told; nothing is removed
-    then.
+    The caller holds the plan's lock, and may renew it ``before_each`` deletion. A plan without
+    studies goes altogether, but for the lock: that is the caller's. Raises StoreError, also if what
+    studies want cannot be told; nothing is removed then.
     """
     holdings = read_holdings(store)
     records = holdings.records
@@ -51,26 +58,30 @@ def sweep(store: PlanStore, *, now: float, dry_run: bool = False) -> tuple[Swept
     if len(over) == len(holdings.intents) and not records.problems:
         swept.is_gone, swept.freed = True, sizes.total
         if not dry_run:
-            store.remove()
+            store.remove(before_each)
         return swept, holdings
     for key in [*unwanted, *sorted(records.orphans)]:
         swept.freed += sizes.checkpoints.get(key, 0)
         holdings.drop(key)
         if not dry_run:
+            before_each()
             store.delete_checkpoint(key)
     for stray in records.strays:
         if stray.name.split("/")[-2] in records.manifests:  # or it went with its checkpoint
             swept.freed += stray.size
             if not dry_run:
+                before_each()
                 store.blobs.delete(stray.name)
     for name in over:
         swept.freed += sizes.studies.get(name, 0)
         if not dry_run:
+            before_each()
             store.delete_study(name)
     reports = records.reports
     ended = [c for c in sorted(records.unfolded & reports.keys()) if _has_ended(reports[c])]
     swept.folded = len(ended)
     if not dry_run:
+        before_each()
         store.fold(ended)
     return swept, holdings
 

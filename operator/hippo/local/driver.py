@@ -170,6 +170,8 @@ class LocalDriver:
                         " worked on last",
                         name,
                     )
+                if name in session.forgotten:
+                    self.observer.notified("begun afresh: it had been deleted", name)
                 session.write_study(event.study, None)
         for event in added:
             if event.ended is not None:

@@ -73,6 +73,9 @@ class Session:
     signature: str
     records: PlanRecords
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # of all studies, by name
+    forgotten: set[str] = field(
+        default_factory=set
+    )  # studies that had been deleted, now begun anew
 
     @classmethod
     def open(cls, store: PlanStore, document: dict[str, Any]) -> Session:
@@ -98,6 +101,7 @@ class Session:
             # Another study of that name: it finds the results, and nothing else.
             self.store.delete_study(study.name)
             del self.documents[study.name]
+            self.forgotten.add(study.name)
             known = None
         if known is None:
             return StudyAdded(study)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hippo.store import ledger, loading
@@ -248,8 +248,8 @@ class PlanStore:
         """
         ledger.fold(self.blobs, self._layout, chains)
 
-    def remove(self) -> None:
-        """Delete everything but the lock. Idempotent.
+    def remove(self, before_each: Callable[[], None] = lambda: None) -> None:
+        """Delete everything but the lock; ``before_each`` deletion it may be renewed. Idempotent.
 
         In reverse order of names, so that whatever is left after a crash is a plan: studies go
         before their decisions, later decisions and reports before earlier ones, manifests before
@@ -258,6 +258,7 @@ class PlanStore:
         layout = self._layout
         for info in reversed(self.blobs.list(layout.everything)):
             if not info.name.startswith(layout.locks):
+                before_each()
                 self.blobs.delete(info.name)
 
     def _find_intact(self, key: str) -> Manifest | None:

@@ -22,8 +22,10 @@ class StoredPlan:
         self.store.initialise(self.document)
         self._chains = 0
 
-    def key(self, written: dict[str, Any], step: int) -> str:
-        return Sequence.of(written, STEPS).key(step, self.signature)
+    def key(self, written: dict[str, Any], step: int, apart: str = "") -> str:
+        """``apart`` names the trial, in a plan that was trained trial by trial."""
+        name = f"{self.signature}/{apart}" if apart else self.signature
+        return Sequence.of(written, STEPS).key(step, name)
 
     def add_study(
         self,
@@ -59,9 +61,15 @@ class StoredPlan:
             )
 
     def add_checkpoint(
-        self, written: dict[str, Any], step: int, *, size: int = 100, chain: str = "c0"
+        self,
+        written: dict[str, Any],
+        step: int,
+        *,
+        size: int = 100,
+        chain: str = "c0",
+        apart: str = "",
     ) -> str:
-        key = self.key(written, step)
+        key = self.key(written, step, apart)
         self.store.write_checkpoint(
             key=key,
             step=step,
