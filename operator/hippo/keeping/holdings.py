@@ -97,7 +97,7 @@ def _insert(
             assert decision.hyperparameters is not None
             sequence = HyperparameterSequence.of(decision.hyperparameters, steps)
             alone = f"{apart}-{decision.trial}" if apart else ""
-            nodes[decision.trial] = plan.insert(sequence, apart=alone)
+            nodes[decision.trial] = plan.insert(sequence, apart=alone, seed=decision.seed)
         if decision.kind in ("suggest", "promote"):
             reached[decision.trial] = decision.steps
     return [(node, reached[trial]) for trial, node in nodes.items()]

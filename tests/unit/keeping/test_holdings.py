@@ -52,6 +52,28 @@ def test_a_study_owns_what_lies_on_the_way_of_its_trials(
             assert (key in holdings.places) == bool(expected)
 
 
+def test_a_replicate_goes_its_own_way() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        plan = StoredPlan(DirectoryBlobs(folder))
+        plan.add_study("s", TRIALS[0], retain="all")
+        replicate = Decision(
+            index=1,
+            kind="suggest",
+            trial=1,
+            steps=STEPS,
+            hyperparameters=TRIALS[0],
+            parent=0,
+            seed=7,
+            reason="under another seed",
+        )
+        plan.store.write_decision("s", replicate)
+        ours = plan.add_checkpoint(TRIALS[0], 6, apart="seed 7")
+        foreign = plan.add_checkpoint(TRIALS[0], 6, apart="seed 8")
+        holdings = read_holdings(plan.store)
+        assert holdings.holders(ours, 1e9)
+        assert not holdings.holders(foreign, 1e9)
+
+
 def test_a_trial_that_was_never_to_go_so_far_does_not_own_what_is_farther() -> None:
     with tempfile.TemporaryDirectory() as folder:
         plan = StoredPlan(DirectoryBlobs(folder))
