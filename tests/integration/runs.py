@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hippo.model import Sequence, signature
-from hippo.store import DirectoryBlobs, PlanStore
+from hippo.store import DirectoryBlobs, PlanStore, list_plans
 from hippo.store.records import Manifest
 from stage_runner.codec import decode
 from tests.integration import oracle
@@ -196,8 +196,8 @@ class Place:
 
     def plans(self, store: Path | None = None) -> list[PlanStore]:
         root = store if store is not None else self.store_folder
-        names = sorted(path.parent.name for path in root.glob("*/plan.json"))
-        return [PlanStore(DirectoryBlobs(root), name) for name in names]
+        blobs = DirectoryBlobs(root)
+        return [PlanStore(blobs, path) for path in list_plans(blobs)]
 
     def plan(self, store: Path | None = None) -> PlanStore:
         (plan,) = self.plans(store)

@@ -1,6 +1,6 @@
 """The port to storage: named byte objects, and what can go wrong with them.
 
-Everything the drivers and workers share is a blob: checkpoints, reports, decisions, locks. Five
+Everything the drivers and workers share is a blob: checkpoints, reports, decisions, locks. Six
 methods are all they need of a directory or an object store, so that one contract suite can hold
 every store to the same promises:
 
@@ -21,6 +21,9 @@ _COMPONENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
 _COMPONENT_PATTERN = re.compile(_COMPONENT)
 _NAME_PATTERN = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _PREFIX_PATTERN = re.compile(rf"(?:{_COMPONENT}/)*(?:{_COMPONENT})?")
+STALE_SECONDS = 24 * 3600.0
+"""No write takes so long: what has not ended by then never will (see ``Blobs.clean``)."""
+
 _MAX_NAME = 1024  # characters; the limit of S3, and well below that of file systems
 
 
@@ -81,6 +84,14 @@ class Blobs(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove a blob; nothing happens if there is none."""
+        ...
+
+    def clean(self, *, older_than_seconds: float) -> int:
+        """Remove what killed writers have left behind, unseen; returns how many writes it was.
+
+        A write that goes on must not be taken for one: where that cannot be told, only writes
+        that began at least so long ago are removed.
+        """
         ...
 
 
