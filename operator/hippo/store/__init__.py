@@ -1,6 +1,13 @@
 """Where checkpoints, reports and decisions are kept: the Blobs port and the records above it."""
 
-from hippo.store.blobs import BlobInfo, Blobs, CorruptCheckpoint, MissingBlob, StoreError
+from hippo.store.blobs import (
+    STALE_SECONDS,
+    BlobInfo,
+    Blobs,
+    CorruptCheckpoint,
+    MissingBlob,
+    StoreError,
+)
 from hippo.store.directory import DirectoryBlobs
 from hippo.store.encoding import NewerFormat, Unreadable
 from hippo.store.loading import PlanRecords
@@ -9,6 +16,7 @@ from hippo.store.plan_store import PlanStore
 from hippo.store.urls import locate_store, open_blobs
 
 __all__ = [
+    "STALE_SECONDS",
     "BlobInfo",
     "Blobs",
     "CorruptCheckpoint",

@@ -1,6 +1,6 @@
 """The port to storage: named byte objects, and what can go wrong with them.
 
-Everything the drivers and workers share is a blob: checkpoints, reports, decisions, locks. Five
+Everything the drivers and workers share is a blob: checkpoints, reports, decisions, locks. Six
 methods are all they need of a directory or an object store, so that one contract suite can hold
 every store to the same promises:
 
@@ -21,6 +21,9 @@ _COMPONENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
 _COMPONENT_PATTERN = re.compile(_COMPONENT)
 _NAME_PATTERN = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _PREFIX_PATTERN = re.compile(rf"(?:{_COMPONENT}/)*(?:{_COMPONENT})?")
+STALE_SECONDS = 24 * 3600.0
+"""No write takes so long: what has not ended by then never will (see ``Blobs.clean``)."""
+
 _MAX_NAME = 1024  # characters; the limit of S3, and well below that of file systems
 
 
@@ -50,6 +53,11 @@ class Blobs(Protocol):
     ValueError. Every other failure is a StoreError.
     """
 
+    @property
+    def poll_seconds(self) -> float:
+        """How often one may look whether a blob has changed, for hours, without being a burden."""
+        ...
+
     def put(
         self,
         name: str,
@@ -72,15 +80,24 @@ class Blobs(Protocol):
         """The blob as a file open for reading, whatever becomes of its name. Raises MissingBlob."""
         ...
 
-    def list(self, prefix: str) -> list[BlobInfo]:
+    def list(self, prefix: str, *, after: str = "") -> list[BlobInfo]:
         """All blobs whose name starts with this text ("" is all of them), sorted by name.
 
-        ``a/b`` matches ``a/b``, ``a/bc`` and ``a/b/c``; ``a/b/`` only the last.
+        ``a/b`` matches ``a/b``, ``a/bc`` and ``a/b/c``; ``a/b/`` only the last. With ``after``, a
+        name or the start of one, only names that sort behind it.
         """
         ...
 
     def delete(self, name: str) -> None:
         """Remove a blob; nothing happens if there is none."""
+        ...
+
+    def clean(self, *, older_than_seconds: float) -> int:
+        """Remove what killed writers have left behind, unseen; returns how many writes it was.
+
+        A write that goes on must not be taken for one: where that cannot be told, only writes
+        that began at least so long ago are removed.
+        """
         ...
 
 

@@ -48,6 +48,8 @@ _REMEDIES = {
 class DirectoryBlobs:
     """A directory as Blobs. The first put makes it; one that does not exist is empty."""
 
+    poll_seconds = 0.1
+
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = os.path.abspath(root)
         self._base = os.path.join(self._root, "")
@@ -98,10 +100,15 @@ class DirectoryBlobs:
         with self._open(name) as file:
             yield file
 
-    def list(self, prefix: str) -> list[BlobInfo]:
+    def list(self, prefix: str, *, after: str = "") -> list[BlobInfo]:
         folder = check_prefix(prefix).rpartition("/")[0]
+        check_prefix(after)
         with self._explained("list", self._base + prefix):
-            found = [info for info in self._walk(folder) if info.name.startswith(prefix)]
+            found = [
+                info
+                for info in self._walk(folder)
+                if info.name.startswith(prefix) and info.name > after
+            ]
         found.sort()
         return found
 
@@ -122,6 +129,10 @@ class DirectoryBlobs:
             while folder != self._root:
                 os.rmdir(folder)
                 folder = os.path.dirname(folder)
+
+    def clean(self, *, older_than_seconds: float) -> int:
+        """Writers that live are known by their locks, whenever they began."""
+        return self._sweep()
 
     def _open(self, name: str, *, buffering: int = -1) -> BinaryIO:
         path = self._base + check_name(name)
@@ -185,8 +196,9 @@ class DirectoryBlobs:
             os.close(descriptor)
         raise StoreError(f"files vanish from {self._temporary}: use another --store")
 
-    def _sweep(self) -> None:
+    def _sweep(self) -> int:
         """Remove the temporary files of writers that are gone; in doubt they stay."""
+        count = 0
         with contextlib.suppress(OSError), os.scandir(self._temporary) as entries:
             for entry in entries:
                 with contextlib.suppress(OSError):
@@ -194,8 +206,10 @@ class DirectoryBlobs:
                     try:
                         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         os.unlink(entry.path)
+                        count += 1
                     finally:
                         os.close(descriptor)
+        return count
 
     def _publish(self, temporary: str, target: str, *, if_absent: bool) -> bool:
         for attempt in range(_ATTEMPTS):
