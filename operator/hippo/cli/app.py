@@ -49,7 +49,8 @@ StoreOption = Annotated[
     str | None,
     typer.Option(
         "--store",
-        help="Folder for checkpoints and results. Default: .hippo beside the first study.",
+        help="Folder or s3://bucket/prefix for checkpoints and results. Default: .hippo beside the"
+        " first study.",
         show_default=False,
     ),
 ]
@@ -110,7 +111,9 @@ def run(
     located = _locate(studies)
     url = locate_store(store) if store is not None else _default_store(studies)
     console = _console(stderr=True)
-    options = RunOptions(store=url, logs=_logs_of(url), workers=workers, merge=not no_merge)
+    options = RunOptions(
+        store=url, logs=_logs_of(url, studies), workers=workers, merge=not no_merge
+    )
     begun = time.monotonic()
     with Progress(console) as progress:
         driver = LocalDriver(located, options, progress)
@@ -124,9 +127,9 @@ def run(
         raise typer.Exit(1)
 
 
-def _logs_of(url: str) -> Path:
-    """Workers' logs lie beside a folder's plans; for other stores in the current folder."""
-    return Path(".hippo-logs").resolve() if "://" in url else Path(url) / "logs"
+def _logs_of(url: str, paths: list[Path]) -> Path:
+    """Workers' logs lie within a store that is a folder, else beside the first study."""
+    return paths[0].resolve().parent / ".hippo-logs" if "://" in url else Path(url) / "logs"
 
 
 @app.command()

@@ -49,7 +49,7 @@ from hippo.messages import (
 )
 from hippo.model import signature
 from hippo.runs import StudyRun
-from hippo.store import PlanLock, PlanStore, StoreError, open_blobs
+from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, open_blobs
 from hippo.store.records import Assignment, Ended, Outcome, WorkerError
 
 EXIT_PREEMPTED = 143
@@ -152,6 +152,10 @@ class LocalDriver:
             self.observer.notified(f"{problem}; it is trained again", None)
         for key in session.records.orphans:
             store.delete_checkpoint(key)
+        try:
+            store.blobs.clean(older_than_seconds=STALE_SECONDS)
+        except StoreError as error:  # a right that nothing else needs
+            self.observer.notified(f"unfinished writes stay: {error}", None)
         names = {item.study.name for item in self.studies}
         self.engine = Engine(
             session.build_plan(),
@@ -159,6 +163,7 @@ class LocalDriver:
                 chain_prefix=f"r{generation}",
                 merge=self.options.merge,
                 linger=LINGER_SECONDS,
+                poll=store.blobs.poll_seconds,
             ),
             costs=session.build_costs(),
             kept=session.kept_by_others(names),

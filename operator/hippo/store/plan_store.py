@@ -7,10 +7,11 @@ deleted before.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hippo.store import ledger, loading
@@ -154,13 +155,31 @@ class PlanStore:
         Cheap to poll: with no news it costs one failed read. Raises StoreError if one is damaged.
         """
         reports: list[Report] = []
-        while True:
-            number = after + 1 + len(reports)
-            try:
-                data = self.blobs.get(self._layout.report(chain, number))
-            except MissingBlob:
-                return reports
-            reports.append(loading.decode_report(data, chain, number))
+        with contextlib.suppress(MissingBlob):
+            while True:
+                reports.append(self._read_report(chain, after + 1 + len(reports)))
+        return reports
+
+    def read_news(self, read: Mapping[str, int]) -> list[Report]:
+        """What chains have reported since; ``read`` says how many of each one's reports are known.
+
+        For a driver to which no worker can call: one list for all chains, and one read for each new
+        report. Of a chain they come in order, up to the first that is not there yet.
+        """
+        if not read:
+            return []
+        start = self._layout.reports
+        names = {info.name for info in self.blobs.list(start, after=start + min(read))}
+        news: list[Report] = []
+        for chain, number in sorted(read.items()):
+            while self._layout.report(chain, number) in names:
+                news.append(self._read_report(chain, number))
+                number += 1
+        return news
+
+    def _read_report(self, chain: str, number: int) -> Report:
+        data = self.blobs.get(self._layout.report(chain, number))
+        return loading.decode_report(data, chain, number)
 
     def write_control(self, control: Control) -> None:
         self.blobs.put(self._layout.control(control.chain), encode(control))
