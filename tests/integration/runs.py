@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hippo.model import Sequence, signature
-from hippo.store import DirectoryBlobs, PlanStore
+from hippo.store import PlanStore, open_blobs
 from hippo.store.records import Manifest
 from stage_runner.codec import decode
 from tests.integration import oracle
@@ -194,22 +194,23 @@ class Place:
     def store_folder(self) -> Path:
         return self.folder / ".hippo"
 
-    def plans(self, store: Path | None = None) -> list[PlanStore]:
-        root = store if store is not None else self.store_folder
-        names = sorted(path.parent.name for path in root.glob("*/plan.json"))
-        return [PlanStore(DirectoryBlobs(root), name) for name in names]
+    def plans(self, store: Path | str | None = None) -> list[PlanStore]:
+        blobs = open_blobs(str(store if store is not None else self.store_folder))
+        ends = "/plan.json"
+        names = [info.name for info in blobs.list("") if info.name.endswith(ends)]
+        return [PlanStore(blobs, name.removesuffix(ends)) for name in names]
 
-    def plan(self, store: Path | None = None) -> PlanStore:
+    def plan(self, store: Path | str | None = None) -> PlanStore:
         (plan,) = self.plans(store)
         return plan
 
-    def manifests(self, store: Path | None = None) -> dict[str, Manifest]:
+    def manifests(self, store: Path | str | None = None) -> dict[str, Manifest]:
         records = self.plan(store).load()
         assert not records.problems
         return records.manifests
 
     def load_state(
-        self, sequence: Sequence, step: int, *, apart: str = "", store: Path | None = None
+        self, sequence: Sequence, step: int, *, apart: str = "", store: Path | str | None = None
     ) -> Any:
         """What the checkpoint of a sequence at a step holds; ``apart`` names a trial of a plan
         that was trained trial by trial.
