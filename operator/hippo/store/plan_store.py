@@ -168,8 +168,11 @@ class PlanStore:
         """
         if not read:
             return []
-        start = self._layout.reports
-        names = {info.name for info in self.blobs.list(start, after=start + min(read))}
+        first = min(read)
+        after = self._layout.reports_of(first)
+        if read[first]:
+            after = self._layout.report(first, read[first] - 1)
+        names = {info.name for info in self.blobs.list(self._layout.reports, after=after)}
         news: list[Report] = []
         for chain, number in sorted(read.items()):
             while self._layout.report(chain, number) in names:
