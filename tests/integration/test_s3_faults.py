@@ -159,6 +159,23 @@ def test_a_server_that_keeps_failing(blobs: S3Blobs, proxy: FaultyProxy) -> None
     assert blobs.clean(older_than_seconds=-60) == 0, "the parts are gone"
 
 
+def test_a_server_that_is_no_s3(minio: MinioServer, proxy: FaultyProxy) -> None:
+    environment = {**minio.settings, "HIPPO_S3_PATIENCE": "1"}
+    endpoint = f"https://{minio.address}"
+    blobs = S3Blobs(read_settings(URL, {**environment, "AWS_ENDPOINT_URL": endpoint}))
+    with pytest.raises(StoreError, match="no secure connection") as error:
+        blobs.put("a", b"")
+    assert "check AWS_ENDPOINT_URL, or set AWS_CA_BUNDLE" in line_of(error)
+    endpoint = f"{minio.endpoint}/path"
+    with pytest.raises(StoreError, match="AWS_ENDPOINT_URL is no address"):
+        read_settings(URL, {**environment, "AWS_ENDPOINT_URL": endpoint})
+    proxy.rule = lambda method, path: "agree"
+    blobs = S3Blobs(read_settings(URL, {**environment, "AWS_ENDPOINT_URL": proxy.endpoint}))
+    for call in (lambda: blobs.list(""), lambda: blobs.put("a", LARGE)):
+        with pytest.raises(StoreError, match="does not answer as S3 does: check AWS_ENDPOINT_URL"):
+            call()
+
+
 def test_a_bucket_that_is_not_there(minio: MinioServer, monkeypatch: pytest.MonkeyPatch) -> None:
     use(minio, monkeypatch)
     blobs = open_blobs("s3://no-such-bucket/prefix")

@@ -213,20 +213,19 @@ class PlanStore:
     def read_decisions(self, study: str) -> list[Decision]:
         """All, in order. Raises StoreError if one is missing or damaged: none is made again."""
         decisions: list[Decision] = []
-        for info in self.blobs.list(self._layout.decisions_of(study)):
-            index = number_of(info.name)
-            if index is None:
-                continue
-            what = f"decision {len(decisions)} of study {study} ({info.name})"
-            if index != len(decisions):
+        names = [info.name for info in self.blobs.list(self._layout.decisions_of(study))]
+        names = [name for name in names if number_of(name) is not None]
+        for name, data in zip(names, loading.get_all(self.blobs, names), strict=True):
+            what = f"decision {len(decisions)} of study {study} ({name})"
+            if data is None or number_of(name) != len(decisions):
                 raise StoreError(
                     f"decision {len(decisions)} of study {study} is missing: {_RESTORE}"
                 )
             try:
-                decision = decode(Decision.model_validate_json, self.blobs.get(info.name), what)
+                decision = decode(Decision.model_validate_json, data, what)
             except Unreadable as error:
                 raise StoreError(f"{error}: {_RESTORE}") from None
-            if decision.index != index:
+            if decision.index != len(decisions):
                 raise StoreError(f"{what} is decision {decision.index}: {_RESTORE}")
             decisions.append(decision)
         return decisions

@@ -30,9 +30,10 @@ from hippo.store.blobs import (
     is_name,
 )
 from hippo.store.parts import Part, Parts
-from hippo.store.s3_client import PARALLEL, Bucket, S3Client, Upload, abort_upload
+from hippo.store.s3_client import PARALLEL, Bucket, S3Client
 from hippo.store.s3_errors import explain, status_of
 from hippo.store.s3_settings import S3Settings
+from hippo.store.s3_uploads import Upload, find_uploads
 
 _STREAMED_PART = 5 << 20  # bytes; the least that S3 allows, so that a stream is hardly held
 _HELD_PART = 16 << 20  # bytes, of data that is in memory anyway
@@ -70,7 +71,7 @@ class S3Blobs:
             return self._put_whole(name, first, if_absent=if_absent)
         if if_absent and self._client.find("write", name) is not None:
             return False
-        upload = self._client.open_upload(name)
+        upload = Upload.begin(self._client, name)
         try:
             if parts.is_held:
                 tags = _write_side_by_side(upload, first, parts, size)
@@ -115,12 +116,10 @@ class S3Blobs:
 
     def clean(self, *, older_than_seconds: float) -> int:
         limit = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
-        count = 0
-        for key, number, begun in self._client.list_uploads():
-            if begun < limit:
-                abort_upload(self._client, key.removeprefix(self._settings.prefix), number)
-                count += 1
-        return count
+        stale = [upload for upload, begun in find_uploads(self._client) if begun < limit]
+        for upload in stale:
+            upload.abort()
+        return len(stale)
 
     def _put_whole(self, name: str, data: Part, *, if_absent: bool) -> bool:
         is_first = self._client.put(name, data, if_absent=if_absent)

@@ -13,11 +13,8 @@ import random
 import secrets
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from typing import Any, TypeVar, cast
-from xml.etree import ElementTree
 
 import urllib3
 from minio import Minio
@@ -28,13 +25,15 @@ from urllib3.response import BaseHTTPResponse
 from hippo.store.parts import Part
 from hippo.store.s3_errors import FAILURES, code_of, explain, is_passing, status_of
 from hippo.store.s3_settings import S3Settings
+from hippo.store.together import AT_ONCE
 
 PARALLEL = 4
-"""Requests at once for one blob; each has a connection."""
+"""Requests at once for one blob."""
+
+WRITER = "x-amz-meta-writer"
 
 _CONNECT_SECONDS = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0  # seconds
-_WRITER = "x-amz-meta-writer"
 
 T = TypeVar("T")
 Headers = dict[str, str]
@@ -56,7 +55,7 @@ class Bucket(Minio):
             credentials=settings.provider,
             http_client=urllib3.PoolManager(
                 timeout=timeout,
-                maxsize=2 * PARALLEL,
+                maxsize=2 * AT_ONCE,
                 ca_certs=settings.certificates,
                 cert_reqs="CERT_REQUIRED",
                 retries=False,
@@ -133,8 +132,8 @@ class S3Client:
 
     def put(self, name: str, body: Part, *, if_absent: bool = False) -> bool:
         """One request with all the data. False if ``if_absent`` found a blob."""
-        writer = _new_writer()
-        headers = {_WRITER: writer, **({"If-None-Match": "*"} if if_absent else {})}
+        writer = new_writer()
+        headers = {WRITER: writer, **({"If-None-Match": "*"} if if_absent else {})}
 
         def send(bucket: Bucket, is_repeated: bool) -> bool:
             key = self.settings.prefix + name
@@ -147,13 +146,6 @@ class S3Client:
             return True
 
         return self.write(name, send)
-
-    def open_upload(self, name: str) -> Upload:
-        writer = _new_writer()
-        headers = {_WRITER: writer, "Content-Type": "application/octet-stream"}
-        answer = self.request("write", "POST", name, query={"uploads": ""}, headers=headers)
-        number = _text(_parse(answer), "UploadId")
-        return Upload(self, name, number, writer)
 
     def list(self, prefix: str, *, after: str) -> Iterator[tuple[str, int]]:
         """Names and sizes, in the order of the server; ``after`` is a name or the start of one."""
@@ -170,37 +162,14 @@ class S3Client:
             return iter(()) if first is None else _described(first, listed)
 
         while True:
-            found = self.persist("list", prefix, page)
             try:
-                for key, size in found:
+                for key, size in self.persist("list", prefix, page):
                     last = key[len(start) :]
                     yield last, size
                 return
             except FAILURES as error:  # on a later page: go on behind the last name
                 if not is_passing(error):
                     raise explain(error, "list", prefix, self.settings) from error
-
-    def list_uploads(self) -> Iterator[tuple[str, str, datetime]]:
-        """Key, number and begin of uploads below the prefix that were not completed."""
-        prefix = self.settings.prefix
-        found = list(self._list_uploads(prefix))
-        # MinIO lists by the whole key only, or without any prefix all that it knows of.
-        return iter(
-            found or [item for item in self._list_uploads("") if item[0].startswith(prefix)]
-        )
-
-    def _list_uploads(self, prefix: str) -> Iterator[tuple[str, str, datetime]]:
-        marker = ""
-        while True:
-            query = {"uploads": "", "prefix": prefix, "key-marker": marker}
-            query["encoding-type"] = "url"
-            root = _parse(self.request("clean", "GET", None, query=query))
-            for item in root.iterfind("{*}Upload"):
-                begun = datetime.fromisoformat(_text(item, "Initiated"))
-                yield _unquote(_text(item, "Key")), _text(item, "UploadId"), begun
-            marker = _unquote(_text(root, "NextKeyMarker"))
-            if _text(root, "IsTruncated") != "true" or not marker:
-                return
 
     def write(self, name: str, send: Callable[[Bucket, bool], bool]) -> bool:
         try:
@@ -222,7 +191,7 @@ class S3Client:
         if not is_refused and not is_gone:
             raise error
         found = self.find("write", name)  # perhaps ours, by an attempt whose answer was lost
-        if found is not None and found.get(_WRITER) == writer:
+        if found is not None and found.get(WRITER) == writer:
             return True
         if is_gone:
             raise error
@@ -237,65 +206,6 @@ class S3Client:
             if self._connected is None or self._connected[0] != pid:
                 self._connected = pid, Bucket(self.settings)
             return self._connected[1]
-
-
-class Upload:
-    """A blob written in parts, seen only once it is completed."""
-
-    def __init__(self, client: S3Client, name: str, number: str, writer: str) -> None:
-        self._client = client
-        self._name = name
-        self._number = number
-        self._writer = writer
-
-    def write(self, part: int, body: Part) -> str:
-        """The tag of a part. Parts count from 1."""
-        query = {"partNumber": str(part), "uploadId": self._number}
-        try:
-            answer = self._client.request("write", "PUT", self._name, query=query, body=body)
-        except S3Error as error:
-            raise explain(error, "write", self._name, self._client.settings) from error
-        return answer.headers.get("ETag", "")
-
-    def complete(self, tags: list[str], *, if_absent: bool) -> bool:
-        """False if ``if_absent`` found a blob; the parts are then still there."""
-        client, name = self._client, self._name
-        root = ElementTree.Element("CompleteMultipartUpload")
-        for number, tag in enumerate(tags, 1):
-            part = ElementTree.SubElement(root, "Part")
-            ElementTree.SubElement(part, "PartNumber").text = str(number)
-            ElementTree.SubElement(part, "ETag").text = tag
-        body = ElementTree.tostring(root)
-        headers = {"Content-Type": "application/xml"}
-        if if_absent:
-            headers["If-None-Match"] = "*"
-
-        def send(bucket: Bucket, is_repeated: bool) -> bool:
-            key, query = client.settings.prefix + name, {"uploadId": self._number}
-            try:
-                answer = bucket.request("POST", key, query=query, headers=headers, body=body)
-            except S3Error as error:
-                return client.settle(
-                    error, name, self._writer, if_absent=if_absent, is_repeated=is_repeated
-                )
-            found = _parse(answer)
-            if found.tag.endswith("Error"):  # S3 may find out after it has said 200
-                raise ConnectionError(0, _text(found, "Code"))
-            return True
-
-        return client.write(name, send)
-
-    def abort(self) -> None:
-        """Forget the parts; nothing happens if they are gone. Raises StoreError."""
-        abort_upload(self._client, self._name, self._number)
-
-
-def abort_upload(client: S3Client, name: str, number: str) -> None:
-    try:
-        client.request("write", "DELETE", name, query={"uploadId": number})
-    except S3Error as error:
-        if code_of(error) != "NoSuchUpload":
-            raise explain(error, "write", name, client.settings) from error
 
 
 def is_about_blob(error: Exception) -> bool:
@@ -313,16 +223,6 @@ def _described(first: Object, rest: Iterable[Object]) -> Iterator[tuple[str, int
             yield item.object_name, item.size or 0
 
 
-def _new_writer() -> str:
+def new_writer() -> str:
+    """What tells one write from all others: it stands in the blob's own metadata."""
     return secrets.token_hex(8)
-
-
-def _parse(answer: BaseHTTPResponse) -> ElementTree.Element:
-    return ElementTree.fromstring(answer.data)
-
-
-def _text(element: ElementTree.Element, name: str) -> str:
-    return element.findtext("{*}" + name, "")
-
-
-_unquote = urllib.parse.unquote_plus
