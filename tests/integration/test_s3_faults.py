@@ -151,6 +151,16 @@ def test_a_server_that_keeps_failing(blobs: S3Blobs, proxy: FaultyProxy) -> None
     with pytest.raises(StoreError, match="answers with HTTP status 503") as error:
         blobs.put("plan/a", b"")
     assert line_of(error).startswith(f"cannot write {blobs}/plan/a: {proxy.endpoint} ")
+    proxy.seen.clear()
+    with pytest.raises(StoreError, match="503"):
+        blobs.get("plan/a")
+    assert len(proxy.seen) == 1, "patience is spent once"
+    proxy.rule = first("refuse", method="PUT", times=2)
+    with pytest.raises(StoreError, match="503"):
+        blobs.put("plan/a", b"")
+    assert blobs.list("") == []
+    blobs.put("plan/a", b"")
+    blobs.delete("plan/a")
     proxy.rule = first("lose", method="PUT", having="partNumber=2", times=99)
     with pytest.raises(StoreError, match="cannot be reached"):
         blobs.put("plan/a", LARGE)

@@ -90,6 +90,7 @@ class S3Client:
         self.settings = settings
         self._lock = threading.Lock()
         self._connected: tuple[int, Bucket] | None = None
+        self._is_down = False  # patience was in vain: no more of it until a request succeeds
 
     def request(
         self, action: str, method: str, name: str | None, **options: Any
@@ -109,13 +110,19 @@ class S3Client:
         deadline, pause = None, _FIRST_PAUSE
         while True:
             try:
-                return send(self._bucket(), deadline is not None)
+                done = send(self._bucket(), deadline is not None)
+                self._is_down = False
+                return done
             except FAILURES as error:
                 if is_about_blob(error):
+                    self._is_down = False
                     raise
+                if not is_passing(error):
+                    raise explain(error, action, name, self.settings) from error
                 now = time.monotonic()
                 deadline = deadline or now + self.settings.patience
-                if not is_passing(error) or now + pause > deadline:
+                if self._is_down or now + pause > deadline:
+                    self._is_down = True
                     raise explain(error, action, name, self.settings) from error
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LONGEST_PAUSE)
