@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import urllib3
+from minio import Minio
+
+from stage_runner.worker import die_with_parent
 
 _VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 BUILD_SECONDS = 1800.0
@@ -35,7 +41,7 @@ class MinioServer:
     """Runs from ``start`` to ``stop``; what it holds outlives a restart."""
 
     folder: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+    is_secure: bool = False
     port: int = field(default_factory=lambda: find_free_port())
     _process: subprocess.Popen[bytes] | None = None
 
@@ -45,7 +51,12 @@ class MinioServer:
 
     @property
     def endpoint(self) -> str:
-        return f"http://{self.address}"
+        return f"{'https' if self.is_secure else 'http'}://{self.address}"
+
+    @property
+    def certificate(self) -> Path:
+        """Its own, signed by nobody else."""
+        return self.folder.with_name(f"{self.folder.name}-certificates") / "public.crt"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -59,8 +70,12 @@ class MinioServer:
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.is_secure:
+            self._make_certificate()
+        command = [find_binary(), "server", "--quiet", "--address", self.address]
+        command += ["--certs-dir", str(self.certificate.parent), str(self.folder)]
         self._process = subprocess.Popen(
-            [find_binary(), "server", "--quiet", "--address", self.address, str(self.folder)],
+            command,
             env={
                 **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
                 "MINIO_ROOT_USER": ADMIN,
@@ -68,12 +83,12 @@ class MinioServer:
                 "MINIO_BROWSER": "off",
                 "MINIO_CI_CD": "1",  # a data folder on the system's disk is fine
                 "MINIO_UPDATE": "off",
-                **self.environment,
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=functools.partial(die_with_parent, os.getpid()),
         )
         deadline = time.monotonic() + _START_SECONDS
         while not self._is_ready():
@@ -100,16 +115,40 @@ class MinioServer:
             self._process.send_signal(signal.SIGCONT)
 
     def make_bucket(self, name: str) -> None:
-        from minio import Minio
-
-        client = Minio(self.address, ADMIN, PASSWORD, secure=False, region="us-east-1")
+        client = Minio(
+            self.address,
+            ADMIN,
+            PASSWORD,
+            secure=self.is_secure,
+            region="us-east-1",
+            http_client=urllib3.PoolManager(
+                ca_certs=str(self.certificate) if self.is_secure else None,
+                retries=urllib3.Retry(10, backoff_factor=0.1, status_forcelist=[503]),
+            ),
+        )
         client.make_bucket(name)
 
+    def _make_certificate(self) -> None:
+        self.certificate.parent.mkdir(exist_ok=True)
+        private = self.certificate.with_name("private.key")
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+                *("-keyout", str(private), "-out", str(self.certificate)),
+            ],
+            check=True,
+            capture_output=True,
+        )
+
     def _is_ready(self) -> bool:
-        """Also when its own users are loaded."""
+        """Also its own users are loaded by then."""
+        url = f"{self.endpoint}/minio/health/cluster"
+        trust = ssl.create_default_context()
+        if self.is_secure:
+            trust.load_verify_locations(self.certificate)
         try:
-            url = f"{self.endpoint}/minio/health/cluster"
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=5, context=trust) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False

@@ -5,6 +5,7 @@ never taken for another one's.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -280,6 +281,32 @@ def test_keys_from_the_credentials_file(
     )
     monkeypatch.setenv("AWS_PROFILE", "mine")
     open_blobs(URL).put("a", b"1")
+
+
+def test_a_secure_connection_to_a_server_that_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    server = MinioServer(tmp_path / "minio", is_secure=True)
+    try:
+        server.start()
+        server.make_bucket(BUCKET)
+        use(server, monkeypatch)
+        with pytest.raises(StoreError, match="no secure connection to https://") as error:
+            open_blobs(URL).list("")
+        assert "set AWS_CA_BUNDLE" in line_of(error)
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(server.certificate))
+        blobs = open_blobs(URL)
+        for data in (b"", b"small", LARGE, iter(LARGE)):
+            blobs.put("a", data)
+        assert blobs.put("a", b"other", if_absent=True) is False
+        assert blobs.get("a") == b"".join(LARGE)
+        with blobs.stream("a") as file:
+            assert file.read(1_000_000) == LARGE[0]
+        assert [info.size for info in blobs.list("")] == [40_000_000]
+    finally:
+        server.stop()
 
 
 def test_a_parents_connections_are_not_used_by_its_child(s3_url: str) -> None:
