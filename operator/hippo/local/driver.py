@@ -59,6 +59,11 @@ EXIT_STORE = 74
 TICK_SECONDS = 0.5
 LOCK_SECONDS = 60.0
 LINGER_SECONDS = 2.0
+POLL_SECONDS = 0.1
+REMOTE_POLL_SECONDS = 0.5
+"""How often a worker looks for a new route; each look is a read of the store. Well below the time
+for which one lingers.
+"""
 FOLD_AFTER = 200
 """So many ended chains are folded into the ledger at a time."""
 
@@ -163,7 +168,7 @@ class LocalDriver:
                 chain_prefix=f"r{generation}",
                 merge=self.options.merge,
                 linger=LINGER_SECONDS,
-                poll=store.blobs.poll_seconds,
+                poll=REMOTE_POLL_SECONDS if store.blobs.is_remote else POLL_SECONDS,
             ),
             costs=session.build_costs(),
             kept=session.kept_by_others(names),

@@ -54,8 +54,8 @@ class Blobs(Protocol):
     """
 
     @property
-    def poll_seconds(self) -> float:
-        """How often one may look whether a blob has changed, for hours, without being a burden."""
+    def is_remote(self) -> bool:
+        """Whether each call is a request over a network: better many at once, and few in vain."""
         ...
 
     def put(

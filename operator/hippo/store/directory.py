@@ -48,7 +48,7 @@ _REMEDIES = {
 class DirectoryBlobs:
     """A directory as Blobs. The first put makes it; one that does not exist is empty."""
 
-    poll_seconds = 0.1
+    is_remote = False
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = os.path.abspath(root)

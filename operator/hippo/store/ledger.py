@@ -22,7 +22,11 @@ def fold(blobs: Blobs, layout: Layout, chains: Iterable[str]) -> None:
     """Raises StoreError if the store fails, or holds a report of a newer Hippo."""
     for batch in _batches(blobs, layout, chains):
         _append(blobs, layout, LedgerChunk(chains=batch))
-        for _ in map_together(lambda reports: _forget(blobs, layout, reports), batch.values()):
+        for _ in map_together(
+            lambda reports: _forget(blobs, layout, reports),
+            batch.values(),
+            is_remote=blobs.is_remote,
+        ):
             pass
 
 
@@ -38,7 +42,9 @@ def _batches(
 ) -> Iterator[dict[str, list[Report]]]:
     batch: dict[str, list[Report]] = {}
     names = list(dict.fromkeys(chains))
-    found = map_together(lambda chain: _read_whole(blobs, layout, chain), names)
+    found = map_together(
+        lambda chain: _read_whole(blobs, layout, chain), names, is_remote=blobs.is_remote
+    )
     for chain, reports in zip(names, found, strict=True):
         if reports:
             batch[chain] = reports

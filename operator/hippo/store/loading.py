@@ -50,7 +50,7 @@ def get_all(blobs: Blobs, names: Iterable[str]) -> Iterator[bytes | None]:
         except MissingBlob:
             return None
 
-    return map_together(get, names)
+    return map_together(get, names, is_remote=blobs.is_remote)
 
 
 def load(blobs: Blobs, layout: Layout) -> PlanRecords:

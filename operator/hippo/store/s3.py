@@ -46,7 +46,7 @@ T = TypeVar("T")
 class S3Blobs:
     """A prefix of a bucket as Blobs. The bucket must exist."""
 
-    poll_seconds = 0.5  # each look is a request
+    is_remote = True
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings

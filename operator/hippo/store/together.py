@@ -12,7 +12,10 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def map_together(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+def map_together(function: Callable[[S], T], items: Iterable[S], *, is_remote: bool) -> Iterator[T]:
     """The results in order. The first exception ends it; what has begun by then is still done."""
+    if not is_remote:  # threads would only be in each other's way
+        yield from map(function, items)
+        return
     with ThreadPoolExecutor(AT_ONCE, "store") as threads:
         yield from threads.map(function, items)
