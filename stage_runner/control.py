@@ -9,6 +9,7 @@ from hippo.store import PlanStore, StoreError
 from hippo.store.records import Control
 
 _MAX_FAILURES = 20  # in a row; a store that fails that long fails the chain
+_URGENT_SECONDS = 0.1  # between looks while the chain stands still and waits
 
 
 class Poller:
@@ -20,7 +21,9 @@ class Poller:
         self._poll_seconds = max(poll_seconds, 0.001)
         self._version = 0
         self._failures = 0
-        self._stopped = threading.Event()
+        self._is_urgent = False
+        self._is_stopped = False
+        self._stirred = threading.Event()
         self._lock = threading.Lock()
         self._news: Control | None = None
         self._error: StoreError | None = None
@@ -38,6 +41,14 @@ class Poller:
     def wait(self, seconds: float, *, interrupted: threading.Event) -> None:
         """Until there is news or an error, the time has passed, or the event is set."""
         deadline = time.monotonic() + seconds
+        self._is_urgent = True
+        self._stirred.set()
+        try:
+            self._wait(deadline, interrupted)
+        finally:
+            self._is_urgent = False
+
+    def _wait(self, deadline: float, interrupted: threading.Event) -> None:
         while not self.has_news and not interrupted.is_set():
             remaining = deadline - time.monotonic()
             if remaining <= 0:
@@ -45,10 +56,19 @@ class Poller:
             interrupted.wait(min(remaining, self._poll_seconds, 0.02))
 
     def close(self) -> None:
-        self._stopped.set()
+        self._is_stopped = True
+        self._stirred.set()
+
+    def _pause(self) -> None:
+        seconds = self._poll_seconds
+        self._stirred.wait(min(seconds, _URGENT_SECONDS) if self._is_urgent else seconds)
+        self._stirred.clear()
 
     def _work(self) -> None:
-        while not self._stopped.wait(self._poll_seconds):
+        while True:
+            self._pause()
+            if self._is_stopped:
+                return
             try:
                 control = self._store.read_control(self._chain)
                 self._failures = 0

@@ -32,6 +32,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hippo.store import PlanStore, StoreError, open_blobs
 from stage_runner.environment import set_threads
 from stage_runner.fingerprint import take_fingerprint
 from stage_runner.loading import add_to_path
@@ -74,6 +75,8 @@ class _Server:
         # A pool of OpenMP threads does not survive a fork: workers would hang in a parallel loop.
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
         add_to_path(self._path)
+        with contextlib.suppress(StoreError):  # which each worker will find out for itself
+            open_blobs(self._store)  # its modules; connections are made by those who use them
         if preload is not None:
             with contextlib.suppress(Exception, SystemExit):
                 importlib.import_module(preload)
@@ -195,8 +198,6 @@ class _Server:
 
     def _run(self, plan: str, launched: float) -> int:
         import faulthandler
-
-        from hippo.store import PlanStore, open_blobs
 
         print_to_log()
         faulthandler.enable()

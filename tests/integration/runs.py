@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hippo.model import Sequence, signature
-from hippo.store import DirectoryBlobs, PlanStore, list_plans
+from hippo.store import PlanStore, list_plans, open_blobs
 from hippo.store.records import Manifest
 from stage_runner.codec import decode
 from tests.integration import oracle
@@ -194,22 +194,21 @@ class Place:
     def store_folder(self) -> Path:
         return self.folder / ".hippo"
 
-    def plans(self, store: Path | None = None) -> list[PlanStore]:
-        root = store if store is not None else self.store_folder
-        blobs = DirectoryBlobs(root)
+    def plans(self, store: Path | str | None = None) -> list[PlanStore]:
+        blobs = open_blobs(str(store if store is not None else self.store_folder))
         return [PlanStore(blobs, path) for path in list_plans(blobs)]
 
-    def plan(self, store: Path | None = None) -> PlanStore:
+    def plan(self, store: Path | str | None = None) -> PlanStore:
         (plan,) = self.plans(store)
         return plan
 
-    def manifests(self, store: Path | None = None) -> dict[str, Manifest]:
+    def manifests(self, store: Path | str | None = None) -> dict[str, Manifest]:
         records = self.plan(store).load()
         assert not records.problems
         return records.manifests
 
     def load_state(
-        self, sequence: Sequence, step: int, *, apart: str = "", store: Path | None = None
+        self, sequence: Sequence, step: int, *, apart: str = "", store: Path | str | None = None
     ) -> Any:
         """What the checkpoint of a sequence at a step holds; ``apart`` names a trial of a plan
         that was trained trial by trial.

@@ -26,11 +26,11 @@ from tests.integration.test_run_exact import (
 SLOW: dict[str, Any] = {"trainer": {"entrypoint": "walk:Walk", "config": {"sleep": 0.02}}}
 
 
-def find_covered(place: Place) -> set[str]:
+def find_covered(place: Place, store: str | None = None) -> set[str]:
     """Histories of all steps that lie at or before a checkpoint of the store."""
     before = {after: earlier for earlier, after in place.trained()}
     covered: set[str] = set()
-    for plan in place.plans():
+    for plan in place.plans(store):
         records = plan.load()
         assert not records.problems
         for manifest in records.manifests.values():

@@ -38,7 +38,8 @@ StoreOption = Annotated[
     str | None,
     typer.Option(
         "--store",
-        help="Folder for checkpoints and results. Default: .hippo beside the first study.",
+        help="Folder or s3://bucket/prefix for checkpoints and results. Default: .hippo beside the"
+        " first study.",
         show_default=False,
     ),
 ]
@@ -77,7 +78,9 @@ def run(
     located = locate_studies(studies)
     url = locate_store(store) if store is not None else store_beside(studies[0])
     console = open_console(stderr=True)
-    options = RunOptions(store=url, logs=_logs_of(url), workers=workers, merge=not no_merge)
+    options = RunOptions(
+        store=url, logs=_logs_of(url, studies), workers=workers, merge=not no_merge
+    )
     begun = time.monotonic()
     with Progress(console) as progress:
         driver = LocalDriver(located, options, progress)
@@ -91,9 +94,9 @@ def run(
         raise typer.Exit(1)
 
 
-def _logs_of(url: str) -> Path:
-    """Workers' logs lie beside a folder's plans; for other stores in the current folder."""
-    return Path(".hippo-logs").resolve() if "://" in url else Path(url) / "logs"
+def _logs_of(url: str, paths: list[Path]) -> Path:
+    """Workers' logs lie within a store that is a folder, else beside the first study."""
+    return paths[0].resolve().parent / ".hippo-logs" if "://" in url else Path(url) / "logs"
 
 
 @app.command()

@@ -44,7 +44,7 @@ from hippo.messages import (
 )
 from hippo.model import signature
 from hippo.runs import StudyRun
-from hippo.store import PlanLock, PlanStore, StoreError, open_blobs, plan_path
+from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, open_blobs, plan_path
 from hippo.store.records import Assignment, Ended, Outcome, WorkerError
 
 EXIT_PREEMPTED = 143
@@ -54,6 +54,11 @@ EXIT_STORE = 74
 TICK_SECONDS = 0.5
 LOCK_SECONDS = 60.0
 LINGER_SECONDS = 2.0
+POLL_SECONDS = 0.1
+REMOTE_POLL_SECONDS = 0.5
+"""How often a worker looks for a new route; each look is a read of the store. Well below the time
+for which one lingers.
+"""
 FOLD_AFTER = 200
 """So many ended chains are folded into the ledger at a time."""
 
@@ -148,6 +153,10 @@ class LocalDriver:
             self.observer.notified(f"{problem}; it is trained again", None)
         for key in session.records.orphans:
             store.delete_checkpoint(key)
+        try:
+            store.blobs.clean(older_than_seconds=STALE_SECONDS)
+        except StoreError as error:  # a right that nothing else needs
+            self.observer.notified(f"unfinished writes stay: {error}", None)
         names = {item.study.name for item in self.studies}
         self.engine = Engine(
             session.build_plan(),
@@ -155,6 +164,7 @@ class LocalDriver:
                 chain_prefix=f"r{generation}",
                 merge=self.options.merge,
                 linger=LINGER_SECONDS,
+                poll=REMOTE_POLL_SECONDS if store.blobs.is_remote else POLL_SECONDS,
             ),
             costs=session.build_costs(),
             kept=session.kept_by_others(names),

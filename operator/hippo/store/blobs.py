@@ -53,6 +53,11 @@ class Blobs(Protocol):
     ValueError. Every other failure is a StoreError.
     """
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether each call is a request over a network: better many at once, and few in vain."""
+        ...
+
     def put(
         self,
         name: str,
@@ -75,10 +80,11 @@ class Blobs(Protocol):
         """The blob as a file open for reading, whatever becomes of its name. Raises MissingBlob."""
         ...
 
-    def list(self, prefix: str) -> list[BlobInfo]:
+    def list(self, prefix: str, *, after: str = "") -> list[BlobInfo]:
         """All blobs whose name starts with this text ("" is all of them), sorted by name.
 
-        ``a/b`` matches ``a/b``, ``a/bc`` and ``a/b/c``; ``a/b/`` only the last.
+        ``a/b`` matches ``a/b``, ``a/bc`` and ``a/b/c``; ``a/b/`` only the last. With ``after``, a
+        name or the start of one, only names that sort behind it.
         """
         ...
 

@@ -48,6 +48,8 @@ _REMEDIES = {
 class DirectoryBlobs:
     """A directory as Blobs. The first put makes it; one that does not exist is empty."""
 
+    is_remote = False
+
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = os.path.abspath(root)
         self._base = os.path.join(self._root, "")
@@ -98,10 +100,15 @@ class DirectoryBlobs:
         with self._open(name) as file:
             yield file
 
-    def list(self, prefix: str) -> list[BlobInfo]:
+    def list(self, prefix: str, *, after: str = "") -> list[BlobInfo]:
         folder = check_prefix(prefix).rpartition("/")[0]
+        check_prefix(after)
         with self._explained("list", self._base + prefix):
-            found = [info for info in self._walk(folder) if info.name.startswith(prefix)]
+            found = [
+                info
+                for info in self._walk(folder)
+                if info.name.startswith(prefix) and info.name > after
+            ]
         found.sort()
         return found
 

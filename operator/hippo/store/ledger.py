@@ -13,6 +13,7 @@ from hippo.store.encoding import LedgerChunk, Unreadable, encode
 from hippo.store.layout import Layout, number_of
 from hippo.store.loading import decode_report
 from hippo.store.records import Report
+from hippo.store.together import map_together
 
 _CHUNK = 10_000  # reports, about 3 MB
 
@@ -21,19 +22,30 @@ def fold(blobs: Blobs, layout: Layout, chains: Iterable[str]) -> None:
     """Raises StoreError if the store fails, or holds a report of a newer Hippo."""
     for batch in _batches(blobs, layout, chains):
         _append(blobs, layout, LedgerChunk(chains=batch))
-        for chain, reports in batch.items():
-            # The last one first: what is left after a crash here still begins with report 0.
-            for report in reversed(reports):
-                blobs.delete(layout.report(chain, report.sequence_number))
-            blobs.delete(layout.control(chain))
+        for _ in map_together(
+            lambda reports: _forget(blobs, layout, reports),
+            batch.values(),
+            is_remote=blobs.is_remote,
+        ):
+            pass
+
+
+def _forget(blobs: Blobs, layout: Layout, reports: list[Report]) -> None:
+    # The last one first: what is left after a crash here still begins with report 0.
+    for report in reversed(reports):
+        blobs.delete(layout.report(report.chain, report.sequence_number))
+    blobs.delete(layout.control(reports[0].chain))
 
 
 def _batches(
     blobs: Blobs, layout: Layout, chains: Iterable[str]
 ) -> Iterator[dict[str, list[Report]]]:
     batch: dict[str, list[Report]] = {}
-    for chain in dict.fromkeys(chains):
-        reports = _read_whole(blobs, layout, chain)
+    names = list(dict.fromkeys(chains))
+    found = map_together(
+        lambda chain: _read_whole(blobs, layout, chain), names, is_remote=blobs.is_remote
+    )
+    for chain, reports in zip(names, found, strict=True):
         if reports:
             batch[chain] = reports
         if sum(map(len, batch.values())) >= _CHUNK:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from hippo.store.encoding import (
 )
 from hippo.store.layout import Layout, number_of
 from hippo.store.records import REPORT, Manifest, Report
+from hippo.store.together import map_together
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,18 @@ def decode_report(data: bytes, chain: str, number: int) -> Report:
     if report.chain != chain or report.sequence_number != number:
         raise Unreadable(f"{what} is report {report.sequence_number} of chain {report.chain}")
     return report
+
+
+def get_all(blobs: Blobs, names: Iterable[str]) -> Iterator[bytes | None]:
+    """Blobs in order; None for one that is not there any more. Raises StoreError."""
+
+    def get(name: str) -> bytes | None:
+        try:
+            return blobs.get(name)
+        except MissingBlob:
+            return None
+
+    return map_together(get, names, is_remote=blobs.is_remote)
 
 
 def load(blobs: Blobs, layout: Layout) -> PlanRecords:
@@ -93,17 +106,17 @@ def _read_manifests(
 ) -> tuple[dict[str, Manifest], frozenset[str], tuple[BlobInfo, ...]]:
     # Manifests first: data is written before its manifest, so whatever is listed now has its data.
     names = [info.name for info in blobs.list(layout.manifests) if info.name.endswith(".json")]
-    data = blobs.list(layout.data)
-    sizes = {info.name: info.size for info in data}
+    stored = blobs.list(layout.data)
+    sizes = {info.name: info.size for info in stored}
     manifests: dict[str, Manifest] = {}
     known = set()
-    for name in names:
+    for name, data in zip(names, get_all(blobs, names), strict=True):
         key = name[len(layout.manifests) : -len(".json")]
         known.add(key)
-        try:
-            manifest = decode_manifest(blobs.get(name), f"the manifest of checkpoint {key}")
-        except MissingBlob:
+        if data is None:
             continue  # deleted meanwhile
+        try:
+            manifest = decode_manifest(data, f"the manifest of checkpoint {key}")
         except Unreadable as error:
             problems.append(str(error))
             continue
@@ -121,7 +134,7 @@ def _read_manifests(
             manifests[key] = manifest
     orphans: set[str] = set()
     strays: list[BlobInfo] = []
-    for info in data:
+    for info in stored:
         key, _, sha256 = info.name[len(layout.data) :].partition("/")
         if key not in known:
             orphans.add(key)
@@ -135,16 +148,17 @@ def _read_live_reports(
 ) -> tuple[list[Report], frozenset[str]]:
     reports: list[Report] = []
     chains = set()
-    for info in blobs.list(layout.reports):
-        chain = info.name[len(layout.reports) :].partition("/")[0]
-        number = number_of(info.name)
+    names = [info.name for info in blobs.list(layout.reports)]
+    for name, data in zip(names, get_all(blobs, names), strict=True):
+        chain = name[len(layout.reports) :].partition("/")[0]
+        number = number_of(name)
         if number is None:
             continue
         chains.add(chain)
-        try:
-            reports.append(decode_report(blobs.get(info.name), chain, number))
-        except MissingBlob:
+        if data is None:
             continue  # folded meanwhile
+        try:
+            reports.append(decode_report(data, chain, number))
         except Unreadable as error:
             problems.append(str(error))
     return reports, frozenset(chains)

@@ -7,10 +7,11 @@ manifest is written after its data, and deleted before.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hippo.store import ledger, loading
@@ -154,13 +155,34 @@ class PlanStore:
         Cheap to poll: with no news it costs one failed read. Raises StoreError if one is damaged.
         """
         reports: list[Report] = []
-        while True:
-            number = after + 1 + len(reports)
-            try:
-                data = self.blobs.get(self._layout.report(chain, number))
-            except MissingBlob:
-                return reports
-            reports.append(loading.decode_report(data, chain, number))
+        with contextlib.suppress(MissingBlob):
+            while True:
+                reports.append(self._read_report(chain, after + 1 + len(reports)))
+        return reports
+
+    def read_news(self, read: Mapping[str, int]) -> list[Report]:
+        """What chains have reported since; ``read`` says how many of each one's reports are known.
+
+        For a driver to which no worker can call: one list for all chains, and one read for each new
+        report. Of a chain they come in order, up to the first that is not there yet.
+        """
+        if not read:
+            return []
+        first = min(read)
+        after = self._layout.reports_of(first)
+        if read[first]:
+            after = self._layout.report(first, read[first] - 1)
+        names = {info.name for info in self.blobs.list(self._layout.reports, after=after)}
+        news: list[Report] = []
+        for chain, number in sorted(read.items()):
+            while self._layout.report(chain, number) in names:
+                news.append(self._read_report(chain, number))
+                number += 1
+        return news
+
+    def _read_report(self, chain: str, number: int) -> Report:
+        data = self.blobs.get(self._layout.report(chain, number))
+        return loading.decode_report(data, chain, number)
 
     def write_control(self, control: Control) -> None:
         self.blobs.put(self._layout.control(control.chain), encode(control))
@@ -191,20 +213,19 @@ class PlanStore:
     def read_decisions(self, study: str) -> list[Decision]:
         """All, in order. Raises StoreError if one is missing or damaged: none is made again."""
         decisions: list[Decision] = []
-        for info in self.blobs.list(self._layout.decisions_of(study)):
-            index = number_of(info.name)
-            if index is None:
-                continue
-            what = f"decision {len(decisions)} of study {study} ({info.name})"
-            if index != len(decisions):
+        names = [info.name for info in self.blobs.list(self._layout.decisions_of(study))]
+        names = [name for name in names if number_of(name) is not None]
+        for name, data in zip(names, loading.get_all(self.blobs, names), strict=True):
+            what = f"decision {len(decisions)} of study {study} ({name})"
+            if data is None or number_of(name) != len(decisions):
                 raise StoreError(
                     f"decision {len(decisions)} of study {study} is missing: {_RESTORE}"
                 )
             try:
-                decision = decode(Decision.model_validate_json, self.blobs.get(info.name), what)
+                decision = decode(Decision.model_validate_json, data, what)
             except Unreadable as error:
                 raise StoreError(f"{error}: {_RESTORE}") from None
-            if decision.index != index:
+            if decision.index != len(decisions):
                 raise StoreError(f"{what} is decision {decision.index}: {_RESTORE}")
             decisions.append(decision)
         return decisions

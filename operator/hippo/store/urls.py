@@ -13,7 +13,10 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def open_blobs(url: str) -> Blobs:
-    """The store at a path or ``file:///path``. Touches nothing yet. Raises StoreError."""
+    """The store at a path, ``file:///path`` or ``s3://bucket/prefix``. Touches nothing yet.
+
+    Settings of S3 come from the environment: see ``s3_settings``. Raises StoreError.
+    """
     if not url or "\0" in url:
         raise StoreError("--store is empty: give a directory, such as .hippo")
     match = _SCHEME.match(url)
@@ -21,9 +24,15 @@ def open_blobs(url: str) -> Blobs:
         return DirectoryBlobs(os.path.expanduser(url))
     scheme = match[1].lower()
     if scheme == "s3":
-        raise StoreError(f"{url}: stores on S3 are not available yet: use a directory")
+        # Here, because its imports take half a second that other stores need not pay.
+        from hippo.store.s3 import S3Blobs
+        from hippo.store.s3_settings import read_settings
+
+        return S3Blobs(read_settings(url))
     if scheme != "file":
-        raise StoreError(f"{url}: a store is a directory or file:///path, not {scheme}://")
+        raise StoreError(
+            f"{url}: a store is a directory, file:///path or s3://bucket/prefix, not {scheme}://"
+        )
     parts = urllib.parse.urlsplit(url)
     path = urllib.parse.unquote(parts.path)
     if parts.netloc not in ("", "localhost") or path in ("", "/") or "\0" in path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -43,6 +44,8 @@ def chunks():
 open_blobs(sys.argv[1]).put(sys.argv[2], chunks())
 print("written", flush=True)
 """
+
+STALLED_LARGE_WRITER = STALLED_WRITER.replace('b"x" * 100000', 'b"x" * 12900000')
 
 BAD_NAMES = [
     *("", "/a", "a/", "a//b", ".", "..", "a/../b", "../a", "a/.b", ".a", "~", "a b", "ä", "a\\b"),
@@ -102,6 +105,34 @@ class BlobsContract:
         with pytest.raises(MissingBlob):
             blobs.get("a/b")
 
+    def test_a_large_one_that_fails_leaves_no_trace_either(self, blobs: Blobs) -> None:
+        def chunks() -> Iterator[bytes]:
+            yield b"x" * 12_000_000
+            raise KeyboardInterrupt
+
+        for if_absent in (False, True):
+            with pytest.raises(KeyboardInterrupt):
+                blobs.put("a/b", chunks(), if_absent=if_absent)
+        assert blobs.list("") == []
+        assert blobs.clean(older_than_seconds=-60) == 0
+
+    @pytest.mark.parametrize("is_held", [True, False])
+    def test_the_first_writer_wins_with_large_blobs_too(self, blobs: Blobs, is_held: bool) -> None:
+        size = 40_000_000
+
+        def put(letter: bytes) -> bool:
+            pieces = [letter * (size // 4)] * 4
+            return blobs.put("a/b", pieces if is_held else iter(pieces), if_absent=True)
+
+        with ThreadPoolExecutor() as threads:
+            won = list(threads.map(put, [b"A", b"B"]))
+        assert sorted(won) == [False, True]
+        data = blobs.get("a/b")
+        assert data == (b"A" if won[0] else b"B") * size
+        assert put(b"C") is False
+        assert blobs.get("a/b") == data
+        assert blobs.clean(older_than_seconds=-60) == 0, "the loser has left nothing"
+
     def test_a_missing_blob_is_named(self, blobs: Blobs) -> None:
         blobs.put("folder/blob", b"")
         for name in ("missing", "folder", "folder/missing", "no/folder", "folder/blob/below"):
@@ -134,6 +165,17 @@ class BlobsContract:
         for prefix in ("", "a", "a/", "a/b", "a/c", "a/c/", "a/c.", "a-", "b", "c", "a/c/a/b/c"):
             expected = sorted(name for name in sizes if name.startswith(prefix))
             assert blobs.list(prefix) == [BlobInfo(name, sizes[name]) for name in expected]
+
+    def test_a_list_may_begin_behind_a_name(self, blobs: Blobs) -> None:
+        names = ["a/1", "a/2", "a/2x", "a/2-y", "a/3", "b/1"]
+        for name in names:
+            blobs.put(name, b"")
+        for prefix in ("", "a/", "a/2"):
+            for after in ("", "a", "a/", "a/1", "a/2", "a/2/", "a/9", "b", "c"):
+                expected = sorted(n for n in names if n.startswith(prefix) and n > after)
+                assert [info.name for info in blobs.list(prefix, after=after)] == expected
+        with pytest.raises(ValueError, match="not a prefix"):
+            blobs.list("a", after="/a")
 
     def test_nothing_is_in_a_new_store(self, blobs: Blobs) -> None:
         assert blobs.list("") == []
@@ -220,3 +262,22 @@ class BlobsContract:
         assert blobs.list("") == []
         assert blobs.put("a/b", b"whole", if_absent=True) is True
         assert blobs.get("a/b") == b"whole"
+
+    def test_what_a_killed_writer_left_is_cleaned(self, blobs: Blobs, url: str) -> None:
+        blobs.put("a/b", b"whole")
+        with processes.start(STALLED_LARGE_WRITER, url, "a/b") as writer:
+            processes.expect(writer, "writing")
+            writer.kill()
+        assert blobs.clean(older_than_seconds=-60) == 1
+        assert blobs.clean(older_than_seconds=-60) == 0
+        assert blobs.get("a/b") == b"whole"
+
+    def test_cleaning_spares_who_still_writes(self, blobs: Blobs, url: str) -> None:
+        with processes.start(STALLED_LARGE_WRITER, url, "a/b") as writer:
+            processes.expect(writer, "writing")
+            assert blobs.clean(older_than_seconds=3600) == 0
+            assert writer.stdin is not None
+            writer.stdin.write("go on\n")
+            writer.stdin.flush()
+            processes.expect(writer, "written")
+        assert len(blobs.get("a/b")) == 13_000_000

@@ -263,7 +263,9 @@ def test_a_path_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         ("", "--store is empty"),
         ("a\0b", "--store is empty"),
-        ("s3://bucket/path", "not available yet: use a directory"),
+        ("s3://", "write s3://bucket/prefix"),
+        ("s3://a_bucket", "write s3://bucket/prefix"),
+        ("s3://bucket/my prefix", "a prefix is of letters"),
         ("gs://bucket", "not gs://"),
         ("file://host/path", "three slashes"),
         ("file://", "three slashes"),

@@ -12,6 +12,7 @@ import pytest
 from hippo.store import BlobInfo, DirectoryBlobs, MissingBlob, NewerFormat, PlanStore, StoreError
 from hippo.store.records import Control, Decision, MetricsReported, Route
 from tests.unit.store.builders import metrics, suggestion, whole_chain
+from tests.unit.store.plan_contract import PlanContract
 
 NEWER = (
     r"written by a newer Hippo \(format 2, this one reads up to 1\):"
@@ -97,6 +98,12 @@ def test_reports_are_read_up_to_the_first_that_is_missing(store: PlanStore) -> N
     store.write_report(reports[3])
     assert store.read_reports("c1", after=2) == reports[3:]
     assert store.read_reports("c2") == []
+
+
+class TestPlanInDirectory(PlanContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return str(tmp_path / "store")
 
 
 def test_a_report_is_idempotent_and_never_changes(store: PlanStore) -> None:

@@ -1,0 +1,29 @@
+"""Blobs around other blobs, for tests that look at or disturb what passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hippo.store import Blobs
+
+
+class Passing:
+    """Passes everything on; a subclass says what not."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self.blobs = blobs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.blobs, name)
+
+
+class Counting(Passing):
+    """Notes the calls that are made."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        super().__init__(blobs)
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls.append(name)
+        return super().__getattr__(name)
