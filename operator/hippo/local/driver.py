@@ -24,6 +24,7 @@ from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
 from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
 from hippo.local.sessions import LocatedStudy, Session, build_signature_document
+from hippo.local.spending import chain_prefix
 from hippo.local.workers import WorkerServer, describe_exit
 from hippo.messages import (
     Command,
@@ -114,6 +115,9 @@ class LocalDriver:
     _halt: str | None = field(init=False, default=None)
     _is_starting: bool = field(init=False, default=True)
     _gpus: list[int] = field(init=False, default_factory=list)
+    _generation: int = field(init=False, default=0)
+    _reports: dict[str, int] = field(init=False, default_factory=dict)  # read, of each chain
+    _has_news: bool = field(init=False, default=False)  # since spending was noted
 
     def run(self) -> Engine:
         """Train until every study has ended; the engine then holds the results.
@@ -149,6 +153,7 @@ class LocalDriver:
     def _open(self, store: PlanStore, document: dict[str, Any], *, generation: int) -> None:
         """Give the engine what the store holds, and the studies."""
         self.session = session = Session.open(store, document)
+        self._generation = generation
         for problem in session.records.problems:
             self.observer.notified(f"{problem}; it is trained again", None)
         for key in session.records.orphans:
@@ -161,7 +166,7 @@ class LocalDriver:
         self.engine = Engine(
             session.build_plan(),
             EngineOptions(
-                chain_prefix=f"r{generation}",
+                chain_prefix=chain_prefix(generation),
                 merge=self.options.merge,
                 linger=LINGER_SECONDS,
                 poll=REMOTE_POLL_SECONDS if store.blobs.is_remote else POLL_SECONDS,
@@ -214,7 +219,7 @@ class LocalDriver:
                 if self.clock() - renewed > LOCK_SECONDS / 3:
                     lock.renew()
                     renewed = self.clock()
-                    self._note_wall_time()
+                    self._note_costs()
                 self.observer.updated(self.engine)
                 if not self.engine.chains and (self._interrupts or self._halt or self._sleeps()):
                     break
@@ -229,6 +234,7 @@ class LocalDriver:
         for run in self.engine.studies.values():
             if not run.state.is_final:
                 self.session.write_study(run.study, run, wall_seconds=self._wall_seconds(run))
+        self._note_spending()
         self.session.store.fold(self._ended)
         if self._halt is not None:
             raise RunStopped(f"{self._halt}; nothing is lost: put it right and run again")
@@ -244,8 +250,16 @@ class LocalDriver:
                 f"{', '.join(asleep)}: suspended; set spec.suspend to false and run again"
             )
 
-    def _note_wall_time(self) -> None:
-        """So that a budget of wall time outlives kill -9."""
+    def _note_spending(self) -> None:
+        self.session.note_spending(
+            self.engine.studies.values(), generation=self._generation, counted=self._reports
+        )
+
+    def _note_costs(self) -> None:
+        """So that what was spent outlives kill -9."""
+        if self._has_news:
+            self._note_spending()
+            self._has_news = False
         for run in self.engine.studies.values():
             if run.is_active and run.study.spec.budget.wall_time is not None:
                 self.session.write_study(run.study, run, wall_seconds=self._wall_seconds(run))
@@ -278,6 +292,8 @@ class LocalDriver:
             return
         for report in self.session.store.read_reports(chain, worker.reports - 1):
             worker.reports += 1
+            self._reports[chain] = worker.reports
+            self._has_news = True
             if isinstance(report, Ended):
                 worker.ended = True
                 report = _with_log(report, worker.log)
@@ -326,6 +342,7 @@ class LocalDriver:
                 store.delete_checkpoint(key)
             case Finish(name, state, message):
                 run = self.engine.studies[name]
+                self._note_spending()
                 self.session.write_study(run.study, run, wall_seconds=self._wall_seconds(run))
                 self.observer.notified(f"{str(state).lower()}: {message}", name)
             case Notify(message, name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from hippo.keeping import Scope, build_holdings, read_intent
 from hippo.lifecycles import StudyState
 from hippo.local.sources import digest_sources
+from hippo.local.spending import settle
 from hippo.messages import StudyAdded
 from hippo.model import (
     InvalidSpec,
@@ -24,7 +25,7 @@ from hippo.plan import CostModel, SearchPlan
 from hippo.recall import build_costs, build_plan
 from hippo.runs import StudyRun
 from hippo.store import PlanRecords, PlanStore, StoreError, find_studies
-from hippo.store.records import Began
+from hippo.store.records import Spending, Spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Session:
     store: PlanStore
     signature: str
     records: PlanRecords
+    spent: dict[str, Spent] = field(default_factory=dict)  # by all studies, when the run began
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # of all studies, by name
     forgotten: set[str] = field(
         default_factory=set
@@ -81,7 +83,9 @@ class Session:
     def open(cls, store: PlanStore, document: dict[str, Any]) -> Session:
         """Raises StoreError. The caller holds the plan's lock."""
         store.initialise(document)
-        session = cls(store, signature(document), store.load())
+        records = store.load()
+        spent = settle(store.read_spending(), records.reports)
+        session = cls(store, signature(document), records, spent)
         for name in store.list_studies():
             session.documents[name] = store.read_study(name)
         return session
@@ -112,15 +116,15 @@ class Session:
             raise InvalidSpec(
                 (f"{study.name}: {path}", message) for path, message in error.errors
             ) from None
-        seconds, steps = self._spent(study.name)
+        spent = self._spent(study.name)
         status = known.get("status") or {}
         # With a damaged record it may lack results; if not, it ends again at once.
         has_ended = bool(status.get("state")) and not self.records.problems
         return StudyAdded(
             study,
             decisions=tuple(self.store.read_decisions(study.name)),
-            worker_seconds=seconds,
-            steps_trained=steps,
+            worker_seconds=spent.worker_seconds,
+            steps_trained=spent.steps_trained,
             wall_seconds=float(status.get("wallSeconds", 0.0)),
             ended=(StudyState(status["state"]), status["message"]) if has_ended else None,
         )
@@ -139,8 +143,7 @@ class Session:
             }
         known = self.documents.get(study.name)
         if known is None:  # what an earlier study of this name has spent is none of its own
-            seconds, steps = self._spent(study.name)
-            known = {"before": {"workerSeconds": seconds, "stepsTrained": steps}}
+            known = {"before": self._spent(study.name).model_dump(by_alias=True)}
         self._rewrite(study, {**known, "status": status})
 
     def _rewrite(self, study: Study, known: dict[str, Any]) -> None:
@@ -152,17 +155,32 @@ class Session:
         self.store.write_study(study.name, document)
         self.documents[study.name] = document
 
-    def _spent(self, name: str) -> tuple[float, float]:
-        """Worker-seconds and trained steps of a study in earlier runs."""
-        before = self.documents.get(name, {}).get("before", {})
-        seconds = -float(before.get("workerSeconds", 0.0))
-        steps = -float(before.get("stepsTrained", 0.0))
-        for reports in self.records.reports.values():
-            began = reports[0]
-            if isinstance(began, Began) and name in began.studies:
-                seconds += reports[-1].worker_seconds / len(began.studies)
-                steps += reports[-1].trained / len(began.studies)
-        return seconds, steps
+    def _spent(self, name: str) -> Spent:
+        """What a study was charged in earlier runs; not what one of its name was, deleted since."""
+        spent, before = self.spent.get(name, Spent()), self._before(name)
+        return Spent(
+            worker_seconds=spent.worker_seconds - before.worker_seconds,
+            steps_trained=spent.steps_trained - before.steps_trained,
+        )
+
+    def _before(self, name: str) -> Spent:
+        """What deleted studies of this name were charged."""
+        return Spent.model_validate(self.documents.get(name, {}).get("before", {}))
+
+    def note_spending(
+        self, runs: Iterable[StudyRun], *, generation: int, counted: dict[str, int]
+    ) -> None:
+        """What the studies were charged up to here; ``counted``: reports of each of our chains."""
+        charged = {
+            run.name: Spent(
+                worker_seconds=run.worker_seconds + self._before(run.name).worker_seconds,
+                steps_trained=run.steps_trained + self._before(run.name).steps_trained,
+            )
+            for run in runs
+        }
+        self.store.write_spending(
+            Spending(generation=generation, counted=counted, studies={**self.spent, **charged})
+        )
 
     def kept_by_others(self, names: set[str]) -> Callable[[str], bool]:
         """Which stored checkpoints studies outside this run need: they are not deleted."""

@@ -14,6 +14,7 @@ class Layout:
     def __init__(self, plan: str) -> None:
         self._start = self.everything = check_name(plan) + "/"
         self.plan = self._start + "plan.json"
+        self.spending = self._start + "spending.json"
         self.manifests = self._start + "manifests/"
         self.data = self._start + "data/"
         self.reports = self._start + "reports/"

@@ -27,7 +27,7 @@ from hippo.store.encoding import (
 )
 from hippo.store.layout import Layout, number_of
 from hippo.store.loading import PlanRecords
-from hippo.store.records import Control, Decision, Manifest, Report
+from hippo.store.records import Control, Decision, Manifest, Report, Spending
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOCK = 1 << 20  # bytes read at once while a checkpoint is verified
@@ -254,6 +254,21 @@ class PlanStore:
         start, end = self._layout.studies, "/study.json"
         names = [info.name for info in self.blobs.list(start)]
         return sorted(name[len(start) : -len(end)] for name in names if name.endswith(end))
+
+    def write_spending(self, spending: Spending) -> None:
+        """Replaces the last one."""
+        self.blobs.put(self._layout.spending, encode(spending))
+
+    def read_spending(self) -> Spending | None:
+        """None if nothing was noted, or it is damaged: reports tell nearly the same.
+
+        Raises StoreError.
+        """
+        try:
+            data = self.blobs.get(self._layout.spending)
+            return decode(Spending.model_validate_json, data, self._layout.spending)
+        except (MissingBlob, Unreadable):
+            return None
 
     # The whole plan
 

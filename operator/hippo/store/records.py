@@ -203,3 +203,22 @@ class Decision(Record):
     seed: int | None = None  # suggest only: a replicate, trained under this seed
     request: int | None = None  # external studies: the number of the request that it answers
     reason: str = Field(min_length=1)
+
+
+class Spent(Record):
+    """What a study has been charged."""
+
+    worker_seconds: float = 0.0
+    steps_trained: float = 0.0
+
+
+class Spending(Record):
+    """What the studies of a plan have been charged, and the reports that this takes in.
+
+    Reports of chains of earlier runs all count; of this run's, so many of each as stand here.
+    """
+
+    format_version: int = FORMAT_VERSION
+    generation: int  # of the lock, under which the run goes on
+    counted: dict[str, int] = {}  # by chain
+    studies: dict[str, Spent] = {}  # by name
