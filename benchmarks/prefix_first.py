@@ -1,6 +1,6 @@
 """What prefix-first draws change: accuracy by worker-seconds, on recorded curves, in virtual time.
 
-    python -m benchmarks.prefix_first [--curves benchmarks/curves/digits.json] [--seeds 24]
+    python -m benchmarks.prefix_first [--seeds 24] [--only TABLE]
 
 Real engine, real tuners, four workers whose training is a look-up in what ``record_curves.py``
 recorded by training. Two spaces: the recorded points, and the same with the initial learning rate
@@ -202,6 +202,7 @@ def main() -> None:
     folder = Path(__file__).resolve().parent / "curves"
     parser.add_argument("--curves", type=Path, default=folder / "digits.json")
     parser.add_argument("--seeds", type=int, default=24)
+    parser.add_argument("--only", help="print one table, such as 'asha, range'")
     options = parser.parse_args()
     curves = Curves(options.curves)
     print(
@@ -211,8 +212,9 @@ def main() -> None:
     )
     for title, space in (("range", curves.continuous), ("recorded points", curves.recorded)):
         for name in ALGORITHMS:
-            print(f"\n{name}, {title}:\n")
-            table(curves, name, space, options.seeds)
+            if options.only in (None, f"{name}, {title}"):
+                print(f"\n{name}, {title}:\n")
+                table(curves, name, space, options.seeds)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ class TestMedian(TunerContract):
 class TestMedianPrefixFirst(TunerContract):
     algorithm: ClassVar = {**TestMedian.algorithm, "prefixFirst": {"late": 1}}
     early = True
+    begins_anywhere = True
 
 
 class TestPbt(TunerContract):
