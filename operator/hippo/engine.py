@@ -14,7 +14,8 @@ Whoever asks for the same key asks for the same work, and gets it from the plan 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from hippo import replicates
 from hippo.dispatch import Dispatcher, EngineOptions
@@ -45,7 +46,7 @@ from hippo.messages import (
     WorkersChanged,
 )
 from hippo.model import Sequence
-from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan
+from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan, marginal_seconds
 from hippo.recovery import Recovery
 from hippo.retention import Retention
 from hippo.runs import ChainRun, StudyRun, TrialRun
@@ -159,6 +160,8 @@ class Engine:
             steps_trained=event.steps_trained,
             wall_before=event.wall_seconds,
         )
+        if self.options.merge:
+            run.tuner.price = self._price
         self.studies[study.name] = run
         run.replaying = True
         run.stops = {d.trial: d.steps for d in event.decisions if d.kind == "stop"}
@@ -175,6 +178,11 @@ class Engine:
         else:
             for trial in list(run.trials):
                 self._see_whether_target_is_reached(run, trial)
+
+    def _price(self, hyperparameters: Mapping[str, Any], steps: int) -> float:
+        """Worker-seconds that a new trial would add to what is trained anyway."""
+        sequence = Sequence.of(hyperparameters, steps)
+        return marginal_seconds(self.plan, sequence, steps, self.costs)
 
     def _change_study(self, run: StudyRun, event: StudyChanged) -> None:
         run.study = event.study

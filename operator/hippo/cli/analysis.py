@@ -125,6 +125,7 @@ def analyse(studies: list[Study]) -> PlanAnalysis:
 def _play(plan: SearchPlan, study: Study) -> tuple[Tuner, list[PlannedTrial]]:
     """Let a tuner run to its end; results are drawn by content key, so equal prefixes tie."""
     tuner = create_tuner(study)
+    tuner.price = lambda point, steps: steps - plan.find(Sequence.of(point, steps))[1]
     written: list[dict[str, Any]] = []
     sequences: list[Sequence] = []
     nodes: list[Node] = []

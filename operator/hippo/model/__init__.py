@@ -3,10 +3,12 @@
 from hippo.model.algorithms import (
     AlgorithmSettings,
     Asha,
+    DrawingSettings,
     Grid,
     Hyperband,
     Median,
     Pbt,
+    PrefixFirst,
     Random,
     Sha,
 )
@@ -34,6 +36,7 @@ __all__ = [
     "Asha",
     "Budget",
     "Checkpoints",
+    "DrawingSettings",
     "Explorer",
     "Grid",
     "Hyperband",
@@ -42,6 +45,7 @@ __all__ = [
     "Metadata",
     "Objective",
     "Pbt",
+    "PrefixFirst",
     "Random",
     "Sequence",
     "Sha",

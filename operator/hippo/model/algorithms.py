@@ -9,7 +9,17 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from hippo.model.errors import InvalidSpec, Problems
-from hippo.model.fields import Count, Integer, Number, PositiveNumber, SpecModel, validate
+from hippo.model.fields import (
+    Count,
+    Integer,
+    NonNegativeNumber,
+    Number,
+    PositiveNumber,
+    Several,
+    Share,
+    SpecModel,
+    validate,
+)
 from hippo.model.numbers import describe, exact, shorten
 from hippo.model.space import Space
 
@@ -51,11 +61,31 @@ class Grid(AlgorithmSettings):
     name: Literal["grid"] = "grid"
 
 
-class Random(AlgorithmSettings):
+class PrefixFirst(SpecModel):
+    """Draw new trials so that they share prefixes with what is trained or planned."""
+
+    candidates: Several = 16
+    """Possible points per new trial, among which one is chosen."""
+    late: Share = 0.5
+    """How often a new trial is an earlier one with another value in one place."""
+    weight: NonNegativeNumber = 1.0
+    """A candidate is chosen in proportion to (1 / marginal cost)^weight; 0: all alike."""
+    levels: Several = 8
+    """So many values stand for a range that has more."""
+
+
+class DrawingSettings(AlgorithmSettings):
+    """What all algorithms share that draw points from the space."""
+
+    seed: Integer = 0
+    prefix_first: PrefixFirst | None = None
+    """Absent: plain draws."""
+
+
+class Random(DrawingSettings):
     """Random points, each trained in full."""
 
     name: Literal["random"] = "random"
-    seed: Integer = 0
 
 
 def _check_min_steps(min_steps: int, steps: int, problems: Problems) -> None:
@@ -76,8 +106,7 @@ def _check_interval(name: str, interval: int, steps: int, problems: Problems) ->
         )
 
 
-class _Halving(AlgorithmSettings):
-    seed: Integer = 0
+class _Halving(DrawingSettings):
     eta: Count = 3
     """Of so many trials, one goes on to the next rung, which is so many times as far."""
     min_steps: Count
@@ -110,11 +139,10 @@ class Hyperband(_Halving):
     name: Literal["hyperband"] = "hyperband"
 
 
-class Median(AlgorithmSettings):
+class Median(DrawingSettings):
     """Random points; a trial that falls behind the median of the completed ones is stopped."""
 
     name: Literal["median"] = "median"
-    seed: Integer = 0
     every: Count
     """Steps between reports."""
     min_steps: Count = 1

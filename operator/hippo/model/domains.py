@@ -15,11 +15,14 @@ from math import prod
 from typing import Any
 
 from hippo.model.numbers import canonical_json
-from hippo.model.sampling import below, between, between_log, unit
+from hippo.model.sampling import below, between, between_log, position, position_log, unit
 from hippo.model.schedule_reader import DOMAIN_KEYS
 
 MAX_REPRESENTATIVES = 256
 """Points of one choice that stand for all of them where forks are looked for."""
+
+MAX_NEIGHBOURS = 32
+"""Integers of one range that are all tried in place of one another there."""
 
 
 class Template(ABC):
@@ -137,8 +140,15 @@ class Uniform(Template):
         raise IndexError("a continuous domain has no index")
 
     def draw(self, seed: int, index: int, place: str) -> float:
-        position = unit(seed, index, place)
-        return (between_log if self.log else between)(self.low, self.high, position)
+        return self._at(unit(seed, index, place))
+
+    def nearest_level(self, written: float, levels: int) -> float:
+        """The middle of that one of ``levels`` equal parts, by the domain's scale, where it is."""
+        at = (position_log if self.log else position)(self.low, self.high, written)
+        return self._at((min(int(at * levels), levels - 1) + 0.5) / levels)
+
+    def _at(self, way: float) -> float:
+        return (between_log if self.log else between)(self.low, self.high, way)
 
     def representatives(self) -> list[Any]:
         return [self.low, self.high, between(self.low, self.high, 0.618034)]
@@ -166,11 +176,32 @@ class Integers(Template):
     def draw(self, seed: int, index: int, place: str) -> int:
         if not self.log:
             return self.pick(below(seed, index, place, self.size))
-        # Every integer gets the share of the logarithmic scale that is nearest to it.
+        return self._nearest(between_log(*self._log_scale, unit(seed, index, place)))
+
+    @property
+    def _log_scale(self) -> tuple[float, float]:
+        """Every integer gets the share of the logarithmic scale that is nearest to it."""
         low = max(self.low - self.step / 2, self.low / 2)
-        last = self.pick(self.size - 1)
-        x = between_log(low, last + self.step / 2, unit(seed, index, place))
+        return low, self.pick(self.size - 1) + self.step / 2
+
+    def _nearest(self, x: float) -> int:
         return self.pick(min(max(round((x - self.low) / self.step), 0), self.size - 1))
+
+    def nearest_level(self, written: float, levels: int) -> int:
+        """The middle of that one of ``levels`` equal parts, by the domain's scale, where it is."""
+        if self.size <= levels:
+            return int(written)
+        if self.log:
+            level = self._log_level(written, levels)
+            middle = self._nearest(between_log(*self._log_scale, (level + 0.5) / levels))
+            # A part may be so narrow that the integer nearest to its middle lies beside it.
+            return middle if self._log_level(middle, levels) == level else int(written)
+        level = (int(written) - self.low) // self.step * levels // self.size
+        first, beyond = (-(-edge * self.size // levels) for edge in (level, level + 1))
+        return self.pick((first + beyond - 1) // 2)
+
+    def _log_level(self, written: float, levels: int) -> int:
+        return min(int(position_log(*self._log_scale, written) * levels), levels - 1)
 
     def representatives(self) -> list[Any]:
         return sorted({self.pick(0), self.pick(self.size // 2), self.pick(self.size - 1)})
@@ -181,6 +212,11 @@ class Integers(Template):
             and self.low <= written <= self.high
             and (written - self.low) % self.step == 0
         )
+
+    def neighbours(self, written: Any) -> list[Any]:
+        if self.size <= MAX_NEIGHBOURS:
+            return [self.pick(index) for index in range(self.size)]
+        return self.representatives()
 
 
 class Assembly(Template):

@@ -63,10 +63,25 @@ def _positive(value: Any) -> int | float:
     return _number(value)
 
 
+def _not_negative(value: Any) -> int | float:
+    if _number(value) < 0:
+        raise _wrong("must be at least 0")
+    return _number(value)
+
+
+def _share(value: Any) -> int | float:
+    if not 0 <= _number(value) <= 1:
+        raise _wrong("must be between 0 and 1")
+    return _number(value)
+
+
+Several = Annotated[int, BeforeValidator(_whole(2))]
 Count = Annotated[int, BeforeValidator(_whole(1))]
 Natural = Annotated[int, BeforeValidator(_whole(0))]
 Integer = Annotated[int, BeforeValidator(_whole(None))]
 Number = Annotated[float, BeforeValidator(_number)]
+NonNegativeNumber = Annotated[float, BeforeValidator(_not_negative)]
+Share = Annotated[float, BeforeValidator(_share)]
 PositiveNumber = Annotated[float, BeforeValidator(_positive)]
 
 

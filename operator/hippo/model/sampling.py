@@ -38,6 +38,18 @@ def between_log(low: float, high: float, position: float) -> float:
     return rounded(float(context.exp(point)), low, high)
 
 
+def position(low: float, high: float, x: float) -> float:
+    """What ``between`` takes to about x, in [0, 1]."""
+    return min(max((x - low) / (high - low), 0.0), 1.0)
+
+
+def position_log(low: float, high: float, x: float) -> float:
+    """What ``between_log`` takes to about x, in [0, 1]."""
+    start, end, at = (_CONTEXT.ln(decimal.Decimal(number)) for number in (low, high, x))
+    way = _CONTEXT.divide(_CONTEXT.subtract(at, start), _CONTEXT.subtract(end, start))
+    return min(max(float(way), 0.0), 1.0)
+
+
 def rounded(x: float, low: float, high: float) -> float:
     """The number to 6 significant digits, but never outside [low, high]."""
     return min(max(float(f"{x:.6g}"), low), high) + 0.0

@@ -9,8 +9,9 @@ from hippo.model.domain_reader import read_space
 from hippo.model.domains import Template, template_of
 from hippo.model.errors import InvalidSpec
 from hippo.model.numbers import canonical_json, cell_text, plain
+from hippo.model.redrawing import quantized, redrawn
 from hippo.model.runs import Runs
-from hippo.model.sampling import permuted
+from hippo.model.sampling import below, permuted
 from hippo.model.sequence import Sequence, runs_of
 
 NOT_ENUMERABLE = (
@@ -91,6 +92,40 @@ class Space:
     def draw(self, seed: int, index: int) -> dict[str, Any]:
         """A random point, whatever was drawn before."""
         return {name: self._domains[name].draw(seed, index, name) for name in self.names}
+
+    def quantized(self, point: Mapping[str, Any], levels: int) -> dict[str, Any]:
+        """The point with at most ``levels`` numbers of each range, so that values coincide.
+
+        Equal parts of a range, on a logarithmic scale if it says so, are brought to their middles.
+        """
+        return {name: quantized(self._domains[name], point[name], levels) for name in self.names}
+
+    def redraw(
+        self, point: Mapping[str, Any], seed: int, index: int, *, levels: int
+    ) -> dict[str, Any]:
+        """The point with another draw in one place, quantized there; maybe the same point.
+
+        A place is where a domain stands, also within a schedule; it is drawn as well, first the
+        hyper-parameter, all alike. A function of the arguments alone.
+        """
+        names = [name for name in self.names if self._domains[name].size != 1]
+        if not names:
+            return dict(point)
+        name = names[below(seed, index, "redrawn", len(names))]
+        place = f"redrawn {name}"
+
+        def draw(domain: Template) -> Any:
+            if self.size is None or self._weighted:
+                value = domain.draw(seed, index, place)
+            else:  # as ``sample`` does: not all choices, but all points are alike
+                assert domain.size is not None
+                value = domain.pick(below(seed, index, place, domain.size))
+            return quantized(domain, value, levels)
+
+        def choose(label: str, bound: int) -> int:
+            return below(seed, index, f"{place}{label}", bound)
+
+        return {**point, name: redrawn(self._domains[name], point[name], draw, choose)}
 
     def _draw_distinct(self, seed: int, index: int) -> dict[str, Any]:
         draws = self._distinct.get(seed)

@@ -3,6 +3,7 @@
 from hippo.plan.claims import Claim
 from hippo.plan.costs import CostModel, Overheads
 from hippo.plan.frontier import Demand, Frontier, Head, Turn
+from hippo.plan.marginal import marginal_seconds, marginal_steps
 from hippo.plan.stage_tree import (
     Stage,
     build_stage_tree,
@@ -45,5 +46,7 @@ __all__ = [
     "count_unique_steps",
     "critical_path",
     "lower_bound",
+    "marginal_seconds",
+    "marginal_steps",
     "unique_steps",
 ]

@@ -12,9 +12,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from hippo.model import Study
+from hippo.model import DrawingSettings, Study
 from hippo.store.records import Decision
 from hippo.tune.ordering import Rank, rank
+from hippo.tune.prefix_first import PrefixFirstDraws, Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,15 @@ class Tuner(ABC):
         self._space = study.search_space()
         self._goal = spec.objective.goal
         self._max_trials = spec.max_trials
+        self.price: Price | None = None
+        """What a trial would add to the plan's training; set by whoever has a plan.
+
+        Prefix-first draws weigh by it; without it, they weigh all candidates alike.
+        """
+        settings = spec.algorithm
+        self._prefix_first: PrefixFirstDraws | None = None
+        if isinstance(settings, DrawingSettings) and settings.prefix_first is not None:
+            self._prefix_first = PrefixFirstDraws(settings.prefix_first, self._space, seed)
         self._targets: list[int] = []  # per trial, the step it was last asked to reach
         self._pending: set[int] = set()  # trials whose latest request has no result yet
         self._failed: set[int] = set()
@@ -74,6 +84,8 @@ class Tuner(ABC):
             case "suggest":
                 self._targets.append(decision.steps)
                 self._await(trial)
+                if self._prefix_first is not None and decision.hyperparameters is not None:
+                    self._prefix_first.suggested(decision.hyperparameters)
                 self._suggested(trial)
             case "promote":
                 at = self.rung_of(trial)
@@ -184,20 +196,37 @@ class Tuner(ABC):
         return min(limits)
 
     def _suggestions(self, most: int, steps: int, *, after: int = 0) -> list[Decision]:
-        """The next new trials, ``most`` at most; ``after`` so many other decisions."""
+        """The next new trials, ``most`` at most; ``after`` so many other decisions.
+
+        Prefix-first draws are made one by one, so that each sees the one before.
+        """
         first = len(self._targets)
-        return [
-            Decision(
-                index=self._count + after + trial - first,
-                kind="suggest",
-                trial=trial,
-                steps=self._first_target(trial, steps),
-                marks=self._marks,
-                hyperparameters=self._point(trial),
-                reason=self._why(trial),
+        if self._prefix_first is not None:
+            most = min(most, 1)
+        decisions = []
+        for trial in range(first, min(first + most, self._limit)):
+            point, why = self._choice(trial)
+            decisions.append(
+                Decision(
+                    index=self._count + after + trial - first,
+                    kind="suggest",
+                    trial=trial,
+                    steps=self._first_target(trial, steps),
+                    marks=self._marks,
+                    hyperparameters=point,
+                    reason=why,
+                )
             )
-            for trial in range(first, min(first + most, self._limit))
-        ]
+        return decisions
+
+    def _choice(self, trial: int) -> tuple[dict[str, Any], str]:
+        """The hyper-parameters of a new trial and the reason of its suggestion."""
+        if self._prefix_first is None:
+            return self._point(trial), self._why(trial)
+        point, why = self._prefix_first.choose(
+            lambda attempt: self._candidate(trial, attempt), self.price, self.steps
+        )
+        return point, f"{self._why(trial)}: {why}"
 
     _marks: tuple[int, ...] = ()
     """Earlier steps at which a new trial reports on its way, without a pause."""
@@ -211,9 +240,13 @@ class Tuner(ABC):
         return self._candidate(trial, 0)
 
     def _candidate(self, trial: int, attempt: int) -> dict[str, Any]:
-        """One of the draws that a new trial may be; a function of seed, trial and attempt."""
-        assert attempt == 0, "further candidates are for those who weigh them"
-        return self._space.sample(self.seed, trial)
+        """One of the draws that a new trial may be; a function of seed, trial and attempt, and in
+        finite spaces of what was suggested. IndexError if all have been drawn.
+        """
+        if self._space.size is None:
+            return self._space.draw(self.seed, trial + (attempt << 40))
+        first = trial if self._prefix_first is None else self._prefix_first.passed
+        return self._space.sample(self.seed, first + attempt)
 
     def _why(self, trial: int) -> str:
         """The reason of a suggestion."""

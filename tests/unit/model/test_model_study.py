@@ -97,7 +97,8 @@ def test_a_full_study() -> None:
     assert study.spec.budget.wall_seconds == 5400
     assert study.spec.trainer.max_grace_seconds == 90
     again = json.loads(study.model_dump_json())
-    assert again["spec"]["algorithm"] == {"name": "asha", "eta": 4, "minSteps": 10, "seed": 7}
+    algorithm = {"name": "asha", "eta": 4, "minSteps": 10, "seed": 7, "prefixFirst": None}
+    assert again["spec"]["algorithm"] == algorithm
     assert parse_study(again) == study
 
 

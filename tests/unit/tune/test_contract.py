@@ -20,8 +20,22 @@ class TestRandom(TunerContract):
     algorithm: ClassVar = {"name": "random", "seed": 3}
 
 
+class TestRandomPrefixFirst(TunerContract):
+    algorithm: ClassVar = {"name": "random", "seed": 3, "prefixFirst": {}}
+
+
 class TestSha(TunerContract):
     algorithm: ClassVar = {"name": "sha", "seed": 3, "eta": 3, "minSteps": 3}
+    early = True
+
+
+class TestShaPrefixFirst(TunerContract):
+    algorithm: ClassVar = {
+        "name": "sha",
+        "seed": 3,
+        "minSteps": 3,
+        "prefixFirst": {"candidates": 4, "late": 0.8, "weight": 2.5, "levels": 2},
+    }
     early = True
 
 
@@ -32,6 +46,11 @@ class TestShaOfTwo(TunerContract):
 
 class TestAsha(TunerContract):
     algorithm: ClassVar = {"name": "asha", "seed": 3, "eta": 3, "minSteps": 3}
+    early = True
+
+
+class TestAshaPrefixFirst(TunerContract):
+    algorithm: ClassVar = {"name": "asha", "seed": 3, "minSteps": 3, "prefixFirst": {"weight": 0}}
     early = True
 
 
@@ -52,6 +71,12 @@ class TestHyperbandOfTwo(TunerContract):
     begins_anywhere = True
 
 
+class TestHyperbandPrefixFirst(TunerContract):
+    algorithm: ClassVar = {"name": "hyperband", "seed": 3, "minSteps": 1, "prefixFirst": {}}
+    early = True
+    begins_anywhere = True
+
+
 class TestMedian(TunerContract):
     algorithm: ClassVar = {
         "name": "median",
@@ -60,6 +85,12 @@ class TestMedian(TunerContract):
         "minSteps": 8,
         "minTrials": 3,
     }
+    early = True
+    begins_anywhere = True
+
+
+class TestMedianPrefixFirst(TunerContract):
+    algorithm: ClassVar = {**TestMedian.algorithm, "prefixFirst": {"late": 1}}
     early = True
     begins_anywhere = True
 
