@@ -14,7 +14,9 @@ class InvalidSpec(ValueError):
     """
 
     def __init__(self, errors: Iterable[tuple[str, str]]) -> None:
-        self.errors: tuple[tuple[str, str], ...] = tuple(errors)
+        self.errors: tuple[tuple[str, str], ...] = tuple(
+            (_on_one_line(path), _on_one_line(message)) for path, message in errors
+        )
         super().__init__(self.errors)
 
     def __str__(self) -> str:
@@ -24,6 +26,15 @@ class InvalidSpec(ValueError):
     def at(cls, path: str, message: str) -> InvalidSpec:
         """A single problem."""
         return cls([(path, message)])
+
+
+def _on_one_line(text: str) -> str:
+    """What a user wrote may stand in it: line breaks and control characters are spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 class Problems:

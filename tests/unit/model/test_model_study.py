@@ -266,6 +266,14 @@ def test_junk_anywhere_is_refused_in_clear_lines(data: st.DataObject, junk: Any)
         assert "Input should" not in message
 
 
+def test_line_breaks_of_a_user_do_not_break_the_line() -> None:
+    _, errors = parsed({**DOCUMENT, "na\nme": 1})
+    assert list(errors) == [("na\\nme", "unknown field")]
+    space = {"lr": {"choices": [1], "\x1b\n": 2}}
+    _, errors = parsed({**DOCUMENT, "spec": {**DOCUMENT["spec"], "space": space}})
+    assert list(errors) == [("spec.space.lr", r"unknown field beside a domain: \x1b\n")]
+
+
 def edited(**fields: Any) -> Study:
     document = copy.deepcopy(DOCUMENT)
     document["spec"] |= fields
