@@ -1,4 +1,4 @@
-"""What is in ``examples/`` works as it stands there: its trainers keep the law, and merge exactly."""
+"""What is in ``examples/`` works as it stands: its trainers keep the law, and merge exactly."""
 
 from __future__ import annotations
 
