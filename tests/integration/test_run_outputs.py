@@ -185,10 +185,12 @@ def test_verify_names_what_breaks_the_law(place: Place) -> None:
 
 
 def test_verify_looks_for_the_metric_of_the_study(place: Place) -> None:
-    study = place.study("study", SPACE, **SPEC, objective={"metric": "los", "goal": "minimize"})
+    objective = {"metric": "los", "goal": "minimize", "testMetric": "test"}
+    study = place.study("study", SPACE, **SPEC, objective=objective)
     shown = place.call("verify", study, status=1).stdout
-    assert "missing objective: evaluate() returns no 'los' (it returns: " in shown
-    assert "walk:Walk is exact, but trials of this study would fail" in shown
+    for metric in ("los", "test"):
+        assert f"missing objective: evaluate() returns no '{metric}' (it returns: " in shown
+    assert "walk:Walk is exact, but does not suit the study's objective" in shown
 
 
 def test_help_names_every_command(place: Place) -> None:

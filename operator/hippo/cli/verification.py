@@ -19,7 +19,7 @@ CANDIDATES = 50
 """So many points of the space are looked at for one that changes soon."""
 
 OBJECTIVE = "objective"
-"""The check whether ``evaluate`` returns what the study compares trials by."""
+"""The check whether ``evaluate`` returns the metrics that the study names."""
 
 
 def verify(located: LocatedStudy, steps: int) -> dict[str, Any]:
@@ -59,9 +59,11 @@ def verify(located: LocatedStudy, steps: int) -> dict[str, Any]:
 
 
 def _look_for_objective(study: Study, found: dict[str, Any]) -> None:
-    """An exact trainer is of no use to a study whose metric it does not return."""
-    metric, returned = study.spec.objective.metric, found["metrics"]
-    if returned is not None and metric not in returned:
+    """An exact trainer is of no use to a study whose metrics it does not return."""
+    objective, returned = study.spec.objective, found["metrics"]
+    for metric in (objective.metric, objective.test_metric):
+        if metric is None or returned is None or metric in returned:
+            continue
         others = ", ".join(returned) or "nothing"
         detail = f"evaluate() returns no {metric!r} (it returns: {others})"
         found["checks"].append({"name": OBJECTIVE, "ok": False, "detail": detail})
@@ -99,8 +101,8 @@ def print_findings(console: Console, study: Study, found: dict[str, Any]) -> Non
     failed = [check["name"] for check in found["checks"] if not check["ok"]]
     if not failed:
         console.print(f"{entrypoint} is exact over {found['steps']} steps")
-    elif failed == [OBJECTIVE]:
-        verdict = f"{entrypoint} is exact, but trials of this study would fail"
+    elif set(failed) == {OBJECTIVE}:
+        verdict = f"{entrypoint} is exact, but does not suit the study's objective"
         console.print(Text(verdict, style="red"))
     elif not any(check["ok"] for check in found["checks"]):
         console.print(Text(f"{entrypoint} does not train at all", style="red"))
