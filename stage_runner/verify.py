@@ -137,6 +137,7 @@ def verify(plan: Plan, file: Path) -> dict[str, Any]:
     return {
         "ok": all(check.ok for check in checks),
         "checks": [asdict(check) for check in checks],
+        "metrics": runs.metrics,
         "seconds_per_step": runs.seconds_per_step,
         "save_seconds": runs.save_seconds,
         "checkpoint_bytes": runs.checkpoint_bytes,
@@ -149,6 +150,7 @@ class _Runs:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.during = "import"
+        self.metrics: list[str] | None = None  # what evaluate() returns
         self.seconds_per_step = 0.0
         self.save_seconds = 0.0
         self.checkpoint_bytes = 0
@@ -203,6 +205,7 @@ class _Runs:
         self.during = "evaluate"
         seed_generators("evaluate", self._plan.call.seed, step)
         metrics = check_metrics(trainer.evaluate())
+        self.metrics = sorted(metrics)
         trace.metrics.append({name: value.hex() for name, value in metrics.items()})
 
     def _note(self, trainer: Trainer, trace: Trace) -> bytes:

@@ -151,7 +151,8 @@ def test_there_may_be_nothing_to_export(place: Place) -> None:
 
 
 def test_verify_proves_a_good_trainer_exact(place: Place) -> None:
-    study = place.study("study", SPACE, **SPEC, trainer={"entrypoint": "net:Net"})
+    trainer, objective = {"entrypoint": "net:Net"}, {"metric": "loss", "goal": "minimize"}
+    study = place.study("study", SPACE, **SPEC, trainer=trainer, objective=objective)
     found = place.call("verify", study, "-o", "json").json()
     assert found["ok"]
     assert [check["name"] for check in found["checks"]] == [
@@ -181,6 +182,15 @@ def test_verify_names_what_breaks_the_law(place: Place) -> None:
     study = place.study("study", {"mode": ["step raise"]}, trainer={"entrypoint": "walk:Walk"})
     done = place.call("verify", study, "--steps", "6", status=1)
     assert "ValueError: told to fail in step (walk.py:" in done.stdout
+
+
+def test_verify_looks_for_the_metric_of_the_study(place: Place) -> None:
+    objective = {"metric": "los", "goal": "minimize", "testMetric": "test"}
+    study = place.study("study", SPACE, **SPEC, objective=objective)
+    shown = place.call("verify", study, status=1).stdout
+    for metric in ("los", "test"):
+        assert f"missing objective: evaluate() returns no '{metric}' (it returns: " in shown
+    assert "walk:Walk is exact, but does not suit the study's objective" in shown
 
 
 def test_help_names_every_command(place: Place) -> None:

@@ -18,6 +18,9 @@ from hippo.model import Sequence, Study
 CANDIDATES = 50
 """So many points of the space are looked at for one that changes soon."""
 
+OBJECTIVE = "objective"
+"""The check whether ``evaluate`` returns the metrics that the study names."""
+
 
 def verify(located: LocatedStudy, steps: int) -> dict[str, Any]:
     """Runs the check in processes of its own; returns what they found. Raises WorkersFailed."""
@@ -49,9 +52,22 @@ def verify(located: LocatedStudy, steps: int) -> dict[str, Any]:
     except ValueError:
         lines = done.stderr.strip().splitlines() or ["the check ended without a word"]
         raise WorkersFailed(lines[-1]) from None
+    _look_for_objective(located.study, found)
     found["hyperparameters"] = request["hyperparameters"]
     found["steps"] = steps
     return found
+
+
+def _look_for_objective(study: Study, found: dict[str, Any]) -> None:
+    """An exact trainer is of no use to a study whose metrics it does not return."""
+    objective, returned = study.spec.objective, found["metrics"]
+    for metric in (objective.metric, objective.test_metric):
+        if metric is None or returned is None or metric in returned:
+            continue
+        others = ", ".join(returned) or "nothing"
+        detail = f"evaluate() returns no {metric!r} (it returns: {others})"
+        found["checks"].append({"name": OBJECTIVE, "ok": False, "detail": detail})
+        found["ok"] = False
 
 
 def choose_point(study: Study, steps: int) -> dict[str, Any]:
@@ -72,22 +88,28 @@ def choose_point(study: Study, steps: int) -> dict[str, Any]:
 def print_findings(console: Console, study: Study, found: dict[str, Any]) -> None:
     """A line a check, then the verdict."""
     for check in found["checks"]:
-        mark = Text("ok    ", style="green") if check["ok"] else Text("differs ", style="red")
+        bad = "missing " if check["name"] == OBJECTIVE else "differs "
+        mark = Text("ok    ", style="green") if check["ok"] else Text(bad, style="red")
         detail = f": {check['detail']}" if check.get("detail") else ""
         console.print(Text.assemble(mark, f"{check['name']}{detail}"), soft_wrap=True)
-    if found.get("seconds_per_step") is not None:
+    if found["checkpoint_bytes"]:
         console.print(
             f"{found['seconds_per_step']:.4f} s a step, {found['save_seconds']:.4f} s a save,"
             f" {found['checkpoint_bytes']:,} bytes a checkpoint"
         )
-    if found["ok"]:
-        console.print(f"{study.spec.trainer.entrypoint} is exact over {found['steps']} steps")
+    entrypoint = study.spec.trainer.entrypoint
+    failed = [check["name"] for check in found["checks"] if not check["ok"]]
+    if not failed:
+        console.print(f"{entrypoint} is exact over {found['steps']} steps")
+    elif set(failed) == {OBJECTIVE}:
+        verdict = f"{entrypoint} is exact, but does not suit the study's objective"
+        console.print(Text(verdict, style="red"))
     elif not any(check["ok"] for check in found["checks"]):
-        console.print(Text(f"{study.spec.trainer.entrypoint} does not train at all", style="red"))
+        console.print(Text(f"{entrypoint} does not train at all", style="red"))
     else:
         console.print(
             Text(
-                f"{study.spec.trainer.entrypoint} is not exact: results through the stage tree"
+                f"{entrypoint} is not exact: results through the stage tree"
                 " would differ from training each trial alone",
                 style="red",
             )

@@ -14,7 +14,8 @@ from hippo.cli.drawing import MAX_LINES, draw_stage_tree
 from hippo.model import load_studies
 from tests.world import World, build_study
 
-EXAMPLES = Path(__file__).parents[3] / "examples" / "digits"
+EXAMPLES = Path(__file__).parents[3] / "examples"
+DIGITS = EXAMPLES / "digits"
 
 
 def text_of(found: analysis.PlanAnalysis) -> str:
@@ -47,9 +48,11 @@ def test_what_is_planned_is_what_is_trained() -> None:
     assert analysis.analyse([study]).steps_unique == sum(world.trained.values())
 
 
-@pytest.mark.parametrize("name", ["grid", "asha", "team-a", "team-b"])
+@pytest.mark.parametrize(
+    "name", [str(path.relative_to(EXAMPLES)) for path in sorted(EXAMPLES.glob("*/*.yaml"))]
+)
 def test_the_examples_are_drawn_in_a_screenful(name: str) -> None:
-    found = analysis.analyse(load_studies([EXAMPLES / f"{name}.yaml"]))
+    found = analysis.analyse(load_studies([EXAMPLES / name]))
     stream = io.StringIO()
     Console(file=stream, width=200).print(draw_stage_tree(found.stages))
     lines = stream.getvalue().splitlines()
@@ -58,7 +61,7 @@ def test_the_examples_are_drawn_in_a_screenful(name: str) -> None:
 
 
 def test_studies_together_need_fewer_steps_than_apart() -> None:
-    studies = load_studies([EXAMPLES / "team-a.yaml", EXAMPLES / "team-b.yaml"])
+    studies = load_studies([DIGITS / "team-a.yaml", DIGITS / "team-b.yaml"])
     together = analysis.analyse(studies)
     apart = [analysis.analyse([study]) for study in studies]
     assert together.steps_unique < sum(one.steps_unique for one in apart)
@@ -110,7 +113,7 @@ def test_a_rung_counts_only_those_who_stop_there() -> None:
 
 
 def test_more_workers_never_take_longer() -> None:
-    found = analysis.analyse(load_studies([EXAMPLES / "grid.yaml"]))
+    found = analysis.analyse(load_studies([DIGITS / "grid.yaml"]))
     bounds = [bound for _, _, bound in found.by_workers]
     assert bounds == sorted(bounds, reverse=True)
     assert all(alone >= bound for _, alone, bound in found.by_workers)
