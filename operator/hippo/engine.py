@@ -368,14 +368,35 @@ class Engine:
 
     def _spent_budget(self, run: StudyRun) -> str | None:
         budget = run.study.spec.budget
-        if budget.worker_hours is not None and run.worker_seconds >= budget.worker_hours * 3600:
-            return f"its budget of {budget.worker_hours:g} worker-hours is spent"
+        if budget.worker_hours is not None:
+            spent, per_second = self._spend(run)
+            left = budget.worker_hours * 3600 - spent
+            if left <= 0:
+                return f"its budget of {budget.worker_hours:g} worker-hours is spent"
+            if per_second:
+                self._wake_for(run, self.now + left / per_second)
         if budget.wall_seconds is not None:
             until = run.started + budget.wall_seconds - run.wall_before
             if self.now >= until:
                 return f"its budget of {budget.wall_time} of wall time is spent"
-            self.emit(WakeAt(until))
+            self._wake_for(run, until)
         return None
+
+    def _spend(self, run: StudyRun) -> tuple[float, float]:
+        """A study's worker-seconds, by estimate since the last reports; and what a second adds."""
+        spent, per_second = run.worker_seconds, 0.0
+        for chain in self.chains.values():
+            if chain.begun and run.name in chain.studies:
+                share = 1 / len(chain.studies)
+                spent += (self.now - chain.accounted) * share
+                per_second += share
+        return spent, per_second
+
+    def _wake_for(self, run: StudyRun, moment: float) -> None:
+        """Ask for a tick, once."""
+        if not self.now < run.wakes_at <= moment:
+            run.wakes_at = moment
+            self.emit(WakeAt(moment))
 
     def _finish(self, run: StudyRun, event: StudyEvent, message: str) -> None:
         run.take(event)
@@ -502,7 +523,7 @@ class Engine:
                 sequence, begun, begun + steps, report.train_seconds - chain.train_seconds
             )
         chain.trained, chain.train_seconds = report.trained, report.train_seconds
-        chain.worker_seconds = report.worker_seconds
+        chain.worker_seconds, chain.accounted = report.worker_seconds, self.now
         self._note_progress(chain.name, max(report.step, chain.origin_step + report.trained))
 
     def _note_progress(self, name: str, step: int) -> None:

@@ -98,6 +98,7 @@ class StudyRun:
     worker_seconds: float = 0.0
     steps_trained: float = 0.0
     wall_before: float = 0.0
+    wakes_at: float = -math.inf  # when it has asked to be looked at because of its budget
 
     @property
     def name(self) -> str:
@@ -219,6 +220,7 @@ class ChainRun:
     trained: int = 0
     train_seconds: float = 0.0
     worker_seconds: float = 0.0
+    accounted: float = 0.0  # when these figures were reported
 
     def take(self, event: WorkerEvent) -> None:
         self.state = advance(self.state, event)

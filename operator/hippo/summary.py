@@ -62,6 +62,11 @@ def estimate_alone(engine: Engine, trial: TrialRun, steps: int) -> float:
     )
 
 
+def estimate_study_alone(engine: Engine, run: StudyRun) -> float:
+    """Estimated worker-seconds of training each of a study's trials alone, as far as it came."""
+    return sum(estimate_alone(engine, trial, max(trial.results, default=0)) for trial in run.trials)
+
+
 def estimate_trial_based_makespan(engine: Engine, workers: int) -> float:
     """Estimated seconds of trial-by-trial execution, each worker taking the next trial."""
     free = [0.0] * max(1, workers)

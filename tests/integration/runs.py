@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hippo.model import Sequence, signature
-from hippo.store import PlanStore, open_blobs
+from hippo.store import PlanStore, list_plans, open_blobs
 from hippo.store.records import Manifest
 from stage_runner.codec import decode
 from tests.integration import oracle
@@ -196,9 +196,7 @@ class Place:
 
     def plans(self, store: Path | str | None = None) -> list[PlanStore]:
         blobs = open_blobs(str(store if store is not None else self.store_folder))
-        ends = "/plan.json"
-        names = [info.name for info in blobs.list("") if info.name.endswith(ends)]
-        return [PlanStore(blobs, name.removesuffix(ends)) for name in names]
+        return [PlanStore(blobs, path) for path in list_plans(blobs)]
 
     def plan(self, store: Path | str | None = None) -> PlanStore:
         (plan,) = self.plans(store)

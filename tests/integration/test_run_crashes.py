@@ -168,7 +168,7 @@ def test_stopped_in_order_it_goes_on_where_it_was(place: Place, how: str) -> Non
 def test_a_second_interrupt_leaves_at_once(place: Place) -> None:
     study = place.study("stuck", FORK, trainer={"entrypoint": "walk:Walk", "config": {"sleep": 30}})
     process = place.start("run", study, "--workers", "1")
-    wait_until(lambda: list(place.store_folder.glob("*/reports/*/000000.json")), "it trains")
+    wait_until(lambda: list(place.store_folder.glob("*/*/reports/*/000000.json")), "it trains")
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None
@@ -222,5 +222,8 @@ def test_a_second_run_says_who_holds_the_store(place: Place) -> None:
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert place.finish(process, status=1).errors == [STOPPED]
-    logs = {path.parent.name: path.stem for path in place.store_folder.glob("logs/*/*.log")}
+    logs = {
+        f"{path.parent.parent.name}/{path.parent.name}": path.stem
+        for path in place.store_folder.glob("logs/*/*/*.log")
+    }
     assert set(logs) == {plan.plan for plan in place.plans()}

@@ -85,7 +85,7 @@ def test_what_a_trainer_prints_goes_to_its_log_and_where_it_goes_does_not_matter
     assert [trial["phase"] for trial in result["trials"]] == ["Completed"] * 4
     folder = place.folder / "a relative folder"
     assert len(place.manifests(folder)) == 1
-    for log in folder.glob("logs/*/*.log"):
+    for log in folder.glob("logs/*/*/*.log"):
         assert {"words", "raw words", "words of a child"} <= set(log.read_text().splitlines())
     assert place.call("verify", study, "-o", "json").json()["ok"]
 
@@ -105,7 +105,7 @@ def test_the_best_trial_is_exported(place: Place) -> None:
     trainer = {"entrypoint": "net:Net"}
     study = place.study("study", SPACE, **SPEC, objective=objective, trainer=trainer)
     assert place.call("export", study, "--best", status=1).errors == [
-        f"there is no store at {place.store_folder}: name it with --store, or run the study first"
+        f"there is no store at {place.store_folder}: name another one, or run the study first"
     ]
     best = place.run(study)["best"]
     done = place.call("export", study, "--best", "-o", "json")
@@ -124,7 +124,7 @@ def test_the_best_trial_is_exported(place: Place) -> None:
     assert (arrays["model.0.weight"] == state["model"]["0.weight"].numpy()).all()
     for arguments, error in [
         (["study"], "say which trial: --best"),
-        (["other", "--best"], f"the store {place.store_folder} has no study 'other': run it first"),
+        (["other", "--best"], "has no study 'other' in default: run it first"),
         (["study", "--best", "--file", "/proc/x.npz"], "/proc/x.npz"),
     ]:
         done = place.call("export", *arguments, status=None)

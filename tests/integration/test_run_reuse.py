@@ -98,7 +98,7 @@ def test_more_trials_may_be_asked_for_while_a_study_goes_on(place: Place) -> Non
     place.kill(process)
     process = place.start("run", place.edit("study", maxTrials=8), "--workers", "2")
     wait_until(
-        lambda: len(list(place.store_folder.glob("*/studies/*/decisions/*"))) == 8, "8 trials"
+        lambda: len(list(place.store_folder.glob("*/*/studies/*/decisions/*"))) == 8, "8 trials"
     )
     place.kill(process)
     assert place.call("run", place.edit("study", maxTrials=4), status=2).errors == [

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
 import time
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from hippo.cli import analysis, tables, verification
+from hippo.cli import analysis, storage, tables, verification
 from hippo.cli.live import Progress
+from hippo.cli.locating import find_named, locate_studies, store_beside
+from hippo.cli.output import Output, OutputOption, open_console, print_json
 from hippo.lifecycles import StudyState
-from hippo.local import LocalDriver, LocatedStudy, RunOptions, build_result
-from hippo.local.sessions import build_signature_document, find_study
-from hippo.model import InvalidSpec, Study, load_studies
-from hippo.store import StoreError, locate_store, open_blobs
+from hippo.local import LocalDriver, RunOptions, build_result
+from hippo.local.sessions import build_signature_document
+from hippo.model import InvalidSpec
+from hippo.store import StoreError, locate_store
 
 app = typer.Typer(
     name="hippo",
@@ -31,20 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-PIPE_WIDTH = 120
-
-
-class Output(Enum):
-    """How results are written to standard output."""
-
-    TABLE = "table"
-    JSON = "json"
-
+app.add_typer(storage.app)
 
 Studies = Annotated[list[Path], typer.Argument(help="Study files (YAML).", show_default=False)]
-OutputOption = Annotated[
-    Output, typer.Option("--output", "-o", help="How results are written to standard output.")
-]
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -54,37 +43,15 @@ StoreOption = Annotated[
         show_default=False,
     ),
 ]
-
-
-def _locate(paths: list[Path]) -> list[LocatedStudy]:
-    located = [
-        LocatedStudy(study, path.resolve().parent)
-        for path in paths
-        for study in load_studies([path])
-    ]
-    seen: set[str] = set()
-    for item in located:
-        if item.study.name in seen:
-            raise InvalidSpec.at("metadata.name", f"two studies are named {item.study.name!r}")
-        seen.add(item.study.name)
-    return located
-
-
-def _default_store(paths: list[Path]) -> str:
-    return str(paths[0].resolve().parent / ".hippo")
-
-
-def _console(*, stderr: bool = False) -> Console:
-    """As wide as the terminal; files and pipes get lines that hold a table row."""
-    stream = sys.stderr if stderr else sys.stdout
-    is_terminal = stream is not None and stream.isatty()  # None: it was closed
-    return Console(stderr=stderr, width=None if is_terminal else PIPE_WIDTH)
-
-
-def _print_json(document: Any) -> None:
-    json.dump(document, sys.stdout, indent=2, allow_nan=False)
-    sys.stdout.write("\n")
-    sys.stdout.flush()  # so that a full disk is told of here
+NamespaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="Namespace of a study that is given by its name. Default: default.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -108,21 +75,20 @@ def run(
 
     Run it again after a stop, and it goes on; later studies reuse what the store holds.
     """
-    located = _locate(studies)
-    url = locate_store(store) if store is not None else _default_store(studies)
-    console = _console(stderr=True)
-    options = RunOptions(
-        store=url, logs=_logs_of(url, studies), workers=workers, merge=not no_merge
-    )
+    located = locate_studies(studies)
+    url = locate_store(store) if store is not None else store_beside(studies[0])
+    console = open_console(stderr=True)
+    logs = _logs_of(url, studies)
+    options = RunOptions(store=url, logs=logs, workers=workers, merge=not no_merge)
     begun = time.monotonic()
     with Progress(console) as progress:
         driver = LocalDriver(located, options, progress)
         engine = driver.run()
     result = build_result(engine, makespan_seconds=time.monotonic() - begun, workers=engine.workers)
     if output is Output.JSON:
-        _print_json(result)
+        print_json(result)
     else:
-        tables.print_result(_console(), result, [item.study for item in located])
+        tables.print_result(open_console(), result, [item.study for item in located])
     if any(run.state is not StudyState.SUCCEEDED for run in engine.studies.values()):
         raise typer.Exit(1)
 
@@ -135,13 +101,13 @@ def _logs_of(url: str, paths: list[Path]) -> Path:
 @app.command()
 def plan(studies: Studies, output: OutputOption = Output.TABLE) -> None:
     """Draw the stage tree and say what it saves, and what limits that. Trains nothing."""
-    located = _locate(studies)
+    located = locate_studies(studies)
     build_signature_document(located, merge=True)  # studies that share no trainer share no tree
     found = analysis.analyse([item.study for item in located])
     if output is Output.JSON:
-        _print_json(analysis.to_json(found))
+        print_json(analysis.to_json(found))
     else:
-        tables.print_plan(_console(), found)
+        tables.print_plan(open_console(), found)
 
 
 @app.command()
@@ -151,10 +117,10 @@ def verify(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Prove a trainer exact: straight, restored at each step, evaluated, in two processes."""
-    located = _locate([study])[0]
+    located = locate_studies([study])[0]
     found = verification.verify(located, steps)
     if output is Output.JSON:
-        _print_json(found)
+        print_json(found)
     else:
         verification.print_findings(Console(), located.study, found)
     if not found["ok"]:
@@ -170,24 +136,14 @@ def export(
         typer.Option("--file", help="File to write. Default: NAME-best.pt.", show_default=False),
     ] = None,
     store: StoreOption = None,
+    namespace: NamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Write the best trial's checkpoint as a plain PyTorch state."""
     if not best:
         raise InvalidSpec.at("export", "say which trial: --best")
-    path = Path(study)
-    name = study
-    url = locate_store(store if store is not None else ".hippo")
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        name = _only_study(path).name
-        url = url if store is not None else _default_store([path])
-    if "://" not in url and not Path(url).exists():
-        raise StoreError(
-            f"there is no store at {url}: name it with --store, or run the study first"
-        )
-    found = find_study(open_blobs(url), name)
-    if found is None:
-        raise StoreError(f"the store {url} has no study {name!r}: run it first")
+    named = find_named(study, store, namespace)
+    name, found = named.name, named.found[0]
     status = found.document["status"]
     if "bestKey" not in status:
         raise StoreError(f"study {name} has no result yet: run it first")
@@ -197,22 +153,15 @@ def export(
         )
     target = (file if file is not None else Path(f"{name}-best.pt")).resolve()
     command = [sys.executable, "-m", "stage_runner", "export"]
-    command += ["--store", url, "--plan", found.plan, "--key", status["bestKey"]]
+    command += ["--store", named.store.url, "--plan", found.plan, "--key", status["bestKey"]]
     _run_quietly([*command, "--output", str(target)])
     written = {"study": name, "trial": f"{name}-{status['best']}", "step": status["bestStep"]}
     if output is Output.JSON:
-        _print_json({**written, "file": str(target)})
+        print_json({**written, "file": str(target)})
     else:
         Console().print(
             f"{written['trial']} at step {written['step']} is written to {target}", soft_wrap=True
         )
-
-
-def _only_study(path: Path) -> Study:
-    located = _locate([path])
-    if len(located) != 1:
-        raise InvalidSpec.at(str(path), "holds several studies: name one, and the --store")
-    return located[0].study
 
 
 def _run_quietly(command: list[str]) -> None:

@@ -34,6 +34,13 @@ def print_result(console: Console, result: dict[str, Any], studies: list[Study])
         f" {_duration(estimate['makespanSeconds'])} and {_duration(estimate['workerSeconds'])}"
         " (estimated from measured steps)"
     )
+    if len(result["studies"]) > 1:
+        for item in result["studies"]:
+            console.print(
+                f"  {item['study']}: {_duration(item['workerSeconds'])} of worker time, work that"
+                f" studies share split evenly; alone and trial by trial about"
+                f" {_duration(item['workerSecondsAlone'])}"
+            )
     for item in result["studies"]:
         best = item["best"]
         if best is None:
@@ -48,11 +55,26 @@ def print_result(console: Console, result: dict[str, Any], studies: list[Study])
             Text.assemble((f"best of {item['study']}: ", "bold"), f"{best['trial']}: {values}")
         )
         console.print(Text(f"  {_written(best['hyperparameters'])}"))
+        for row in item["replicates"]:
+            console.print(Text(f"  {_replicate_line(row)}"))
+
+
+def _replicate_line(row: dict[str, Any]) -> str:
+    """A trial's metrics over its replicates: mean and sample standard deviation."""
+    spreads = []
+    for name, spread in row.items():
+        if isinstance(spread, dict):
+            text = f"{name} {spread['mean']:.4f}"
+            if spread["standardDeviation"] is not None:
+                text += f" ± {spread['standardDeviation']:.4f}"
+            spreads.append(f"{text} over {spread['count']} other seeds")
+    return f"{row['trial']} again: {', '.join(spreads) or 'no replicate succeeded'}"
 
 
 def _trial_table(result: dict[str, Any], study: Study) -> Table:
     objective = study.spec.objective
-    rows = [row for row in result["trials"] if row["study"] == study.name]
+    everything = [row for row in result["trials"] if row["study"] == study.name]
+    rows = [row for row in everything if row["seed"] == study.spec.trainer.seed]
     sign = -1.0 if objective.goal == "maximize" else 1.0
 
     best = next(item["best"] for item in result["studies"] if item["study"] == study.name)
@@ -63,7 +85,8 @@ def _trial_table(result: dict[str, Any], study: Study) -> Table:
 
     rows.sort(key=order)
     table = Table(
-        title=f"{study.name}: {len(rows)} trials",
+        title=f"{study.name}: {len(rows)} trials"
+        + (f" and {len(everything) - len(rows)} replicates" if len(everything) > len(rows) else ""),
         title_justify="left",
         box=None,
         padding=(0, 2, 0, 0),

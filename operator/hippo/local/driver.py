@@ -23,12 +23,7 @@ from typing import Any, Protocol
 from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
 from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
-from hippo.local.sessions import (
-    PLAN_NAME_DIGITS,
-    LocatedStudy,
-    Session,
-    build_signature_document,
-)
+from hippo.local.sessions import LocatedStudy, Session, build_signature_document
 from hippo.local.workers import WorkerServer, describe_exit
 from hippo.messages import (
     Command,
@@ -49,7 +44,14 @@ from hippo.messages import (
 )
 from hippo.model import signature
 from hippo.runs import StudyRun
-from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, open_blobs
+from hippo.store import (
+    STALE_SECONDS,
+    PlanLock,
+    PlanStore,
+    StoreError,
+    open_blobs,
+    plan_path,
+)
 from hippo.store.records import Assignment, Ended, Outcome, WorkerError
 
 EXIT_PREEMPTED = 143
@@ -141,7 +143,8 @@ class LocalDriver:
             fingerprint = self._server.wait_until_ready()
             if trainer.exactness == "strict":
                 document["fingerprint"] = fingerprint
-            store = PlanStore(blobs, signature(document)[:PLAN_NAME_DIGITS])
+            namespace = self.studies[0].study.namespace
+            store = PlanStore(blobs, plan_path(namespace, signature(document)))
             lock = PlanLock(store, seconds=LOCK_SECONDS)
             lock.acquire()
             stack.callback(_release, lock)
@@ -184,6 +187,8 @@ class LocalDriver:
                         " worked on last",
                         name,
                     )
+                if name in session.forgotten:
+                    self.observer.notified("begun afresh: it had been deleted", name)
                 session.write_study(event.study, None)
         for event in added:
             if event.ended is not None:

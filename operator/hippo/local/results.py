@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from hippo.engine import Engine
+from hippo.replicates import Spread, replicated, visible_metrics
 from hippo.runs import StudyRun, TrialRun
-from hippo.summary import estimate_trial_based_makespan, summarise
+from hippo.summary import estimate_study_alone, estimate_trial_based_makespan, summarise
 
 
 def build_result(engine: Engine, *, makespan_seconds: float, workers: int) -> dict[str, Any]:
@@ -25,6 +26,8 @@ def build_result(engine: Engine, *, makespan_seconds: float, workers: int) -> di
                 "message": run.message,
                 "best": bests[run.name],
                 "workerSeconds": run.worker_seconds,
+                "workerSecondsAlone": estimate_study_alone(engine, run),
+                "replicates": _replicates(run),
             }
             for run in runs
         ],
@@ -50,14 +53,43 @@ def _trial(run: StudyRun, trial: TrialRun) -> dict[str, Any]:
         "hyperparameters": dict(trial.sequence.hyperparameters),
         "steps": latest[0] if latest is not None else 0,
         "phase": str(trial.state),
-        "metrics": _finite(latest[1]) if latest is not None else {},
+        "metrics": _finite(visible_metrics(run, trial)),
         "reason": trial.reason,
+        "parent": run.trials[trial.parent].name if trial.parent is not None else None,
+        "seed": trial.seed if trial.seed is not None else run.study.spec.trainer.seed,
         "exact": run.study.spec.trainer.exactness == "strict",
     }
 
 
 def _best(run: StudyRun) -> dict[str, Any] | None:
     return None if run.best is None else _trial(run, run.best)
+
+
+def _replicates(run: StudyRun) -> list[dict[str, Any]]:
+    """The trials that were trained again under other seeds, the best mean first."""
+    objective = run.study.spec.objective
+    found = []
+    for entry in replicated(run):
+        spread = entry.spread(objective.metric)
+        row: dict[str, Any] = {
+            "trial": entry.trial.name,
+            "replicates": [trial.name for trial in entry.replicates],
+            objective.metric: _spread(spread),
+        }
+        if objective.test_metric and run.state.is_final and entry.trial is run.best:
+            row[objective.test_metric] = _spread(entry.spread(objective.test_metric))
+        found.append(row)
+    return found
+
+
+def _spread(spread: Spread | None) -> dict[str, Any] | None:
+    if spread is None:
+        return None
+    return {
+        "count": len(spread.values),
+        "mean": spread.mean,
+        "standardDeviation": spread.deviation,
+    }
 
 
 def _finite(metrics: Any) -> dict[str, float | None]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hippo.keeping import Scope, build_holdings, read_intent
 from hippo.lifecycles import StudyState
 from hippo.local.sources import digest_sources
 from hippo.messages import StudyAdded
@@ -19,12 +20,11 @@ from hippo.model import (
     signature,
     signature_document,
 )
-from hippo.plan import CostModel, Metrics, SearchPlan, StoredCheckpoint
+from hippo.plan import CostModel, SearchPlan
+from hippo.recall import build_costs, build_plan
 from hippo.runs import StudyRun
-from hippo.store import Blobs, PlanRecords, PlanStore, StoreError
-from hippo.store.records import Began, CheckpointSaved, MetricsReported
-
-PLAN_NAME_DIGITS = 16
+from hippo.store import PlanRecords, PlanStore, StoreError, find_studies
+from hippo.store.records import Began
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,20 @@ class LocatedStudy:
 def build_signature_document(studies: list[LocatedStudy], *, merge: bool) -> dict[str, Any]:
     """What results depend on beside the sequence, of studies that are to share one plan.
 
-    Raises InvalidSpec naming the first field in which their trainers differ.
+    Raises InvalidSpec naming the first field in which they differ: their namespace, or one of their
+    trainers.
     """
     documents = [
         signature_document(item.study.spec.trainer, digest_sources(item.folder)) for item in studies
     ]
     for item, document in zip(studies[1:], documents[1:], strict=True):
+        if item.study.namespace != studies[0].study.namespace:
+            raise InvalidSpec.at(
+                "metadata.namespace",
+                f"studies {studies[0].study.name} and {item.study.name} cannot share a plan: they"
+                f" are of the namespaces {studies[0].study.namespace} and {item.study.namespace};"
+                " run them one after the other",
+            )
         for name in sorted({*documents[0], *document}):
             if documents[0].get(name) != document.get(name):
                 raise InvalidSpec.at(
@@ -65,6 +73,9 @@ class Session:
     signature: str
     records: PlanRecords
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # of all studies, by name
+    forgotten: set[str] = field(
+        default_factory=set
+    )  # studies that had been deleted, now begun anew
 
     @classmethod
     def open(cls, store: PlanStore, document: dict[str, Any]) -> Session:
@@ -77,45 +88,21 @@ class Session:
 
     def build_plan(self) -> SearchPlan:
         """A plan that knows every checkpoint and result of the store."""
-        plan = SearchPlan(self.signature)
-        metrics: list[tuple[str, int, Metrics]] = [
-            (report.key, report.step, report.metrics)
-            for reports in self.records.reports.values()
-            for report in reports
-            if isinstance(report, MetricsReported)
-        ]
-        plan.recall(
-            [
-                StoredCheckpoint(m.key, m.step, m.size, m.state_digest)
-                for m in self.records.manifests.values()
-            ],
-            metrics,
-        )
-        return plan
+        return build_plan(self.signature, self.records)
 
     def build_costs(self) -> CostModel:
         """Estimates from what earlier runs have measured."""
-        costs = CostModel()
-        for reports in self.records.reports.values():
-            costs.observe_mean(reports[-1].trained, reports[-1].train_seconds)
-            for report in reports:
-                match report:
-                    case Began():
-                        costs.observe("start", report.start_seconds)
-                        if report.step > 0:
-                            costs.observe("load", report.load_seconds)
-                    case CheckpointSaved():
-                        costs.observe("save", report.copy_seconds)
-                    case MetricsReported():
-                        costs.observe("evaluate", report.evaluate_seconds)
-                    case _:
-                        pass
-        costs.settle()
-        return costs
+        return build_costs(self.records)
 
     def admit(self, study: Study) -> StudyAdded:
         """A study as the store knows it. Raises InvalidSpec if it was changed unduly."""
         known = self.documents.get(study.name)
+        if known is not None and known.get("deleted") is not None:
+            # Another study of that name: it finds the results, and nothing else.
+            self.store.delete_study(study.name)
+            del self.documents[study.name]
+            self.forgotten.add(study.name)
+            known = None
         if known is None:
             return StudyAdded(study)
         try:
@@ -150,7 +137,11 @@ class Session:
                 "bestStep": step,
                 "bestKey": run.best.node.at(step).key(step),
             }
-        self._rewrite(study, {"status": status})
+        known = self.documents.get(study.name)
+        if known is None:  # what an earlier study of this name has spent is none of its own
+            seconds, steps = self._spent(study.name)
+            known = {"before": {"workerSeconds": seconds, "stepsTrained": steps}}
+        self._rewrite(study, {**known, "status": status})
 
     def _rewrite(self, study: Study, known: dict[str, Any]) -> None:
         """Note a study as it is written now, with the status that is known."""
@@ -159,10 +150,13 @@ class Session:
             "study": study.model_dump(mode="json", by_alias=True, exclude_none=True),
         }
         self.store.write_study(study.name, document)
+        self.documents[study.name] = document
 
     def _spent(self, name: str) -> tuple[float, float]:
         """Worker-seconds and trained steps of a study in earlier runs."""
-        seconds = steps = 0.0
+        before = self.documents.get(name, {}).get("before", {})
+        seconds = -float(before.get("workerSeconds", 0.0))
+        steps = -float(before.get("stepsTrained", 0.0))
         for reports in self.records.reports.values():
             began = reports[0]
             if isinstance(began, Began) and name in began.studies:
@@ -172,48 +166,30 @@ class Session:
 
     def kept_by_others(self, names: set[str]) -> Callable[[str], bool]:
         """Which stored checkpoints studies outside this run need: they are not deleted."""
-        others = [doc for name, doc in self.documents.items() if name not in names]
-        if any(
-            not (doc.get("status") or {}).get("state")
-            or doc["study"]["spec"].get("checkpoints", {}).get("retain") == "all"
-            for doc in others
-        ):
+        others = {name: doc for name, doc in self.documents.items() if name not in names}
+        if any(read_intent(document).scope is Scope.PLAN for document in others.values()):
             return lambda key: True
-        best = {(doc.get("status") or {}).get("bestKey") for doc in others}
-        return lambda key: key in best
+        if not others:
+            return lambda key: False
+        try:
+            holdings = build_holdings(self.store, self.records, others)
+        except StoreError:  # what they want cannot be told
+            return lambda key: True
+        now = time.time()
+        return lambda key: bool(holdings.holders(key, now))
 
     def differences_to_earlier(self, name: str) -> list[str]:
         """What of the trainer has changed since a study, new here, was worked on in another plan;
         empty if it was not.
         """
         try:
-            earlier = find_study(self.store.blobs, name)
-            if earlier is None:
+            namespace = self.store.plan.partition("/")[0]
+            earlier = find_studies(self.store.blobs, name, namespace)
+            if not earlier or earlier[0].is_deleted:
                 return []
-            before = PlanStore(self.store.blobs, earlier.plan).read_signature() or {}
+            before = PlanStore(self.store.blobs, earlier[0].plan).read_signature() or {}
             now = self.store.read_signature() or {}
         except StoreError:  # damaged, or a newer Hippo's: that plan is none of ours
             return []
         names = sorted({*before, *now})
         return [name for name in names if before.get(name) != now.get(name) and name != "merge"]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredStudy:
-    """A study found in a store by its name."""
-
-    plan: str
-    document: dict[str, Any]
-
-
-def find_study(blobs: Blobs, name: str) -> StoredStudy | None:
-    """The study of this name that was worked on last, in any plan of the store."""
-    plans = sorted({info.name.partition("/")[0] for info in blobs.list("")})
-    found = [
-        StoredStudy(plan, PlanStore(blobs, plan).read_study(name))
-        for plan in plans
-        if name in PlanStore(blobs, plan).list_studies()
-    ]
-    return max(
-        found, key=lambda item: float(item.document["status"].get("updated", 0.0)), default=None
-    )

@@ -105,7 +105,7 @@ class WorkerServer:
         """Start a worker; returns the path of its log."""
         folder = self._logs / plan  # chains of two plans may have one name
         with contextlib.suppress(OSError):  # then the server cannot write there, and says so
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         log = folder / f"{assignment.chain}.log"
         self._send(
             {

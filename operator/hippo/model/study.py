@@ -41,6 +41,9 @@ API_VERSION = "hippo.dev/v1alpha1"
 MAX_NAME = 52
 """Characters of a study's name: names of its trials and pods, derived from it, hold at most 63."""
 
+DEFAULT_NAMESPACE = "default"
+MAX_NAMESPACE = 63
+
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _ENTRYPOINT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -53,6 +56,17 @@ def _name(value: str) -> str:
             "",
             f"must consist of lower-case letters, digits and '-', and begin and end with a letter "
             f"or digit, unlike {describe(value)}",
+        )
+    return value
+
+
+def check_namespace(value: str) -> str:
+    """The namespace itself. Raises InvalidSpec."""
+    if len(value) > MAX_NAMESPACE or _LABEL.fullmatch(value) is None:
+        raise InvalidSpec.at(
+            "",
+            f"must have at most {MAX_NAMESPACE} lower-case letters, digits and '-', and begin and "
+            f"end with a letter or digit, unlike {describe(value)}",
         )
     return value
 
@@ -79,7 +93,8 @@ def _space(value: Any, info: ValidationInfo) -> dict[str, Any]:
 
 class Metadata(SpecModel):
     name: Annotated[str, AfterValidator(_name)]
-    namespace: str | None = None
+    namespace: Annotated[str, AfterValidator(check_namespace)] | None = None
+    """Studies of two namespaces never share anything; None: ``default``."""
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
 
@@ -214,6 +229,10 @@ class Study(SpecModel):
     @property
     def name(self) -> str:
         return self.metadata.name
+
+    @property
+    def namespace(self) -> str:
+        return self.metadata.namespace or DEFAULT_NAMESPACE
 
     def search_space(self) -> Space:
         """The space; always the same object."""

@@ -8,6 +8,7 @@ from hippo.store.blobs import (
     MissingBlob,
     StoreError,
 )
+from hippo.store.catalog import PlanSizes, StoredStudy, find_studies, list_plans, measure, plan_path
 from hippo.store.directory import DirectoryBlobs
 from hippo.store.encoding import NewerFormat, Unreadable
 from hippo.store.loading import PlanRecords
@@ -28,9 +29,15 @@ __all__ = [
     "NewerFormat",
     "PlanLock",
     "PlanRecords",
+    "PlanSizes",
     "PlanStore",
     "StoreError",
+    "StoredStudy",
     "Unreadable",
+    "find_studies",
+    "list_plans",
     "locate_store",
+    "measure",
     "open_blobs",
+    "plan_path",
 ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from hippo.store.blobs import check_component, check_name
 
+PLAN_FOLDERS = ("manifests", "data", "reports", "control", "studies", "ledger", "lock")
+"""All that a plan has beside its ``plan.json``."""
+
 
 class Layout:
     """Names of all blobs of one plan. ValueError for a key, chain or study unfit for a name."""
 
     def __init__(self, plan: str) -> None:
-        self._start = check_name(plan) + "/"
+        self._start = self.everything = check_name(plan) + "/"
         self.plan = self._start + "plan.json"
         self.manifests = self._start + "manifests/"
         self.data = self._start + "data/"

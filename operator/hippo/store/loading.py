@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hippo.store.blobs import Blobs, MissingBlob
+from hippo.store.blobs import BlobInfo, Blobs, MissingBlob
 from hippo.store.encoding import (
     LedgerChunk,
     PlanRecord,
@@ -29,6 +29,7 @@ class PlanRecords:
     reports: dict[str, list[Report]] = field(default_factory=dict)  # by chain, sorted; by number
     unfolded: frozenset[str] = frozenset()  # chains with reports outside the ledger
     orphans: frozenset[str] = frozenset()  # keys whose data has no manifest: a writer was killed
+    strays: tuple[BlobInfo, ...] = ()  # data beside that of an intact manifest: a writer lost
     problems: tuple[str, ...] = ()  # a line each
 
 
@@ -57,7 +58,7 @@ def load(blobs: Blobs, layout: Layout) -> PlanRecords:
     """Raises StoreError if the store fails or was written by a newer Hippo."""
     problems: list[str] = []
     signature = read_signature(blobs, layout, problems)
-    manifests, orphans = _read_manifests(blobs, layout, problems)
+    manifests, orphans, strays = _read_manifests(blobs, layout, problems)
     live, unfolded = _read_live_reports(blobs, layout, problems)
     by_chain: dict[str, dict[int, Report]] = {}
     for chunk in read_ledger(blobs, layout, problems):
@@ -72,7 +73,7 @@ def load(blobs: Blobs, layout: Layout) -> PlanRecords:
             gap = next(i for i in range(numbers[-1] + 1) if i not in by_chain[chain])
             problems.append(f"report {gap} of chain {chain} is missing, though later ones exist")
         ordered[chain] = [by_chain[chain][number] for number in numbers]
-    return PlanRecords(signature, manifests, ordered, unfolded, orphans, tuple(problems))
+    return PlanRecords(signature, manifests, ordered, unfolded, orphans, strays, tuple(problems))
 
 
 def read_ledger(blobs: Blobs, layout: Layout, problems: list[str]) -> Iterator[LedgerChunk]:
@@ -102,10 +103,11 @@ def read_signature(blobs: Blobs, layout: Layout, problems: list[str]) -> dict[st
 
 def _read_manifests(
     blobs: Blobs, layout: Layout, problems: list[str]
-) -> tuple[dict[str, Manifest], frozenset[str]]:
+) -> tuple[dict[str, Manifest], frozenset[str], tuple[BlobInfo, ...]]:
     # Manifests first: data is written before its manifest, so whatever is listed now has its data.
     names = [info.name for info in blobs.list(layout.manifests) if info.name.endswith(".json")]
-    sizes = {info.name: info.size for info in blobs.list(layout.data)}
+    stored = blobs.list(layout.data)
+    sizes = {info.name: info.size for info in stored}
     manifests: dict[str, Manifest] = {}
     known = set()
     for name, data in zip(names, get_all(blobs, names), strict=True):
@@ -130,8 +132,15 @@ def _read_manifests(
             )
         else:
             manifests[key] = manifest
-    keys = (name[len(layout.data) :].partition("/")[0] for name in sizes)
-    return manifests, frozenset(keys) - known
+    orphans: set[str] = set()
+    strays: list[BlobInfo] = []
+    for info in stored:
+        key, _, sha256 = info.name[len(layout.data) :].partition("/")
+        if key not in known:
+            orphans.add(key)
+        elif key in manifests and sha256 != manifests[key].sha256:
+            strays.append(info)
+    return manifests, frozenset(orphans), tuple(strays)
 
 
 def _read_live_reports(

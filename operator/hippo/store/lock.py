@@ -3,7 +3,7 @@
 Each holder is a generation, an object ``lock/<generation>.json``; the highest one holds. To take
 over is to create the next generation with ``if_absent``, so of several only one succeeds. The
 highest generation is never deleted, not even on release, so that no number is ever used twice by
-two live holders.
+two live holders (with the plan itself it goes, by :meth:`PlanLock.remove`).
 
 A holder renews before its lock expires. One that died on this machine is found out at once, by its
 process id and start time, so that ``kill -9`` costs no waiting. Between machines clocks should
@@ -35,7 +35,11 @@ _ATTEMPTS = 100  # each one lost means that another process took or gave back th
 
 
 class LockHeld(StoreError):
-    """Another driver works on this plan."""
+    """Another driver works on this plan. ``by`` says who."""
+
+    def __init__(self, plan: str, by: str, remedy: str) -> None:
+        super().__init__(f"plan {plan} is {by}: {remedy}")
+        self.by = by
 
 
 class LockLost(StoreError):
@@ -116,6 +120,7 @@ class PlanLock:
         self._clock = clock
         self._generation: int | None = None  # None: not held
         self._acquired = 0.0
+        self._renewed = 0.0
 
     @property
     def generation(self) -> int:
@@ -135,13 +140,21 @@ class PlanLock:
                     self._check_free(generation)
                 if self._create(generation + 1):
                     return
-        raise LockHeld(f"plan {self._plan}: too many others try to lock it: try again")
+        raise LockHeld(self._plan, "wanted by too many others at once", "try again")
+
+    def check(self) -> None:
+        """Whether it could be taken now, without taking it. Raises LockHeld; StoreError."""
+        generations = self._list()
+        if generations:
+            with contextlib.suppress(MissingBlob):  # removed meanwhile
+                self._check_free(generations[-1])
 
     def renew(self) -> None:
         """Raises LockLost; StoreError."""
         if self._generation is None:
             raise LockLost(f"the lock of plan {self._plan} is not held")
-        self._write(self._generation, expires=self._clock() + self._seconds)
+        self._renewed = self._clock()
+        self._write(self._generation, expires=self._renewed + self._seconds)
         highest = self._list()[-1:]
         if highest != [self._generation]:
             # Ours may just have been written again after the newer holder had removed it.
@@ -151,6 +164,17 @@ class PlanLock:
                 f"plan {self._plan} was taken over{self._by(highest)}, because this process did not"
                 f" renew its lock for {self._seconds:.0f} s"
             )
+
+    def renew_if_due(self) -> None:
+        """Renew once a third of its time has passed. Raises LockLost; StoreError."""
+        if self._clock() - self._renewed > self._seconds / 3:
+            self.renew()
+
+    def remove(self) -> None:
+        """Release, and leave nothing: for a plan of which nothing is left. Raises StoreError."""
+        if self._generation is not None and self._list()[-1:] == [self._generation]:
+            self._blobs.delete(self._layout.lock(self._generation))
+        self._generation = None
 
     def release(self) -> None:
         """Idempotent; harmless after the lock was lost. Raises StoreError."""
@@ -188,14 +212,15 @@ class PlanLock:
             return
         since = datetime.fromtimestamp(record.acquired, UTC).astimezone()
         raise LockHeld(
-            f"plan {self._plan} is in use by another hippo on host {record.host}: pid {record.pid},"
-            f" `{record.command}`, since {since:%Y-%m-%d %H:%M:%S %z}: wait for it, stop it, or use"
-            " another --store"
+            self._plan,
+            f"in use by another hippo on host {record.host}: pid {record.pid}, `{record.command}`,"
+            f" since {since:%Y-%m-%d %H:%M:%S %z}",
+            "wait for it, stop it, or use another --store",
         )
 
     def _create(self, generation: int) -> bool:
         """Become the holder; False if another one was faster."""
-        self._acquired = self._clock()
+        self._acquired = self._renewed = self._clock()
         name = self._layout.lock(generation)
         if not self._blobs.put(
             name, encode(self._record(self._acquired + self._seconds)), if_absent=True

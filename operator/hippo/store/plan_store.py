@@ -1,8 +1,8 @@
 """Typed records of one plan above any Blobs: checkpoints, reports, controls, decisions, studies.
 
-Everything lies below ``<plan>/``. What is immutable is written with ``if_absent``, so doing it
-twice is harmless and the first writer wins; a checkpoint's manifest is written after its data, and
-deleted before.
+Everything lies below ``<plan>/``, the plan's path (``<namespace>/<name>``). What is immutable is
+written with ``if_absent``, so doing it twice is harmless and the first writer wins; a checkpoint's
+manifest is written after its data, and deleted before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hippo.store import ledger, loading
@@ -239,6 +239,16 @@ class PlanStore:
         data = self.blobs.get(self._layout.study(name))
         return decode(StudyRecord.model_validate_json, data, f"study {name} in the store").document
 
+    def delete_study(self, name: str) -> None:
+        """Forget a study and its decisions; its results stay. Idempotent.
+
+        The last decision goes first, so that those left after a crash are still in order, and the
+        document last, so that it is still found.
+        """
+        for info in reversed(self.blobs.list(self._layout.decisions_of(name))):
+            self.blobs.delete(info.name)
+        self.blobs.delete(self._layout.study(name))
+
     def list_studies(self) -> list[str]:
         """Names of the studies that were written, sorted."""
         start, end = self._layout.studies, "/study.json"
@@ -258,6 +268,19 @@ class PlanStore:
         nothing is lost, and ``load`` sees no report twice. Controls of these chains are deleted.
         """
         ledger.fold(self.blobs, self._layout, chains)
+
+    def remove(self, before_each: Callable[[], None] = lambda: None) -> None:
+        """Delete everything but the lock; ``before_each`` deletion it may be renewed. Idempotent.
+
+        In reverse order of names, so that whatever is left after a crash is a plan: studies go
+        before their decisions, later decisions and reports before earlier ones, manifests before
+        data.
+        """
+        layout = self._layout
+        for info in reversed(self.blobs.list(layout.everything)):
+            if not info.name.startswith(layout.locks):
+                before_each()
+                self.blobs.delete(info.name)
 
     def _find_intact(self, key: str) -> Manifest | None:
         """The manifest of a checkpoint that would load; None if there is none."""

@@ -174,6 +174,9 @@ WRONG = [
     ("spec.checkpoints.retain", "some",
      'spec.checkpoints.retain: must be best, all or none, not the text "some"'),
     ("spec.checkpoints.every", "0s", "spec.checkpoints.every: must be longer than nothing"),
+    ("metadata.namespace", "Team/A",
+     "metadata.namespace: must have at most 63 lower-case letters, digits and '-', and begin and "
+     'end with a letter or digit, unlike the text "Team/A"'),
     ("spec.checkpoints.ttl", "7", "spec.checkpoints.ttl: " + DURATION + 'the text "7"'),
 ]  # fmt: skip
 

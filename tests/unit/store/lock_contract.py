@@ -153,6 +153,42 @@ class LockContract:
         first.release()
         second.renew()
 
+    def test_it_can_be_seen_to_be_free_without_taking_it(
+        self, store: PlanStore, clock: Clock
+    ) -> None:
+        lock_of(store, clock).check()
+        assert generations(store) == []
+        held = lock_of(store, clock)
+        held.acquire()
+        with pytest.raises(LockHeld) as error:
+            lock_of(store, clock, 2).check()
+        assert error.value.by.startswith("in use by another hippo on host host-1")
+        held.release()
+        lock_of(store, clock, 2).check()
+
+    def test_long_work_renews_it_in_time(self, store: PlanStore, clock: Clock) -> None:
+        held = lock_of(store, clock)
+        held.acquire()
+        for _ in range(20):
+            clock.now += 15
+            held.renew_if_due()
+            with pytest.raises(LockHeld):
+                lock_of(store, clock, 2).acquire()
+
+    def test_it_goes_with_its_plan(self, store: PlanStore, clock: Clock) -> None:
+        held = lock_of(store, clock)
+        held.acquire()
+        held.remove()
+        held.release()
+        assert store.blobs.list("") == []
+        late, next_one = lock_of(store, clock), lock_of(store, clock, 2)
+        late.acquire()
+        clock.now += 61
+        next_one.acquire()
+        late.remove()  # it is not its own any more
+        with pytest.raises(LockHeld):
+            lock_of(store, clock).acquire()
+
     def test_an_exception_releases_it(self, store: PlanStore, clock: Clock) -> None:
         with pytest.raises(KeyError), lock_of(store, clock):
             raise KeyError

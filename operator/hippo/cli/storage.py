@@ -1,0 +1,150 @@
+"""``hippo store``: what a store holds and for whom, and clean-up."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Annotated
+
+import typer
+
+from hippo.cli import stock
+from hippo.cli.locating import find_named, open_store, read_namespace
+from hippo.cli.output import Output, OutputOption, open_console, print_json
+from hippo.cli.sizes import describe_size, parse_size
+from hippo.keeping import collect, delete_study, list_store
+from hippo.store import PlanLock, PlanStore, StoreError
+
+app = typer.Typer(
+    name="store",
+    help="What a store holds and for whom, and clean-up.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+StoreArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="Folder or URL of the store. Default: .hippo in the current folder.",
+        show_default=False,
+    ),
+]
+NamespaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace", "-n", help="Only this namespace. Default: all.", show_default=False
+    ),
+]
+
+
+@app.command()
+def ls(
+    store: StoreArgument = None,
+    namespace: NamespaceOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List plans and studies, what is kept for each study, and what gc would remove."""
+    opened = open_store(store)
+    listings = list_store(opened.blobs, now=time.time(), namespace=read_namespace(namespace))
+    if output is Output.JSON:
+        print_json(stock.listing_to_json(opened.url, listings))
+    else:
+        stock.print_listing(open_console(), listings)
+
+
+@app.command()
+def rm(
+    study: Annotated[str, typer.Argument(help="A study's file or name.", show_default=False)],
+    store: StoreArgument = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "--namespace",
+            "-n",
+            help="Namespace of a study that is given by its name. Default: default.",
+            show_default=False,
+        ),
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            help="Only in this plan (its first digits will do). Default: in all of them.",
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Mark a study as deleted. Frees nothing yet.
+
+    What it retains stays for its checkpoints.ttl, for other studies to reuse; after that gc
+    removes it, and the study's records. A study run again under this name begins afresh.
+    """
+    named = find_named(study, store, namespace)
+    deleted: list[str] = []
+    for item in named.found:
+        if plan is not None and not item.plan.partition("/")[2].startswith(plan):
+            continue
+        plan_store = PlanStore(named.store.blobs, item.plan)
+        lock = PlanLock(plan_store)
+        lock.acquire()
+        try:
+            delete_study(plan_store, named.name, now=time.time())
+        finally:
+            with contextlib.suppress(StoreError):  # it then expires by itself
+                lock.release()
+        deleted.append(item.plan)
+    if not deleted:
+        raise StoreError(f"no plan of study {named.name} begins with {plan}: see hippo store ls")
+    if output is Output.JSON:
+        print_json({"study": named.name, "namespace": named.namespace, "plans": deleted})
+    else:
+        for path in deleted:
+            open_console().print(
+                f"{path}: {named.name} is deleted", soft_wrap=True, highlight=False
+            )
+
+
+@app.command()
+def gc(
+    store: StoreArgument = None,
+    max_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Give up more, until the store takes no more than this (10GB, 500MiB).",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")
+    ] = False,
+    namespace: NamespaceOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Remove checkpoints that no study retains, deleted studies, and what killed writers left.
+
+    A plan that is in use is skipped. With --max-bytes, checkpoints that ended studies retain go as
+    well, those first that are cheapest to train again per byte; never what a study that has not
+    ended may need, nor a best trial's checkpoint, nor results.
+    """
+    budget = parse_size(max_bytes, "--max-bytes") if max_bytes is not None else None
+    opened = open_store(store)
+    found = collect(
+        opened.blobs,
+        now=time.time(),
+        namespace=read_namespace(namespace),
+        max_bytes=budget,
+        dry_run=dry_run,
+    )
+    if output is Output.JSON:
+        print_json(stock.collection_to_json(opened.url, found, dry_run=dry_run))
+    else:
+        stock.print_collection(open_console(), found, dry_run=dry_run)
+    if found.over_budget:
+        raise StoreError(
+            f"the rest is {describe_size(found.over_budget)} over {max_bytes}: it is needed by"
+            " studies that have not ended, best of its study, results, or in use: delete studies"
+            " (hippo store rm), or raise --max-bytes"
+        )
+    if found.failed:
+        raise typer.Exit(1)

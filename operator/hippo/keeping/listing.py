@@ -1,0 +1,129 @@
+"""What a store holds, plan by plan, and for whom. Reads only: it needs no lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hippo.keeping.holdings import Holdings, read_holdings
+from hippo.keeping.intents import Intent
+from hippo.store import (
+    BlobInfo,
+    Blobs,
+    LockHeld,
+    PlanLock,
+    PlanStore,
+    StoreError,
+    list_plans,
+    measure,
+)
+from hippo.store.records import MetricsReported
+
+
+@dataclass(frozen=True, slots=True)
+class StudyListing:
+    """A study of a plan, and what is kept for it."""
+
+    name: str
+    state: str | None  # Succeeded or Failed; None: it has not ended
+    message: str
+    retain: str
+    intent: Intent
+    best_trial: int | None
+    updated: float  # Unix time at which it was last worked on
+    checkpoints: int  # kept for it, perhaps among others
+    bytes: int
+
+
+@dataclass(slots=True)
+class PlanListing:
+    """A plan. One that cannot be read has a ``problem`` and little else."""
+
+    namespace: str
+    name: str
+    bytes: int  # of all that belongs to it
+    entrypoint: str = ""
+    in_use: str | None = None  # by whom
+    studies: list[StudyListing] = field(default_factory=list)
+    checkpoints: int = 0
+    checkpoint_bytes: int = 0
+    unwanted: int = 0  # checkpoints that no study wants
+    unwanted_bytes: int = 0
+    results: int = 0  # steps of sequences with known metrics
+    problems: tuple[str, ...] = ()
+
+    @property
+    def last_use(self) -> float:
+        """Unix time; 0 if it is not known."""
+        return max((study.updated for study in self.studies), default=0.0)
+
+
+def list_store(blobs: Blobs, *, now: float, namespace: str | None = None) -> list[PlanListing]:
+    """All plans of a store, sorted by namespace and name. ``now`` is Unix time.
+
+    A plan that is damaged, or a newer Hippo's, does not hide the others. Raises StoreError if the
+    store cannot be listed.
+    """
+    return [_read(blobs, path, infos, now) for path, infos in list_plans(blobs, namespace).items()]
+
+
+def _read(blobs: Blobs, path: str, infos: Iterable[BlobInfo], now: float) -> PlanListing:
+    namespace, _, name = path.partition("/")
+    sizes = measure(path, infos)
+    listing = PlanListing(namespace, name, sizes.total)
+    store = PlanStore(blobs, path)
+    try:
+        _see_who_uses(store, listing)
+        holdings = read_holdings(store)
+    except StoreError as error:
+        listing.problems = (str(error),)
+        return listing
+    records = holdings.records
+    listing.entrypoint = str((records.signature or {}).get("entrypoint", ""))
+    listing.problems = records.problems
+    results = {
+        report.key
+        for reports in records.reports.values()
+        for report in reports
+        if isinstance(report, MetricsReported)
+    }
+    listing.results = len(results)
+    kept: dict[str, list[int]] = {study: [] for study in holdings.documents}
+    for key, manifest in records.manifests.items():
+        size = sizes.checkpoints.get(key, manifest.size)
+        listing.checkpoints += 1
+        listing.checkpoint_bytes += size
+        holders = holdings.holders(key, now)
+        for intent in holders:
+            kept[intent.study].append(size)
+        if not holders:
+            listing.unwanted += 1
+            listing.unwanted_bytes += size
+    listing.studies = [
+        _read_study(holdings, intent, kept[intent.study]) for intent in holdings.intents
+    ]
+    return listing
+
+
+def _see_who_uses(store: PlanStore, listing: PlanListing) -> None:
+    try:
+        PlanLock(store).check()
+    except LockHeld as error:
+        listing.in_use = error.by
+
+
+def _read_study(holdings: Holdings, intent: Intent, kept: list[int]) -> StudyListing:
+    document: dict[str, Any] = holdings.documents[intent.study]
+    status = document.get("status") or {}
+    return StudyListing(
+        name=intent.study,
+        state=status.get("state"),
+        message=str(status.get("message", "")),
+        retain=document["study"]["spec"].get("checkpoints", {}).get("retain", "best"),
+        intent=intent,
+        best_trial=status.get("best"),
+        updated=float(status.get("updated", 0.0)),
+        checkpoints=len(kept),
+        bytes=sum(kept),
+    )

@@ -1,0 +1,107 @@
+"""Finding plans and studies in a store: ``<root>/<namespace>/<plan>/...``.
+
+A plan is named by the first digits of its trainer's signature. Two namespaces never share one: the
+same study, trained in both, is two plans with results and decisions of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hippo.store.blobs import BlobInfo, Blobs, StoreError
+from hippo.store.layout import PLAN_FOLDERS
+from hippo.store.plan_store import PlanStore
+
+PLAN_NAME_DIGITS = 16
+
+_PLAN_BLOB = re.compile(
+    rf"([^/]+/[0-9a-f]{{{PLAN_NAME_DIGITS}}})/(?:plan\.json|(?:{'|'.join(PLAN_FOLDERS)})/.+)"
+)
+
+
+def plan_path(namespace: str, signature: str) -> str:
+    """Where the plan of a signature lies, relative to the store."""
+    return f"{namespace}/{signature[:PLAN_NAME_DIGITS]}"
+
+
+def list_plans(blobs: Blobs, namespace: str | None = None) -> dict[str, list[BlobInfo]]:
+    """The blobs of each plan by its path, sorted; of one namespace or of all. One listing."""
+    plans: dict[str, list[BlobInfo]] = {}
+    for info in blobs.list("" if namespace is None else f"{namespace}/"):
+        match = _PLAN_BLOB.fullmatch(info.name)
+        if match is not None:
+            plans.setdefault(match[1], []).append(info)
+    return plans
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSizes:
+    """What a plan takes, in bytes."""
+
+    total: int  # without its lock
+    checkpoints: dict[str, int]  # manifest and data, by key
+    studies: dict[str, int]  # document and decisions, by name
+
+
+def measure(plan: str, infos: Iterable[BlobInfo]) -> PlanSizes:
+    """Add up the blobs of the plan at this path."""
+    total = 0
+    checkpoints: defaultdict[str, int] = defaultdict(int)
+    studies: defaultdict[str, int] = defaultdict(int)
+    for info in infos:
+        folder, _, rest = info.name.removeprefix(f"{plan}/").partition("/")
+        if folder == "lock":
+            continue
+        total += info.size
+        if folder == "manifests":
+            checkpoints[rest.removesuffix(".json")] += info.size
+        elif folder == "data":
+            checkpoints[rest.partition("/")[0]] += info.size
+        elif folder == "studies":
+            studies[rest.partition("/")[0]] += info.size
+    return PlanSizes(total, dict(checkpoints), dict(studies))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStudy:
+    """A study found in a store by its name."""
+
+    plan: str  # path of its plan
+    document: dict[str, Any]
+
+    @property
+    def namespace(self) -> str:
+        return self.plan.partition("/")[0]
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.document.get("deleted") is not None
+
+    @property
+    def updated(self) -> float:
+        """Unix time at which it was last worked on."""
+        return float((self.document.get("status") or {}).get("updated", 0.0))
+
+
+def find_studies(blobs: Blobs, name: str, namespace: str | None = None) -> list[StoredStudy]:
+    """Every study of this name, in all plans of one namespace or of all of them.
+
+    The one worked on last comes first, deleted ones last. A damaged or newer plan does not hide the
+    others; if nothing else is found, its StoreError is raised.
+    """
+    found: list[StoredStudy] = []
+    problems: list[StoreError] = []
+    for plan, infos in list_plans(blobs, namespace).items():
+        if not any(info.name == f"{plan}/studies/{name}/study.json" for info in infos):
+            continue
+        try:
+            found.append(StoredStudy(plan, PlanStore(blobs, plan).read_study(name)))
+        except StoreError as error:
+            problems.append(error)
+    if problems and not found:
+        raise problems[0]
+    return sorted(found, key=lambda study: (study.is_deleted, -study.updated))
