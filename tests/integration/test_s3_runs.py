@@ -52,10 +52,10 @@ def test_a_bucket_serves_as_well_as_a_folder(place: Place, s3_url: str, tmp_path
     assert {trial["metrics"]["score"] for trial in second["trials"]} == {
         trial["metrics"]["score"] for trial in result["trials"]
     }
-    listed = place.call("store", "ls", "--store", s3_url).stdout
+    listed = place.call("store", "ls", s3_url).stdout
     assert "study" in listed
     assert "second" in listed
-    place.call("store", "gc", "--store", s3_url)
+    place.call("store", "gc", s3_url)
     assert place.manifests(s3_url), "what the studies retain"
 
 
