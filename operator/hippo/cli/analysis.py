@@ -98,7 +98,7 @@ def analyse(studies: list[Study]) -> PlanAnalysis:
     by_results = False
     for order, study in enumerate(studies):
         tuner, made = _play(plan, study)
-        by_results = by_results or len(tuner.rungs) > 1
+        by_results = by_results or tuner.learns or len(tuner.rungs) > 1
         rungs.extend(_rungs(study, tuner, made))
         for trial in made:
             lead = (study.spec.priority, -order, study.name)

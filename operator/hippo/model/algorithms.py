@@ -39,6 +39,9 @@ class AlgorithmSettings(SpecModel):
     bounded: ClassVar[bool] = False
     """Knows by itself when to end, however large the space."""
 
+    from_space: ClassVar[bool] = True
+    """Trials are points of the space."""
+
     name: str
 
     @classmethod
@@ -276,6 +279,13 @@ class Optuna(AlgorithmSettings):
             if settings.get("popsize", 2) < 2:
                 problems.add("algorithm.settings.popsize", "must be at least 2")
         problems.raise_if_any()
+
+
+class External(AlgorithmSettings):
+    """Trials made by a program of the user's; the space gives their hyper-parameters' names."""
+
+    from_space: ClassVar[bool] = False
+    name: Literal["external"] = "external"
 
 
 def read_algorithm(written: object) -> AlgorithmSettings:

@@ -58,6 +58,7 @@ class OptunaTuner(Tuner):
         super().__init__(study, seed=settings.seed)
         _check_packages(settings.sampler)
         self._source = _SOURCES[settings.sampler](self._space, settings)
+        self.learns = self._source.learns
         self._name = settings.sampler
         self._points: list[dict[str, Any]] = []
         self._seen: set[str] = set()
@@ -105,7 +106,7 @@ class OptunaTuner(Tuner):
         )
 
     def _why(self, trial: int) -> str:
-        known = f"told {len(self._values)} results" if self._source.learns else "a fixed sequence"
+        known = f"told {len(self._values)} results" if self.learns else "a fixed sequence"
         return f"draw {trial + 1} of {self._limit} by {self._name} ({known}, seed {self.seed})"
 
 
