@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hippo.model import Sequence, Study, canonical_json
+from hippo.model import External, InvalidSpec, Sequence, Study, canonical_json
 from hippo.plan import (
     Node,
     SearchPlan,
@@ -124,6 +124,11 @@ def analyse(studies: list[Study]) -> PlanAnalysis:
 
 def _play(plan: SearchPlan, study: Study) -> tuple[Tuner, list[PlannedTrial]]:
     """Let a tuner run to its end; results are drawn by content key, so equal prefixes tie."""
+    if isinstance(study.spec.algorithm, External):
+        raise InvalidSpec.at(
+            "spec.algorithm.name",
+            f"{study.name} is external: its trials are made while it runs, so there is nothing to plan",
+        )
     tuner = create_tuner(study)
     tuner.price = lambda point, steps: steps - plan.find(Sequence.of(point, steps))[1]
     written: list[dict[str, Any]] = []

@@ -39,9 +39,6 @@ class AlgorithmSettings(SpecModel):
     bounded: ClassVar[bool] = False
     """Knows by itself when to end, however large the space."""
 
-    from_space: ClassVar[bool] = True
-    """Trials are points of the space."""
-
     name: str
 
     @classmethod
@@ -284,7 +281,7 @@ class Optuna(AlgorithmSettings):
 class External(AlgorithmSettings):
     """Trials made by a program of the user's; the space gives their hyper-parameters' names."""
 
-    from_space: ClassVar[bool] = False
+    bounded: ClassVar[bool] = True
     name: Literal["external"] = "external"
 
 
