@@ -127,7 +127,7 @@ def _play(plan: SearchPlan, study: Study) -> tuple[Tuner, list[PlannedTrial]]:
     if isinstance(study.spec.algorithm, External):
         raise InvalidSpec.at(
             "spec.algorithm.name",
-            f"{study.name} is external: its trials are made while it runs, so there is nothing to plan",
+            f"{study.name} is external: its trials are made while it runs, so there is no plan yet",
         )
     tuner = create_tuner(study)
     tuner.price = lambda point, steps: steps - plan.find(Sequence.of(point, steps))[1]
