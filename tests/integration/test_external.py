@@ -124,7 +124,8 @@ def test_a_walk_survives_a_killed_driver(place: Place) -> None:
 
 
 def test_it_waits_stops_in_order_and_tells_what_it_refuses(place: Place) -> None:
-    study = external(place, trainer={"entrypoint": "walk:Walk"})
+    objective = {"metric": "score", "goal": "maximize", "testMetric": "noise"}
+    study = external(place, trainer={"entrypoint": "walk:Walk"}, objective=objective)
     with pytest.raises(StoreError, match="start `hippo run`"):
         Client.open(place.store_folder, "own", timeout=0)
     process = place.start("run", study, "--workers", "1")
@@ -135,7 +136,9 @@ def test_it_waits_stops_in_order_and_tells_what_it_refuses(place: Place) -> None
     with pytest.raises(Refused, match=r"hyperparameters\.lr: is missing"):
         client.wait(wrong, timeout=DEADLINE)
     ticket = client.submit({"lr": 0.2}, 3)
-    assert set(client.wait(ticket, timeout=DEADLINE).metrics) == {3}
+    metrics = client.wait(ticket, timeout=DEADLINE).metrics
+    assert set(metrics) == {3}
+    assert set(metrics[3]) == {"score"}  # nobody is to select by the test metric
     process.send_signal(signal.SIGINT)
     assert place.finish(process, status=1).errors
     # Nobody is there; requests wait for the next run. What was refused is not tried again.
