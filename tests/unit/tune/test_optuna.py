@@ -92,7 +92,11 @@ def test_gp_finds_better_points_than_chance_with_half_the_trials() -> None:
     [
         ("tpe", {"n_startup_trials": 4}),
         ("tpe", {"n_startup_trials": 4, "multivariate": True, "group": True}),
-        ("gp", {"n_startup_trials": 6, "deterministic_objective": True}),
+        pytest.param(
+            "gp",
+            {"n_startup_trials": 6, "deterministic_objective": True},
+            marks=pytest.mark.slow,
+        ),
         ("cmaes", {"popsize": 4}),
         ("cmaes", {"popsize": 4, "use_separable_cma": True}),
         ("cmaes", {"popsize": 4, "lr_adapt": True}),
@@ -117,7 +121,7 @@ def test_learns_from_results(sampler: str) -> None:
     def suggested(sign: int) -> object:
         study = make_study(named(sampler, n_startup_trials=3), space=PLANE, max_trials=99)
         leader, tuner = create_tuner(study), create_tuner(study)  # the same points, other results
-        for trial in range(12 if sampler == "cmaes" else 5):
+        for trial in range(12 if sampler == "cmaes" else 4):
             (decision,) = leader.decide(1)
             leader.decided(decision)
             tuner.decided(decision)
