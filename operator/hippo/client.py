@@ -24,9 +24,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from hippo.local.sessions import find_study
 from hippo.model import InvalidSpec, load_studies, parse_study
-from hippo.store import PlanStore, StoreError, locate_store, open_blobs
+from hippo.model.study import DEFAULT_NAMESPACE
+from hippo.store import (
+    Blobs,
+    PlanStore,
+    StoredStudy,
+    StoreError,
+    find_studies,
+    locate_store,
+    open_blobs,
+)
 from hippo.store.mailbox import (
     Answer,
     Close,
@@ -110,23 +118,32 @@ class Client:
         self._refusals: dict[int, str] = {}
 
     @classmethod
-    def open(cls, store: str | Path, study: str | Path, *, timeout: float = OPEN_SECONDS) -> Client:
-        """A study by its name or file, once ``hippo run`` has begun it.
+    def open(
+        cls,
+        store: str | Path,
+        study: str | Path,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        timeout: float = OPEN_SECONDS,
+    ) -> Client:
+        """A study by its name and namespace, or by its file, once ``hippo run`` has begun it.
 
         Raises StoreError if it does not within ``timeout`` seconds, InvalidSpec if its algorithm is
         another one.
         """
         name = str(study)
         if name.endswith((".yaml", ".yml")):
-            names = [item.name for item in load_studies([Path(study)])]
-            if len(names) != 1:
+            studies = load_studies([Path(study)])
+            if len(studies) != 1:
                 raise InvalidSpec.at(name, "holds several studies: give the name of one")
-            name = names[0]
+            name, namespace = studies[0].name, studies[0].namespace
         blobs = open_blobs(locate_store(str(store)))
         deadline = time.monotonic() + timeout
-        while (found := find_study(blobs, name)) is None:
+        while (found := _find(blobs, name, namespace)) is None:
             if time.monotonic() > deadline:
-                raise StoreError(f"the store {store} has no study {name!r}: start `hippo run`")
+                raise StoreError(
+                    f"the store {store} has no study {name!r} in {namespace}: start `hippo run`"
+                )
             time.sleep(POLL_SECONDS)
         spec = parse_study(found.document["study"]).spec
         if spec.algorithm.name != "external":
@@ -274,3 +291,9 @@ class Client:
                 views[trial].metrics[step] = metrics
             case Over(trial=trial, phase=phase, reason=reason):
                 views[trial].phase, views[trial].reason = phase, reason
+
+
+def _find(blobs: Blobs, name: str, namespace: str) -> StoredStudy | None:
+    """The study of this name that was worked on last."""
+    found = find_studies(blobs, name, namespace)
+    return found[0] if found and not found[0].is_deleted else None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hippo.store import DirectoryBlobs, MissingBlob, NewerFormat
+from hippo.store import DirectoryBlobs, MissingBlob, NewerFormat, PlanStore
 from hippo.store.mailbox import (
     Close,
     Mailbox,
@@ -80,3 +80,10 @@ def test_the_first_answer_stands(box: Mailbox) -> None:
     assert sorted(found.values(), key=repr) == sorted(answers, key=repr)
     assert {box.name_of(answer) for answer in answers} == set(found)
     assert box.read_answers(found) == {}
+
+
+def test_a_study_that_is_deleted_leaves_no_request(tmp_path: Path, box: Mailbox) -> None:
+    box.post(Close())
+    box.answer(Taken(request=0, refused="no"))
+    PlanStore(DirectoryBlobs(tmp_path), "plan").delete_study("study")
+    assert (box.count(), box.read_answers()) == (0, {})
