@@ -36,7 +36,9 @@ from hippo.messages import (
     Notify,
     Progressed,
     Record,
+    Refuse,
     Reported,
+    Requested,
     StudyAdded,
     StudyChanged,
     StudyRemoved,
@@ -50,6 +52,7 @@ from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan, marginal_
 from hippo.recovery import Recovery
 from hippo.retention import Retention
 from hippo.runs import ChainRun, StudyRun, TrialRun
+from hippo.store.mailbox import Request
 from hippo.store.records import (
     Arrived,
     Began,
@@ -142,6 +145,8 @@ class Engine:
                 self.workers = count
             case CheckpointLost(key):
                 self._lose_checkpoint(key)
+            case Requested(study, number, request, was_refused):
+                self._note_request(self.studies[study], number, request, was_refused=was_refused)
             case Tick():
                 pass
 
@@ -211,6 +216,7 @@ class Engine:
         """Let every tuner decide until none has anything to say; then see who has ended."""
         for run in self._by_priority():
             self._fail_lacking(run)
+            self._refuse(run)
             while run.is_tuning:
                 decisions = run.tuner.decide(self._count_idle(run))
                 if not decisions:
@@ -222,9 +228,24 @@ class Engine:
                     self._apply(run, decision)
                 self.frontier.refresh(self.now)
                 self._fail_lacking(run)
+                self._refuse(run)
             if run.is_active:
                 self._see_whether_finished(run)
         self.frontier.refresh(self.now)
+
+    def _note_request(
+        self, run: StudyRun, number: int, request: Request, *, was_refused: bool
+    ) -> None:
+        if was_refused:
+            run.tuner.refused(number)
+        else:
+            run.tuner.requested(number, request)
+
+    def _refuse(self, run: StudyRun) -> None:
+        while run.is_active and (refusal := run.tuner.refusal()) is not None:
+            number, message = refusal
+            self.emit(Refuse(run.name, number, message))
+            run.tuner.refused(number)
 
     def _by_priority(self) -> list[StudyRun]:
         return sorted(self.studies.values(), key=lambda run: run.lead, reverse=True)
@@ -295,6 +316,7 @@ class Engine:
             marks=decision.marks,
             seed=decision.seed,
             parent=decision.parent,
+            request=decision.request,
             reason=decision.reason,
         )
         if trial.is_replicate and run.is_tuning:
@@ -346,7 +368,8 @@ class Engine:
             run.tuner.finished or not run.is_tuning
         ):
             if run.best is None:
-                last = next(reversed(run.failing.values()), "every trial diverged")
+                other = "every trial diverged" if run.trials else "none was asked for"
+                last = next(reversed(run.failing.values()), other)
                 self._finish(run, StudyEvent.FAIL, f"no trial succeeded: {last}")
             else:
                 self._conclude(run, run.message or "all trials have ended")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from hippo.lifecycles import StudyState
 from hippo.model import Study
+from hippo.store.mailbox import Request
 from hippo.store.records import Assignment, Control, Decision, Outcome, Report, WorkerError
 
 
@@ -81,6 +82,16 @@ class CheckpointLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Requested:
+    """A user's program asks an external study for something; in the order of numbers."""
+
+    study: str
+    number: int
+    request: Request
+    was_refused: bool = False  # in an earlier run
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -94,6 +105,7 @@ Event = (
     | Progressed
     | WorkerGone
     | CheckpointLost
+    | Requested
     | Tick
 )
 
@@ -104,6 +116,15 @@ class Record:
 
     study: str
     decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Write durably that a request will not be carried out, and why."""
+
+    study: str
+    number: int
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,4 +182,4 @@ class Halt:
     message: str
 
 
-Command = Record | Launch | Steer | DeleteCheckpoint | Finish | Notify | WakeAt | Halt
+Command = Record | Refuse | Launch | Steer | DeleteCheckpoint | Finish | Notify | WakeAt | Halt

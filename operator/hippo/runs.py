@@ -35,6 +35,7 @@ class TrialRun:
     state: TrialState = TrialState.PENDING
     results: dict[int, Metrics] = field(default_factory=dict)
     reason: str = ""  # why it is as it is: the last decision, or the error
+    request: int | None = None  # of the user's program that made it
     pinned: Checkpoint | None = None  # kept while the tuner may ask for more
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hippo.model import Sequence, Study, canonical_json
+from hippo.model import External, InvalidSpec, Sequence, Study, canonical_json
 from hippo.plan import (
     Node,
     SearchPlan,
@@ -98,7 +98,7 @@ def analyse(studies: list[Study]) -> PlanAnalysis:
     by_results = False
     for order, study in enumerate(studies):
         tuner, made = _play(plan, study)
-        by_results = by_results or len(tuner.rungs) > 1
+        by_results = by_results or tuner.learns or len(tuner.rungs) > 1
         rungs.extend(_rungs(study, tuner, made))
         for trial in made:
             lead = (study.spec.priority, -order, study.name)
@@ -124,6 +124,11 @@ def analyse(studies: list[Study]) -> PlanAnalysis:
 
 def _play(plan: SearchPlan, study: Study) -> tuple[Tuner, list[PlannedTrial]]:
     """Let a tuner run to its end; results are drawn by content key, so equal prefixes tie."""
+    if isinstance(study.spec.algorithm, External):
+        raise InvalidSpec.at(
+            "spec.algorithm.name",
+            f"{study.name} is external: its trials are made while it runs, so there is no plan yet",
+        )
     tuner = create_tuner(study)
     tuner.price = lambda point, steps: steps - plan.find(Sequence.of(point, steps))[1]
     written: list[dict[str, Any]] = []

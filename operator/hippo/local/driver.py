@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
 from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
+from hippo.local.mailroom import Mailroom
 from hippo.local.sessions import LocatedStudy, Session, build_signature_document
 from hippo.local.spending import chain_prefix
 from hippo.local.workers import WorkerServer, describe_exit
@@ -36,6 +37,7 @@ from hippo.messages import (
     Notify,
     Progressed,
     Record,
+    Refuse,
     Reported,
     Steer,
     Tick,
@@ -107,6 +109,7 @@ class LocalDriver:
     engine: Engine = field(init=False)
     session: Session = field(init=False)
     _server: WorkerServer = field(init=False)
+    _mailroom: Mailroom = field(init=False)
     _workers: dict[str, _Worker] = field(init=False, default_factory=dict)
     _wakes: list[float] = field(init=False, default_factory=list)
     _ended: list[str] = field(init=False, default_factory=list)
@@ -174,6 +177,8 @@ class LocalDriver:
             costs=session.build_costs(),
             kept=session.kept_by_others(names),
         )
+        studies = [item.study for item in self.studies]
+        self._mailroom = Mailroom(session.store, self.engine, studies, self.clock)
         added = [session.admit(item.study) for item in self.studies]
         for event in added:
             name = event.study.name
@@ -215,7 +220,10 @@ class LocalDriver:
                     for news in self._server.events():
                         self._take(news)
                 self._heed_interrupts()
+                for request in self._mailroom.collect():
+                    self._feed(request)
                 self._feed(Tick())
+                self._mailroom.publish()
                 if self.clock() - renewed > LOCK_SECONDS / 3:
                     lock.renew()
                     renewed = self.clock()
@@ -231,6 +239,7 @@ class LocalDriver:
 
     def _close(self) -> None:
         """Leave the store tidy; say why, if studies are left unfinished."""
+        self._mailroom.publish()
         for run in self.engine.studies.values():
             if not run.state.is_final:
                 self.session.write_study(run.study, run, wall_seconds=self._wall_seconds(run))
@@ -334,6 +343,8 @@ class LocalDriver:
         match command:
             case Record(study, decision):
                 store.write_decision(study, decision)
+            case Refuse(study, number, message):
+                self._mailroom.refuse(study, number, message)
             case Launch(assignment):
                 self._launch(assignment)
             case Steer(control):
@@ -343,6 +354,7 @@ class LocalDriver:
             case Finish(name, state, message):
                 run = self.engine.studies[name]
                 self._note_spending()
+                self._mailroom.publish()  # whoever sees the end finds all answers
                 self.session.write_study(run.study, run, wall_seconds=self._wall_seconds(run))
                 self.observer.notified(f"{str(state).lower()}: {message}", name)
             case Notify(message, name):

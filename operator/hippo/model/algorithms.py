@@ -12,6 +12,7 @@ from hippo.model.errors import InvalidSpec, Problems
 from hippo.model.fields import (
     Count,
     Integer,
+    JsonObject,
     NonNegativeNumber,
     Number,
     PositiveNumber,
@@ -20,7 +21,7 @@ from hippo.model.fields import (
     SpecModel,
     validate,
 )
-from hippo.model.numbers import describe, exact, shorten
+from hippo.model.numbers import describe, exact, shorten, whole_problem
 from hippo.model.space import Space
 
 MAX_MARKS = 1_000
@@ -218,6 +219,70 @@ class Pbt(AlgorithmSettings):
                 f" not {self.population}",
             )
         problems.raise_if_any()
+
+
+SAMPLER_SETTINGS: dict[str, dict[str, str]] = {
+    "tpe": {
+        "constant_liar": "flag",
+        "group": "flag",
+        "multivariate": "flag",
+        "n_ei_candidates": "count",
+        "n_startup_trials": "count",
+    },
+    "gp": {"deterministic_objective": "flag", "n_startup_trials": "count"},
+    "cmaes": {
+        "lr_adapt": "flag",
+        "n_startup_trials": "count",
+        "popsize": "count",
+        "use_separable_cma": "flag",
+    },
+    "qmc": {"qmc_type": "sobol | halton", "scramble": "flag"},
+}
+"""Keyword arguments of Optuna's samplers that a study may give, by sampler."""
+
+
+class Optuna(AlgorithmSettings):
+    """Points by one of Optuna's samplers, each trained in full."""
+
+    name: Literal["optuna"] = "optuna"
+    sampler: Literal["tpe", "gp", "cmaes", "qmc"]
+    seed: Integer = 0
+    settings: JsonObject = Field(default_factory=dict)
+    """Keyword arguments of the sampler, as Optuna spells them."""
+
+    def check(self, steps: int) -> None:
+        problems = Problems()
+        known = SAMPLER_SETTINGS[self.sampler]
+        for name, value in self.settings.items():
+            path = f"algorithm.settings.{name}"
+            if name not in known:
+                problems.add(
+                    path, f"{self.sampler} has no such setting; known: {', '.join(sorted(known))}"
+                )
+            elif known[name] == "flag" and not isinstance(value, bool):
+                problems.add(path, f"must be true or false, not {describe(value)}")
+            elif known[name] == "count":
+                problem = whole_problem(value, 1)
+                if problem is not None:
+                    problems.add(path, problem)
+            elif "|" in known[name] and value not in known[name].split(" | "):
+                problems.add(path, f"must be {known[name]}, not {describe(value)}")
+        settings = self.settings
+        if not problems.found:
+            if settings.get("group") and not settings.get("multivariate"):
+                problems.add("algorithm.settings.group", "needs multivariate: true")
+            if settings.get("lr_adapt") and settings.get("use_separable_cma"):
+                problems.add("algorithm.settings.lr_adapt", "does not go with use_separable_cma")
+            if settings.get("popsize", 2) < 2:
+                problems.add("algorithm.settings.popsize", "must be at least 2")
+        problems.raise_if_any()
+
+
+class External(AlgorithmSettings):
+    """Trials made by a program of the user's; the space gives their hyper-parameters' names."""
+
+    bounded: ClassVar[bool] = True
+    name: Literal["external"] = "external"
 
 
 def read_algorithm(written: object) -> AlgorithmSettings:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
+from hippo.model.dimensions import Dimension, Value, assemble, coordinates, dimensions
 from hippo.model.domain_reader import read_space
 from hippo.model.domains import Template, template_of
 from hippo.model.errors import InvalidSpec
@@ -92,6 +94,25 @@ class Space:
     def draw(self, seed: int, index: int) -> dict[str, Any]:
         """A random point, whatever was drawn before."""
         return {name: self._domains[name].draw(seed, index, name) for name in self.names}
+
+    @cached_property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """Everything that there is to choose."""
+        return tuple(
+            dimension for name in self.names for dimension in dimensions(self._domains[name], name)
+        )
+
+    def assemble(self, choose: Callable[[Dimension], Value]) -> dict[str, Any]:
+        """The point that ``choose`` leads to; it is asked for each dimension on the way."""
+        return {name: assemble(self._domains[name], name, choose) for name in self.names}
+
+    def coordinates(self, point: Mapping[str, Any]) -> dict[str, Value]:
+        """The answers, by path, that lead to a point. ValueError if it is none of this space."""
+        return {
+            path: value
+            for name in self.names
+            for path, value in coordinates(self._domains[name], name, point[name])
+        }
 
     def quantized(self, point: Mapping[str, Any], levels: int) -> dict[str, Any]:
         """The point with at most ``levels`` numbers of each range, so that values coincide.

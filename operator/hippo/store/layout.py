@@ -47,6 +47,12 @@ class Layout:
     def decision(self, study: str, index: int) -> str:
         return f"{self.decisions_of(study)}{index:06d}.json"
 
+    def requests_of(self, study: str) -> str:
+        return f"{self.studies}{check_component(study)}/requests/"
+
+    def answers_of(self, study: str) -> str:
+        return f"{self.studies}{check_component(study)}/answers/"
+
     def ledger_chunk(self, number: int) -> str:
         return f"{self.ledger}{number:06d}.json"
 

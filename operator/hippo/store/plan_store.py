@@ -240,11 +240,15 @@ class PlanStore:
         return decode(StudyRecord.model_validate_json, data, f"study {name} in the store").document
 
     def delete_study(self, name: str) -> None:
-        """Forget a study and its decisions; its results stay. Idempotent.
+        """Forget a study, its decisions and its mailbox; its results stay. Idempotent.
 
         The last decision goes first, so that those left after a crash are still in order, and the
         document last, so that it is still found.
         """
+        layout = self._layout
+        for prefix in (layout.requests_of(name), layout.answers_of(name)):
+            for info in reversed(self.blobs.list(prefix)):
+                self.blobs.delete(info.name)
         for info in reversed(self.blobs.list(self._layout.decisions_of(name))):
             self.blobs.delete(info.name)
         self.blobs.delete(self._layout.study(name))

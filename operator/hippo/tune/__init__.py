@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from hippo.model import Asha, Grid, Hyperband, InvalidSpec, Median, Pbt, Random, Sha, Study
+from hippo.model import (
+    Asha,
+    External,
+    Grid,
+    Hyperband,
+    InvalidSpec,
+    Median,
+    Optuna,
+    Pbt,
+    Random,
+    Sha,
+    Study,
+)
 from hippo.tune.asha import AshaTuner
+from hippo.tune.external import ExternalTuner
 from hippo.tune.grid import GridTuner
 from hippo.tune.hyperband import HyperbandTuner
 from hippo.tune.median import MedianTuner
+from hippo.tune.optuna_sampler import OptunaTuner
 from hippo.tune.ordering import Rank, rank
 from hippo.tune.pbt import PbtTuner
 from hippo.tune.random import RandomTuner
@@ -33,5 +47,9 @@ def create_tuner(study: Study) -> Tuner:
             return MedianTuner(study, settings)
         case Pbt() as settings:
             return PbtTuner(study, settings)
+        case Optuna() as settings:
+            return OptunaTuner(study, settings)
+        case External():
+            return ExternalTuner(study)
         case settings:
             raise InvalidSpec.at("spec.algorithm.name", f"no tuner for {settings.name!r}")

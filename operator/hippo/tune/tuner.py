@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hippo.model import DrawingSettings, Study
+from hippo.store.mailbox import Request
 from hippo.store.records import Decision
 from hippo.tune.ordering import Rank, rank
 from hippo.tune.prefix_first import PrefixFirstDraws, Price
@@ -33,6 +34,9 @@ class Tuner(ABC):
     The caller asks :meth:`decide`, records each decision durably, and then hands it to
     :meth:`decided`; after a restart it hands over the recorded ones instead. Not thread-safe.
     """
+
+    learns: bool = False
+    """Whether what it suggests depends on results."""
 
     def __init__(
         self, study: Study, *, rungs: tuple[int, ...] | None = None, seed: int = 0
@@ -159,6 +163,17 @@ class Tuner(ABC):
         """Whether the trial may be asked to go beyond its latest request."""
         ended = trial in self._stopped or trial in self._failed
         return not ended and self._targets[trial] < self.steps
+
+    def requested(self, number: int, request: Request) -> None:
+        """A user's program asks for something. Only external studies listen."""
+        raise ValueError(f"request {number} came to a tuner that takes none")
+
+    def refusal(self) -> tuple[int, str] | None:
+        """A request that cannot be carried out, and why; :meth:`refused` ends it."""
+        return None
+
+    def refused(self, number: int) -> None:  # noqa: B027
+        """A refusal was recorded: just now, or before a restart."""
 
     def resize(self, max_trials: int | None) -> None:
         """The study's maxTrials has been raised. What was suggested already stays."""

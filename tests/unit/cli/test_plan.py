@@ -11,7 +11,7 @@ from rich.console import Console
 
 from hippo.cli import analysis, tables
 from hippo.cli.drawing import MAX_LINES, draw_stage_tree
-from hippo.model import load_studies
+from hippo.model import InvalidSpec, load_studies
 from tests.world import World, build_study
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -110,6 +110,12 @@ def test_a_rung_counts_only_those_who_stop_there() -> None:
     found = analysis.analyse([study])
     assert [(rung.step, rung.trials) for rung in found.rungs] == [(4, 4), (8, 4), (12, 4)]
     assert (len(found.trials), found.steps_unique) == (6, 4 * 12)
+
+
+def test_an_external_study_cannot_be_planned() -> None:
+    study = build_study(space={"lr": {"choices": [1]}}, algorithm={"name": "external"})
+    with pytest.raises(InvalidSpec, match=r"spec\.algorithm\.name: s is external"):
+        analysis.analyse([study])
 
 
 def test_more_workers_never_take_longer() -> None:

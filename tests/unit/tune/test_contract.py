@@ -131,6 +131,23 @@ class TestPbt(TunerContract):
         assert len(simulation.run().asked()) == 16
 
 
+class TestTpe(TunerContract):
+    algorithm: ClassVar = {"name": "optuna", "sampler": "tpe", "seed": 3}
+
+
+class TestGp(TunerContract):
+    algorithm: ClassVar = {"name": "optuna", "sampler": "gp", "settings": {"n_startup_trials": 34}}
+
+
+class TestCmaes(TunerContract):
+    algorithm: ClassVar = {"name": "optuna", "sampler": "cmaes", "seed": 3}
+
+
+class TestQmc(TunerContract):
+    algorithm: ClassVar = {"name": "optuna", "sampler": "qmc", "seed": 3}
+
+
 def test_no_tuner_is_left_out() -> None:
     tested = {contract.algorithm["name"] for contract in TunerContract.__subclasses__()}
+    tested.add("external")  # decides nothing by itself: test_external.py
     assert tested == set(AlgorithmSettings.NAMED)

@@ -1,0 +1,210 @@
+"""Trials that a user's own program asks for: the tuner only keeps order.
+
+Requests come numbered from a mailbox. Each is answered once: by a decision that carries its number,
+or by a refusal. Both are durable, so whoever replays them and then reads the mailbox from its
+beginning has the same tuner.
+"""
+
+from __future__ import annotations
+
+from hippo.model import InvalidSpec, Sequence, Study
+from hippo.store.mailbox import Close, Promote, Request, Stop, Suggest
+from hippo.store.records import Decision
+from hippo.tune.ordering import rank
+from hippo.tune.tuner import Result, Tuner
+
+
+class ExternalTuner(Tuner):
+    """Trials may report at any step, as often as they are asked to, ever farther.
+
+    Trials are called by the number of the request that suggested them. Values need not lie in the
+    domains of the space: it says which hyper-parameters there are, and which of them are static.
+    """
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(study)
+        self._waiting: dict[int, Request] = {}  # neither carried out nor refused, by number
+        self._answered: set[int] = set()
+        self._trial_of: dict[int, int] = {}  # by the number of the request that suggested it
+        self._closed: int | None = None  # by this request
+
+    # -- what is known -----------------------------------------------------------------------------
+
+    def requested(self, number: int, request: Request) -> None:
+        """A request is in the mailbox. Told again, in any run, it is of no account."""
+        if number in self._answered:
+            return
+        if isinstance(request, Close):
+            self._closed = number if self._closed is None else min(number, self._closed)
+        else:
+            self._waiting[number] = request
+
+    def refused(self, number: int) -> None:
+        self._answered.add(number)
+        self._waiting.pop(number, None)
+
+    def decided(self, decision: Decision) -> None:
+        self._check(decision)
+        self._count += 1
+        if decision.request is not None:
+            self._answered.add(decision.request)
+            self._waiting.pop(decision.request, None)
+        trial = decision.trial
+        match decision.kind:
+            case "suggest":
+                if decision.request is not None:
+                    self._trial_of[decision.request] = trial
+                self._targets.append(decision.steps)
+                self._await(trial)
+            case "promote":
+                self._targets[trial] = decision.steps
+                self._await(trial)
+            case "stop":
+                self._stopped.add(trial)
+                self._pending.discard(trial)
+            case "fail":
+                self.observed(Result(trial, decision.steps, None))
+
+    def _check(self, decision: Decision) -> None:
+        known = len(self._targets)
+        if decision.index != self._count:
+            raise ValueError(f"decision {decision.index} came where {self._count} was due")
+        suggests = decision.kind == "suggest"
+        if decision.trial != known if suggests else not 0 <= decision.trial < known:
+            raise ValueError(f"decision {decision.index}: trial {decision.trial} of {known}")
+        if not 1 <= decision.steps <= self.steps:
+            raise ValueError(f"decision {decision.index}: step {decision.steps} of {self.steps}")
+
+    def observed(self, result: Result) -> None:
+        """In any order, and as often as one likes."""
+        if rank(result.value, self._goal, self.seed, result.trial)[0]:
+            self._failed.add(result.trial)
+            self._pending.discard(result.trial)
+        else:
+            self._results.add((result.trial, result.step))
+            if self._has_arrived(result.trial):
+                self._pending.discard(result.trial)
+
+    def _has_arrived(self, trial: int) -> bool:
+        return trial < len(self._targets) and (trial, self._targets[trial]) in self._results
+
+    # -- what to do --------------------------------------------------------------------------------
+
+    def decide(self, idle: int) -> list[Decision]:
+        """One at a time: whether a request can be carried out depends on those before."""
+        for number, request in sorted(self._waiting.items(), key=lambda entry: entry[0]):
+            if self._problem(number, request) is None and self._is_due(request):
+                return [self._decision(number, request)]
+        return self._farewells()
+
+    def refusal(self) -> tuple[int, str] | None:
+        for number, request in sorted(self._waiting.items(), key=lambda entry: entry[0]):
+            problem = self._problem(number, request)
+            if problem is not None:
+                return number, problem
+        return None
+
+    @property
+    def exhausted(self) -> bool:
+        full = self._max_trials is not None and len(self._targets) >= self._max_trials
+        return full or (self._closed is not None and not self._waiting)
+
+    @property
+    def finished(self) -> bool:
+        """Closed, and all is trained; or nothing could be asked for any more."""
+        if self._pending or self._waiting:
+            return False
+        trials = range(len(self._targets))
+        return self.exhausted and not any(self.may_continue(trial) for trial in trials)
+
+    def _is_due(self, request: Request) -> bool:
+        """A trial goes on once it has reported: until then, a request to go on waits."""
+        if isinstance(request, Suggest | Close):
+            return True
+        trial = self._trial_of.get(request.trial)
+        return trial is not None and not (isinstance(request, Promote) and trial in self._pending)
+
+    def _problem(self, number: int, request: Request) -> str | None:
+        """Why a request cannot be carried out; None if it can, now or later."""
+        if self._closed is not None and number > self._closed:
+            return f"the study was closed by request {self._closed}"
+        if isinstance(request, Suggest):
+            return self._problem_of_trial(request)
+        assert isinstance(request, Promote | Stop)
+        trial = self._trial_of.get(request.trial)
+        if trial is None:
+            if isinstance(self._waiting.get(request.trial), Suggest) and request.trial < number:
+                return None
+            return f"trial: request {request.trial} made no trial"
+        if trial in self._failed:
+            return "trial: has failed or diverged"
+        if trial in self._stopped:
+            return "trial: was stopped"
+        if isinstance(request, Promote):
+            return self._problem_of_steps(request.steps, self._targets[trial])
+        return None if self.may_continue(trial) or trial in self._pending else "trial: has ended"
+
+    def _problem_of_steps(self, steps: int, reached: int) -> str | None:
+        if steps > self.steps:
+            return f"steps: must be at most spec.steps ({self.steps}), not {steps}"
+        if steps <= reached:
+            least = f"more than {reached}, which the trial was asked to reach before"
+            return f"steps: must be {least if reached else 'at least 1'}, not {steps}"
+        return None
+
+    def _problem_of_trial(self, request: Suggest) -> str | None:
+        if self._max_trials is not None and len(self._targets) >= self._max_trials:
+            return f"spec.maxTrials ({self._max_trials}) is reached"
+        missing = sorted({*self._space.names} - request.hyperparameters.keys())
+        unknown = sorted(request.hyperparameters.keys() - {*self._space.names})
+        if missing:
+            return f"hyperparameters.{missing[0]}: is missing"
+        if unknown:
+            names = ", ".join(self._space.names)
+            return f"hyperparameters.{unknown[0]}: is not in spec.space; known: {names}"
+        for name in sorted(self._space.static):
+            if isinstance(request.hyperparameters[name], dict):
+                return f"hyperparameters.{name}: is no plain value, but {name} is static"
+        try:
+            Sequence.of(request.hyperparameters, self.steps)
+        except InvalidSpec as error:
+            path, message = error.errors[0]
+            return f"{path}: {message}"
+        return self._problem_of_steps(request.steps, 0)
+
+    def _decision(self, number: int, request: Request) -> Decision:
+        reason = f"request {number}"
+        match request:
+            case Suggest(hyperparameters=hyperparameters, steps=steps):
+                return Decision(
+                    index=self._count,
+                    kind="suggest",
+                    trial=len(self._targets),
+                    steps=steps,
+                    hyperparameters=hyperparameters,
+                    request=number,
+                    reason=reason,
+                )
+            case Promote(trial=trial, steps=steps):
+                return self._about(self._trial_of[trial], "promote", steps, number, reason)
+            case Stop(trial=trial):
+                trial = self._trial_of[trial]
+                return self._about(trial, "stop", self._targets[trial], number, reason)
+            case Close():
+                raise ValueError("to close a study takes no decision")
+
+    def _about(
+        self, trial: int, kind: str, steps: int, request: int | None, reason: str
+    ) -> Decision:
+        fields = {"index": self._count, "kind": kind, "trial": trial, "steps": steps}
+        return Decision.model_validate({**fields, "request": request, "reason": reason})
+
+    def _farewells(self) -> list[Decision]:
+        """Once the study is closed and all is trained, those that could go on are stopped."""
+        if self._closed is None or self._pending or self._waiting:
+            return []
+        trials = (trial for trial in range(len(self._targets)) if self.may_continue(trial))
+        return [
+            self._about(trial, "stop", self._targets[trial], None, "the study was closed")
+            for trial in [*trials][:1]
+        ]

@@ -1,0 +1,209 @@
+"""The tuner of external studies: every request is answered once, whatever the order of results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hippo.model import Study
+from hippo.store.mailbox import Close, Promote, Request, Stop, Suggest
+from hippo.store.records import Decision
+from hippo.tune import Result, Tuner, create_tuner
+from tests.unit.tune.simulation import make_study
+
+SPACE: dict[str, Any] = {
+    "lr": {"uniform": {"low": 0.1, "high": 1}},
+    "width": {"choices": [1, 2], "static": True},
+}
+
+
+def study(**changes: Any) -> Study:
+    return make_study({"name": "external"}, space=SPACE, steps=20, **changes)
+
+
+def suggest(steps: int = 5, **changes: Any) -> Suggest:
+    return Suggest(hyperparameters={"lr": 0.3, "width": 1, **changes}, steps=steps)
+
+
+class Desk:
+    """A tuner, and what was decided and refused so far."""
+
+    def __init__(self, study: Study) -> None:
+        self.tuner: Tuner = create_tuner(study)
+        self.decisions: list[Decision] = []
+        self.refusals: dict[int, str] = {}
+
+    def ask(self, number: int, request: Request) -> None:
+        self.tuner.requested(number, request)
+        self.settle()
+
+    def tell(self, trial: int, step: int, value: float | None = 1.0) -> None:
+        self.tuner.observed(Result(trial, step, value))
+        self.settle()
+
+    def settle(self) -> None:
+        """As the engine does."""
+        while True:
+            while (refusal := self.tuner.refusal()) is not None:
+                self.refusals[refusal[0]] = refusal[1]
+                self.tuner.refused(refusal[0])
+            decisions = self.tuner.decide(0)
+            assert self.tuner.decide(3) == decisions
+            if not decisions:
+                return
+            for decision in decisions:
+                self.tuner.decided(decision)
+                self.decisions.append(decision)
+
+    def said(self) -> list[tuple[str, int, int, int | None]]:
+        return [(d.kind, d.trial, d.steps, d.request) for d in self.decisions]
+
+
+def test_trials_go_as_far_as_they_are_asked_to() -> None:
+    desk = Desk(study())
+    desk.ask(0, suggest(3))
+    desk.ask(1, suggest(20))
+    desk.ask(2, Promote(trial=0, steps=7))  # waits for the report at 3
+    assert desk.said() == [("suggest", 0, 3, 0), ("suggest", 1, 20, 1)]
+    desk.tell(0, 3)
+    assert desk.said()[2:] == [("promote", 0, 7, 2)]
+    desk.ask(3, Promote(trial=0, steps=20))
+    desk.tell(0, 7)
+    assert desk.said()[3:] == [("promote", 0, 20, 3)]
+    desk.tell(1, 20)
+    desk.tell(0, 20)
+    assert not desk.tuner.finished  # more may come
+    desk.ask(4, Close())
+    assert desk.tuner.finished
+    assert not desk.refusals
+
+
+def test_a_closed_study_ends_its_paused_trials_once_all_is_trained() -> None:
+    desk = Desk(study())
+    for number in range(3):
+        desk.ask(number, suggest(5 + number))
+    desk.ask(3, Close())
+    desk.ask(4, suggest())
+    desk.tell(0, 5)
+    desk.tell(2, 7)
+    assert not desk.tuner.finished
+    assert len(desk.decisions) == 3
+    desk.tell(1, 6)
+    assert desk.said()[3:] == [("stop", trial, 5 + trial, None) for trial in range(3)]
+    assert desk.tuner.finished
+    assert desk.refusals == {4: "the study was closed by request 3"}
+
+
+def test_a_stop_takes_effect_at_once_and_ends_what_waits() -> None:
+    desk = Desk(study())
+    desk.ask(0, suggest(5))
+    desk.ask(1, Promote(trial=0, steps=9))
+    desk.ask(2, Stop(trial=0))
+    assert desk.said() == [("suggest", 0, 5, 0), ("stop", 0, 5, 2)]
+    assert desk.refusals == {1: "trial: was stopped"}
+    assert not desk.tuner.may_continue(0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "line"),
+    [
+        (suggest(21), "steps: must be at most spec.steps (20), not 21"),
+        (suggest(0), "steps: must be at least 1, not 0"),
+        (suggest(momentum=0.9), "hyperparameters.momentum: is not in spec.space; known: lr, width"),
+        (Suggest(hyperparameters={"lr": 1}, steps=3), "hyperparameters.width: is missing"),
+        (
+            suggest(lr={"cosine": {"initial": 1, "final": 0, "steps": 0}}),
+            "hyperparameters.lr.cosine.steps: must be at least 1",
+        ),
+        (suggest(lr={"choices": [1]}), "hyperparameters.lr: "),
+        (suggest(lr=None), "hyperparameters.lr: "),
+        (
+            suggest(width={"step": {"initial": 1, "gamma": 2, "every": 2}}),
+            "hyperparameters.width: is no plain value, but width is static",
+        ),
+        (Promote(trial=7, steps=9), "trial: request 7 made no trial"),
+        (Promote(trial=0, steps=5), "steps: must be more than 5"),
+        (Promote(trial=0, steps=99), "steps: must be at most spec.steps (20), not 99"),
+        (Promote(trial=1, steps=9), "trial: has failed or diverged"),
+        (Stop(trial=1), "trial: has failed or diverged"),
+        (Stop(trial=2), "trial: has ended"),
+        (Stop(trial=-1), "trial: request -1 made no trial"),
+    ],
+)
+def test_refuses_what_cannot_be_and_goes_on(request_: Request, line: str) -> None:
+    desk = Desk(study())
+    for number, steps in enumerate((5, 5, 20)):
+        desk.ask(number, suggest(steps))
+    desk.tell(0, 5)
+    desk.tell(1, 5, None)
+    desk.tell(2, 20)
+    known = len(desk.decisions)
+    desk.ask(3, request_)
+    assert desk.refusals[3].startswith(line)
+    assert len(desk.decisions) == known
+    desk.ask(4, suggest())
+    assert desk.decisions[-1].request == 4
+
+
+def test_domains_are_not_enforced() -> None:
+    desk = Desk(study())
+    desk.ask(0, suggest(lr=7, width="wide"))
+    assert not desk.refusals
+
+
+def test_max_trials_bounds_the_trials_and_ends_the_study() -> None:
+    desk = Desk(study(max_trials=2))
+    for number in range(3):
+        desk.ask(number, suggest(20))
+    assert desk.refusals == {2: "spec.maxTrials (2) is reached"}
+    desk.tell(0, 20)
+    desk.tell(1, 20)
+    assert desk.tuner.finished
+
+
+REQUESTS = st.lists(
+    st.one_of(
+        st.builds(suggest, st.integers(-1, 22)),
+        st.builds(Promote, trial=st.integers(0, 9), steps=st.integers(1, 21)),
+        st.builds(Stop, trial=st.integers(0, 9)),
+    ),
+    max_size=12,
+)
+
+
+@given(REQUESTS, st.randoms(use_true_random=False))
+def test_every_request_is_answered_once_across_restarts(requests: Any, dice: Any) -> None:
+    """Requests and results in any order; at each moment a restart gives the same tuner."""
+    made = study()
+    desk = Desk(made)
+    results: list[tuple[int, int, float | None]] = []
+    queue = [*requests, Close()]
+    number = 0
+    while number < len(queue) or desk.tuner._pending:
+        if number < len(queue) and (not desk.tuner._pending or dice.random() < 0.5):
+            desk.ask(number, queue[number])
+            number += 1
+        else:
+            trial = dice.choice(sorted(desk.tuner._pending))
+            result = (trial, desk.tuner._targets[trial], dice.choice([1.0, 1.0, None]))
+            results.append(result)
+            desk.tell(*result)
+        again = create_tuner(made)
+        for decision in desk.decisions:
+            again.decided(decision)
+        for known in dice.sample(results, len(results)):
+            again.observed(Result(*known))
+        for earlier in range(number):
+            if earlier in desk.refusals:
+                again.refused(earlier)
+            else:
+                again.requested(earlier, queue[earlier])
+        assert again.refusal() is None
+        assert again.decide(1) == desk.tuner.decide(1) == []
+        assert again.finished == desk.tuner.finished
+    assert desk.tuner.finished
+    decided = [d.request for d in desk.decisions if d.request is not None]
+    assert sorted([*decided, *desk.refusals]) == [*range(len(requests))]
