@@ -43,7 +43,7 @@ def test_a_bucket_serves_as_well_as_a_folder(place: Place, s3_url: str, tmp_path
     assert metrics_of(result) == metrics_of(in_folder)
     assert result["best"] == in_folder["best"]
     assert not place.store_folder.exists()
-    assert list((place.folder / ".hippo-logs").glob("*/*.log"))
+    assert list((place.folder / ".hippo-logs").glob("default/*/*.log"))
 
     place.call("export", study, "--best", "--store", s3_url, "--file", "best.pt")
     assert (place.folder / "best.pt").stat().st_size > 0
@@ -52,6 +52,11 @@ def test_a_bucket_serves_as_well_as_a_folder(place: Place, s3_url: str, tmp_path
     assert {trial["metrics"]["score"] for trial in second["trials"]} == {
         trial["metrics"]["score"] for trial in result["trials"]
     }
+    listed = place.call("store", "ls", s3_url).stdout
+    assert "study" in listed
+    assert "second" in listed
+    place.call("store", "gc", s3_url)
+    assert place.manifests(s3_url), "what the studies retain"
 
 
 @pytest.mark.parametrize("trouble", ["stopped", "frozen"])
