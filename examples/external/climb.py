@@ -58,4 +58,5 @@ def main(store: str, study: str, trials: int = 10) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *map(int, sys.argv[3:]))
+    store, study, *trials = sys.argv[1:]
+    main(store, study, *map(int, trials))

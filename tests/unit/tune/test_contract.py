@@ -135,6 +135,10 @@ class TestTpe(TunerContract):
     algorithm: ClassVar = {"name": "optuna", "sampler": "tpe", "seed": 3}
 
 
+class TestTpePrefixFirst(TunerContract):
+    algorithm: ClassVar = {**TestTpe.algorithm, "prefixFirst": {"candidates": 2, "late": 0.7}}
+
+
 class TestGp(TunerContract):
     algorithm: ClassVar = {"name": "optuna", "sampler": "gp", "settings": {"n_startup_trials": 34}}
 
