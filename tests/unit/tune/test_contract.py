@@ -139,6 +139,10 @@ class TestTpePrefixFirst(TunerContract):
     algorithm: ClassVar = {**TestTpe.algorithm, "prefixFirst": {"candidates": 2, "late": 0.7}}
 
 
+class TestQmcPrefixFirst(TunerContract):
+    algorithm: ClassVar = {"name": "optuna", "sampler": "qmc", "prefixFirst": {"candidates": 3}}
+
+
 class TestGp(TunerContract):
     algorithm: ClassVar = {"name": "optuna", "sampler": "gp", "settings": {"n_startup_trials": 34}}
 
