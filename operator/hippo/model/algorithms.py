@@ -241,12 +241,11 @@ SAMPLER_SETTINGS: dict[str, dict[str, str]] = {
 """Keyword arguments of Optuna's samplers that a study may give, by sampler."""
 
 
-class Optuna(AlgorithmSettings):
+class Optuna(DrawingSettings):
     """Points by one of Optuna's samplers, each trained in full."""
 
     name: Literal["optuna"] = "optuna"
     sampler: Literal["tpe", "gp", "cmaes", "qmc"]
-    seed: Integer = 0
     settings: JsonObject = Field(default_factory=dict)
     """Keyword arguments of the sampler, as Optuna spells them."""
 

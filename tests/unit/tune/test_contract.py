@@ -135,6 +135,10 @@ class TestTpe(TunerContract):
     algorithm: ClassVar = {"name": "optuna", "sampler": "tpe", "seed": 3}
 
 
+class TestTpePrefixFirst(TunerContract):
+    algorithm: ClassVar = {**TestTpe.algorithm, "prefixFirst": {"candidates": 3}}
+
+
 class TestGp(TunerContract):
     algorithm: ClassVar = {"name": "optuna", "sampler": "gp", "settings": {"n_startup_trials": 34}}
 
