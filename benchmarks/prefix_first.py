@@ -33,6 +33,7 @@ BUDGETS = (5, 10, 15, 20)
 ALGORITHMS: dict[str, tuple[dict[str, Any], int]] = {
     "random": ({"name": "random"}, 40),
     "asha": ({"name": "asha", "eta": 3, "minSteps": 6}, 120),
+    "tpe": ({"name": "optuna", "sampler": "tpe"}, 40),
 }
 """By name: settings, and maxTrials."""
 
