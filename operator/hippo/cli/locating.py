@@ -16,9 +16,7 @@ DEFAULT_STORE = ".hippo"
 def locate_studies(paths: list[Path]) -> list[LocatedStudy]:
     """The studies of all files. Raises InvalidSpec, also if two of them have one name."""
     located = [
-        LocatedStudy(study, path.resolve().parent)
-        for path in paths
-        for study in load_studies([path])
+        LocatedStudy(study, path.resolve()) for path in paths for study in load_studies([path])
     ]
     seen: set[tuple[str, str]] = set()
     for item in located:

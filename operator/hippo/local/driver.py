@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
 from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
+from hippo.local.edits import StudyFiles
 from hippo.local.mailroom import Mailroom
 from hippo.local.sessions import LocatedStudy, Session, build_signature_document
 from hippo.local.spending import chain_prefix
@@ -40,6 +41,7 @@ from hippo.messages import (
     Refuse,
     Reported,
     Steer,
+    StudyChanged,
     Tick,
     WakeAt,
     WorkerGone,
@@ -55,6 +57,8 @@ EXIT_STORE = 74
 """Exit statuses of a worker that could not write its last report."""
 
 TICK_SECONDS = 0.5
+EDIT_SECONDS = 1.0
+"""Study files are looked at this often."""
 LOCK_SECONDS = 60.0
 LINGER_SECONDS = 2.0
 POLL_SECONDS = 0.1
@@ -120,6 +124,8 @@ class LocalDriver:
     _gpus: list[int] = field(init=False, default_factory=list)
     _generation: int = field(init=False, default=0)
     _reports: dict[str, int] = field(init=False, default_factory=dict)  # read, of each chain
+    _files: StudyFiles = field(init=False)
+    _look_at_files: float = field(init=False, default=0.0)
     _has_news: bool = field(init=False, default=False)  # since spending was noted
 
     def run(self) -> Engine:
@@ -127,6 +133,7 @@ class LocalDriver:
 
         Raises InvalidSpec, StoreError, WorkersFailed, RunStopped.
         """
+        self._files = StudyFiles(dict.fromkeys(item.file for item in self.studies))
         document = build_signature_document(self.studies, merge=self.options.merge)
         blobs = open_blobs(self.options.store)
         trainer = self.studies[0].study.spec.trainer
@@ -220,6 +227,7 @@ class LocalDriver:
                     for news in self._server.events():
                         self._take(news)
                 self._heed_interrupts()
+                self._heed_edits()
                 for request in self._mailroom.collect():
                     self._feed(request)
                 self._feed(Tick())
@@ -380,6 +388,22 @@ class LocalDriver:
         self._feed(WorkersChanged(0))
         for chain in list(self.engine.chains):
             self._server.terminate(chain)
+
+    def _heed_edits(self) -> None:
+        """Study files may be edited while they are trained."""
+        now = self.clock()
+        if now < self._look_at_files:
+            return
+        self._look_at_files = now + EDIT_SECONDS
+        for edit in self._files.read_edits(
+            [run.study for run in self.engine.studies.values() if not run.state.is_final]
+        ):
+            if edit.problem is not None:
+                self.observer.notified(f"the edit is refused: {edit.problem}", edit.study.name)
+                continue
+            self.session.rewrite_study(edit.study)
+            self._feed(StudyChanged(edit.study))
+            self.observer.notified(f"edited: {', '.join(edit.changed)}", edit.study.name)
 
     def _heed_interrupts(self) -> None:
         while self._heeded < self._interrupts:

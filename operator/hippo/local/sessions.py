@@ -30,10 +30,14 @@ from hippo.store.records import Spending, Spent
 
 @dataclass(frozen=True, slots=True)
 class LocatedStudy:
-    """A study and the folder of its file: where its trainer is imported from."""
+    """A study and its file; its trainer is imported from the file's folder."""
 
     study: Study
-    folder: Path
+    file: Path  # absolute
+
+    @property
+    def folder(self) -> Path:
+        return self.file.parent
 
 
 def build_signature_document(studies: list[LocatedStudy], *, merge: bool) -> dict[str, Any]:
@@ -145,6 +149,10 @@ class Session:
         if known is None:  # what an earlier study of this name has spent is none of its own
             known = {"before": self._spent(study.name).model_dump(by_alias=True)}
         self._rewrite(study, {**known, "status": status})
+
+    def rewrite_study(self, study: Study) -> None:
+        """Note a study that was edited while it is trained."""
+        self._rewrite(study, self.documents[study.name])
 
     def _rewrite(self, study: Study, known: dict[str, Any]) -> None:
         """Note a study as it is written now, with the status that is known."""
