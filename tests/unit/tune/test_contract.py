@@ -10,6 +10,8 @@ from hippo.model import AlgorithmSettings, InvalidSpec, canonical_json
 from tests.unit.tune.contract import TunerContract, plain, tied
 from tests.unit.tune.simulation import CONTINUOUS, Simulation
 
+FEW = {"candidates": 3}
+
 
 class TestGrid(TunerContract):
     algorithm: ClassVar = {"name": "grid"}
@@ -21,7 +23,7 @@ class TestRandom(TunerContract):
 
 
 class TestRandomPrefixFirst(TunerContract):
-    algorithm: ClassVar = {"name": "random", "seed": 3, "prefixFirst": {}}
+    algorithm: ClassVar = {"name": "random", "seed": 3, "prefixFirst": FEW}
 
 
 class TestSha(TunerContract):
@@ -50,7 +52,12 @@ class TestAsha(TunerContract):
 
 
 class TestAshaPrefixFirst(TunerContract):
-    algorithm: ClassVar = {"name": "asha", "seed": 3, "minSteps": 3, "prefixFirst": {"weight": 0}}
+    algorithm: ClassVar = {
+        "name": "asha",
+        "seed": 3,
+        "minSteps": 3,
+        "prefixFirst": FEW | {"weight": 0},
+    }
     early = True
 
 
@@ -72,7 +79,7 @@ class TestHyperbandOfTwo(TunerContract):
 
 
 class TestHyperbandPrefixFirst(TunerContract):
-    algorithm: ClassVar = {"name": "hyperband", "seed": 3, "minSteps": 1, "prefixFirst": {}}
+    algorithm: ClassVar = {"name": "hyperband", "seed": 3, "minSteps": 1, "prefixFirst": FEW}
     early = True
     begins_anywhere = True
 
@@ -90,7 +97,7 @@ class TestMedian(TunerContract):
 
 
 class TestMedianPrefixFirst(TunerContract):
-    algorithm: ClassVar = {**TestMedian.algorithm, "prefixFirst": {"late": 1}}
+    algorithm: ClassVar = {**TestMedian.algorithm, "prefixFirst": FEW | {"late": 1}}
     early = True
     begins_anywhere = True
 
@@ -131,26 +138,27 @@ class TestPbt(TunerContract):
         assert len(simulation.run().asked()) == 16
 
 
+@pytest.mark.slow
 class TestTpe(TunerContract):
     algorithm: ClassVar = {"name": "optuna", "sampler": "tpe", "seed": 3}
 
 
+@pytest.mark.slow
 class TestTpePrefixFirst(TunerContract):
     algorithm: ClassVar = {**TestTpe.algorithm, "prefixFirst": {"candidates": 2, "late": 0.7}}
 
 
-class TestQmcPrefixFirst(TunerContract):
-    algorithm: ClassVar = {"name": "optuna", "sampler": "qmc", "prefixFirst": {"candidates": 3}}
-
-
+@pytest.mark.slow
 class TestGp(TunerContract):
     algorithm: ClassVar = {"name": "optuna", "sampler": "gp", "settings": {"n_startup_trials": 34}}
 
 
+@pytest.mark.slow
 class TestCmaes(TunerContract):
     algorithm: ClassVar = {"name": "optuna", "sampler": "cmaes", "seed": 3}
 
 
+@pytest.mark.slow
 class TestQmc(TunerContract):
     algorithm: ClassVar = {"name": "optuna", "sampler": "qmc", "seed": 3}
 
