@@ -72,3 +72,23 @@ def test_faults_and_restarts_change_no_decision(world: World, seed: int) -> None
             world.disturb(dice)
     check_results(world)
     assert world.decisions == calm.decisions
+
+
+def test_an_exploit_never_takes_a_missing_checkpoint() -> None:
+    """The donor's state vanishes when the first child is about to load it."""
+    world = World([pbt_study()], workers=2, costs=Costs(load=0.5))
+    lost: list[str] = []
+    while not world.engine.is_finished:
+        children = [t for t in world.engine.studies["s"].trials if t.parent is not None]
+        for assignment in world.launches:
+            key = assignment.start_key
+            if key in world.checkpoints and not lost and children:
+                del world.checkpoints[key]
+                lost.append(key)
+        assert world.advance()
+    check_results(world)
+    assert lost
+    assert any("its manifest is missing" in notice for notice in world.notices)
+    again = [key for key, times in world.trained.items() if times > 1]
+    assert again, "what was lost was trained again, and nothing was taken in its place"
+    assert len(again) <= 3 * 4
