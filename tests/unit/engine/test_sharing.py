@@ -9,9 +9,10 @@ from hypothesis import given, settings
 
 from hippo.lifecycles import StudyState
 from hippo.messages import StudyAdded, StudyChanged
-from hippo.model import Study
+from hippo.model import Sequence, Study
+from hippo.store.records import Outcome
 from tests.unit.engine.test_properties import check_results, worlds
-from tests.world import Costs, World, build_study
+from tests.world import SIGNATURE, Costs, World, build_study, train_alone
 
 
 def rates(*values: float) -> dict[str, Any]:
@@ -170,3 +171,74 @@ def test_wall_time_stands_still_while_a_study_is_suspended() -> None:
     world.run()
     assert 48.0 <= world.now <= 62.0
     assert "wall time" in world.ended["a"].message
+
+
+def test_a_chain_that_only_evaluated_leaves_no_promise_behind() -> None:
+    """Its node may grow later: then the old promise would stand for work that nobody does."""
+    spec: dict[str, Any] = {"space": rates(0.1), "checkpoints": {"retain": "none"}}
+    world = World([build_study("a", steps=9, **spec)], workers=1, costs=Costs(evaluate=1.0))
+    while not world.checkpoints:
+        assert world.advance()
+    world.kill(world.running[0], Outcome.PREEMPTED)
+    world.run()
+    assert (world.launches[-1].start, world.launches[-1].route.stop_at) == (9, 9)
+    assert not any(node.claims for node in world.engine.plan.nodes())
+    add(world, build_study("b", steps=12, **spec))
+    check_results(world.run())
+
+
+def test_what_failed_for_one_study_may_be_trained_by_another() -> None:
+    """Its verdict stands, also after a restart that finds the result."""
+    broken = Sequence.of({"lr": 0.1}, 12).key(5, SIGNATURE)
+    world = World(
+        [build_study("a", space=rates(0.1, 0.2), retries=0)],
+        fail=lambda key, attempt: "broken" if key == broken and attempt == 1 else None,
+    ).run()
+    add(world, build_study("b", space=rates(0.1, 0.2)))
+    world.run()
+    for _ in range(2):
+        a, b = world.engine.studies.values()
+        assert [str(trial.state) for trial in a.trials] == ["Failed", "Completed"]
+        assert [str(trial.state) for trial in b.trials] == ["Completed", "Completed"]
+        world.start_engine()
+
+
+@pytest.mark.parametrize("replicates", [0, 2])
+def test_what_others_find_out_later_changes_no_finished_study(replicates: int) -> None:
+    objective = {"metric": "score", "goal": "maximize", "target": 0.01}
+    early = build_study("a", space=rates(0.1, 0.2, 0.3), objective=objective, replicates=replicates)
+    # Of these, the first is not the best.
+    assert evaluate_alone(0.1) < max(evaluate_alone(0.2), evaluate_alone(0.3))
+    world = World([early], workers=1).run()
+    add(world, build_study("b", space=rates(0.1, 0.2, 0.3)))
+    world.run()
+
+    def seen() -> object:
+        run = world.engine.studies["a"]
+        assert run.best is not None
+        assert run.best.node.key(12) in world.checkpoints
+        trials = [(trial.state, trial.reason, trial.results) for trial in run.trials]
+        return run.state, run.message, run.best.index, trials
+
+    before = seen()
+    decisions = {name: list(made) for name, made in world.decisions.items()}
+    world.start_engine()
+    assert seen() == before
+    assert world.decisions == decisions
+
+
+def evaluate_alone(lr: float) -> float:
+    return train_alone({"lr": lr}, 12, 12)[1]["score"]
+
+
+def test_what_rounding_leaves_of_a_budget_keeps_nobody_waiting() -> None:
+    """Thirds of a chain's seconds do not add up to the last bit of a budget."""
+    space, budget = rates(0.1, 0.2, 0.3, 0.4, 0.5), {"workerHours": 0.001}
+    studies = [
+        build_study("a", space=space, steps=100, budget=budget),
+        build_study("b", space=space, steps=50),
+        build_study("c", space=rates(0.1, 0.2, 0.3), steps=50),
+    ]
+    world = World(studies, workers=1, costs=Costs(step=0.1)).run(5_000)
+    assert "worker-hours is spent" in world.engine.studies["a"].message
+    assert world.engine.studies["a"].worker_seconds == pytest.approx(3.6, abs=0.2)
