@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from hippo.lifecycles import StudyState
-from hippo.messages import StudyAdded, StudyChanged
-from hippo.model import Sequence, Study
+from hippo.messages import StudyChanged
+from hippo.model import Sequence
 from hippo.store.records import Outcome
 from tests.unit.engine.test_properties import check_results, worlds
 from tests.world import SIGNATURE, Costs, World, build_study, train_alone
@@ -27,11 +27,6 @@ def held(world: World) -> dict[str, float]:
         for study in chain.studies:
             workers[study] += 1 / len(chain.studies)
     return workers
-
-
-def add(world: World, study: Study) -> None:
-    world.studies.append(study)
-    world.feed(StudyAdded(study))
 
 
 def run_until(world: World, moment: float) -> None:
@@ -56,7 +51,7 @@ def test_a_study_that_comes_late_gets_its_share_at_a_step_end(linger: float) -> 
     world = World([build_study("a", space=MANY, steps=1000)], workers=4, costs=costs)
     run_until(world, 5.0)
     assert held(world) == {"a": 4.0}
-    add(world, build_study("b", space=OTHERS, steps=1000))
+    world.add(build_study("b", space=OTHERS, steps=1000))
     run_until(world, 10.0)
     assert held(world) == {"a": 2.0, "b": 2.0}
 
@@ -65,7 +60,7 @@ def test_no_chain_leaves_for_fairness_if_it_is_soon_done() -> None:
     costs = Costs(start=20.0, save=5.0)
     world = World([build_study("a", space=rates(0.1, 0.2), steps=50)], workers=2, costs=costs)
     run_until(world, 25.0)
-    add(world, build_study("b", space=rates(0.3), steps=20))
+    world.add(build_study("b", space=rates(0.3), steps=20))
     world.run()
     assert len(world.launches) == 3
 
@@ -73,7 +68,7 @@ def test_no_chain_leaves_for_fairness_if_it_is_soon_done() -> None:
 def test_a_study_of_higher_priority_takes_the_workers_at_the_next_step_end() -> None:
     world = World([build_study("a", space=MANY, steps=1000)], workers=4)
     run_until(world, 5.0)
-    add(world, build_study("b", space=rates(0.5, 0.6, 0.7), steps=30, priority=1))
+    world.add(build_study("b", space=rates(0.5, 0.6, 0.7), steps=30, priority=1))
     run_until(world, 10.0)
     assert held(world) == {"a": 1.0, "b": 3.0}
     run_until(world, 45.0)
@@ -124,7 +119,7 @@ def test_one_alone_pays_for_what_lies_beyond_the_other() -> None:
 def test_who_asks_while_a_stage_is_trained_shares_its_cost_from_then_on() -> None:
     world = World([build_study("a", space=rates(0.1))], workers=1)
     run_until(world, 5.0)
-    add(world, build_study("b", space=rates(0.1)))
+    world.add(build_study("b", space=rates(0.1)))
     world.run()
     first, second = (world.engine.studies[name].worker_seconds for name in "ab")
     assert first + second == pytest.approx(12)
@@ -134,7 +129,7 @@ def test_who_asks_while_a_stage_is_trained_shares_its_cost_from_then_on() -> Non
 def test_later_reuse_costs_nothing() -> None:
     world = World([build_study("a", space=MANY)], workers=2).run()
     paid = world.engine.studies["a"].worker_seconds
-    add(world, build_study("b", space=MANY))
+    world.add(build_study("b", space=MANY))
     world.run()
     assert world.engine.studies["b"].state is StudyState.SUCCEEDED
     assert world.engine.studies["b"].worker_seconds == 0
@@ -183,7 +178,7 @@ def test_a_chain_that_only_evaluated_leaves_no_promise_behind() -> None:
     world.run()
     assert (world.launches[-1].start, world.launches[-1].route.stop_at) == (9, 9)
     assert not any(node.claims for node in world.engine.plan.nodes())
-    add(world, build_study("b", steps=12, **spec))
+    world.add(build_study("b", steps=12, **spec))
     check_results(world.run())
 
 
@@ -194,7 +189,7 @@ def test_what_failed_for_one_study_may_be_trained_by_another() -> None:
         [build_study("a", space=rates(0.1, 0.2), retries=0)],
         fail=lambda key, attempt: "broken" if key == broken and attempt == 1 else None,
     ).run()
-    add(world, build_study("b", space=rates(0.1, 0.2)))
+    world.add(build_study("b", space=rates(0.1, 0.2)))
     world.run()
     for _ in range(2):
         a, b = world.engine.studies.values()
@@ -210,7 +205,7 @@ def test_what_others_find_out_later_changes_no_finished_study(replicates: int) -
     # Of these, the first is not the best.
     assert evaluate_alone(0.1) < max(evaluate_alone(0.2), evaluate_alone(0.3))
     world = World([early], workers=1).run()
-    add(world, build_study("b", space=rates(0.1, 0.2, 0.3)))
+    world.add(build_study("b", space=rates(0.1, 0.2, 0.3)))
     world.run()
 
     def seen() -> object:
