@@ -29,6 +29,7 @@ from hippo.messages import (
     Reported,
     Steer,
     StudyAdded,
+    StudyChanged,
     Tick,
     WakeAt,
     WorkerGone,
@@ -73,6 +74,11 @@ def build_study(name: str = "s", **spec: Any) -> Study:
             "spec": document,
         }
     )
+
+
+def with_spec(study: Study, **fields: Any) -> Study:
+    """The study with other values in its spec, by their names in Python."""
+    return study.model_copy(update={"spec": study.spec.model_copy(update=fields)})
 
 
 def train(state: str, step: int, values: dict[str, Any]) -> str:
@@ -153,6 +159,7 @@ class World:
         self._running.clear()
         self._heap.clear()
         self._controls.clear()
+        self._preempt.clear()
         self._generation += 1
         plan = SearchPlan(SIGNATURE)
         plan.recall(
@@ -248,6 +255,19 @@ class World:
             f" chains {list(self.engine.chains)}, ready {len(self.engine.frontier.ready)}"
         )
         return self
+
+    # -- users -------------------------------------------------------------------------------------
+
+    def add(self, study: Study) -> None:
+        """A study comes while others run, or after them."""
+        self.studies.append(study)
+        self.feed(StudyAdded(study))
+
+    def change(self, name: str, **fields: Any) -> None:
+        """A study is edited."""
+        index = next(i for i, study in enumerate(self.studies) if study.name == name)
+        self.studies[index] = with_spec(self.studies[index], **fields)
+        self.feed(StudyChanged(self.studies[index]))
 
     # -- faults ------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ Whoever asks for the same key asks for the same work, and gets it from the plan 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hippo import replicates
@@ -65,6 +65,9 @@ from hippo.store.records import (
     WorkerError,
 )
 from hippo.tune import Result, create_tuner
+
+LEAST_SECONDS = 1e-6
+"""Less of a budget is none: what rounding leaves is too little for a clock to show it passing."""
 
 
 class Engine:
@@ -169,11 +172,13 @@ class Engine:
             run.tuner.price = self._price
         self.studies[study.name] = run
         run.replaying = True
-        run.stops = {d.trial: d.steps for d in event.decisions if d.kind == "stop"}
+        run.last_steps = _last_steps(event.decisions)
         for decision in event.decisions:
             self._apply(run, decision)
-        run.stops.clear()
+        run.last_steps.clear()
         run.replaying = False
+        if run.is_replicating:
+            self._stop_others(run)
         if event.ended is not None:
             state, message = event.ended
             succeeded = state is StudyState.SUCCEEDED
@@ -328,7 +333,7 @@ class Engine:
     def _request(self, run: StudyRun, trial: TrialRun) -> None:
         """Ask for the trial's latest request, and for its marks on the way there."""
         for step in trial.marks:
-            if step in trial.results or step > run.stops.get(trial.index, step):
+            if step in trial.results or step > run.last_steps.get(trial.index, step):
                 continue
             known = self.plan.mark(trial.node, step, trial.id)
             if known is not None:
@@ -336,7 +341,7 @@ class Engine:
             if trial.state is not TrialState.PENDING:
                 return
         known = self.plan.want(trial.node, trial.target, trial.id, run.lead)
-        if known is not None and trial.target <= run.stops.get(trial.index, trial.target):
+        if known is not None and trial.target <= run.last_steps.get(trial.index, trial.target):
             self._deliver(run, trial, trial.target, known)
 
     def _stop_trial(self, trial: TrialRun) -> None:
@@ -384,6 +389,8 @@ class Engine:
             for decision in replicates.suggest(run):
                 self.emit(Record(run.name, decision))
                 self._apply(run, decision)
+            if run.is_replicating:
+                self._stop_others(run)
         if all(trial.state.is_final for trial in run.trials) or run.is_tuning:
             self._finish(run, StudyEvent.SUCCEED, message)
 
@@ -392,17 +399,26 @@ class Engine:
         run.open_to_forks = False
         run.is_replicating = True
         self._retention.tuning_ended(run)
+
+    def _stop_others(self, run: StudyRun) -> None:
+        """The tuner's trials, or all once the study has ended, stay where they are.
+
+        Recorded, so that what others make known of them later does not count after a restart.
+        """
         for trial in run.trials:
-            if not trial.state.is_final:
-                trial.reason = f"the study ended: {run.message}"
-                self._stop_trial(trial)
+            if not trial.state.is_final and not (run.is_active and trial.is_replicate):
+                steps = trial.latest[0] if trial.latest is not None else 0
+                reason = f"the study ended: {run.message}"
+                decision = run.decision("stop", trial, steps=steps, reason=reason)
+                self.emit(Record(run.name, decision))
+                self._apply(run, decision)
 
     def _spent_budget(self, run: StudyRun) -> str | None:
         budget = run.study.spec.budget
         if budget.worker_hours is not None:
             spent, per_second = self._spend(run)
             left = budget.worker_hours * 3600 - spent
-            if left <= 0:
+            if left < LEAST_SECONDS:
                 return f"its budget of {budget.worker_hours:g} worker-hours is spent"
             if per_second:
                 self._wake_for(run, self.now + left / per_second)
@@ -432,15 +448,13 @@ class Engine:
     def _finish(self, run: StudyRun, event: StudyEvent, message: str) -> None:
         run.take(event)
         run.message = message
-        for trial in run.trials:
-            if not trial.state.is_final:
-                trial.reason = f"the study ended: {message}"
-                self._stop_trial(trial)
         if run.is_replicating:
             run.best = replicates.find_winner(run)
-        self._retention.study_ended(run)
         best = run.best.index if run.best is not None else None
+        # First: a study whose trials were stopped by its end, and that goes on, might never end.
         self.emit(Finish(run.name, run.state, message, best))
+        self._stop_others(run)
+        self._retention.study_ended(run)
 
     # -- results -----------------------------------------------------------------------------------
 
@@ -637,3 +651,12 @@ class Engine:
             self.plan.drop_checkpoint(checkpoint)
             self.emit(DeleteCheckpoint(checkpoint.key, checkpoint.step))
         self.frontier.refresh(self.now)
+
+
+def _last_steps(decisions: Iterable[Decision]) -> dict[int, int]:
+    """Trials that were stopped or failed, and the last step whose result counts for them."""
+    return {
+        decision.trial: decision.steps - (decision.kind == "fail")
+        for decision in decisions
+        if decision.kind in ("stop", "fail")
+    }

@@ -91,9 +91,9 @@ class StudyRun:
     leader_pins: list[Checkpoint] = field(default_factory=list)
     best: TrialRun | None = None
     is_replicating: bool = False  # the tuner has ended, and the best are trained again
-    stops: dict[int, int] = field(default_factory=dict)
-    """While decisions are replayed: trials that are to be stopped, and where. What others have
-    made known beyond does not count for them."""
+    last_steps: dict[int, int] = field(default_factory=dict)
+    """While decisions are replayed: trials that are to be stopped or to fail, and the last step
+    whose result counts. What others have made known beyond does not count for them."""
     open_to_forks: bool = True  # its tuner may still draw trials from the space
     possible_pins: list[Checkpoint] = field(default_factory=list)
     worker_seconds: float = 0.0

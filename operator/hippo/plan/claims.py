@@ -50,14 +50,12 @@ class Claim:
         )
 
     def nodes(self) -> list[Node]:
-        """The nodes it covers, the deepest first."""
+        """The nodes it covers, the deepest first; with the one it starts from, where its first act
+        may be an evaluation. Depends on nothing that changes before the claim is released.
+        """
         found: list[Node] = []
         node: Node | None = self.node.at(self.stop_at)
-        while node is not None and node.parent is not None:
-            if node.end <= self.start and not (
-                node.end == self.start and self.start in self.evaluate_at
-            ):
-                break
+        while node is not None and node.parent is not None and node.end >= self.start:
             found.append(node)
             node = node.parent
         return found

@@ -342,9 +342,7 @@ class SearchPlan:
             setattr(lower, name, {s: v for s, v in everything.items() if s not in above})
         for checkpoint in upper.checkpoints.values():
             checkpoint.node = upper
-        upper.claims = [
-            claim for claim in lower.claims if claim.start < step or step in claim.evaluate_at
-        ]
+        upper.claims = [claim for claim in lower.claims if claim.start <= step]
         lower.claims = [claim for claim in lower.claims if claim.stop_at > step]
         if parent.demanding is not None:
             parent.demanding.remove(lower)

@@ -196,7 +196,7 @@ class Decision(Record):
     index: int  # 0, 1, 2, ... within the study
     kind: Literal["suggest", "promote", "stop", "fail"]
     trial: int  # index of the trial within the study; suggest numbers them 0, 1, 2, ...
-    steps: int  # the step that the trial is to reach with this decision (stop: where it stays)
+    steps: int  # that the trial is to reach (stop: where it stays, 0 if it has no result yet)
     hyperparameters: dict[str, Any] | None = None  # suggest only
     parent: int | None = None  # suggest only: the trial whose beginning it takes over (PBT)
     marks: tuple[int, ...] = ()  # suggest, promote: earlier steps with a report on the way

@@ -27,6 +27,7 @@ class ExternalTuner(Tuner):
         self._answered: set[int] = set()
         self._trial_of: dict[int, int] = {}  # by the number of the request that suggested it
         self._closed: int | None = None  # by this request
+        self._farthest: dict[int, int] = {}  # by trial, the last step with a result
 
     # -- what is known -----------------------------------------------------------------------------
 
@@ -72,7 +73,8 @@ class ExternalTuner(Tuner):
         suggests = decision.kind == "suggest"
         if decision.trial != known if suggests else not 0 <= decision.trial < known:
             raise ValueError(f"decision {decision.index}: trial {decision.trial} of {known}")
-        if not 1 <= decision.steps <= self.steps:
+        least = 0 if decision.kind == "stop" else 1  # it may be stopped where it has not begun
+        if not least <= decision.steps <= self.steps:
             raise ValueError(f"decision {decision.index}: step {decision.steps} of {self.steps}")
 
     def observed(self, result: Result) -> None:
@@ -82,6 +84,8 @@ class ExternalTuner(Tuner):
             self._pending.discard(result.trial)
         else:
             self._results.add((result.trial, result.step))
+            farthest = self._farthest.get(result.trial, 0)
+            self._farthest[result.trial] = max(farthest, result.step)
             if self._has_arrived(result.trial):
                 self._pending.discard(result.trial)
 
@@ -189,7 +193,7 @@ class ExternalTuner(Tuner):
                 return self._about(self._trial_of[trial], "promote", steps, number, reason)
             case Stop(trial=trial):
                 trial = self._trial_of[trial]
-                return self._about(trial, "stop", self._targets[trial], number, reason)
+                return self._about(trial, "stop", self._farthest.get(trial, 0), number, reason)
             case Close():
                 raise ValueError("to close a study takes no decision")
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hippo.lifecycles import StudyState, TrialState
+from hippo.messages import StudyRemoved
 from hippo.model import Study
-from tests.world import Costs, World, build_study, train_alone
+from tests.world import Costs, World, build_study, train_alone, with_spec
 
 LRS: list[Any] = [
     0.1,
@@ -84,9 +85,15 @@ def worlds(draw: st.DrawFn, *, most: int = 3) -> World:
 
 
 def check_results(world: World) -> None:
-    """Every result is what training the trial alone gives; every trial has ended."""
+    """Every study has succeeded; every result is what training the trial alone gives."""
     for run in world.engine.studies.values():
         assert run.state is StudyState.SUCCEEDED, run.message
+    check_trials(world)
+
+
+def check_trials(world: World) -> None:
+    """Every trial has ended, and has no result but what training it alone gives."""
+    for run in world.engine.studies.values():
         for trial in run.trials:
             assert trial.state in (TrialState.COMPLETED, TrialState.STOPPED)
             assert trial.reason
@@ -122,6 +129,79 @@ def test_kills_restarts_and_preemptions_change_no_result(world: World, seed: int
             world.disturb(dice)
     assert world.engine.is_finished
     check_results(world)
+
+
+@settings(max_examples=60)
+@given(worlds(), st.sampled_from([None, 0.5, 0.9]), st.integers(0, 2**16))
+def test_studies_come_change_and_go_and_stay_as_they_ended(
+    world: World, target: float | None, seed: int
+) -> None:
+    dice = random.Random(seed)
+    coming = [_varied(study, dice, target) for study in world.studies]
+    world = World([coming.pop(0)], world.workers, world.costs, known_costs=world.known_costs)
+    while coming or not world.engine.is_finished:
+        what = dice.random()
+        if coming and (what < 0.02 or world.engine.is_finished):
+            world.add(coming.pop(0))
+        elif what < 0.06:
+            world.disturb(dice)
+        elif what < 0.10:
+            _alter(world, dice)
+        if not world.advance():
+            for study in world.studies:
+                if world.engine.studies[study.name].state is StudyState.SUSPENDED:
+                    world.change(study.name, suspend=False)
+            assert coming or world.engine.is_finished or world.running, "nothing is left to happen"
+    check_trials(world)
+    for node in world.engine.plan.nodes():
+        assert not node.wants
+        assert not node.marks
+        assert not node.claims
+    assert not world.engine.frontier.ready
+
+    before = _ends(world), len(world.launches), {n: len(d) for n, d in world.decisions.items()}
+    world.start_engine()
+    world.run()
+    assert (
+        _ends(world),
+        len(world.launches),
+        {n: len(d) for n, d in world.decisions.items()},
+    ) == before
+
+
+def _varied(study: Study, dice: random.Random, target: float | None) -> Study:
+    """Of another length, so that studies end at different steps; perhaps with a target."""
+    objective = study.spec.objective.model_copy(update={"target": target})
+    return with_spec(study, steps=dice.choice([9, 12]), objective=objective)
+
+
+def _alter(world: World, dice: random.Random) -> None:
+    """Somebody edits a study, or deletes it."""
+    alive = [name for name, run in world.engine.studies.items() if not run.state.is_final]
+    if not alive:
+        return
+    name, what = dice.choice(alive), dice.random()
+    if what < 0.1:
+        world.feed(StudyRemoved(name))
+    elif what < 0.4:
+        world.change(name, priority=dice.randint(-1, 1))
+    elif what < 0.6:
+        world.change(name, parallelism=dice.choice([None, 1, 2]))
+    else:
+        world.change(name, suspend=not world.engine.studies[name].study.spec.suspend)
+
+
+def _ends(world: World) -> object:
+    """What users see of studies that have ended."""
+    return [
+        (
+            run.state,
+            run.message,
+            run.best.index if run.best is not None else None,
+            [(trial.state, trial.reason, trial.results) for trial in run.trials],
+        )
+        for run in world.engine.studies.values()
+    ]
 
 
 @settings(max_examples=40)

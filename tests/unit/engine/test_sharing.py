@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 
 from hippo.lifecycles import StudyState
-from hippo.messages import StudyAdded, StudyChanged
-from hippo.model import Study
+from hippo.messages import StudyChanged
+from hippo.model import Sequence
+from hippo.store.records import Outcome
 from tests.unit.engine.test_properties import check_results, worlds
-from tests.world import Costs, World, build_study
+from tests.world import SIGNATURE, Costs, World, build_study, train_alone
 
 
 def rates(*values: float) -> dict[str, Any]:
@@ -26,11 +27,6 @@ def held(world: World) -> dict[str, float]:
         for study in chain.studies:
             workers[study] += 1 / len(chain.studies)
     return workers
-
-
-def add(world: World, study: Study) -> None:
-    world.studies.append(study)
-    world.feed(StudyAdded(study))
 
 
 def run_until(world: World, moment: float) -> None:
@@ -55,7 +51,7 @@ def test_a_study_that_comes_late_gets_its_share_at_a_step_end(linger: float) -> 
     world = World([build_study("a", space=MANY, steps=1000)], workers=4, costs=costs)
     run_until(world, 5.0)
     assert held(world) == {"a": 4.0}
-    add(world, build_study("b", space=OTHERS, steps=1000))
+    world.add(build_study("b", space=OTHERS, steps=1000))
     run_until(world, 10.0)
     assert held(world) == {"a": 2.0, "b": 2.0}
 
@@ -64,7 +60,7 @@ def test_no_chain_leaves_for_fairness_if_it_is_soon_done() -> None:
     costs = Costs(start=20.0, save=5.0)
     world = World([build_study("a", space=rates(0.1, 0.2), steps=50)], workers=2, costs=costs)
     run_until(world, 25.0)
-    add(world, build_study("b", space=rates(0.3), steps=20))
+    world.add(build_study("b", space=rates(0.3), steps=20))
     world.run()
     assert len(world.launches) == 3
 
@@ -72,7 +68,7 @@ def test_no_chain_leaves_for_fairness_if_it_is_soon_done() -> None:
 def test_a_study_of_higher_priority_takes_the_workers_at_the_next_step_end() -> None:
     world = World([build_study("a", space=MANY, steps=1000)], workers=4)
     run_until(world, 5.0)
-    add(world, build_study("b", space=rates(0.5, 0.6, 0.7), steps=30, priority=1))
+    world.add(build_study("b", space=rates(0.5, 0.6, 0.7), steps=30, priority=1))
     run_until(world, 10.0)
     assert held(world) == {"a": 1.0, "b": 3.0}
     run_until(world, 45.0)
@@ -123,7 +119,7 @@ def test_one_alone_pays_for_what_lies_beyond_the_other() -> None:
 def test_who_asks_while_a_stage_is_trained_shares_its_cost_from_then_on() -> None:
     world = World([build_study("a", space=rates(0.1))], workers=1)
     run_until(world, 5.0)
-    add(world, build_study("b", space=rates(0.1)))
+    world.add(build_study("b", space=rates(0.1)))
     world.run()
     first, second = (world.engine.studies[name].worker_seconds for name in "ab")
     assert first + second == pytest.approx(12)
@@ -133,7 +129,7 @@ def test_who_asks_while_a_stage_is_trained_shares_its_cost_from_then_on() -> Non
 def test_later_reuse_costs_nothing() -> None:
     world = World([build_study("a", space=MANY)], workers=2).run()
     paid = world.engine.studies["a"].worker_seconds
-    add(world, build_study("b", space=MANY))
+    world.add(build_study("b", space=MANY))
     world.run()
     assert world.engine.studies["b"].state is StudyState.SUCCEEDED
     assert world.engine.studies["b"].worker_seconds == 0
@@ -170,3 +166,74 @@ def test_wall_time_stands_still_while_a_study_is_suspended() -> None:
     world.run()
     assert 48.0 <= world.now <= 62.0
     assert "wall time" in world.ended["a"].message
+
+
+def test_a_chain_that_only_evaluated_leaves_no_promise_behind() -> None:
+    """Its node may grow later: then the old promise would stand for work that nobody does."""
+    spec: dict[str, Any] = {"space": rates(0.1), "checkpoints": {"retain": "none"}}
+    world = World([build_study("a", steps=9, **spec)], workers=1, costs=Costs(evaluate=1.0))
+    while not world.checkpoints:
+        assert world.advance()
+    world.kill(world.running[0], Outcome.PREEMPTED)
+    world.run()
+    assert (world.launches[-1].start, world.launches[-1].route.stop_at) == (9, 9)
+    assert not any(node.claims for node in world.engine.plan.nodes())
+    world.add(build_study("b", steps=12, **spec))
+    check_results(world.run())
+
+
+def test_what_failed_for_one_study_may_be_trained_by_another() -> None:
+    """Its verdict stands, also after a restart that finds the result."""
+    broken = Sequence.of({"lr": 0.1}, 12).key(5, SIGNATURE)
+    world = World(
+        [build_study("a", space=rates(0.1, 0.2), retries=0)],
+        fail=lambda key, attempt: "broken" if key == broken and attempt == 1 else None,
+    ).run()
+    world.add(build_study("b", space=rates(0.1, 0.2)))
+    world.run()
+    for _ in range(2):
+        a, b = world.engine.studies.values()
+        assert [str(trial.state) for trial in a.trials] == ["Failed", "Completed"]
+        assert [str(trial.state) for trial in b.trials] == ["Completed", "Completed"]
+        world.start_engine()
+
+
+@pytest.mark.parametrize("replicates", [0, 2])
+def test_what_others_find_out_later_changes_no_finished_study(replicates: int) -> None:
+    objective = {"metric": "score", "goal": "maximize", "target": 0.01}
+    early = build_study("a", space=rates(0.1, 0.2, 0.3), objective=objective, replicates=replicates)
+    # Of these, the first is not the best.
+    assert evaluate_alone(0.1) < max(evaluate_alone(0.2), evaluate_alone(0.3))
+    world = World([early], workers=1).run()
+    world.add(build_study("b", space=rates(0.1, 0.2, 0.3)))
+    world.run()
+
+    def seen() -> object:
+        run = world.engine.studies["a"]
+        assert run.best is not None
+        assert run.best.node.key(12) in world.checkpoints
+        trials = [(trial.state, trial.reason, trial.results) for trial in run.trials]
+        return run.state, run.message, run.best.index, trials
+
+    before = seen()
+    decisions = {name: list(made) for name, made in world.decisions.items()}
+    world.start_engine()
+    assert seen() == before
+    assert world.decisions == decisions
+
+
+def evaluate_alone(lr: float) -> float:
+    return train_alone({"lr": lr}, 12, 12)[1]["score"]
+
+
+def test_what_rounding_leaves_of_a_budget_keeps_nobody_waiting() -> None:
+    """Thirds of a chain's seconds do not add up to the last bit of a budget."""
+    space, budget = rates(0.1, 0.2, 0.3, 0.4, 0.5), {"workerHours": 0.001}
+    studies = [
+        build_study("a", space=space, steps=100, budget=budget),
+        build_study("b", space=space, steps=50),
+        build_study("c", space=rates(0.1, 0.2, 0.3), steps=50),
+    ]
+    world = World(studies, workers=1, costs=Costs(step=0.1)).run(5_000)
+    assert "worker-hours is spent" in world.engine.studies["a"].message
+    assert world.engine.studies["a"].worker_seconds == pytest.approx(3.6, abs=0.2)

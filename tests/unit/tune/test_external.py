@@ -102,7 +102,7 @@ def test_a_stop_takes_effect_at_once_and_ends_what_waits() -> None:
     desk.ask(0, suggest(5))
     desk.ask(1, Promote(trial=0, steps=9))
     desk.ask(2, Stop(trial=0))
-    assert desk.said() == [("suggest", 0, 5, 0), ("stop", 0, 5, 2)]
+    assert desk.said() == [("suggest", 0, 5, 0), ("stop", 0, 0, 2)]
     assert desk.refusals == {1: "trial: was stopped"}
     assert not desk.tuner.may_continue(0)
 
@@ -207,3 +207,16 @@ def test_every_request_is_answered_once_across_restarts(requests: Any, dice: Any
     assert desk.tuner.finished
     decided = [d.request for d in desk.decisions if d.request is not None]
     assert sorted([*decided, *desk.refusals]) == [*range(len(requests))]
+
+
+def test_a_stop_says_where_the_trial_stays_not_where_it_was_sent() -> None:
+    """What others make known beyond counts for it no more, whatever it was asked to reach."""
+    desk = Desk(study())
+    desk.ask(0, suggest(steps=5))
+    desk.ask(1, Stop(trial=0))
+    desk.ask(2, suggest(steps=5, lr=0.4))
+    desk.tell(1, 5)
+    desk.ask(3, Promote(trial=2, steps=9))
+    desk.ask(4, Stop(trial=2))
+    stops = [(d.trial, d.steps) for d in desk.decisions if d.kind == "stop"]
+    assert stops == [(0, 0), (1, 5)]
