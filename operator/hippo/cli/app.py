@@ -85,7 +85,12 @@ def run(
     with Progress(console) as progress:
         driver = LocalDriver(located, options, progress)
         engine = driver.run()
-    result = build_result(engine, makespan_seconds=time.monotonic() - begun, workers=engine.workers)
+    result = build_result(
+        engine,
+        makespan_seconds=time.monotonic() - begun,
+        workers=engine.workers,
+        worker_seconds_earlier=progress.worker_seconds_earlier,
+    )
     if output is Output.JSON:
         print_json(result)
     else:
