@@ -62,7 +62,7 @@ def build_signature_document(studies: list[LocatedStudy], *, merge: bool) -> dic
             raise InvalidSpec.at(
                 "spec.trainer",
                 f"studies {studies[0].study.name} and {item.study.name} cannot share a plan: their"
-                f" {' and '.join(names)} {'differs' if len(names) == 1 else 'differ'};"
+                f" {', '.join(names)} {'differs' if len(names) == 1 else 'differ'};"
                 " run them one after the other",
             )
     document = dict(documents[0])

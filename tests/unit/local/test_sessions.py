@@ -63,7 +63,7 @@ def test_all_that_keeps_studies_apart_is_named(tmp_path: Path) -> None:
         LocatedStudy(build_study(name, space=space, trainer=written), tmp_path / "study.yaml")
         for name, written in (("a", trainer), ("b", other))
     ]
-    with pytest.raises(InvalidSpec, match=r"their config\.data and config\.width and seed differ;"):
+    with pytest.raises(InvalidSpec, match=r"their config\.data, config\.width, seed differ;"):
         build_signature_document(studies, merge=True)
 
 
