@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hippo.cli.output import count
 from hippo.engine import Engine
 from hippo.lifecycles import TrialState
 from hippo.local import Session
@@ -87,7 +88,7 @@ class Progress:
         self.worker_seconds_earlier = summary.worker_seconds
         trials = sum(summary.trials.values())
         known = summary.steps_reached
-        text = f"{trials} trials so far" if trials else "no trials yet"
+        text = f"{count(trials, 'trial')} so far" if trials else "no trials yet"
         text += f", {summary.steps_requested} steps requested, {summary.steps_unique} once merged"
         if known:
             text += f"; results for {known} steps are there already"
@@ -124,7 +125,7 @@ class Progress:
 
     def _line(self, engine: Engine, summary: Summary) -> str:
         parts = [
-            f"{_count(len(engine.chains), 'stage')} running",
+            f"{count(len(engine.chains), 'stage')} running",
             f"{estimate_steps_trained(engine, summary)} steps trained",
             f"{count_steps_left(engine)} left",
             f"saved so far {self._saved} steps",
@@ -165,10 +166,6 @@ class Progress:
         if not engine.chains:
             lines.append(Text("waiting", style="dim"))
         return Group(*lines)
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _ended(engine: Engine) -> list[str]:

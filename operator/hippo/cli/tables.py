@@ -12,6 +12,7 @@ from rich.text import Text
 
 from hippo.cli.analysis import PlanAnalysis
 from hippo.cli.drawing import draw_stage_tree
+from hippo.cli.output import count
 from hippo.model import Study
 
 MAX_ROWS = 20
@@ -69,7 +70,7 @@ def _time_line(result: dict[str, Any]) -> str:
         line += f", in which nothing was trained; earlier runs used {_duration(earlier)}"
         line += " of worker time"
     else:
-        line += f" on {_count(result['workers'], 'worker')}, using {_duration(here)} of worker time"
+        line += f" on {count(result['workers'], 'worker')}, using {_duration(here)} of worker time"
         line += f", and {_duration(earlier)} in earlier runs" if earlier else ""
     if not estimate["workerSeconds"]:
         return line
@@ -77,10 +78,6 @@ def _time_line(result: dict[str, Any]) -> str:
         f"{line}; trial by trial about {_duration(estimate['makespanSeconds'])} and"
         f" {_duration(estimate['workerSeconds'])} (estimated from measured steps)"
     )
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _replicate_line(row: dict[str, Any]) -> str:
@@ -109,9 +106,9 @@ def _trial_table(result: dict[str, Any], study: Study) -> Table:
 
     rows.sort(key=order)
     table = Table(
-        title=f"{study.name}: {_count(len(rows), 'trial')}"
+        title=f"{study.name}: {count(len(rows), 'trial')}"
         + (
-            f" and {_count(len(everything) - len(rows), 'replicate')}"
+            f" and {count(len(everything) - len(rows), 'replicate')}"
             if len(everything) > len(rows)
             else ""
         ),
@@ -132,7 +129,7 @@ def _trial_table(result: dict[str, Any], study: Study) -> Table:
         shown = f"{value:.5g}" if value is not None else "-"
         told = row["reason"] if row["phase"] in ("Failed", "Diverged") else ""
         if row["phase"] == "Failed" and alike[told] > 1:
-            told += f" (and {_count(alike[told] - 1, 'other trial')} likewise)"
+            told += f" (and {count(alike[told] - 1, 'other trial')} likewise)"
         hyperparameters = _written(row["hyperparameters"])
         table.add_row(
             row["trial"],
