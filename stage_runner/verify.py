@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import traceback
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,8 @@ class Plan:
     sequence: Sequence
     train_steps: int
     path: Path
+    variants: Mapping[str, Sequence] = field(default_factory=dict)
+    """By hyper-parameter: the sequence with another value of it, a constant."""
 
     @classmethod
     def read(cls, file: Path, path: Path) -> Plan:
@@ -63,7 +67,11 @@ class Plan:
         document = json.loads(file.read_text())
         sequence = Sequence.of(document["hyperparameters"], document["steps"])
         steps = min(document["train_steps"], sequence.steps)
-        return cls(TrainerCall.model_validate(document["trainer"]), sequence, steps, path)
+        variants = {
+            name: Sequence.of({**document["hyperparameters"], name: value}, document["steps"])
+            for name, value in document.get("variants", {}).items()
+        }
+        return cls(TrainerCall.model_validate(document["trainer"]), sequence, steps, path, variants)
 
 
 def main(file: Path, *, path: Path, only_digests: bool = False) -> int:
@@ -87,6 +95,7 @@ def verify(plan: Plan, file: Path) -> dict[str, Any]:
     """All checks, as far as the trainer gets."""
     runs = _Runs(plan)
     checks: list[Check] = []
+    unused: list[str] = []
     try:
         straight = runs.straight()
         checks.append(Check("train", True, f"{plan.train_steps} steps"))
@@ -127,6 +136,8 @@ def verify(plan: Plan, file: Path) -> dict[str, Any]:
                 " one's own, the order of a set, time), or a kernel is not deterministic",
             )
         )
+        if all(check.ok for check in checks):
+            unused = [name for name in plan.variants if _changes_nothing(plan, name, evaluated)]
     except (EntryPointError, InvalidTrainer, UnsavableState) as error:
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
@@ -137,6 +148,7 @@ def verify(plan: Plan, file: Path) -> dict[str, Any]:
     return {
         "ok": all(check.ok for check in checks),
         "checks": [asdict(check) for check in checks],
+        "unused": unused,
         "metrics": runs.metrics,
         "seconds_per_step": runs.seconds_per_step,
         "save_seconds": runs.save_seconds,
@@ -217,6 +229,24 @@ class _Runs:
         self.checkpoint_bytes = len(data)
         trace.states.append(leaf_digests(taken))
         return data
+
+
+def _changes_nothing(plan: Plan, name: str, trace: Trace) -> bool:
+    """Whether other values of a hyper-parameter lead to the same states and metrics.
+
+    That a state tells the value itself, under the name, is no difference.
+    """
+    runs = _Runs(replace(plan, sequence=plan.variants[name]))
+    try:
+        other = runs.straight(evaluate=True)
+    except (Exception, SystemExit):  # whatever it does not bear, it has read
+        return False
+    told = re.compile(rf"(^|\.){re.escape(name)}($|\[|\.)")
+    return other.metrics == trace.metrics and not any(
+        told.search(path) is None
+        for mine, theirs in zip(trace.states, other.states, strict=True)
+        for path in find_differences(mine, theirs)
+    )
 
 
 def _compare(

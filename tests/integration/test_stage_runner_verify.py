@@ -21,10 +21,22 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-def verify(folder: Path, entrypoint: str, **config: Any) -> tuple[int, dict[str, Any]]:
+def verify(
+    folder: Path,
+    entrypoint: str,
+    hyperparameters: dict[str, Any] = SCHEDULES,
+    variants: dict[str, Any] | None = None,
+    **config: Any,
+) -> tuple[int, dict[str, Any]]:
     file = folder / "study.json"
     trainer = {"entrypoint": entrypoint, "config": config, "seed": 1}
-    study = {"trainer": trainer, "hyperparameters": SCHEDULES, "steps": 12, "train_steps": 4}
+    study = {
+        "trainer": trainer,
+        "hyperparameters": hyperparameters,
+        "variants": variants or {},
+        "steps": 12,
+        "train_steps": 4,
+    }
     file.write_text(json.dumps(study))
     command = [sys.executable, "-m", "stage_runner", "verify", "--study-json", str(file)]
     done = subprocess.run(
@@ -44,6 +56,16 @@ def test_a_good_trainer_passes(tmp_path: Path, entrypoint: str) -> None:
     assert result["seconds_per_step"] > 0
     assert result["save_seconds"] > 0
     assert result["checkpoint_bytes"] > 100
+
+
+def test_what_no_one_reads_is_named(tmp_path: Path) -> None:
+    """A state that tells all values (TinyTrainer's ``built_with``) has not read them by that."""
+    varied = {"learning_rate": 0.2, "lr": 0.3}
+    read = {"learning_rate": 0.1, **SCHEDULES}
+    status, result = verify(
+        tmp_path, "tiny_torch:TinyTrainer", hyperparameters=read, variants=varied
+    )
+    assert (status, result["unused"]) == (0, ["learning_rate"]), result
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_the_life_of_a_deleted_study(place: Place) -> None:
     assert plan["studies"][1]["checkpoints"] == plan["checkpoints"]["count"] == 8
     shown = place.call("store", "ls").stdout
     assert "all on its way" in shown
-    assert "1 plans, 2 studies, 8 checkpoints" in shown
+    assert "1 plan, 2 studies, 8 checkpoints" in shown
 
     assert place.call("store", "rm", "study").stdout.endswith(": study is deleted\n")
     assert "gc would remove 7 checkpoints" in place.call("store", "ls").stdout

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hippo.model import External, InvalidSpec, Sequence, Study, canonical_json
+from hippo.model import External, InvalidSpec, Median, Pbt, Sequence, Study, canonical_json
 from hippo.plan import (
     Node,
     SearchPlan,
@@ -55,6 +55,7 @@ class Rung:
     step: int
     trials: int
     distinct_prefixes: int  # trials that are alike up to here have equal metrics
+    remedy: str = "minSteps"  # the setting to raise if the rung comes too early
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +168,15 @@ def _chance(key: str) -> float:
 
 
 def _rungs(study: Study, tuner: Tuner, trials: list[PlannedTrial]) -> list[Rung]:
+    algorithm = study.spec.algorithm
+    if isinstance(algorithm, Median):  # alike trials do not compete: none is stopped by another
+        return []
+    remedy = "interval" if isinstance(algorithm, Pbt) else "minSteps"
     found = []
     for step in tuner.rungs:
         here = [trial for trial in trials if step in trial.asked]
         keys = {trial.sequence.key(step, "plan") for trial in here}
-        found.append(Rung(study.name, step, len(here), len(keys)))
+        found.append(Rung(study.name, step, len(here), len(keys), remedy))
     return found
 
 
@@ -233,9 +238,14 @@ def _advice(name: str, choices: int, alone: int, parting: int, trials: int) -> s
             f"nearly every trial draws its own {name}: quantize its domain (choices, or an int with"
             " a step), or move the difference later (piecewise, or a warm-up to one value)"
         )
-    text = f"half of its {choices} choices have parted from all others by step {parting}"
-    if alone:
-        text = f"{name} differs from step 0 in {alone} of {choices} choices; {text}"
+    if alone == choices:
+        text = f"its {choices} choices all differ from step 0 on"
+    elif parting == 0:
+        text = f"{alone} of its {choices} choices share not even step 0 with another"
+    else:
+        text = f"of its {choices} choices, half have parted from all others by step {parting}"
+        if alone:
+            text += f", and {alone} differ from step 0 on"
     return f"{text}: use fewer values, or move the difference later"
 
 

@@ -85,7 +85,12 @@ def run(
     with Progress(console) as progress:
         driver = LocalDriver(located, options, progress)
         engine = driver.run()
-    result = build_result(engine, makespan_seconds=time.monotonic() - begun, workers=engine.workers)
+    result = build_result(
+        engine,
+        makespan_seconds=time.monotonic() - begun,
+        workers=engine.workers,
+        worker_seconds_earlier=progress.worker_seconds_earlier,
+    )
     if output is Output.JSON:
         print_json(result)
     else:
@@ -101,7 +106,7 @@ def _logs_of(url: str, paths: list[Path]) -> Path:
 
 @app.command()
 def plan(studies: Studies, output: OutputOption = Output.TABLE) -> None:
-    """Draw the stage tree and say what it saves, and what limits that. Trains nothing."""
+    """Draw the stage tree; say what it saves and what limits that. Trains nothing."""
     located = locate_studies(studies)
     build_signature_document(located, merge=True)  # studies that share no trainer share no tree
     found = analysis.analyse([item.study for item in located])
@@ -117,7 +122,7 @@ def verify(
     steps: Annotated[int, typer.Option(min=2, help="Steps to train in each way.")] = 3,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Prove a trainer exact: straight, restored at each step, evaluated, in two processes."""
+    """Check a trainer: is it exact, and does it read what the study varies?"""
     located = locate_studies([study])[0]
     found = verification.verify(located, steps)
     if output is Output.JSON:

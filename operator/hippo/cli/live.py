@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -15,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hippo.cli.output import count
 from hippo.engine import Engine
 from hippo.lifecycles import TrialState
 from hippo.local import Session
@@ -32,6 +34,10 @@ from hippo.summary import (
 REDRAW_SECONDS = 0.5
 LINE_SECONDS = 10.0
 MAX_STAGES_SHOWN = 12
+QUIET_SECONDS = 60.0
+"""A failure that differs only in its log is not told again for so long."""
+
+_LOG = re.compile(r"; its log: [^;]*")
 
 
 class Progress:
@@ -44,6 +50,10 @@ class Progress:
         self._begun = time.monotonic()
         self._drawn = 0.0
         self._is_mute = False
+        self._saved = 0
+        self._failures: dict[str, float] = {}  # what was told, and when
+        self.worker_seconds_earlier = 0.0
+        """What the studies had used when the run began."""
 
     def __enter__(self) -> Self:
         if self._is_live:
@@ -75,16 +85,24 @@ class Progress:
 
     def started(self, engine: Engine, session: Session) -> None:
         summary = summarise(engine)
+        self.worker_seconds_earlier = summary.worker_seconds
         trials = sum(summary.trials.values())
         known = summary.steps_reached
-        text = f"{trials} trials so far" if trials else "no trials yet"
+        text = f"{count(trials, 'trial')} so far" if trials else "no trials yet"
         text += f", {summary.steps_requested} steps requested, {summary.steps_unique} once merged"
         if known:
             text += f"; results for {known} steps are there already"
         self._print(text)
 
     def notified(self, message: str, study: str | None) -> None:
-        self._print(f"{study}: {message}" if study else message)
+        text = f"{study}: {message}" if study else message
+        alike, logs = _LOG.subn("", text)
+        if logs:  # of chains that fail alike at about the same time, one is enough
+            now = time.monotonic()
+            if now - self._failures.get(alike, -QUIET_SECONDS) < QUIET_SECONDS:
+                return
+            self._failures[alike] = now
+        self._print(text)
 
     def updated(self, engine: Engine) -> None:
         now = time.monotonic()
@@ -92,6 +110,8 @@ class Progress:
             return
         self._drawn = now
         summary = summarise(engine)
+        # Never less than before: what is being trained now brings results only at its end.
+        self._saved = max(self._saved, summary.steps_reached - summary.steps_trained)
         if self._is_live:
             with self._unfailing():
                 self._live.update(self._render(engine, summary), refresh=True)
@@ -105,10 +125,11 @@ class Progress:
 
     def _line(self, engine: Engine, summary: Summary) -> str:
         parts = [
-            f"{_count(len(engine.chains), 'stage')} running",
+            f"{count(len(engine.chains), 'stage')} running",
             f"{estimate_steps_trained(engine, summary)} steps trained",
             f"{count_steps_left(engine)} left",
-            f"saved so far {_saved(summary)} steps",
+            f"saved so far {self._saved} steps",
+            *_ended(engine),
         ]
         parts += _bests(engine)
         left = estimate_time_left(engine)
@@ -129,7 +150,7 @@ class Progress:
             f"{summary.trials[TrialState.FAILED]} failed"
             if summary.trials[TrialState.FAILED]
             else "",
-            f"saved {_saved(summary)} steps",
+            f"saved {self._saved} steps",
             f"{_clock(left)} left" if left is not None else "",
         )
         stages = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -139,19 +160,22 @@ class Progress:
             values = chain.claim.node.sequence.values(min(at, stop - 1) if stop else 0)
             stages.add_row(chain.name, chain.study, str(at), str(stop), _values(values))
         lines: list[Table | Text] = [head, stages]
+        if len(engine.studies) > 1:
+            lines += [Text(text) for text in _ended(engine)]
         lines += [Text(text, style="green") for text in _bests(engine)]
         if not engine.chains:
             lines.append(Text("waiting", style="dim"))
         return Group(*lines)
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def _saved(summary: Summary) -> int:
-    """Steps whose results are there and that nobody had to train again."""
-    return max(0, summary.steps_reached - summary.steps_trained)
+def _ended(engine: Engine) -> list[str]:
+    """How far each study is, by the trials that are known so far."""
+    several = len(engine.studies) > 1
+    return [
+        (f"{run.name}: " if several else "")
+        + f"{sum(trial.state.is_final for trial in run.trials)} of {len(run.trials)} trials ended"
+        for run in engine.studies.values()
+    ]
 
 
 def _bests(engine: Engine) -> list[str]:

@@ -36,3 +36,8 @@ def print_json(document: Any) -> None:
     json.dump(document, sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
     sys.stdout.flush()  # so that a full disk is told of here
+
+
+def count(number: int, word: str) -> str:
+    """``1 trial``, ``2 trials``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hippo.cli.output import count
 from hippo.cli.sizes import describe_size
 from hippo.keeping import Collection, PlanListing, Scope, StudyListing, Swept
 
@@ -35,9 +36,10 @@ def print_listing(console: Console, listings: list[PlanListing]) -> None:
             console.print(Text(f"  {line}"), soft_wrap=True)
         if listing.studies:
             console.print(_study_table(listing))
+    studies = sum(len(item.studies) for item in listings)
     console.print(
-        f"{len(listings)} plans, {sum(len(item.studies) for item in listings)} studies,"
-        f" {sum(item.checkpoints for item in listings)} checkpoints,"
+        f"{count(len(listings), 'plan')}, {'1 study' if studies == 1 else f'{studies} studies'},"
+        f" {count(sum(item.checkpoints for item in listings), 'checkpoint')},"
         f" {describe_size(sum(item.bytes for item in listings))} in all",
         highlight=False,
     )
@@ -46,12 +48,12 @@ def print_listing(console: Console, listings: list[PlanListing]) -> None:
 def _lines(listing: PlanListing) -> Iterator[str]:
     if listing.checkpoints or listing.results:
         line = (
-            f"{listing.checkpoints} checkpoints, {describe_size(listing.checkpoint_bytes)};"
-            f" {listing.results} results"
+            f"{count(listing.checkpoints, 'checkpoint')},"
+            f" {describe_size(listing.checkpoint_bytes)}; {count(listing.results, 'result')}"
         )
         if listing.unwanted:
             line += (
-                f"; gc would remove {listing.unwanted} checkpoints,"
+                f"; gc would remove {count(listing.unwanted, 'checkpoint')},"
                 f" {describe_size(listing.unwanted_bytes)}"
             )
         yield line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from hippo.cli.analysis import PlanAnalysis
 from hippo.cli.drawing import draw_stage_tree
+from hippo.cli.output import count
 from hippo.model import Study
 
 MAX_ROWS = 20
@@ -20,20 +22,8 @@ def print_result(console: Console, result: dict[str, Any], studies: list[Study])
     """The trials, the best first, and what was saved."""
     for study in studies:
         console.print(_trial_table(result, study))
-    trained, requested = result["stepsTrained"], result["stepsRequested"]
-    more = max(0, trained - result["stepsUnique"])
-    estimate = result["trialBasedEstimate"]
-    console.print(
-        f"steps trained: {trained} of {requested} requested, merge rate {result['mergeRate']:.2f}"
-        f" ({requested - trained + more} steps were shared"
-        + (f"; {more} more for trials that failed or were stopped, or again)" if more else ")")
-    )
-    console.print(
-        f"time: {_duration(result['makespanSeconds'])} on {result['workers']} workers, using"
-        f" {_duration(result['workerSeconds'])} of worker time; trial by trial about"
-        f" {_duration(estimate['makespanSeconds'])} and {_duration(estimate['workerSeconds'])}"
-        " (estimated from measured steps)"
-    )
+    console.print(_steps_line(result))
+    console.print(_time_line(result))
     if len(result["studies"]) > 1:
         for item in result["studies"]:
             console.print(
@@ -57,6 +47,37 @@ def print_result(console: Console, result: dict[str, Any], studies: list[Study])
         console.print(Text(f"  {_written(best['hyperparameters'])}"))
         for row in item["replicates"]:
             console.print(Text(f"  {_replicate_line(row)}"))
+
+
+def _steps_line(result: dict[str, Any]) -> str:
+    trained, requested = result["stepsTrained"], result["stepsRequested"]
+    if not requested:
+        return f"steps trained: {trained}; no trial has a result"
+    more = max(0, trained - result["stepsUnique"])
+    return (
+        f"steps trained: {trained} of {requested} requested, merge rate {result['mergeRate']:.2f}"
+        f" ({requested - trained + more} steps were shared"
+        + (f"; {more} more for trials that failed or were stopped, or again)" if more else ")")
+    )
+
+
+def _time_line(result: dict[str, Any]) -> str:
+    """This run's time, and what went before: an ended study that is run again trains nothing."""
+    estimate, earlier = result["trialBasedEstimate"], result["workerSecondsEarlier"]
+    here = result["workerSeconds"] - earlier
+    line = f"time: {_duration(result['makespanSeconds'])}"
+    if earlier and not here:
+        line += f", in which nothing was trained; earlier runs used {_duration(earlier)}"
+        line += " of worker time"
+    else:
+        line += f" on {count(result['workers'], 'worker')}, using {_duration(here)} of worker time"
+        line += f", and {_duration(earlier)} in earlier runs" if earlier else ""
+    if not estimate["workerSeconds"]:
+        return line
+    return (
+        f"{line}; trial by trial about {_duration(estimate['makespanSeconds'])} and"
+        f" {_duration(estimate['workerSeconds'])} (estimated from measured steps)"
+    )
 
 
 def _replicate_line(row: dict[str, Any]) -> str:
@@ -85,23 +106,34 @@ def _trial_table(result: dict[str, Any], study: Study) -> Table:
 
     rows.sort(key=order)
     table = Table(
-        title=f"{study.name}: {len(rows)} trials"
-        + (f" and {len(everything) - len(rows)} replicates" if len(everything) > len(rows) else ""),
+        title=f"{study.name}: {count(len(rows), 'trial')}"
+        + (
+            f" and {count(len(everything) - len(rows), 'replicate')}"
+            if len(everything) > len(rows)
+            else ""
+        ),
         title_justify="left",
         box=None,
         padding=(0, 2, 0, 0),
     )
-    for name in ("trial", "phase", "steps"):
+    has_parents = any(row["parent"] is not None for row in rows)
+    for name in ("trial", *(("from",) if has_parents else ()), "phase", "steps"):
         table.add_column(name, no_wrap=True)
     table.add_column(objective.metric, justify="right", no_wrap=True)
     table.add_column("hyper-parameters")
+    total = len(rows)
+    alike = Counter(row["reason"] for row in rows if row["phase"] == "Failed")
+    rows = _without_repeated_failures(rows)
     for row in rows[:MAX_ROWS]:
         value = row["metrics"].get(objective.metric)
         shown = f"{value:.5g}" if value is not None else "-"
         told = row["reason"] if row["phase"] in ("Failed", "Diverged") else ""
+        if row["phase"] == "Failed" and alike[told] > 1:
+            told += f" (and {count(alike[told] - 1, 'other trial')} likewise)"
         hyperparameters = _written(row["hyperparameters"])
         table.add_row(
             row["trial"],
+            *((row["parent"] or "",) if has_parents else ()),
             row["phase"],
             str(row["steps"]),
             shown,
@@ -109,8 +141,25 @@ def _trial_table(result: dict[str, Any], study: Study) -> Table:
             style="bold" if row == best else None,
         )
     if len(rows) > MAX_ROWS:
-        table.add_row("...", "", "", "", f"{len(rows) - MAX_ROWS} more (all with -o json)")
+        table.add_row(
+            "...",
+            *([""] * (4 if has_parents else 3)),
+            f"more, of {total} in all (all with -o json)",
+        )
     return table
+
+
+def _without_repeated_failures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of trials that failed for one reason, the first: often one stage is behind them all."""
+    seen: set[str] = set()
+    kept = []
+    for row in rows:
+        if row["phase"] == "Failed":
+            if row["reason"] in seen:
+                continue
+            seen.add(row["reason"])
+        kept.append(row)
+    return kept
 
 
 def print_plan(console: Console, analysis: PlanAnalysis) -> None:
@@ -119,7 +168,7 @@ def print_plan(console: Console, analysis: PlanAnalysis) -> None:
     if analysis.is_one_course:
         console.print(
             Text(
-                "drawn with results by chance: what is promoted depends on the real ones",
+                "drawn with results by chance: which trials go on depends on the real ones",
                 style="dim",
             )
         )
@@ -160,7 +209,7 @@ def _rung_lines(analysis: PlanAnalysis) -> Iterator[str]:
         if rung.distinct_prefixes < rung.trials:
             line += "; those alike up to there tie, and a hash of the seed decides"
         if rung.distinct_prefixes == 1 and rung.trials > 1:
-            line = f"warning: {line}: the rung comes before the first fork, raise minSteps"
+            line = f"warning: {line}: the rung comes before the first fork, raise {rung.remedy}"
         yield line
 
 

@@ -26,6 +26,7 @@ def verify(located: LocatedStudy, steps: int) -> dict[str, Any]:
     """Runs the check in processes of its own; returns what they found. Raises WorkersFailed."""
     spec = located.study.spec
     steps = min(steps, spec.steps)
+    point = choose_point(located.study, steps)
     request = {
         "trainer": {
             "entrypoint": spec.trainer.entrypoint,
@@ -33,7 +34,8 @@ def verify(located: LocatedStudy, steps: int) -> dict[str, Any]:
             "seed": spec.trainer.seed,
             "threads": spec.trainer.threads,
         },
-        "hyperparameters": choose_point(located.study, steps),
+        "hyperparameters": point,
+        "variants": choose_variants(located.study, point),
         "steps": spec.steps,
         "train_steps": steps,
     }
@@ -85,6 +87,25 @@ def choose_point(study: Study, steps: int) -> dict[str, Any]:
     return best[1]
 
 
+def choose_variants(study: Study, point: dict[str, Any]) -> dict[str, Any]:
+    """For each hyper-parameter that varies another constant than it begins with.
+
+    It is one with which, of the first few points, one begins or ends.
+    """
+    space = study.search_space()
+    count = CANDIDATES if space.size is None else min(CANDIDATES, space.size)
+    others = [space.sample(0, index) for index in range(count)]
+    first = Sequence.of(point, study.spec.steps).values(0)
+    found: dict[str, Any] = {}
+    for other in (point, *others):
+        sequence = Sequence.of(other, study.spec.steps)
+        for step in (0, study.spec.steps - 1):
+            for name, value in sequence.values(step).items():
+                if value != first[name]:
+                    found.setdefault(name, value)
+    return found
+
+
 def print_findings(console: Console, study: Study, found: dict[str, Any]) -> None:
     """A line a check, then the verdict."""
     for check in found["checks"]:
@@ -92,6 +113,9 @@ def print_findings(console: Console, study: Study, found: dict[str, Any]) -> Non
         mark = Text("ok    ", style="green") if check["ok"] else Text(bad, style="red")
         detail = f": {check['detail']}" if check.get("detail") else ""
         console.print(Text.assemble(mark, f"{check['name']}{detail}"), soft_wrap=True)
+    for name in found.get("unused", ()):
+        detail = f"{name} changed nothing over {found['steps']} steps: does the trainer read it?"
+        console.print(Text.assemble(("warning ", "yellow"), detail), soft_wrap=True)
     if found["checkpoint_bytes"]:
         console.print(
             f"{found['seconds_per_step']:.4f} s a step, {found['save_seconds']:.4f} s a save,"

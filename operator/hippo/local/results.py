@@ -11,8 +11,13 @@ from hippo.runs import StudyRun, TrialRun
 from hippo.summary import estimate_study_alone, estimate_trial_based_makespan, summarise
 
 
-def build_result(engine: Engine, *, makespan_seconds: float, workers: int) -> dict[str, Any]:
-    """Everything a finished or stopped run knows. Numbers that are not finite become null."""
+def build_result(
+    engine: Engine, *, makespan_seconds: float, workers: int, worker_seconds_earlier: float = 0.0
+) -> dict[str, Any]:
+    """Everything a finished or stopped run knows. Numbers that are not finite become null.
+
+    ``makespan_seconds``: of this run; ``worker_seconds_earlier``: of its studies' earlier runs.
+    """
     summary = summarise(engine)
     runs = list(engine.studies.values())
     bests = {run.name: _best(run) for run in runs}
@@ -36,7 +41,8 @@ def build_result(engine: Engine, *, makespan_seconds: float, workers: int) -> di
         "stepsTrained": summary.steps_trained,
         "mergeRate": summary.merge_rate,
         "makespanSeconds": makespan_seconds,
-        "workerSeconds": summary.worker_seconds,
+        "workerSeconds": summary.worker_seconds,  # of all runs
+        "workerSecondsEarlier": worker_seconds_earlier,
         "workers": workers,
         "trialBasedEstimate": {
             "workerSeconds": summary.trial_based_seconds,

@@ -43,7 +43,7 @@ class LocatedStudy:
 def build_signature_document(studies: list[LocatedStudy], *, merge: bool) -> dict[str, Any]:
     """What results depend on beside the sequence, of studies that are to share one plan.
 
-    Raises InvalidSpec naming the first field in which they differ: their namespace, or one of their
+    Raises InvalidSpec naming what they differ in: their namespace, or all such fields of their
     trainers.
     """
     documents = [
@@ -57,17 +57,28 @@ def build_signature_document(studies: list[LocatedStudy], *, merge: bool) -> dic
                 f" are of the namespaces {studies[0].study.namespace} and {item.study.namespace};"
                 " run them one after the other",
             )
-        for name in sorted({*documents[0], *document}):
-            if documents[0].get(name) != document.get(name):
-                raise InvalidSpec.at(
-                    "spec.trainer",
-                    f"studies {studies[0].study.name} and {item.study.name} cannot share a plan:"
-                    f" their {name} differs; run them one after the other",
-                )
+        names = _differing(documents[0], document)
+        if names:
+            raise InvalidSpec.at(
+                "spec.trainer",
+                f"studies {studies[0].study.name} and {item.study.name} cannot share a plan: their"
+                f" {', '.join(names)} {'differs' if len(names) == 1 else 'differ'};"
+                " run them one after the other",
+            )
     document = dict(documents[0])
     if not merge:
         document["merge"] = False
     return document
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The fields in which two signature documents differ, within ``config`` as well; sorted."""
+    names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+    if "config" in names:
+        at = names.index("config")
+        mine, theirs = one.get("config", {}), other.get("config", {})
+        names[at : at + 1] = [f"config.{name}" for name in _differing(mine, theirs)]
+    return names
 
 
 @dataclass(slots=True)
@@ -113,17 +124,21 @@ class Session:
             known = None
         if known is None:
             return StudyAdded(study)
+        status = known.get("status") or {}
+        # With a damaged record it may lack results; if not, it ends again at once.
+        has_ended = bool(status.get("state")) and not self.records.problems
         try:
-            if editable_changes(parse_study(known["study"]), study):
-                self._rewrite(study, known)
+            stored = parse_study(known["study"])
+            if editable_changes(stored, study):
+                if has_ended:
+                    study = stored  # it stays as it was
+                else:
+                    self._rewrite(study, known)
         except InvalidSpec as error:
             raise InvalidSpec(
                 (f"{study.name}: {path}", message) for path, message in error.errors
             ) from None
         spent = self._spent(study.name)
-        status = known.get("status") or {}
-        # With a damaged record it may lack results; if not, it ends again at once.
-        has_ended = bool(status.get("state")) and not self.records.problems
         return StudyAdded(
             study,
             decisions=tuple(self.store.read_decisions(study.name)),

@@ -24,8 +24,8 @@ def editable_changes(old: Study, new: Study) -> tuple[str, ...]:
         if field == "maxTrials":
             earlier, later = old.spec.max_trials, new.spec.max_trials
             if earlier is None or (later is not None and later < earlier):
-                was = "all" if earlier is None else str(earlier)
-                errors.append(("spec.maxTrials", f"may only grow (it was {was})"))
+                was = "was not set, which means all" if earlier is None else f"was {earlier}"
+                errors.append(("spec.maxTrials", f"may only grow (it {was})"))
         elif field not in _FREE:
             errors.append((f"spec.{field}", "may not change; make another study instead"))
     if errors:

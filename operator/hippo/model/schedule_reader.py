@@ -114,10 +114,18 @@ class ScheduleReader:
         if not isinstance(written, list | tuple):
             problems.add(path, f"must be a list of steps, not {describe(written)}")
             return None
-        steps = [
-            self._whole(item, f"{path}[{index}]", problems, 0, None, None)
-            for index, item in enumerate(written)
-        ]
+        steps: list[int | None] = []
+        for index, item in enumerate(written):
+            at = f"{path}[{index}]"
+            if isinstance(item, Mapping):
+                steps.append(None)
+                problems.add(
+                    at,
+                    "must be an integer; for several lists to choose from, write"
+                    f" {path.rpartition('.')[2]}: {{choices: [[10], [20]]}}",
+                )
+            else:
+                steps.append(self._whole(item, at, problems, 0, None, None))
         return _ascending(steps, [f"{path}[{index}]" for index in range(len(steps))], problems)
 
     def _whole(

@@ -82,7 +82,9 @@ def test_what_limits_the_merge_rate_is_named_with_a_remedy() -> None:
     first = found.limits[0]
     assert first.name == "lr"
     assert first.alone_at_start == 2
-    assert "lr differs from step 0 in 2 of 4 choices" in text_of(found)
+    assert "half have parted from all others by step 6, and 2 differ from step 0 on" in text_of(
+        found
+    )
     assert first.merge_rate_without == 8 * 12 / 13
 
 
@@ -104,6 +106,21 @@ def test_rungs_tell_how_many_prefixes_they_compare() -> None:
     assert "the rung comes before the first fork, raise minSteps" in text_of(
         analysis.analyse([study])
     )
+
+
+def test_a_rung_that_comes_too_early_names_the_setting_to_raise() -> None:
+    space = {"lr": {"choices": [multistep(step) for step in (6, 7, 8, 9)]}}
+    pbt = {"name": "pbt", "population": 4, "interval": 4}
+    found = analysis.analyse([build_study(space=space, algorithm=pbt)])
+    assert "the rung comes before the first fork, raise interval" in text_of(found)
+    median = {"name": "median", "every": 4}
+    assert analysis.analyse([build_study(space=space, algorithm=median)]).rungs == []
+
+
+def test_choices_that_share_nothing_are_told_plainly() -> None:
+    space = {"lr": {"choices": [0.1, 0.2]}, "m": {"choices": [0.8, multistep(5)]}}
+    found = analysis.analyse([build_study(space=space)])
+    assert "its 2 choices all differ from step 0 on: use fewer values" in text_of(found)
 
 
 def test_a_rung_counts_only_those_who_stop_there() -> None:

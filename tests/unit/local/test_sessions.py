@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hippo.keeping import delete_study
-from hippo.local import Session
+from hippo.local import LocatedStudy, Session
+from hippo.local.sessions import build_signature_document
 from hippo.model import InvalidSpec
 from hippo.store import DirectoryBlobs
 from tests.unit.keeping.stored import STEPS, StoredPlan
@@ -41,6 +42,29 @@ def test_a_deleted_study_begins_afresh_and_owes_nothing(tmp_path: Path) -> None:
         event = session.admit(EDITED)
         assert (event.worker_seconds, event.steps_trained) == (120.0, STEPS)
         session.write_study(EDITED, None)
+
+
+def test_an_ended_study_stays_as_it_was_written(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    before = plan.store.read_study("a")
+    space = {"lr": {"choices": [0.1, 0.2]}}
+    raised = build_study("a", steps=STEPS, space=space, checkpoints={}, priority=7)
+    event = Session.open(plan.store, plan.document).admit(raised)
+    assert event.ended is not None
+    assert event.study.spec.priority == 0
+    assert plan.store.read_study("a") == before
+
+
+def test_all_that_keeps_studies_apart_is_named(tmp_path: Path) -> None:
+    space = {"lr": {"choices": [0.1]}}
+    trainer = {"entrypoint": "trainer:T", "config": {"width": 3, "depth": 2}}
+    other = {"entrypoint": "trainer:T", "config": {"width": 4, "depth": 2, "data": "x"}, "seed": 5}
+    studies = [
+        LocatedStudy(build_study(name, space=space, trainer=written), tmp_path / "study.yaml")
+        for name, written in (("a", trainer), ("b", other))
+    ]
+    with pytest.raises(InvalidSpec, match=r"their config\.data, config\.width, seed differ;"):
+        build_signature_document(studies, merge=True)
 
 
 def test_one_that_is_not_deleted_may_not_be_edited_so(tmp_path: Path) -> None:

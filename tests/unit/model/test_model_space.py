@@ -248,6 +248,10 @@ INVALID = [
      "linear, multistep, piecewise, polynomial, step, warmup"),
     ({"x": {"choices": [1, 2, {"cosine": {"initial": 1, "final": 0, "steps": 0}}]}},
      "spec.space.x.choices[2].cosine.steps: must be at least 1"),
+    ({"x": {"choices": [{"multistep": {"initial": 1, "gamma": 0.1,
+                                       "milestones": [{"int": {"low": 1, "high": 9}}]}}]}},
+     "spec.space.x.choices[0].multistep.milestones[0]: must be an integer; for several lists to "
+     "choose from, write milestones: {choices: [[10], [20]]}"),
     ({"x": {"choices": [1, COSINE], "static": True}},
      "spec.space.x.choices[1]: is no plain value, but x is static"),
     ({"x": {"choices": [1], "static": "yes"}},

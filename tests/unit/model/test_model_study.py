@@ -310,7 +310,7 @@ def test_what_may_not_be_edited(fields: dict[str, Any], line: str) -> None:
 
 
 def test_all_trials_cannot_become_fewer() -> None:
-    with pytest.raises(InvalidSpec, match=r"spec\.maxTrials: may only grow \(it was all\)"):
+    with pytest.raises(InvalidSpec, match=r"spec\.maxTrials: may only grow \(it was not set"):
         editable_changes(edited(), edited(maxTrials=500))
     renamed = copy.deepcopy(DOCUMENT)
     renamed["metadata"]["name"] = "other"
