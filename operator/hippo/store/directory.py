@@ -241,7 +241,11 @@ class DirectoryBlobs:
             try:
                 os.mkdir(path)
             except FileExistsError:
-                if not os.path.isdir(path):
+                try:
+                    mode = os.stat(path).st_mode
+                except FileNotFoundError:
+                    continue  # it was emptied, and removed again, meanwhile
+                if not stat.S_ISDIR(mode):
                     raise
             except FileNotFoundError:
                 self._make_directory(parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -86,6 +87,31 @@ def test_sweeping_never_takes_the_file_of_a_writer_that_just_began(root: Path) -
 def sweep_until(root: Path, end: float) -> None:
     while time.monotonic() < end:
         DirectoryBlobs(root)._sweep()
+
+
+_COME_AND_GO = """
+import contextlib, os, sys
+while True:
+    for change in (os.mkdir, os.rmdir):
+        with contextlib.suppress(OSError):
+            change(sys.argv[1])
+"""
+
+
+def test_a_folder_that_goes_while_it_is_made_is_no_conflict(root: Path) -> None:
+    blobs = DirectoryBlobs(root)
+    blobs.put("kept", b"")
+    folder, made = root / "b", 0
+    other = subprocess.Popen([sys.executable, "-c", _COME_AND_GO, str(folder)])
+    try:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            blobs._make_directory(str(folder))
+            made += 1
+    finally:
+        other.kill()
+        other.wait()
+    assert made > 0
 
 
 def test_threads_share_a_store_whose_folders_come_and_go(root: Path) -> None:
