@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hippo import replicates
+from hippo.accounting import Accounting
 from hippo.dispatch import Dispatcher, EngineOptions
 from hippo.lifecycles import (
     InvariantViolated,
@@ -43,7 +44,6 @@ from hippo.messages import (
     StudyChanged,
     StudyRemoved,
     Tick,
-    WakeAt,
     WorkerGone,
     WorkersChanged,
 )
@@ -65,9 +65,6 @@ from hippo.store.records import (
     WorkerError,
 )
 from hippo.tune import Result, create_tuner
-
-LEAST_SECONDS = 1e-6
-"""Less of a budget is none: what rounding leaves is too little for a clock to show it passing."""
 
 
 class Engine:
@@ -92,6 +89,13 @@ class Engine:
         self._retention = Retention(plan, self.studies, kept)
         self._dispatcher = Dispatcher(
             plan, self.frontier, self.costs, self.studies, self.chains, options
+        )
+        self._accounting = Accounting(
+            self.studies,
+            self.chains,
+            self.costs,
+            asking=self._dispatcher.asking_beyond,
+            emit=self.emit,
         )
         self._recovery = Recovery(
             plan, self.studies, options, emit=self.emit, fail_trial=self._fail_trial
@@ -355,9 +359,12 @@ class Engine:
         if trial.state is TrialState.PENDING:
             node = trial.node.at(trial.target)
             self.plan.unwant(trial.node, trial.target, trial.id)
-            for step in trial.marks:
-                self.plan.unmark(trial.node, step, trial.id)
+            self._unmark(trial)
             self._dispatcher.reconsider(node.claims)
+
+    def _unmark(self, trial: TrialRun) -> None:
+        for step in trial.marks:
+            self.plan.unmark(trial.node, step, trial.id)
 
     def _see_whether_finished(self, run: StudyRun) -> None:
         spec = run.study.spec
@@ -378,7 +385,7 @@ class Engine:
                 self._finish(run, StudyEvent.FAIL, f"no trial succeeded: {last}")
             else:
                 self._conclude(run, run.message or "all trials have ended")
-        elif (message := self._spent_budget(run)) is not None:
+        elif (message := self._accounting.find_spent(run, self.now)) is not None:
             has_result = run.best is not None
             self._finish(run, StudyEvent.SUCCEED if has_result else StudyEvent.FAIL, message)
 
@@ -413,38 +420,6 @@ class Engine:
                 self.emit(Record(run.name, decision))
                 self._apply(run, decision)
 
-    def _spent_budget(self, run: StudyRun) -> str | None:
-        budget = run.study.spec.budget
-        if budget.worker_hours is not None:
-            spent, per_second = self._spend(run)
-            left = budget.worker_hours * 3600 - spent
-            if left < LEAST_SECONDS:
-                return f"its budget of {budget.worker_hours:g} worker-hours is spent"
-            if per_second:
-                self._wake_for(run, self.now + left / per_second)
-        if budget.wall_seconds is not None:
-            until = run.started + budget.wall_seconds - run.wall_before
-            if self.now >= until:
-                return f"its budget of {budget.wall_time} of wall time is spent"
-            self._wake_for(run, until)
-        return None
-
-    def _spend(self, run: StudyRun) -> tuple[float, float]:
-        """A study's worker-seconds, by estimate since the last reports; and what a second adds."""
-        spent, per_second = run.worker_seconds, 0.0
-        for chain in self.chains.values():
-            if chain.begun and run.name in chain.studies:
-                share = 1 / len(chain.studies)
-                spent += (self.now - chain.accounted) * share
-                per_second += share
-        return spent, per_second
-
-    def _wake_for(self, run: StudyRun, moment: float) -> None:
-        """Ask for a tick, once."""
-        if not self.now < run.wakes_at <= moment:
-            run.wakes_at = moment
-            self.emit(WakeAt(moment))
-
     def _finish(self, run: StudyRun, event: StudyEvent, message: str) -> None:
         run.take(event)
         run.message = message
@@ -477,7 +452,7 @@ class Engine:
             self._retention.trial_ended(trial)
             return
         if step == trial.target:
-            self._withdraw(trial)
+            self._unmark(trial)
             is_last = step >= run.study.spec.steps
             trial.take(TrialEvent.COMPLETED if is_last else TrialEvent.REPORTED)
             self._retention.trial_reported(run, trial, step)
@@ -526,7 +501,8 @@ class Engine:
         chain = self.chains.get(report.chain)
         if chain is None:
             return
-        self._account(chain, report)
+        self._accounting.charge(chain, report, self.now)
+        self._note_progress(chain.name, max(report.step, chain.origin_step + report.trained))
         match report:
             case Began():
                 chain.take(WorkerEvent.BEGAN)
@@ -546,30 +522,6 @@ class Engine:
                 self._end_chain(chain, report.outcome, report.error)
         if self.costs.settle():
             self.frontier.relevel()
-
-    def _account(
-        self,
-        chain: ChainRun,
-        report: Began | CheckpointSaved | MetricsReported | ControlAnswered | Arrived | Ended,
-    ) -> None:
-        """Split what the chain has cost since its last report over those who asked for it."""
-        steps = report.trained - chain.trained
-        seconds = report.worker_seconds - chain.worker_seconds
-        since = chain.origin_step + report.trained - (1 if steps else 0)
-        chain.studies = self._dispatcher.asking_beyond(chain.claim, since) or chain.studies
-        for name in chain.studies:
-            run = self.studies[name]
-            run.steps_trained += steps / len(chain.studies)
-            run.worker_seconds += seconds / len(chain.studies)
-        if steps > 0:
-            sequence = chain.claim.node.sequence
-            begun = chain.claim.start + chain.trained
-            self.costs.observe_steps(
-                sequence, begun, begun + steps, report.train_seconds - chain.train_seconds
-            )
-        chain.trained, chain.train_seconds = report.trained, report.train_seconds
-        chain.worker_seconds, chain.accounted = report.worker_seconds, self.now
-        self._note_progress(chain.name, max(report.step, chain.origin_step + report.trained))
 
     def _note_progress(self, name: str, step: int) -> None:
         chain = self.chains.get(name)
