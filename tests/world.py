@@ -269,6 +269,17 @@ class World:
         self.studies[index] = with_spec(self.studies[index], **fields)
         self.feed(StudyChanged(self.studies[index]))
 
+    def run_disturbed(self, dice: random.Random, limit: int = 20_000) -> World:
+        """To the end, with something bad now and then."""
+        for _ in range(limit):
+            if self.engine.is_finished:
+                break
+            assert self.advance(), "nothing is left to happen, and studies have not ended"
+            if dice.random() < 0.05:
+                self.disturb(dice)
+        assert self.engine.is_finished
+        return self
+
     # -- faults ------------------------------------------------------------------------------------
 
     @property

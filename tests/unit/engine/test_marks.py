@@ -84,13 +84,5 @@ def test_a_diverged_mark_ends_the_trial_and_its_chain() -> None:
 
 def test_faults_between_marks_lose_no_result() -> None:
     for seed in range(40):
-        dice = random.Random(seed)
         world = World([study_of()], workers=3, costs=Costs(save=0.3, linger=seed % 2))
-        for _ in range(5000):
-            if world.engine.is_finished:
-                break
-            assert world.advance()
-            if dice.random() < 0.05:
-                world.disturb(dice)
-        assert world.engine.is_finished
-        check_results(world)
+        check_results(world.run_disturbed(random.Random(seed), limit=5000))

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.lifecycles import StudyState, TrialState
 from hippo.model import Study
-from tests.world import Costs, World, build_study, train_alone
+from tests.unit.engine.test_properties import check_results
+from tests.world import Costs, World, build_study
 
 
 def pbt_study(name: str = "s", **algorithm: Any) -> Study:
@@ -37,16 +37,6 @@ def worlds(draw: st.DrawFn) -> World:
     )
 
 
-def check_results(world: World) -> None:
-    for run in world.engine.studies.values():
-        assert run.state is StudyState.SUCCEEDED, run.message
-        for trial in run.trials:
-            assert trial.state in (TrialState.COMPLETED, TrialState.STOPPED)
-            for step, metrics in trial.results.items():
-                written = dict(trial.sequence.hyperparameters)
-                assert metrics == train_alone(written, trial.sequence.steps, step)[1]
-
-
 @settings(max_examples=60)
 @given(worlds())
 def test_members_go_on_from_their_donors_checkpoints(world: World) -> None:
@@ -62,15 +52,8 @@ def test_members_go_on_from_their_donors_checkpoints(world: World) -> None:
 @settings(max_examples=30)
 @given(worlds(), st.integers(0, 2**16))
 def test_faults_and_restarts_change_no_decision(world: World, seed: int) -> None:
-    dice = random.Random(seed)
     calm = World(world.studies, workers=2).run()
-    for _ in range(20_000):
-        if world.engine.is_finished:
-            break
-        assert world.advance(), "nothing is left to happen, and studies have not ended"
-        if dice.random() < 0.05:
-            world.disturb(dice)
-    check_results(world)
+    check_results(world.run_disturbed(random.Random(seed)))
     assert world.decisions == calm.decisions
 
 

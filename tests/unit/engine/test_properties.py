@@ -120,15 +120,7 @@ def test_every_step_is_trained_once_and_results_are_exact(world: World) -> None:
 @settings(max_examples=120)
 @given(worlds(), st.integers(0, 2**16))
 def test_kills_restarts_and_preemptions_change_no_result(world: World, seed: int) -> None:
-    dice = random.Random(seed)
-    for _ in range(20_000):
-        if world.engine.is_finished:
-            break
-        assert world.advance(), "nothing is left to happen, and studies have not ended"
-        if dice.random() < 0.05:
-            world.disturb(dice)
-    assert world.engine.is_finished
-    check_results(world)
+    check_results(world.run_disturbed(random.Random(seed)))
 
 
 @settings(max_examples=60)

@@ -84,6 +84,13 @@ class StoredPlan:
         """A chain that has trained all steps, ten seconds each, and reported the last result."""
         self._chains += 1
         chain = f"c{self._chains}"
+        spent: dict[str, Any] = {
+            "chain": chain,
+            "step": STEPS,
+            "trained": STEPS,
+            "train_seconds": 10.0 * STEPS,
+            "worker_seconds": 10.0 * STEPS,
+        }
         self.store.write_report(
             Began(
                 chain=chain,
@@ -97,29 +104,15 @@ class StoredPlan:
         )
         self.store.write_report(
             MetricsReported(
-                chain=chain,
+                **spent,
                 sequence_number=1,
-                step=STEPS,
-                trained=STEPS,
-                train_seconds=10.0 * STEPS,
-                worker_seconds=10.0 * STEPS,
                 key=self.key(written, STEPS),
                 metrics={"score": 1.0},
                 evaluate_seconds=0.1,
             )
         )
         if ended:
-            self.store.write_report(
-                Ended(
-                    chain=chain,
-                    sequence_number=2,
-                    step=STEPS,
-                    trained=STEPS,
-                    train_seconds=10.0 * STEPS,
-                    worker_seconds=10.0 * STEPS,
-                    outcome=Outcome.COMPLETED,
-                )
-            )
+            self.store.write_report(Ended(**spent, sequence_number=2, outcome=Outcome.COMPLETED))
         return chain
 
     def stored(self) -> set[str]:
