@@ -122,10 +122,6 @@ class Dispatcher:
         priority = self._studies[study].study.spec.priority
         return -priority, self._count_held(study, without)
 
-    def _standing_of(self, chain: ChainRun, *, without: ChainRun | None = None) -> Turn:
-        """Of the neediest among those it trains for."""
-        return min(self._standing(study, without=without) for study in chain.studies)
-
     def _count_held(self, study: str, without: ChainRun | None = None) -> float:
         """Workers that train for a study; one that trains for several counts in parts."""
         return sum(
@@ -403,7 +399,8 @@ class Dispatcher:
         if self._make_room_for(lender, running):
             return
         shortest, _, victim = min(running)
-        if self._standing_of(victim, without=victim) < self._standing(lender, without=victim):
+        theirs = min(self._standing(study, without=victim) for study in victim.studies)
+        if theirs < self._standing(lender, without=victim):
             return  # its own studies would get the worker back
         work = frontier.ready_work + sum(entry[0] for entry in running)
         level = waiting.demand.level
@@ -421,10 +418,14 @@ class Dispatcher:
     def _make_room_for(self, lender: str, running: list[tuple[float, int, ChainRun]]) -> bool:
         """Let a chain leave for a waiting study of higher priority, or of far fewer workers."""
         priority, held = self._standing(lender)
+        standings = {
+            name: self._standing(name)
+            for name in {study for _, _, chain in running for study in chain.studies}
+        }
         switch = self._costs.switch + self._costs.overheads.save
         worth = max(WORTH_SWITCHES * switch, self._costs.mean_step)
         candidates = [
-            (self._standing_of(chain), remaining, index, chain)
+            (min(standings[study] for study in chain.studies), remaining, index, chain)
             for remaining, index, chain in running
             if remaining > worth and lender not in chain.studies and _can_leave(chain)
         ]

@@ -51,7 +51,7 @@ from hippo.model import Sequence
 from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan, marginal_seconds
 from hippo.recovery import Recovery
 from hippo.retention import Retention
-from hippo.runs import ChainRun, StudyRun, TrialRun
+from hippo.runs import ChainRun, StudyRun, TrialRun, place_trial
 from hippo.store.mailbox import Request
 from hippo.store.records import (
     Arrived,
@@ -313,14 +313,14 @@ class Engine:
                     run.tuner.observed(Result(trial.index, decision.steps, None))
 
     def _add_trial(self, run: StudyRun, decision: Decision) -> None:
-        assert decision.hyperparameters is not None
-        sequence = Sequence.of(decision.hyperparameters, run.study.spec.steps)
-        apart = "" if self.options.merge else f"{run.name}-{decision.trial}"
+        sequence, node = place_trial(
+            self.plan, run.name, decision, run.study.spec.steps, merge=self.options.merge
+        )
         trial = TrialRun(
             run.name,
             decision.trial,
             sequence,
-            self.plan.insert(sequence, apart=apart, seed=decision.seed),
+            node,
             target=decision.steps,
             marks=decision.marks,
             seed=decision.seed,

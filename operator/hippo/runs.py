@@ -15,7 +15,7 @@ from hippo.lifecycles import (
     advance,
 )
 from hippo.model import Sequence, Study
-from hippo.plan import NO_WORK, Checkpoint, Claim, Lead, Metrics, Node, TrialId
+from hippo.plan import NO_WORK, Checkpoint, Claim, Lead, Metrics, Node, SearchPlan, TrialId
 from hippo.store.records import Control, Decision, Route
 from hippo.tune import Rank, Tuner, rank
 
@@ -62,13 +62,27 @@ class TrialRun:
     @property
     def latest_key(self) -> str | None:
         """The content key of its last result."""
-        if not self.results:
+        if self.latest is None:
             return None
-        step = max(self.results)
+        step = self.latest[0]
         return self.node.at(step).key(step)
 
     def take(self, event: TrialEvent) -> None:
         self.state = advance(self.state, event)
+
+
+def place_trial(
+    plan: SearchPlan, study: str, decision: Decision, steps: int, *, merge: bool
+) -> tuple[Sequence, Node]:
+    """The sequence of a suggested trial, and the node of the plan in which it ends.
+
+    All content keys of the trial follow from this. ``steps``: the study's; without ``merge`` the
+    trial shares nothing with any other.
+    """
+    assert decision.hyperparameters is not None
+    sequence = Sequence.of(decision.hyperparameters, steps)
+    apart = "" if merge else f"{study}-{decision.trial}"
+    return sequence, plan.insert(sequence, apart=apart, seed=decision.seed)
 
 
 @dataclass(slots=True, eq=False)

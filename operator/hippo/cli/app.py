@@ -43,15 +43,6 @@ StoreOption = Annotated[
         show_default=False,
     ),
 ]
-NamespaceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--namespace",
-        "-n",
-        help="Namespace of a study that is given by its name. Default: default.",
-        show_default=False,
-    ),
-]
 
 
 @app.command()
@@ -142,7 +133,7 @@ def export(
         typer.Option("--file", help="File to write. Default: NAME-best.pt.", show_default=False),
     ] = None,
     store: StoreOption = None,
-    namespace: NamespaceOption = None,
+    namespace: storage.NamedNamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Write the best trial's checkpoint as a plain PyTorch state."""

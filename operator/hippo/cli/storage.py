@@ -35,6 +35,15 @@ NamespaceOption = Annotated[
         "--namespace", "-n", help="Only this namespace. Default: all.", show_default=False
     ),
 ]
+NamedNamespaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="Namespace of a study that is given by its name. Default: default.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -56,15 +65,7 @@ def ls(
 def rm(
     study: Annotated[str, typer.Argument(help="A study's file or name.", show_default=False)],
     store: StoreArgument = None,
-    namespace: Annotated[
-        str | None,
-        typer.Option(
-            "--namespace",
-            "-n",
-            help="Namespace of a study that is given by its name. Default: default.",
-            show_default=False,
-        ),
-    ] = None,
+    namespace: NamedNamespaceOption = None,
     plan: Annotated[
         str | None,
         typer.Option(

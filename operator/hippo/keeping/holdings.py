@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hippo.keeping.intents import Intent, read_intent
-from hippo.model import Sequence as HyperparameterSequence
 from hippo.model import signature
 from hippo.plan import Checkpoint, Node, SearchPlan
 from hippo.recall import build_plan
+from hippo.runs import place_trial
 from hippo.store import PlanRecords, PlanStore, StoreError
 from hippo.store.records import Began, Decision
 
@@ -65,8 +65,8 @@ def build_holdings(
     ways: dict[str, list[tuple[Node, int]]] = {}
     for name, document in documents.items():
         steps = int(document["study"]["spec"]["steps"])
-        apart = name if described.get("merge") is False else ""
-        ways[name] = _insert(plan, store.read_decisions(name), steps, apart)
+        merge = described.get("merge") is not False
+        ways[name] = _insert(plan, name, store.read_decisions(name), steps, merge=merge)
     places = {
         checkpoint.key: checkpoint
         for node in plan.nodes()
@@ -87,17 +87,14 @@ def build_holdings(
 
 
 def _insert(
-    plan: SearchPlan, decisions: Sequence[Decision], steps: int, apart: str
+    plan: SearchPlan, study: str, decisions: Sequence[Decision], steps: int, *, merge: bool
 ) -> list[tuple[Node, int]]:
     """Put a study's trials into the plan; where each ends, and how far it was to go."""
     nodes: dict[int, Node] = {}
     reached: dict[int, int] = {}
     for decision in decisions:
         if decision.kind == "suggest":
-            assert decision.hyperparameters is not None
-            sequence = HyperparameterSequence.of(decision.hyperparameters, steps)
-            alone = f"{apart}-{decision.trial}" if apart else ""
-            nodes[decision.trial] = plan.insert(sequence, apart=alone, seed=decision.seed)
+            _, nodes[decision.trial] = place_trial(plan, study, decision, steps, merge=merge)
         if decision.kind in ("suggest", "promote"):
             reached[decision.trial] = decision.steps
     return [(node, reached[trial]) for trial, node in nodes.items()]

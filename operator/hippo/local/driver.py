@@ -13,6 +13,7 @@ import selectors
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -98,7 +99,6 @@ class RunStopped(Exception):
 class _Worker:
     slot: int
     log: Path
-    reports: int = 0  # read so far
     ended: bool = False
 
 
@@ -123,7 +123,7 @@ class LocalDriver:
     _is_starting: bool = field(init=False, default=True)
     _gpus: list[int] = field(init=False, default_factory=list)
     _generation: int = field(init=False, default=0)
-    _reports: dict[str, int] = field(init=False, default_factory=dict)  # read, of each chain
+    _reports: Counter[str] = field(init=False, default_factory=Counter)  # read, of each chain
     _files: StudyFiles = field(init=False)
     _look_at_files: float = field(init=False, default=0.0)
     _has_news: bool = field(init=False, default=False)  # since spending was noted
@@ -307,9 +307,8 @@ class LocalDriver:
         worker = self._workers.get(chain)
         if worker is None:
             return
-        for report in self.session.store.read_reports(chain, worker.reports - 1):
-            worker.reports += 1
-            self._reports[chain] = worker.reports
+        for report in self.session.store.read_reports(chain, self._reports[chain] - 1):
+            self._reports[chain] += 1
             self._has_news = True
             if isinstance(report, Ended):
                 worker.ended = True

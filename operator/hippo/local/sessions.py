@@ -154,11 +154,10 @@ class Session:
         if run is not None and run.state.is_final:
             status |= {"state": run.state.value, "message": run.message}
         if run is not None and run.best is not None and run.best.latest is not None:
-            step = run.best.latest[0]
             status |= {
                 "best": run.best.index,
-                "bestStep": step,
-                "bestKey": run.best.node.at(step).key(step),
+                "bestStep": run.best.latest[0],
+                "bestKey": run.best.latest_key,
             }
         known = self.documents.get(study.name)
         if known is None:  # what an earlier study of this name has spent is none of its own

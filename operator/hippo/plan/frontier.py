@@ -44,10 +44,6 @@ class Demand:
     steps: tuple[int, ...]  # wants in the node itself, ascending
     forks: bool  # children wait for the state at the node's end
 
-    @property
-    def lead(self) -> Lead:
-        return max(self.leads)
-
 
 @dataclass(slots=True, eq=False)
 class Head:
@@ -210,7 +206,7 @@ class Frontier:
             evaluations.update(demand.steps)
             saves.update(demand.steps)
         stop_at = max(saves)
-        for passed in [head.node.at(head.start), *node.path()]:
+        for passed in node.path():
             evaluations.update(step for step in passed.marks if head.start <= step <= stop_at)
         return node, stop_at, evaluations, saves
 
