@@ -59,7 +59,7 @@ clean: ## remove what was built, and .venv
 
 $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing Hippo and its tools into $(VENV) (PyTorch is large: a few minutes)"
-	$(PIP) -c constraints.txt -e '.[dev,torch,examples,optuna]'
+	$(PIP) -c constraints.txt -e '.[dev,torch,examples,optuna,operator]'
 	@touch $@
 
 $(DEMO_STAMP): pyproject.toml constraints.txt | $(BIN)/python

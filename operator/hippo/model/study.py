@@ -48,7 +48,8 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _ENTRYPOINT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-def _name(value: str) -> str:
+def check_name(value: str) -> str:
+    """The name of a study itself. Raises InvalidSpec."""
     if len(value) > MAX_NAME:
         raise InvalidSpec.at("", f"must have at most {MAX_NAME} characters, not {len(value)}")
     if _LABEL.fullmatch(value) is None:
@@ -92,7 +93,7 @@ def _space(value: Any, info: ValidationInfo) -> dict[str, Any]:
 
 
 class Metadata(SpecModel):
-    name: Annotated[str, AfterValidator(_name)]
+    name: Annotated[str, AfterValidator(check_name)]
     namespace: Annotated[str, AfterValidator(check_namespace)] | None = None
     """Studies of two namespaces never share anything; None: ``default``."""
     labels: dict[str, str] = Field(default_factory=dict)

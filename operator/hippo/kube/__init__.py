@@ -1,0 +1,1 @@
+"""The Kubernetes driver: the same engine, over Studies, Trials, SearchPlans and pods."""

@@ -1,0 +1,50 @@
+"""Every name that the operator shares with a cluster: kinds, labels, annotations, reasons."""
+
+from __future__ import annotations
+
+GROUP = "hippo.dev"
+VERSION = "v1alpha1"
+STUDIES, TRIALS, SEARCH_PLANS = "studies", "trials", "searchplans"
+
+LABEL_PLAN = "hippo.dev/plan"
+"""On pods: the name of their SearchPlan."""
+LABEL_CHAIN = "hippo.dev/chain"
+LABEL_STUDY = "hippo.dev/study"
+"""On Trials: their study. On pods: the lead study, which lends template and slot."""
+LABEL_STUDY_UID = "hippo.dev/study-uid"
+LABEL_ASKER_PREFIX = "study.hippo.dev/"
+"""On pods: one label for each study that asks for the work."""
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "hippo"
+
+ANNOTATION_ASSIGNMENT = "hippo.dev/assignment"
+"""On pods: the assignment, as JSON, which the runner reads from a downward-API file."""
+
+STORE_SECRET = "hippo-store"
+"""In each namespace with studies, made by its admin: the credentials of its pods for the store."""
+STORE_CA = "hippo-store-ca"
+"""ConfigMap in each namespace with studies, if the store's certificate needs it: key ca.crt."""
+
+TRAINER_CONTAINER = "trainer"
+
+# Conditions of Studies and SearchPlans.
+ACCEPTED, SUSPENDED, COMPLETE, FAILED = "Accepted", "Suspended", "Complete", "Failed"
+PROGRESSING = "Progressing"
+NON_DETERMINISTIC = "NonDeterministic"
+
+# Reasons: of conditions, and of Events.
+REASON_VALID = "Valid"
+REASON_INVALID = "InvalidSpec"
+REASON_IMMUTABLE = "ImmutableField"
+REASON_POD_REFUSED = "PodRefused"
+REASON_IMAGE_CHANGED = "ImageChanged"
+REASON_STORE = "StoreUnavailable"
+REASON_LOCKED = "PlanInUse"
+REASON_RUNNING = "Running"
+REASON_WAITING = "WaitingForPods"
+REASON_SUSPENDED = "Suspended"
+REASON_RESUMED = "Resumed"
+REASON_SUCCEEDED = "Succeeded"
+REASON_FAILED = "Failed"
+REASON_CHAIN_FAILED = "ChainFailed"
+REASON_NOTICE = "Notice"
