@@ -18,6 +18,7 @@ from typing import Any
 from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
 from hippo.messages import (
+    Adopted,
     Command,
     DeleteCheckpoint,
     Event,
@@ -140,6 +141,8 @@ class World:
     launches: list[Assignment] = field(default_factory=list)
     log: list[Command] = field(default_factory=list)
     engine: Engine = field(init=False)
+    is_down: bool = False  # nobody reads reports, and nobody decides; workers go on
+    _unread: dict[str, list[Report]] = field(default_factory=dict)  # of chains not seen to end
     _controls: dict[str, Control] = field(default_factory=dict)
     _running: dict[str, Iterator[float]] = field(default_factory=dict)
     _preempt: set[str] = field(default_factory=set)
@@ -154,12 +157,17 @@ class World:
 
     # -- the driver's part -------------------------------------------------------------------------
 
-    def start_engine(self) -> None:
-        """A fresh engine, with what is durable; all workers of the last one are dead."""
-        self._running.clear()
-        self._heap.clear()
-        self._controls.clear()
-        self._preempt.clear()
+    def start_engine(self, *, adopt: bool = False) -> None:
+        """A fresh engine, with what is durable; all workers of the last one are dead.
+
+        ``adopt``: they are still at work, as pods are when their operator is gone.
+        """
+        self.is_down = False
+        if not adopt:
+            self._running.clear()
+            self._heap.clear()
+            self._controls.clear()
+            self._preempt.clear()
         self._generation += 1
         plan = SearchPlan(SIGNATURE)
         plan.recall(
@@ -187,10 +195,33 @@ class World:
                     study,
                     decisions=tuple(self.decisions.get(study.name, [])),
                     ended=(finish.state, finish.message) if finish is not None else None,
-                    more_follow=study is not self.studies[-1],
+                    more_follow=adopt or study is not self.studies[-1],
                 )
             )
+        ended = self._adopt() if adopt else []
         self.feed(WorkersChanged(self.workers))
+        for report in ended:
+            self.feed(Reported(report))
+
+    def _adopt(self) -> list[Report]:
+        """Tell the engine of all workers that have not been seen to end; returns how some have."""
+        ended = []
+        for assignment in self.launches:
+            reports = self._unread.get(assignment.chain)
+            if reports is None:
+                continue
+            if reports and isinstance(reports[-1], Ended):
+                ended.append(reports[-1])
+            self.feed(
+                Adopted(
+                    assignment,
+                    study=assignment.studies[0],
+                    control=self._controls.get(assignment.chain),
+                    reports=tuple(r for r in reports if not isinstance(r, Ended)),
+                    more_follow=True,
+                )
+            )
+        return ended
 
     def feed(self, event: Event) -> None:
         for command in self.engine.handle(event, self.now):
@@ -206,6 +237,7 @@ class World:
             case Launch(assignment):
                 assert len(self._running) < self.workers, "more workers than there may be"
                 self.launches.append(assignment)
+                self._unread[assignment.chain] = []
                 self._running[assignment.chain] = self._worker(assignment)
                 self._schedule(assignment.chain, 0.0)
             case Steer(control):
@@ -235,7 +267,8 @@ class World:
             return False
         self.now, _, chain = heapq.heappop(self._heap)
         if not chain:
-            self.feed(Tick())
+            if not self.is_down:
+                self.feed(Tick())
         elif chain in self._running:
             try:
                 pause = next(self._running[chain])
@@ -287,7 +320,7 @@ class World:
         return sorted(self._running)
 
     def kill(self, chain: str, outcome: Outcome = Outcome.LOST) -> None:
-        del self._running[chain]
+        del self._running[chain], self._unread[chain]
         step = self.engine.chains[chain].step
         error = WorkerError(during="step", message="killed", step=step)
         self.feed(WorkerGone(chain, outcome, error))
@@ -307,6 +340,19 @@ class World:
             elif what < 0.7:
                 self.preempt(chain)
 
+    def run_with_restarts(self, dice: random.Random, limit: int = 20_000) -> World:
+        """To the end; the driver is killed now and then, and its workers are adopted."""
+        for _ in range(limit):
+            if not self.is_down and self.engine.is_finished:
+                return self
+            if self.is_down and (dice.random() < 0.2 or not self._heap):
+                self.start_engine(adopt=True)
+            elif not self.is_down and dice.random() < 0.1:
+                self.is_down = True
+            else:
+                self.advance()
+        raise AssertionError("it does not end")
+
     # -- workers -----------------------------------------------------------------------------------
 
     def _report(self, make: type[Any], chain: str, **fields: Any) -> None:
@@ -317,9 +363,14 @@ class World:
         report: Report = make(chain=chain, sequence_number=number, **fields)
         if isinstance(report, MetricsReported):
             self.metrics.setdefault(report.key, (report.step, report.metrics))
+        self._unread[chain].append(report)
         if isinstance(report, Ended):
             self._running.pop(chain)
+        if self.is_down:
+            return
         self.feed(Reported(report))
+        if isinstance(report, Ended):
+            del self._unread[chain]
 
     def _worker(self, a: Assignment) -> Iterator[float]:
         chain, route, t, version = a.chain, a.route, a.start, 0

@@ -292,7 +292,9 @@ class Dispatcher:
 
     def _steer(self, chain: ChainRun, route: Route) -> None:
         chain.version += 1
-        control = Control(chain=chain.name, version=chain.version, route=route)
+        control = Control(
+            chain=chain.name, version=chain.version, route=route, standing=chain.route
+        )
         chain.pending = control
         self._commands.append(Steer(control))
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from hippo import replicates
 from hippo.accounting import Accounting
+from hippo.adoption import adopt_chain
 from hippo.dispatch import Dispatcher, EngineOptions
 from hippo.lifecycles import (
     InvariantViolated,
@@ -29,6 +30,7 @@ from hippo.lifecycles import (
     WorkerEvent,
 )
 from hippo.messages import (
+    Adopted,
     CheckpointLost,
     Command,
     DeleteCheckpoint,
@@ -113,10 +115,11 @@ class Engine:
         self._recovery.free_held(self.now)
         self.frontier.refresh(self.now)
         self._decide()
+        if isinstance(event, StudyAdded | Adopted) and event.more_follow:
+            return self._commands
         if not self._recovery.has_halted:
             self._commands += self._dispatcher.hand_out_work(self.now, self.workers)
-        if not (isinstance(event, StudyAdded) and event.more_follow):
-            self._clean_up()
+        self._clean_up()
         return self._commands
 
     def emit(self, command: Command) -> None:
@@ -142,6 +145,8 @@ class Engine:
                     self._end_chain(self.chains[chain], outcome, error)
             case StudyAdded():
                 self._add_study(event)
+            case Adopted():
+                self._adopt(event)
             case StudyChanged(study):
                 self._change_study(self.studies[study.name], event)
             case StudyRemoved(name):
@@ -569,6 +574,14 @@ class Engine:
             raise InvariantViolated(
                 f"chain {chain.name} reports key {key} at step {step}, not {node.key(step)}"
             )
+
+    def _adopt(self, event: Adopted) -> None:
+        """Take up a chain where its reports leave it; what is no longer wanted of it is trimmed."""
+        chain = adopt_chain(self.plan, event, self.studies, self.now)
+        self._retention.pin_attached()
+        self.chains[chain.name] = chain
+        self.frontier.claim(chain.claim)
+        self._dispatcher.reconsider([chain.claim])
 
     # -- ends and failures -------------------------------------------------------------------------
 

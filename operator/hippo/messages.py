@@ -26,7 +26,19 @@ class StudyAdded:
     ended: tuple[StudyState, str] | None = (
         None  # it has ended before, in this state, for this reason
     )
-    more_follow: bool = False  # other studies do, at once: nothing is deleted before they are known
+    more_follow: bool = False  # other studies or workers do, at once: nothing is deleted, nor any
+    # work handed out, before they are known
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A worker that an earlier driver launched is still at work; its studies were added before."""
+
+    assignment: Assignment
+    study: str  # which lends the worker
+    control: Control | None = None  # the newest that was sent
+    reports: tuple[Report, ...] = ()  # all so far, without Ended; the plan knows their results
+    more_follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,7 @@ class Tick:
 
 Event = (
     StudyAdded
+    | Adopted
     | StudyChanged
     | StudyRemoved
     | WorkersChanged

@@ -16,9 +16,9 @@ from hippo.cli import analysis, storage, tables, verification
 from hippo.cli.live import Progress
 from hippo.cli.locating import find_named, locate_studies, store_beside
 from hippo.cli.output import Output, OutputOption, open_console, print_json
+from hippo.driving.sessions import build_signature_document
 from hippo.lifecycles import StudyState
 from hippo.local import LocalDriver, RunOptions, build_result
-from hippo.local.sessions import build_signature_document
 from hippo.model import InvalidSpec
 from hippo.store import StoreError, locate_store
 

@@ -22,12 +22,12 @@ from types import FrameType
 from typing import Any, Protocol
 
 from hippo.dispatch import EngineOptions
+from hippo.driving.mailroom import Mailroom
+from hippo.driving.sessions import LocatedStudy, Session, build_signature_document
+from hippo.driving.spending import chain_prefix
 from hippo.engine import Engine
 from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
 from hippo.local.edits import StudyFiles
-from hippo.local.mailroom import Mailroom
-from hippo.local.sessions import LocatedStudy, Session, build_signature_document
-from hippo.local.spending import chain_prefix
 from hippo.local.workers import WorkerServer, describe_exit
 from hippo.messages import (
     Command,

@@ -85,6 +85,7 @@ class Control(Record):
     chain: str
     version: int
     route: Route
+    standing: Route | None = None  # that the chain has accepted before; for a driver's restart
 
 
 class Manifest(Record):

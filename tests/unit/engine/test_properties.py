@@ -117,6 +117,16 @@ def test_every_step_is_trained_once_and_results_are_exact(world: World) -> None:
     assert world.notices == [], "a checkpoint was missing when it was needed"
 
 
+@settings(max_examples=150)
+@given(worlds(), st.integers(0, 2**16))
+def test_workers_outlive_their_driver(world: World, seed: int) -> None:
+    world.run_with_restarts(random.Random(seed))
+    check_results(world)
+    specs = [study.spec for study in world.studies]
+    if len(specs) == 1 and specs[0].algorithm.name in ("grid", "random"):
+        assert set(world.trained.values()) <= {1}, "some step was trained twice"
+
+
 @settings(max_examples=120)
 @given(worlds(), st.integers(0, 2**16))
 def test_kills_restarts_and_preemptions_change_no_result(world: World, seed: int) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from hippo.driving.sessions import build_signature_document
 from hippo.keeping import delete_study
 from hippo.local import LocatedStudy, Session
-from hippo.local.sessions import build_signature_document
 from hippo.model import InvalidSpec
 from hippo.store import DirectoryBlobs
 from tests.unit.keeping.stored import STEPS, StoredPlan

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.local.spending import chain_prefix, settle
+from hippo.driving.spending import chain_prefix, settle
 from hippo.store.records import Arrived, Began, Report, Spending, Spent
 
 

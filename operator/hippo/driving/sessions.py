@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hippo.driving.sources import digest_sources
+from hippo.driving.spending import settle
 from hippo.keeping import Scope, build_holdings, read_intent
 from hippo.lifecycles import StudyState
-from hippo.local.sources import digest_sources
-from hippo.local.spending import settle
 from hippo.messages import StudyAdded
 from hippo.model import (
     InvalidSpec,
