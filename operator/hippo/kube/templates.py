@@ -8,7 +8,10 @@ first pod.
 
 from __future__ import annotations
 
+import copy
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from hippo.kube import names
@@ -71,7 +74,7 @@ def merge_pod(base: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str,
     pod = dict(base)
     pod["metadata"] = _merge(base.get("metadata", {}), metadata, "metadata")
     pod["spec"] = _merge(base.get("spec", {}), _with_secured(base, _with_names(spec)), "spec")
-    return pod
+    return copy.deepcopy(pod)
 
 
 def check_template(template: Mapping[str, Any]) -> None:
@@ -96,7 +99,11 @@ def _split(template: Mapping[str, Any]) -> tuple[Any, Any, str]:
     """Metadata, spec, and the path of the latter."""
     if not template or "spec" in template or "metadata" in template:
         metadata, spec = template.get("metadata"), template.get("spec")
-        return ({} if metadata is None else metadata), ({} if spec is None else spec), f"{PATH}.spec"
+        return (
+            ({} if metadata is None else metadata),
+            ({} if spec is None else spec),
+            f"{PATH}.spec",
+        )
     return {}, template, PATH
 
 
@@ -146,7 +153,7 @@ def _key(item: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[Any, ...]:
 def _with_names(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The container without a name is the trainer's."""
     named = dict(spec)
-    if named.get("containers"):
+    if "containers" in named:
         named["containers"] = [
             {**container, "name": container.get("name") or names.TRAINER_CONTAINER}
             for container in named["containers"]
@@ -168,18 +175,16 @@ def _with_secured(base: Mapping[str, Any], spec: dict[str, Any]) -> dict[str, An
     )
     if settings is None:
         return secured
-    for field in ("containers", "initContainers"):
-        if not secured.get(field):
-            continue
+    for field in {"containers", "initContainers"} & spec.keys():
         known = {container.get("name") for container in own.get(field, [])}
         secured[field] = [
             container
             if container.get("name") in known
             else {
                 **container,
-                "securityContext": _merge(settings, container.get("securityContext") or {}, ""),
+                "securityContext": _merge(settings, container.get("securityContext", {}), ""),
             }
-            for container in secured[field]
+            for container in spec[field]
         ]
     return secured
 
@@ -197,10 +202,10 @@ def _check_metadata(metadata: Any, problems: Problems) -> None:
             problems.add(
                 f"{path}.{field}", "is the operator's: only labels and annotations can be set here"
             )
-        elif values is not None and not isinstance(values, Mapping):
+        elif not isinstance(values, Mapping):
             problems.add(f"{path}.{field}", "must be a mapping of names to text")
         else:
-            for name, value in (values or {}).items():
+            for name, value in values.items():
                 _check_label(f"{path}.{field}", name, value, problems)
 
 
@@ -237,7 +242,7 @@ def _check_spec(spec: Mapping[str, Any], path: str, problems: Problems) -> None:
         problems.add(f"{path}.ephemeralContainers", "cannot be given to a new pod: remove it")
     _check_directives(spec, path, problems)
     _check_security(spec.get("securityContext", {}), f"{path}.securityContext", problems)
-    for position, volume in _items(spec, path, "volumes", problems):
+    for volume, position in _items(spec, path, "volumes", problems):
         _check_volume(volume, position, problems)
     for field in ("containers", "initContainers"):
         _check_containers(spec, path, field, problems)
@@ -252,22 +257,26 @@ def _items(
     holder: Mapping[str, Any], path: str, field: str, problems: Problems, kind: str = "spec"
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
     """The items of a list that is merged by key, those that can be merged, and their paths."""
-    items = holder.get(field)
-    if items is None:
+    if field not in holder:
         return
+    items = holder[field]
     if not isinstance(items, list):
-        problems.add(f"{path}.{field}", "must be a list")
+        problems.add(f"{path}.{field}", "must be a list; it cannot be removed as a whole")
         return
-    key = _MERGE_KEYS[kind, field][0]
     for index, item in enumerate(items):
         position = f"{path}.{field}[{index}]"
         if not isinstance(item, Mapping):
             problems.add(position, "must be a mapping")
-        elif not item.get(key) and field != "containers":
-            problems.add(f"{position}.{key}", "is missing: items of this list are merged by it")
-        elif not isinstance(item.get(key, ""), str | int):
-            problems.add(f"{position}.{key}", "must be text")
-        else:
+            continue
+        wrong = [
+            (key, item.get(key))
+            for key in _MERGE_KEYS[kind, field]
+            if not (item.get(key) is None and (key in _KEY_DEFAULTS or field == "containers"))
+            and (not isinstance(item.get(key), int if key == "containerPort" else str))
+        ]
+        for key, _ in wrong:
+            problems.add(f"{position}.{key}", "is missing, or no text: items are told apart by it")
+        if not wrong:
             yield item, position
 
 
@@ -276,7 +285,9 @@ def _check_directives(value: Any, path: str, problems: Problems) -> None:
     if isinstance(value, Mapping):
         for name, item in value.items():
             if str(name).startswith("$"):
-                problems.add(f"{path}.{name}", "is not known here: set a field to null to remove it")
+                problems.add(
+                    f"{path}.{name}", "is not known here: set a field to null to remove it"
+                )
             _check_directives(item, f"{path}.{name}", problems)
     elif isinstance(value, list):
         for index, item in enumerate(value):
@@ -286,8 +297,8 @@ def _check_directives(value: Any, path: str, problems: Problems) -> None:
 def _check_volume(volume: Mapping[str, Any], path: str, problems: Problems) -> None:
     if str(volume["name"]).startswith(RESERVED_PREFIX):
         problems.add(
-            f"{path}.name", f"names that begin with {RESERVED_PREFIX} are the operator's: choose"
-            " another one"
+            f"{path}.name",
+            f"names that begin with {RESERVED_PREFIX} are the operator's: choose another one",
         )
     if volume.get("hostPath") is not None:
         problems.add(
@@ -298,14 +309,10 @@ def _check_volume(volume: Mapping[str, Any], path: str, problems: Problems) -> N
     sources = projected.get("sources") if isinstance(projected, Mapping) else None
     for index, source in enumerate(sources if isinstance(sources, list) else []):
         if isinstance(source, Mapping) and source.get("serviceAccountToken") is not None:
-            problems.add(
-                f"{path}.projected.sources[{index}].serviceAccountToken", _RUNS_AS_ITS_OWN
-            )
+            problems.add(f"{path}.projected.sources[{index}].serviceAccountToken", _RUNS_AS_ITS_OWN)
 
 
-def _check_containers(
-    spec: Mapping[str, Any], path: str, field: str, problems: Problems
-) -> None:
+def _check_containers(spec: Mapping[str, Any], path: str, field: str, problems: Problems) -> None:
     seen: set[str] = set()
     for container, position in _items(spec, path, field, problems):
         name = str(container.get("name") or names.TRAINER_CONTAINER)
@@ -347,12 +354,12 @@ def _check_container(
             pass
 
 
-_NO_SECURITY: dict[str, frozenset[Any]] = {
-    # Values that leave a pod no less secure; all others are refused.
-    "privileged": frozenset({False, None}),
-    "allowPrivilegeEscalation": frozenset({False}),
-    "runAsNonRoot": frozenset({True}),
-    "procMount": frozenset({"Default", None}),
+_SECURE: dict[str, tuple[Any, ...]] = {
+    # Values that leave a pod no less secure; all others are refused. Null takes away what is set.
+    "privileged": (False, None),
+    "allowPrivilegeEscalation": (False,),
+    "runAsNonRoot": (True,),
+    "procMount": ("Default", None),
 }
 
 
@@ -361,9 +368,8 @@ def _check_security(security: Any, path: str, problems: Problems) -> None:
     if not isinstance(security, Mapping):
         problems.add(path, "must be a mapping; it cannot be removed")
         return
-    for field, allowed in _NO_SECURITY.items():
-        value = security.get(field, next(iter(allowed)))
-        if not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
+    for field, allowed in _SECURE.items():
+        if security.get(field, allowed[0]) not in allowed:
             problems.add(f"{path}.{field}", _NOT_PRIVILEGED)
     user = security.get("runAsUser")
     if user is not None and (not isinstance(user, int) or isinstance(user, bool) or user <= 0):
@@ -396,30 +402,31 @@ def _check_assignment(
     """Nothing may hide or replace what tells the runner its work."""
     own = base.get("spec", {})
     volumes = {v.get("name") for v in own.get("volumes", []) if _holds_assignment(v)}
-    for index, volume in enumerate(spec.get("volumes") or []):
-        if volume.get("name") in volumes:
+    for index, volume in enumerate(spec.get("volumes", [])):
+        if volume["name"] in volumes:
             problems.add(
                 f"{path}.volumes[{index}].name", "holds the pod's assignment: choose another name"
             )
-    mounts = {
-        str(mount["mountPath"]).rstrip("/")
+    mounts = [
+        _place(mount)
         for container in own.get("containers", [])
         if container.get("name") == names.TRAINER_CONTAINER
         for mount in container.get("volumeMounts", [])
-        if mount.get("name") in volumes or str(mount.get("name")).startswith(RESERVED_PREFIX)
-    }
-    for index, container in enumerate(spec.get("containers") or []):
+        if mount.get("name") in volumes
+    ]
+    for index, container in enumerate(spec.get("containers", [])):
         if (container.get("name") or names.TRAINER_CONTAINER) != names.TRAINER_CONTAINER:
             continue
-        if "volumeMounts" in container and container["volumeMounts"] is None and mounts:
-            problems.add(
-                f"{path}.containers[{index}].volumeMounts", "holds the pod's assignment: remove it"
-            )
-        for place, mount in enumerate(container.get("volumeMounts") or []):
-            at = str(mount.get("mountPath")).rstrip("/")
-            if any(_is_within(at, own) or _is_within(own, at) for own in mounts):
+        for position, mount in enumerate(container.get("volumeMounts", [])):
+            place = _place(mount)
+            if mount.get("name") in volumes:
                 problems.add(
-                    f"{path}.containers[{index}].volumeMounts[{place}].mountPath",
+                    f"{path}.containers[{index}].volumeMounts[{position}].name",
+                    "holds the pod's assignment, which is mounted already: remove it",
+                )
+            elif any(place.is_relative_to(own) or own.is_relative_to(place) for own in mounts):
+                problems.add(
+                    f"{path}.containers[{index}].volumeMounts[{position}].mountPath",
                     "the pod's assignment lies there: choose another path",
                 )
 
@@ -428,5 +435,5 @@ def _holds_assignment(volume: Mapping[str, Any]) -> bool:
     return names.ANNOTATION_ASSIGNMENT in str(volume.get("downwardAPI", ""))
 
 
-def _is_within(path: str, other: str) -> bool:
-    return path == other or path.startswith(f"{other}/")
+def _place(mount: Mapping[str, Any]) -> PurePosixPath:
+    return PurePosixPath("/", posixpath.normpath(str(mount["mountPath"])).lstrip("/"))

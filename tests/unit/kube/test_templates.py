@@ -1,0 +1,468 @@
+"""What a podTemplate changes in the operator's pod, and what it must not."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hippo.kube import names
+from hippo.kube.templates import PATH, check_template, merge_pod
+from hippo.model import InvalidSpec
+
+SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+ASSIGNMENT = f"metadata.annotations['{names.ANNOTATION_ASSIGNMENT}']"
+
+BASE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "name": "digits-0a1b-3",
+        "namespace": "research",
+        "labels": {names.LABEL_PLAN: "digits-0a1b", "team": "vision"},
+        "annotations": {names.ANNOTATION_ASSIGNMENT: "{}"},
+        "ownerReferences": [{"kind": "SearchPlan", "name": "digits-0a1b"}],
+    },
+    "spec": {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "trainer",
+                "image": "registry.example/digits:1",
+                "command": ["python", "-m", "stage_runner", "run"],
+                "env": [
+                    {"name": "HIPPO_STORE", "value": "s3://bucket"},
+                    {"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": {"secretKeyRef": {"name": "a"}}},
+                ],
+                "resources": {"limits": {"cpu": "1", "memory": "2Gi"}},
+                "securityContext": SECURITY,
+                "volumeMounts": [
+                    {"name": "work", "mountPath": "/hippo/assignment", "readOnly": True},
+                    {"name": "tmp", "mountPath": "/tmp"},
+                ],
+            }
+        ],
+        "volumes": [
+            {
+                "name": "work",
+                "downwardAPI": {
+                    "items": [
+                        {
+                            "path": "assignment.json",
+                            "fieldRef": {"fieldPath": ASSIGNMENT},
+                        }
+                    ]
+                },
+            },
+            {"name": "tmp", "emptyDir": {}},
+        ],
+        "tolerations": [{"key": "spot", "operator": "Exists"}],
+    },
+}
+
+
+def merged(spec: dict[str, Any]) -> dict[str, Any]:
+    before = copy.deepcopy(BASE)
+    found = merge_pod(BASE, {"spec": spec})
+    assert before == BASE
+    spec_found: dict[str, Any] = found["spec"]
+    return spec_found
+
+
+def trainer(spec: dict[str, Any]) -> dict[str, Any]:
+    (found,) = [c for c in spec["containers"] if c["name"] == "trainer"]
+    assert isinstance(found, dict)
+    return found
+
+
+class TestMerging:
+    @pytest.mark.parametrize("template", [{}, {"spec": {}}, {"metadata": {}}, {"metadata": None}])
+    def test_an_empty_template_changes_nothing(self, template: dict[str, Any]) -> None:
+        assert merge_pod(BASE, template) == BASE
+
+    def test_a_bare_spec_is_a_spec(self) -> None:
+        spec = {"nodeSelector": {"pool": "gpu"}, "priorityClassName": "low"}
+        assert merge_pod(BASE, spec) == merge_pod(BASE, {"spec": spec})
+        assert merge_pod(BASE, spec)["spec"]["nodeSelector"] == {"pool": "gpu"}
+
+    def test_labels_are_added_to_ours(self) -> None:
+        template = {
+            "metadata": {
+                "labels": {"kueue.x-k8s.io/queue-name": "q", "team": None},
+                "annotations": {"a": "b"},
+            }
+        }
+        metadata = merge_pod(BASE, template)["metadata"]
+        assert metadata["labels"] == {
+            names.LABEL_PLAN: "digits-0a1b",
+            "kueue.x-k8s.io/queue-name": "q",
+        }
+        assert metadata["annotations"] == {names.ANNOTATION_ASSIGNMENT: "{}", "a": "b"}
+        assert metadata["ownerReferences"] == BASE["metadata"]["ownerReferences"]
+
+    @pytest.mark.parametrize("name", [{}, {"name": "trainer"}])
+    def test_the_trainers_container(self, name: dict[str, Any]) -> None:
+        spec = merged(
+            {
+                "containers": [
+                    {
+                        **name,
+                        "env": [{"name": "DATA", "value": "/data"}],
+                        "resources": {"limits": {"memory": "4Gi"}},
+                        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                    }
+                ],
+                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "digits"}}],
+            }
+        )
+        found = trainer(spec)
+        assert [v["name"] for v in found["env"]] == ["HIPPO_STORE", "AWS_SECRET_ACCESS_KEY", "DATA"]
+        assert found["resources"] == {"limits": {"cpu": "1", "memory": "4Gi"}}
+        assert [m["mountPath"] for m in found["volumeMounts"]] == [
+            "/hippo/assignment",
+            "/tmp",
+            "/data",
+        ]
+        assert found["command"] == ["python", "-m", "stage_runner", "run"]
+        assert [v["name"] for v in spec["volumes"]] == ["work", "tmp", "data"]
+
+    def test_null_deletes(self) -> None:
+        spec = merged(
+            {"containers": [{"resources": {"limits": {"cpu": None}}}], "tolerations": None}
+        )
+        assert trainer(spec)["resources"] == {"limits": {"memory": "2Gi"}}
+        assert "tolerations" not in spec
+
+    def test_null_is_not_handed_on(self) -> None:
+        spec = merged({"affinity": {"nodeAffinity": None, "podAffinity": {"a": 1}}})
+        assert spec["affinity"] == {"podAffinity": {"a": 1}}
+
+    def test_lists_without_a_key_are_replaced(self) -> None:
+        spec = merged(
+            {"tolerations": [{"key": "gpu", "operator": "Exists"}], "containers": [{"args": ["x"]}]}
+        )
+        assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+        assert trainer(spec)["args"] == ["x"]
+
+    def test_a_variable_has_one_source(self) -> None:
+        env = [
+            {"name": "HIPPO_STORE", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
+            {"name": "AWS_SECRET_ACCESS_KEY", "value": "x"},
+        ]
+        found = trainer(merged({"containers": [{"env": env}]}))
+        assert found["env"] == env
+
+    def test_a_volume_has_one_source(self) -> None:
+        volumes = [{"name": "tmp", "ephemeral": {"volumeClaimTemplate": {}}}]
+        assert merged({"volumes": volumes})["volumes"][1] == volumes[0]
+        grown = merged({"volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}]})
+        assert grown["volumes"][1] == {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}
+
+    def test_ports_are_told_apart_by_protocol(self) -> None:
+        ports = [
+            {"containerPort": 53},
+            {"containerPort": 53, "protocol": "UDP"},
+            {"containerPort": 53, "protocol": "TCP", "name": "dns"},
+        ]
+        found = trainer(merged({"containers": [{"ports": ports}]}))["ports"]
+        assert [port.get("name") for port in found] == ["dns", None]
+
+    def test_a_sidecar_is_as_secure_as_the_trainer(self) -> None:
+        spec = merged(
+            {
+                "initContainers": [
+                    {"name": "proxy", "image": "proxy:1", "restartPolicy": "Always"},
+                    {"name": "fetch", "securityContext": {"readOnlyRootFilesystem": True}},
+                ]
+            }
+        )
+        proxy, fetch = spec["initContainers"]
+        assert proxy["securityContext"] == SECURITY
+        assert fetch["securityContext"] == {**SECURITY, "readOnlyRootFilesystem": True}
+
+    def test_other_containers_follow_the_trainers(self) -> None:
+        spec = merged({"containers": [{"name": "watch", "image": "w"}, {"image": "mine:2"}]})
+        assert [c["name"] for c in spec["containers"]] == ["trainer", "watch"]
+        assert trainer(spec)["image"] == "mine:2"
+
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"serviceAccountName": "admin"}, "serviceAccountName", "service account"),
+    ({"serviceAccount": "admin"}, "serviceAccount", "service account"),
+    ({"automountServiceAccountToken": True}, "automountServiceAccountToken", "service account"),
+    ({"automountServiceAccountToken": None}, "automountServiceAccountToken", "service account"),
+    ({"hostNetwork": True}, "hostNetwork", "node's namespaces"),
+    ({"hostPID": True}, "hostPID", "node's namespaces"),
+    ({"hostIPC": True}, "hostIPC", "node's namespaces"),
+    ({"hostUsers": True}, "hostUsers", "node's namespaces"),
+    ({"nodeName": "node-1"}, "nodeName", "nodeSelector"),
+    ({"restartPolicy": "OnFailure"}, "restartPolicy", "must be Never"),
+    ({"restartPolicy": None}, "restartPolicy", "must be Never"),
+    ({"ephemeralContainers": [{"name": "d"}]}, "ephemeralContainers", "remove it"),
+    ({"securityContext": None}, "securityContext", "cannot be removed"),
+    ({"securityContext": {"runAsUser": 0}}, "securityContext.runAsUser", "other than root"),
+    ({"securityContext": {"runAsNonRoot": False}}, "securityContext.runAsNonRoot", "restricted"),
+    ({"securityContext": {"runAsNonRoot": None}}, "securityContext.runAsNonRoot", "restricted"),
+    (
+        {"securityContext": {"seccompProfile": {"type": "Unconfined"}}},
+        "securityContext.seccompProfile",
+        "restricted",
+    ),
+    ({"securityContext": {"seccompProfile": None}}, "securityContext.seccompProfile", "restricted"),
+    (
+        {"securityContext": {"windowsOptions": {"hostProcess": True}}},
+        "securityContext.windowsOptions.hostProcess",
+        "restricted",
+    ),
+    ({"volumes": None}, "volumes", "cannot be removed"),
+    ({"volumes": [{"name": "h", "hostPath": {"path": "/"}}]}, "volumes[0].hostPath", "no files"),
+    ({"volumes": [{"emptyDir": {}}]}, "volumes[0].name", "missing"),
+    ({"volumes": ["data"]}, "volumes[0]", "mapping"),
+    ({"volumes": [{"name": "hippo-work", "emptyDir": {}}]}, "volumes[0].name", "operator's"),
+    (
+        {
+            "volumes": [
+                {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+            ]
+        },
+        "volumes[0].projected.sources[0].serviceAccountToken",
+        "service account",
+    ),
+    ({"containers": None}, "containers", "cannot be removed"),
+    ({"containers": {}}, "containers", "must be a list"),
+    ({"containers": [{"$patch": "replace"}]}, "containers[0].$patch", "null"),
+    ({"containers": [{}, {"name": "trainer"}]}, "containers[1]", "second container trainer"),
+    ({"containers": [{"restartPolicy": "Always"}]}, "containers[0].restartPolicy", "sidecar"),
+    ({"containers": [{"env": None}]}, "containers[0].env", "cannot be removed"),
+    ({"containers": [{"env": [{"name": "A", "value": 1}]}]}, "containers[0].env[0].value", '"1"'),
+    (
+        {"containers": [{"ports": [{"containerPort": 80, "hostPort": 80}]}]},
+        "containers[0].ports[0].hostPort",
+        "node's",
+    ),
+    (
+        {"containers": [{"securityContext": {"privileged": True}}]},
+        "containers[0].securityContext.privileged",
+        "restricted",
+    ),
+    (
+        {"initContainers": [{"name": "i", "securityContext": {"allowPrivilegeEscalation": True}}]},
+        "initContainers[0].securityContext.allowPrivilegeEscalation",
+        "restricted",
+    ),
+    (
+        {"containers": [{"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}]},
+        "containers[0].securityContext.capabilities.add",
+        "restricted",
+    ),
+    (
+        {"containers": [{"securityContext": {"capabilities": {"drop": ["NET_RAW"]}}}]},
+        "containers[0].securityContext.capabilities.drop",
+        "ALL",
+    ),
+    (
+        {"containers": [{"securityContext": {"capabilities": None}}]},
+        "containers[0].securityContext.capabilities",
+        "restricted",
+    ),
+    (
+        {"containers": [{"securityContext": {"runAsUser": 0}}]},
+        "containers[0].securityContext.runAsUser",
+        "root",
+    ),
+]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(("spec", "path", "words"), REFUSED)
+    def test_of_a_spec(self, spec: dict[str, Any], path: str, words: str) -> None:
+        with pytest.raises(InvalidSpec) as caught:
+            check_template({"spec": spec})
+        ((where, message),) = caught.value.errors
+        assert where == f"{PATH}.spec.{path}"
+        assert words in message
+        with pytest.raises(InvalidSpec):
+            merge_pod(BASE, {"spec": spec})
+
+    def test_of_a_bare_spec_names_its_own_path(self) -> None:
+        with pytest.raises(InvalidSpec, match=r"^spec\.trainer\.podTemplate\.hostNetwork: "):
+            check_template({"hostNetwork": True})
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            {"name": "x"},
+            {"namespace": "kube-system"},
+            {"ownerReferences": []},
+            {"finalizers": ["a/b"]},
+            {"labels": None},
+            {"labels": {"hippo.dev/plan": "other"}},
+            {"labels": {"study.hippo.dev/a": None}},
+            {"labels": {"app.kubernetes.io/managed-by": "me"}},
+            {"labels": {"version": 1}},
+            {"annotations": {"hippo.dev/assignment": "{}"}},
+            [],
+        ],
+    )
+    def test_of_metadata(self, metadata: Any) -> None:
+        with pytest.raises(InvalidSpec, match=r"^spec\.trainer\.podTemplate\.metadata"):
+            check_template({"metadata": metadata})
+
+    def test_all_at_once(self) -> None:
+        with pytest.raises(InvalidSpec) as caught:
+            check_template({"spec": {"hostPID": True, "nodeName": "a"}, "status": {}})
+        assert len(caught.value.errors) == 3
+
+    @pytest.mark.parametrize("template", [None, [], {"spec": []}, {"spec": "x"}])
+    def test_of_what_is_no_template(self, template: Any) -> None:
+        with pytest.raises(InvalidSpec, match="must be a mapping"):
+            check_template(template)
+
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            {"volumes": [{"name": "work", "emptyDir": {}}]},
+            {"containers": [{"volumeMounts": [{"name": "w", "mountPath": "/hippo/assignment/"}]}]},
+            {"containers": [{"volumeMounts": [{"name": "work", "mountPath": "/other"}]}]},
+            {"containers": [{"volumeMounts": [{"name": "w", "mountPath": "/hippo"}]}]},
+            {"containers": [{"volumeMounts": [{"name": "w", "mountPath": "/"}]}]},
+            {"containers": [{"volumeMounts": [{"name": "w", "mountPath": "/x/../hippo"}]}]},
+            {"containers": [{"volumeMounts": [{"name": "w", "mountPath": "/hippo/assignment/a"}]}]},
+        ],
+    )
+    def test_of_whatever_hides_the_assignment(self, spec: dict[str, Any]) -> None:
+        check_template(spec)
+        with pytest.raises(InvalidSpec, match="assignment"):
+            merge_pod(BASE, spec)
+
+    def test_none_of_what_is_as_it_should_be(self) -> None:
+        check_template(
+            {
+                "hostNetwork": False,
+                "hostUsers": False,
+                "restartPolicy": "Never",
+                "automountServiceAccountToken": False,
+                "securityContext": {"fsGroup": 1000, "runAsUser": 1000},
+                "imagePullSecrets": [{"name": "pull"}],
+                "runtimeClassName": "nvidia",
+                "schedulerName": "volcano",
+                "containers": [
+                    {"securityContext": {**SECURITY, "privileged": False}},
+                    {"name": "side", "volumeMounts": [{"name": "a", "mountPath": "/hippo"}]},
+                ],
+            }
+        )
+
+
+# -- properties ------------------------------------------------------------------------------------
+
+words = st.sampled_from(["a", "b", "tmp", "work", "trainer", "HIPPO_STORE", "/tmp", "/data"])
+scalars = st.one_of(st.none(), st.booleans(), st.integers(-1, 3), words)
+flags = st.sampled_from([True, False, False, None])
+
+
+def some(
+    *, needs: dict[str, st.SearchStrategy[Any]] | None = None, **fields: st.SearchStrategy[Any]
+) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(needs or {}, optional=fields)
+
+
+securities = st.one_of(
+    st.just({"runAsUser": 1000}),
+    some(runAsNonRoot=flags, runAsUser=st.one_of(st.none(), st.integers(-1, 2), st.booleans())),
+    some(privileged=flags, allowPrivilegeEscalation=flags),
+    some(
+        capabilities=some(
+            add=st.one_of(st.none(), st.lists(st.just("SYS_ADMIN"), max_size=1)),
+            drop=st.one_of(st.none(), st.lists(st.sampled_from(["ALL", "KILL"]))),
+        )
+    ),
+    some(seccompProfile=st.one_of(st.none(), some(type=st.sampled_from(["Unconfined", "x"])))),
+)
+containers = st.lists(
+    some(
+        needs={"name": words},
+        image=words,
+        args=st.lists(words),
+        env=st.lists(
+            some(needs={"name": words}, value=st.none() | words, valueFrom=some(a=scalars))
+        ),
+        ports=st.lists(some(needs={"containerPort": st.integers(1, 3)}, protocol=words)),
+        volumeMounts=st.lists(some(needs={"mountPath": words}, name=words)),
+        securityContext=securities,
+        resources=some(limits=st.dictionaries(words, scalars)),
+    ),
+    max_size=3,
+    unique_by=lambda container: container["name"],
+)
+templates = some(
+    containers=containers,
+    initContainers=containers,
+    volumes=st.lists(
+        some(needs={"name": words}, emptyDir=some(a=scalars), nfs=some(b=scalars)), max_size=2
+    ),
+    tolerations=st.lists(st.dictionaries(words, scalars), max_size=2),
+    nodeSelector=st.dictionaries(words, scalars),
+    securityContext=securities,
+    automountServiceAccountToken=st.sampled_from([False, False, None, True]),
+    restartPolicy=st.sampled_from(["Never", "Never", "Always", None]),
+    hostNetwork=st.sampled_from([False, False, True]),
+)
+
+
+def try_to_merge(template: Any) -> dict[str, Any] | None:
+    """None: it was refused, with reasons."""
+    try:
+        return merge_pod(BASE, template)
+    except InvalidSpec as error:
+        refused = error
+    assert refused.errors
+    assert all(path.startswith(PATH) and message for path, message in refused.errors)
+    return None
+
+
+@given(templates)
+def test_merging_again_changes_nothing(template: dict[str, Any]) -> None:
+    once = try_to_merge(template)
+    assert once is None or merge_pod(once, template) == once
+
+
+@given(templates)
+def test_no_template_makes_a_pod_less_secure(template: dict[str, Any]) -> None:
+    pod = try_to_merge(template)
+    if pod is None:
+        return
+    spec = pod["spec"]
+    assert not spec.get("hostNetwork")
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["restartPolicy"] == "Never"
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"].get("type") == "RuntimeDefault"
+    assert spec["securityContext"].get("runAsUser", 1) > 0
+    for container in [*spec["containers"], *spec.get("initContainers", [])]:
+        security = container["securityContext"]
+        assert not security.get("privileged")
+        assert not security["allowPrivilegeEscalation"]
+        assert "ALL" in security["capabilities"]["drop"]
+        assert not security["capabilities"].get("add")
+        assert security.get("runAsNonRoot", True)
+        assert security.get("runAsUser", 1) > 0
+    assert trainer(spec)["volumeMounts"][0] == BASE["spec"]["containers"][0]["volumeMounts"][0]
+    assert spec["volumes"][0] == BASE["spec"]["volumes"][0]
+    assert pod["metadata"] == BASE["metadata"]
+
+
+@given(st.recursive(scalars, lambda x: st.one_of(st.lists(x), st.dictionaries(words, x))))
+def test_nothing_else_is_raised(anything: Any) -> None:
+    for template in (anything, {"spec": anything}, {"spec": {"containers": anything}}):
+        try_to_merge(template)
