@@ -181,7 +181,7 @@ def _explain_end(pod: Mapping[str, Any], ended: Mapping[str, Any]) -> tuple[Caus
             "the pod ran longer than its activeDeadlineSeconds: raise or remove it in"
             " spec.trainer.podTemplate",
         )
-    told = _explain_disruption(pod) or _explain_refusal(pod)
+    told = _explain_disruption(pod) or _explain_refusal(pod, has_run=bool(ended))
     if told is not None:
         return told
     if reason == "ContainerStatusUnknown":
@@ -254,14 +254,14 @@ _PERMANENT_REFUSALS = (
 )
 
 
-def _explain_refusal(pod: Mapping[str, Any]) -> tuple[Cause, str] | None:
+def _explain_refusal(pod: Mapping[str, Any], *, has_run: bool) -> tuple[Cause, str] | None:
     """Of a pod that its node did not take, or gave up."""
     status = _mapping(pod, "status")
     reason, words = str(status.get("reason") or ""), _words(status)
-    if not reason:
-        return None
     if reason in _SHUTDOWN:
         return Cause.PREEMPTED, f"node {_node(pod)} ended the pod: {words or reason}: {_GOES_ON}"
+    if has_run or not reason:
+        return None
     if reason in _PERMANENT_REFUSALS:
         return (
             Cause.CONFIG,
