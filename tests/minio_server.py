@@ -1,16 +1,13 @@
 """A real MinIO server for tests: built once, started on loopback with a data folder of its own.
 
-The binary is built from source with Go (some minutes, once per machine) and kept in
-``${XDG_CACHE_HOME:-~/.cache}/hippo/bin``.
+The binary is built from source with Go: some minutes, once per machine (``tests.builds``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -21,19 +18,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 import urllib3
 from minio import Minio
 
 from stage_runner.worker import die_with_parent
+from tests.builds import GoRecipe, Impossible, skip_or_fail
 
-_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
-BUILD_SECONDS = 1800.0
+RECIPE = GoRecipe(
+    name="minio",
+    version="v0.0.0-20260212201848-7aac2a2c5b7c",
+    packages=("github.com/minio/minio",),
+    minutes=4,
+)
 _START_SECONDS = 60.0
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-BINARY = _CACHE / "hippo" / "bin" / "minio"
 ADMIN, PASSWORD = "hippo-admin", "hippo-password"
 BUCKET = "hippo"
+SERVER_SETTINGS = {
+    "MINIO_ROOT_USER": ADMIN,
+    "MINIO_ROOT_PASSWORD": PASSWORD,
+    "MINIO_BROWSER": "off",
+    "MINIO_CI_CD": "1",  # a data folder on the system's disk is fine
+    "MINIO_UPDATE": "off",
+}
+"""Environment of a server."""
 
 
 @dataclass
@@ -78,11 +85,7 @@ class MinioServer:
             command,
             env={
                 **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-                "MINIO_ROOT_USER": ADMIN,
-                "MINIO_ROOT_PASSWORD": PASSWORD,
-                "MINIO_BROWSER": "off",
-                "MINIO_CI_CD": "1",  # a data folder on the system's disk is fine
-                "MINIO_UPDATE": "off",
+                **SERVER_SETTINGS,
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -162,34 +165,7 @@ def find_free_port() -> int:
 
 def find_binary() -> str:
     """The path of the server's binary, built if need be. Skips the test where it cannot be."""
-    if not BINARY.exists():
-        BINARY.parent.mkdir(parents=True, exist_ok=True)
-        with BINARY.with_name("minio.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # other test processes wait, and find it then
-            if not BINARY.exists():
-                _build()
-    return str(BINARY)
-
-
-def _build() -> None:
-    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
-    if go is None:
-        _give_up("MinIO cannot be built without Go: install it, or set HIPPO_TEST_S3")
-    building = BINARY.with_name("minio.building")
-    shutil.rmtree(building, ignore_errors=True)
-    done = subprocess.run(
-        [str(go), "install", f"github.com/minio/minio@{_VERSION}"],
-        env={**os.environ, "GOBIN": str(building), "CGO_ENABLED": "0"},
-        capture_output=True,
-        text=True,
-        timeout=BUILD_SECONDS,
-    )
-    if done.returncode:
-        _give_up(f"MinIO cannot be built: {done.stderr.strip().splitlines()[-1:]}")
-    (building / "minio").rename(BINARY)
-    shutil.rmtree(building, ignore_errors=True)
-
-
-def _give_up(reason: str) -> None:
-    assert os.environ.get("CI") != "true", reason
-    pytest.skip(reason)
+    try:
+        return str(RECIPE.build() / "minio")
+    except Impossible as reason:
+        skip_or_fail(f"{reason}; or set HIPPO_TEST_S3")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hippo.store import open_blobs
-from tests import minio_server
+from tests import builds, minio_server
 from tests.integration.runs import Place
 from tests.minio_server import BUCKET, MinioServer
 
@@ -71,8 +71,8 @@ def use(server: MinioServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whichever test comes first may have to wait until the server is built."""
-    if minio_server.BINARY.exists():
+    if minio_server.RECIPE.is_built:
         return
     for item in items:
         if {"minio", "own_minio", "s3_url"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.timeout(minio_server.BUILD_SECONDS))
+            item.add_marker(pytest.mark.timeout(builds.BUILD_SECONDS))
