@@ -171,6 +171,10 @@ class Chain:
         self._trainer.setup(call.config, dict(self._course.sequence.values(0)))
         self._fingerprint = take_fingerprint(threads=call.threads, device=self._trainer.device)
         set_up = time.monotonic()
+        if assignment.fingerprint is not None and assignment.exactness == "strict":
+            foreign = describe_difference(self._fingerprint, assignment.fingerprint)
+            if foreign is not None:
+                raise _Refused(f"the plan was begun elsewhere: {foreign}")
         self._during = "load"
         if self._step:
             self._load()

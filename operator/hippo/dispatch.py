@@ -43,6 +43,8 @@ class EngineOptions:
     merge: bool = True  # False: trial by trial, for comparison
     linger: float = 0.0  # how long a worker waits at its end for another route
     poll: float = 0.1  # how often a worker looks at its control object
+    window: int | None = None  # most trials of a study under way at once; None: all
+    keeps_foreign: bool = False  # checkpoints that a worker refuses stay: another may take them
     retry_pause: float = 1.0  # before the first retry; doubles each time
     longest_pause: float = 300.0
 

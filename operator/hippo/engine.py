@@ -177,6 +177,7 @@ class Engine:
             steps_trained=event.steps_trained,
             wall_before=event.wall_seconds,
         )
+        run.tuner.window = self.options.window
         if self.options.merge:
             run.tuner.price = self._price
         self.studies[study.name] = run

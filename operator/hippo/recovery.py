@@ -41,6 +41,7 @@ class Recovery:
         self._emit = emit
         self._fail_trial = fail_trial
         self._failures: dict[str, int] = {}  # failed attempts by the key of a chain's first stage
+        self._refused: dict[str, int] = {}  # attempts refused, by the same key
         self._held: list[tuple[float, Node]] = []
         self._store_failures = 0
         self._now = 0.0
@@ -53,8 +54,11 @@ class Recovery:
         match outcome:
             case Outcome.COMPLETED | Outcome.STOPPED:
                 self._failures.pop(chain.origin, None)
+                self._refused.pop(chain.origin, None)
             case Outcome.PREEMPTED:
                 pass  # not the trainer's fault: it goes on from what it saved
+            case Outcome.REFUSED if self._options.keeps_foreign:
+                self._wait_for_another(chain, error)
             case Outcome.CORRUPT | Outcome.REFUSED:
                 self._drop_start(chain, error)
             case Outcome.STORE:
@@ -77,6 +81,15 @@ class Recovery:
             self._plan.drop_checkpoint(checkpoint)
             self._emit(DeleteCheckpoint(checkpoint.key, checkpoint.step))
         self._emit(Notify(f"checkpoint at step {start}: {reason}; it is trained again"))
+
+    def _wait_for_another(self, chain: ChainRun, error: WorkerError | None) -> None:
+        """The worker was of another kind: a next one may not be."""
+        refused = self._refused.get(chain.origin, 0) + 1
+        self._refused[chain.origin] = refused
+        pause = self._pause(refused)
+        reason = error.message if error is not None else "the worker is of another kind"
+        self._emit(Notify(f"{reason}; another worker is tried in {pause:g} s", study=chain.study))
+        self._hold(chain, pause)
 
     def _note_store_failure(self, chain: ChainRun, error: WorkerError | None) -> None:
         message = error.message if error is not None else "the store failed"

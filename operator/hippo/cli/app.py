@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from hippo.cli import analysis, storage, tables, verification
+from hippo.cli import analysis, crds, operating, storage, tables, verification
 from hippo.cli.live import Progress
 from hippo.cli.locating import find_named, locate_studies, store_beside
 from hippo.cli.output import Output, OutputOption, open_console, print_json
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 
 app.add_typer(storage.app)
+app.command("operator")(operating.operate)
 
 Studies = Annotated[list[Path], typer.Argument(help="Study files (YAML).", show_default=False)]
 StoreOption = Annotated[
@@ -169,3 +170,6 @@ def _run_quietly(command: list[str]) -> None:
             errors.seek(0)
             lines = errors.read().strip().splitlines()
             raise StoreError(lines[-1] if lines else "the export failed and did not say why")
+
+
+app.command()(crds.crds)

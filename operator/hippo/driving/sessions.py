@@ -113,10 +113,13 @@ class Session:
         """Estimates from what earlier runs have measured."""
         return build_costs(self.records)
 
-    def admit(self, study: Study) -> StudyAdded:
-        """A study as the store knows it. Raises InvalidSpec if it was changed unduly."""
+    def admit(self, study: Study, *, uid: str | None = None) -> StudyAdded:
+        """A study as the store knows it. Raises InvalidSpec if it was changed unduly.
+
+        ``uid``: of its object in a cluster; under another one it is another study of that name.
+        """
         known = self.documents.get(study.name)
-        if known is not None and known.get("deleted") is not None:
+        if known is not None and (known.get("deleted") is not None or known.get("uid") != uid):
             # Another study of that name: it finds the results, and nothing else.
             self.store.delete_study(study.name)
             del self.documents[study.name]
@@ -148,7 +151,14 @@ class Session:
             ended=(StudyState(status["state"]), status["message"]) if has_ended else None,
         )
 
-    def write_study(self, study: Study, run: StudyRun | None, *, wall_seconds: float = 0.0) -> None:
+    def write_study(
+        self,
+        study: Study,
+        run: StudyRun | None,
+        *,
+        wall_seconds: float = 0.0,
+        uid: str | None = None,
+    ) -> None:
         """Note a study, and how it stands: what it retains holds for later runs too."""
         status: dict[str, Any] = {"wallSeconds": wall_seconds, "updated": time.time()}
         if run is not None and run.state.is_final:
@@ -162,6 +172,8 @@ class Session:
         known = self.documents.get(study.name)
         if known is None:  # what an earlier study of this name has spent is none of its own
             known = {"before": self._spent(study.name).model_dump(by_alias=True)}
+            if uid is not None:
+                known["uid"] = uid
         self._rewrite(study, {**known, "status": status})
 
     def rewrite_study(self, study: Study) -> None:

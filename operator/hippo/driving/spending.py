@@ -44,8 +44,8 @@ def settle(noted: Spending | None, reports: Mapping[str, Sequence[Report]]) -> d
 def _count_noted(noted: Spending | None, chain: str, reports: int) -> int:
     """How many of a chain's reports are taken in already."""
     match = _CHAIN.fullmatch(chain)
-    if noted is None or match is None or int(match[1]) > noted.generation:
+    if noted is None or match is None:
         return 0
-    if int(match[1]) < noted.generation:
-        return reports
-    return noted.counted.get(chain, 0)
+    if chain in noted.counted:  # of this run, or adopted by it
+        return noted.counted[chain]
+    return reports if int(match[1]) < noted.generation else 0

@@ -6,9 +6,9 @@ Statuses are views: everything in them follows from specs and from the store. Th
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 
@@ -25,19 +25,25 @@ class StatusModel(BaseModel):
     )
 
 
+Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+"""In RFC 3339: 2026-01-31T12:00:00Z."""
+
+
 class Condition(StatusModel):
     """A condition as all of Kubernetes writes them."""
 
     type: str
     """Accepted, Progressing, Suspended, Complete, Failed, or NonDeterministic."""
     status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
     reason: str
     """One word for programs."""
     message: str = ""
     """What a person should know, and do."""
-    last_transition_time: str
-    """When the status changed last, in RFC 3339."""
+    last_transition_time: Timestamp
+    """When the status changed last."""
     observed_generation: int | None = None
+    """Generation of the spec that it speaks of."""
 
 
 class TrialCounts(StatusModel):
@@ -52,28 +58,37 @@ class TrialCounts(StatusModel):
     completed: int = 0
     """Trained up to the study's steps."""
     stopped: int = 0
+    """Ended early, by the tuner or by a user."""
     diverged: int = 0
+    """Ended by a metric that was not finite."""
     failed: int = 0
+    """Whose training failed for good."""
 
 
 class BestTrial(StatusModel):
     """The best trial so far."""
 
     trial: str
+    """Its name."""
     value: float | None = None
     """Of the objective."""
     step: int
+    """Where it has that value."""
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    """Its sequence, as written."""
     metrics: dict[str, float | None] = Field(default_factory=dict)
+    """All metrics at that step."""
 
 
 class StudyStatus(StatusModel):
     """How a study stands."""
 
     observed_generation: int | None = None
+    """Generation of the spec that this status speaks of."""
     phase: Literal["Rejected", "Pending", "Running", "Suspended", "Succeeded", "Failed"] | None = (
         None
     )
+    """How it stands, in one word."""
     message: str = ""
     """Why it is in this phase."""
     plan: str | None = None
@@ -81,7 +96,9 @@ class StudyStatus(StatusModel):
     progress: str | None = None
     """Trials that have ended, of all: "12/48"."""
     trials: TrialCounts | None = None
+    """How many there are, by phase."""
     best: BestTrial | None = None
+    """The best trial so far."""
     steps_requested: int | None = None
     """By all its trials, each counted alone."""
     steps_reached: int | None = None
@@ -92,25 +109,28 @@ class StudyStatus(StatusModel):
     worker_hours: float | None = None
     """Charged to the study so far; the cost of a shared stage is split evenly."""
     worker_seconds: float | None = None
+    """The same in seconds."""
     saved_hours: float | None = None
     """Estimate: worker-hours that its trials, as far as they came, would have cost one by one,
     less those charged."""
     saved: str | None = None
     """The same as a share: "63%"."""
-    started_at: str | None = None
-    ended_at: str | None = None
+    started_at: Timestamp | None = None
+    """When work on it began."""
+    ended_at: Timestamp | None = None
+    """When it ended."""
     conditions: list[Condition] = Field(default_factory=list)
+    """Accepted, Progressing, Suspended, Complete, Failed."""
 
 
 class TrialStatus(StatusModel):
     """How a trial stands."""
 
     phase: (
-        Literal[
-            "Rejected", "Pending", "Paused", "Completed", "Stopped", "Diverged", "Failed"
-        ]
+        Literal["Rejected", "Pending", "Paused", "Completed", "Stopped", "Diverged", "Failed"]
         | None
     ) = None
+    """How it stands, in one word."""
     step: int | None = None
     """Its last step with metrics."""
     value: float | None = None
@@ -131,6 +151,7 @@ class ChainRecord(StatusModel):
     name: str
     """Unique within the plan for ever: each attempt has another."""
     pod: str
+    """Name of its pod."""
     study: str
     """The lead study, which lends template and slot."""
     start: int
@@ -139,16 +160,21 @@ class ChainRecord(StatusModel):
     """Step that it goes to, as launched."""
     root_key: str
     """Content key of its first stage."""
-    launched_at: str
+    launched_at: Timestamp
+    """When it was recorded."""
 
 
 class StageCounts(StatusModel):
     """Stages of the tree, by state."""
 
     done: int = 0
+    """Trained."""
     running: int = 0
+    """In a worker's hands."""
     pending: int = 0
+    """Still to be trained."""
     failed: int = 0
+    """That failed for good."""
 
 
 class TreeStage(StatusModel):
@@ -157,6 +183,7 @@ class TreeStage(StatusModel):
     steps: str
     """The range of steps: "60-90"."""
     state: Literal["Pending", "Running", "Done", "Failed", "Folded"]
+    """How it stands; folded: an entry for a finished subtree."""
     trials: int
     """Trials that need it."""
     changes: dict[str, Any] = Field(default_factory=dict)
@@ -175,16 +202,25 @@ class SearchPlanStatus(StatusModel):
     studies: list[str] = Field(default_factory=list)
     """Of all that share it, live ones first; at most 100 names."""
     studies_count: int = 0
+    """How many share it."""
     trials: TrialCounts | None = None
+    """Of all its studies, by phase."""
     stages: StageCounts | None = None
+    """Of the stage tree, by state."""
     stages_summary: str | None = None
-    """Done/running/pending."""
+    """Stages done/running/pending."""
     steps_requested: int | None = None
+    """By all trials, each counted alone."""
     steps_unique: int | None = None
+    """The same once merged."""
     steps_trained: int | None = None
+    """That workers have trained."""
     merge_rate: float | None = None
+    """Steps requested / steps once merged; 1 means that nothing is shared."""
     worker_seconds: float | None = None
+    """That its workers have taken."""
     saved_seconds: float | None = None
+    """Estimate: worker-seconds that its trials would have cost one by one, less those taken."""
     generation: int = 0
     """Of the operator's hold on the plan; chains are named after it."""
     image_id: str | None = None
@@ -192,9 +228,12 @@ class SearchPlanStatus(StatusModel):
     fingerprint: dict[str, str] = Field(default_factory=dict)
     """Software and hardware of the first worker."""
     chains: list[ChainRecord] = Field(default_factory=list)
+    """What was launched and whose end was not taken in yet: the operator's memory. Not to be
+    edited."""
     tree: list[TreeStage] = Field(default_factory=list)
     """The stage tree, finished subtrees folded first, so that it stays small."""
     conditions: list[Condition] = Field(default_factory=list)
+    """Failed, NonDeterministic."""
 
 
 class SearchPlanSpec(StatusModel):
@@ -203,6 +242,8 @@ class SearchPlanSpec(StatusModel):
     signature: str
     """Hash of all that results depend on, beside the hyper-parameter sequence."""
     entrypoint: str = ""
+    """Of the trainer: module:Class."""
     image: str | None = None
+    """The container image with the trainer."""
     store: str = ""
     """Where its results lie in the store: <namespace>/<plan>."""

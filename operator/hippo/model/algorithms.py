@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from hippo.model.errors import InvalidSpec, Problems
 from hippo.model.fields import (
@@ -19,6 +19,8 @@ from hippo.model.fields import (
     Several,
     Share,
     SpecModel,
+    integers,
+    numbers,
     validate,
 )
 from hippo.model.numbers import describe, exact, shorten, whole_problem
@@ -40,6 +42,7 @@ class AlgorithmSettings(SpecModel):
     """Knows by itself when to end, however large the space."""
 
     name: str
+    """Which algorithm; its settings stand beside it."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -66,21 +69,24 @@ class PrefixFirst(SpecModel):
     """Draw new trials so that they share prefixes with what is trained or planned."""
 
     candidates: Several = 16
-    """Possible points per new trial, among which one is chosen."""
+    """Possible points per new trial, among which one is chosen. 16 if absent."""
     late: Share = 0.5
-    """How often a new trial is an earlier one with another value in one place."""
+    """How often a new trial is an earlier one with another value in one place. 0.5 if absent."""
     weight: NonNegativeNumber = 1.0
-    """A candidate is chosen in proportion to (1 / marginal cost)^weight; 0: all alike."""
+    """A candidate is chosen in proportion to (1 / marginal cost)^weight; 0: all alike. 1 if
+    absent."""
     levels: Several = 8
-    """So many values stand for a range that has more."""
+    """So many values stand for a range that has more. 8 if absent."""
 
 
 class DrawingSettings(AlgorithmSettings):
     """What all algorithms share that draw points from the space."""
 
     seed: Integer = 0
+    """Decides which points are drawn and how ties break. 0 if absent."""
     prefix_first: PrefixFirst | None = None
-    """Absent: plain draws."""
+    """Prefer trials that share their beginning with what is trained or planned; plain draws if
+    absent."""
 
 
 class Random(DrawingSettings):
@@ -108,8 +114,9 @@ def _check_interval(name: str, interval: int, steps: int, problems: Problems) ->
 
 
 class _Halving(DrawingSettings):
-    eta: Count = 3
-    """Of so many trials, one goes on to the next rung, which is so many times as far."""
+    eta: Annotated[Count, integers(2)] = 3
+    """Of so many trials, one goes on to the next rung, which is so many times as far. 3 if
+    absent."""
     min_steps: Count
     """The first rung."""
 
@@ -147,9 +154,9 @@ class Median(DrawingSettings):
     every: Count
     """Steps between reports."""
     min_steps: Count = 1
-    """No trial is stopped before."""
+    """No trial is stopped before. 1 if absent."""
     min_trials: Count = 5
-    """No trial is stopped until so many are completed."""
+    """No trial is stopped until so many are completed. 5 if absent."""
 
     def check(self, steps: int) -> None:
         problems = Problems()
@@ -164,16 +171,27 @@ class Pbt(AlgorithmSettings):
     bounded: ClassVar[bool] = True
     name: Literal["pbt"] = "pbt"
     seed: Integer = 0
-    population: Count
+    """Decides which points are drawn and how ties break. 0 if absent."""
+    population: Annotated[Count, integers(2)]
     """Trials under way at a time."""
     interval: Count
     """Steps between rounds of exploit and explore."""
-    quantile: Number = 0.25
-    """The share of the population that is replaced in a round, by as many others at its top."""
-    resample: Number = 0.25
-    """Probability that a hyper-parameter is drawn afresh rather than perturbed."""
-    factors: list[PositiveNumber] = Field(default=[0.8, 1.2])
-    """What a number is multiplied by when it is perturbed: one of these."""
+    quantile: Annotated[Number, numbers(exclusiveMinimum=0, maximum=0.5)] = 0.25
+    """The share of the population that is replaced in a round, by as many others at its top. 0.25
+    if absent."""
+    resample: Annotated[Number, numbers(minimum=0, maximum=1)] = 0.25
+    """Probability that a hyper-parameter is drawn afresh rather than perturbed. 0.25 if absent."""
+    factors: Annotated[
+        list[PositiveNumber],
+        WithJsonSchema(
+            {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "number", "exclusiveMinimum": 0},
+            }
+        ),
+    ] = Field(default=[0.8, 1.2])
+    """What a number is multiplied by when it is perturbed: one of these. 0.8 and 1.2 if absent."""
 
     @property
     def replaced(self) -> int:
@@ -246,6 +264,7 @@ class Optuna(DrawingSettings):
 
     name: Literal["optuna"] = "optuna"
     sampler: Literal["tpe", "gp", "cmaes", "qmc"]
+    """Which of Optuna's samplers."""
     settings: JsonObject = Field(default_factory=dict)
     """Keyword arguments of the sampler, as Optuna spells them."""
 

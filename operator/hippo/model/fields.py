@@ -2,6 +2,9 @@
 
 ``validate`` turns every ValidationError into an InvalidSpec. A validator that raises InvalidSpec
 with relative paths has them put below its field's path.
+
+Validators are opaque to pydantic's JSON schema, so each type says what it refuses there too. Such a
+schema may be wider than its validator, for lack of words, but never narrower.
 """
 
 from __future__ import annotations
@@ -11,12 +14,26 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hippo.model.errors import InvalidSpec, Problems
-from hippo.model.numbers import MAX_DEPTH, describe, number_problem, plain, whole_problem
+from hippo.model.numbers import (
+    LARGEST_INTEGER,
+    MAX_DEPTH,
+    describe,
+    number_problem,
+    plain,
+    whole_problem,
+)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -75,14 +92,24 @@ def _share(value: Any) -> int | float:
     return _number(value)
 
 
-Several = Annotated[int, BeforeValidator(_whole(2))]
-Count = Annotated[int, BeforeValidator(_whole(1))]
-Natural = Annotated[int, BeforeValidator(_whole(0))]
-Integer = Annotated[int, BeforeValidator(_whole(None))]
+def integers(least: int = -LARGEST_INTEGER, most: int = LARGEST_INTEGER) -> WithJsonSchema:
+    """The JSON schema of integers within bounds."""
+    return WithJsonSchema({"type": "integer", "minimum": least, "maximum": most})
+
+
+def numbers(**bounds: float) -> WithJsonSchema:
+    """The JSON schema of numbers, with bounds by their keywords there."""
+    return WithJsonSchema({"type": "number", **bounds})
+
+
+Several = Annotated[int, BeforeValidator(_whole(2)), integers(2)]
+Count = Annotated[int, BeforeValidator(_whole(1)), integers(1)]
+Natural = Annotated[int, BeforeValidator(_whole(0)), integers(0)]
+Integer = Annotated[int, BeforeValidator(_whole(None)), integers()]
 Number = Annotated[float, BeforeValidator(_number)]
-NonNegativeNumber = Annotated[float, BeforeValidator(_not_negative)]
-Share = Annotated[float, BeforeValidator(_share)]
-PositiveNumber = Annotated[float, BeforeValidator(_positive)]
+NonNegativeNumber = Annotated[float, BeforeValidator(_not_negative), numbers(minimum=0)]
+Share = Annotated[float, BeforeValidator(_share), numbers(minimum=0, maximum=1)]
+PositiveNumber = Annotated[float, BeforeValidator(_positive), numbers(exclusiveMinimum=0)]
 
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
@@ -109,8 +136,12 @@ def _positive_duration(value: str) -> str:
     return value
 
 
-Duration = Annotated[str, BeforeValidator(_duration)]
-PositiveDuration = Annotated[str, BeforeValidator(_duration), AfterValidator(_positive_duration)]
+_DURATION_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"})
+
+Duration = Annotated[str, BeforeValidator(_duration), _DURATION_SCHEMA]
+PositiveDuration = Annotated[
+    str, BeforeValidator(_duration), AfterValidator(_positive_duration), _DURATION_SCHEMA
+]
 
 
 def _filled(value: str) -> str:
@@ -119,7 +150,7 @@ def _filled(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(_filled)]
+Text = Annotated[str, AfterValidator(_filled), WithJsonSchema({"type": "string", "pattern": r"\S"})]
 
 
 def check_json(value: Any, path: str, problems: Problems, depth: int = 0) -> None:

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     SerializeAsAny,
     ValidationInfo,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -30,6 +31,7 @@ from hippo.model.fields import (
     PositiveNumber,
     SpecModel,
     Text,
+    integers,
     seconds,
     validate,
 )
@@ -92,8 +94,26 @@ def _space(value: Any, info: ValidationInfo) -> dict[str, Any]:
     return copied
 
 
+StudyName = Annotated[
+    str,
+    AfterValidator(check_name),
+    WithJsonSchema({"type": "string", "maxLength": MAX_NAME, "pattern": f"^{_LABEL.pattern}$"}),
+]
+Entrypoint = Annotated[
+    str,
+    AfterValidator(_entrypoint),
+    # Of characters beyond ASCII only Python knows which are letters.
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^{0}:{0}$".format(r"[^\s:.0-9][^\s:.]*(\.[^\s:.0-9][^\s:.]*)*"),
+        }
+    ),
+]
+
+
 class Metadata(SpecModel):
-    name: Annotated[str, AfterValidator(check_name)]
+    name: StudyName
     namespace: Annotated[str, AfterValidator(check_namespace)] | None = None
     """Studies of two namespaces never share anything; None: ``default``."""
     labels: dict[str, str] = Field(default_factory=dict)
@@ -101,8 +121,12 @@ class Metadata(SpecModel):
 
 
 class Objective(SpecModel):
+    """What trials are compared by."""
+
     metric: Text
+    """A name that the trainer's ``evaluate()`` returns."""
     goal: Literal["maximize", "minimize"]
+    """Whether more is better, or less."""
     target: Number | None = None
     """Once a trial reaches it, the study is done."""
     test_metric: Text | None = None
@@ -113,7 +137,9 @@ class Budget(SpecModel):
     """When any part is spent, the study ends with what it has."""
 
     worker_hours: PositiveNumber | None = None
+    """Time of all workers together. A shared stage is charged evenly to the studies that ask."""
     wall_time: PositiveDuration | None = None
+    """Time in which the study was active, such as 24h; it stands still while suspended."""
 
     @property
     def wall_seconds(self) -> float | None:
@@ -123,22 +149,27 @@ class Budget(SpecModel):
 class TrainerSpec(SpecModel):
     """What trains; everything that results depend on is part of the signature."""
 
-    entrypoint: Annotated[str, AfterValidator(_entrypoint)]
+    entrypoint: Entrypoint
     """``module:Class``, importable in the image or below the study's folder."""
     config: JsonObject = Field(default_factory=dict)
+    """Handed to the trainer as it is. Part of the signature."""
     seed: Integer = 0
+    """Of initial weights, data order, dropout: everything random in training. 0 if absent."""
     threads: Count = 1
-    """CPU threads. Results depend on it."""
+    """CPU threads of a worker; results depend on it. 1 if absent."""
     version: str = ""
     """Free text: a version of the data, or a reason to start afresh."""
     image: Text | None = None
-    """Ignored by the local driver."""
+    """The container image with the trainer. Ignored by the local driver."""
     resources: JsonObject = Field(default_factory=dict)
+    """Requests and limits of the trainer's container. Ignored by the local driver."""
     pod_template: JsonObject = Field(default_factory=dict)
+    """A pod template, merged over the pods that the operator builds; the trainer's container is
+    named trainer. Ignored by the local driver."""
     exactness: Literal["strict", "relaxed"] = "strict"
-    """Relaxed allows workers of different kinds, and marks results as inexact."""
+    """Relaxed allows workers of different kinds, and marks results as inexact. Strict if absent."""
     max_grace: PositiveDuration = "10m"
-    """Longest time that a worker may take to save and leave when told to."""
+    """Longest time that a worker may take to save and leave when told to. 10m if absent."""
 
     @property
     def max_grace_seconds(self) -> float:
@@ -146,11 +177,14 @@ class TrainerSpec(SpecModel):
 
 
 class Checkpoints(SpecModel):
+    """Which checkpoints are kept, and for how long."""
+
     retain: Literal["best", "all", "none"] = "best"
-    """What is kept once the study has ended."""
+    """Of which trials, once the study has ended. Best if absent."""
     every: PositiveDuration = "10m"
+    """An extra save after this long without one. 10m if absent."""
     ttl: Duration = "7d"
-    """How long after the study's deletion."""
+    """How long what is retained outlives the study's deletion. 7d if absent."""
 
     @property
     def every_seconds(self) -> float:
@@ -162,31 +196,44 @@ class Checkpoints(SpecModel):
 
 
 class StudySpec(SpecModel):
+    """What to train, over which space, how far, and what may be spent on it."""
+
     objective: Objective
-    steps: Annotated[Count, AfterValidator(_steps)]
-    """Length of a fully trained trial."""
+    """What trials are compared by."""
+    steps: Annotated[Count, AfterValidator(_steps), integers(1, MAX_STEPS)]
+    """Length of a fully trained trial, in the trainer's steps."""
     space: Annotated[dict[str, Any], BeforeValidator(_space)]
-    """Hyper-parameter to domain, as written; ``Study.search_space`` is what it means."""
+    """The domain of each hyper-parameter: choices, uniform, or int; at least one."""
     algorithm: Annotated[SerializeAsAny[AlgorithmSettings], BeforeValidator(read_algorithm)]
+    """The tuner: its name, and its settings beside it."""
     max_trials: Count | None = None
+    """Most trials. All points of the space if absent; required if a domain is continuous, except
+    by the algorithms that end by themselves. May only grow."""
     max_failed_trials: Natural = 3
+    """More different failing stages than this fail the study; trials behind one failing stage
+    count once. 3 if absent."""
     replicates: Natural = 0
-    """In the end the best trials are trained again under so many other seeds."""
+    """In the end the best trials are trained again under so many other seeds. 0 if absent."""
     replicate_best: Count = 3
-    """How many of the best."""
+    """How many of the best trials are replicated. 3 if absent."""
     parallelism: Count | None = None
-    """Most workers at once; None: as many as there are."""
+    """Most workers at once for this study; as many as there are if absent."""
     priority: Integer = 0
+    """Studies of higher priority get workers first; equal ones share. 0 if absent."""
     suspend: bool = False
     """Running work is saved and stopped, and goes on when this is false again."""
     budget: Budget = Budget()
+    """When any part is spent, the study ends with what it has."""
     retries: Natural = 3
-    """Per chain."""
+    """How often a failing chain is tried again. 3 if absent."""
     trainer: TrainerSpec
+    """What trains; everything that results depend on is part of its signature."""
     checkpoints: Checkpoints = Checkpoints()
+    """Which checkpoints are kept, and for how long."""
 
     @cached_property
     def search_space(self) -> Space:
+        """What ``space`` means, which is kept as it was written."""
         return Space(self.space)
 
     @model_validator(mode="after")

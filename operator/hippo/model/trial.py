@@ -6,12 +6,12 @@ before it was acted on. Sequences never change; ``steps`` only grows.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from hippo.model.fields import Count, Integer, JsonObject, Natural, SpecModel, Text, validate
-from hippo.model.study import Metadata, check_name
+from hippo.model.study import Metadata, StudyName
 
 
 class TrialDecision(SpecModel):
@@ -20,17 +20,21 @@ class TrialDecision(SpecModel):
     index: Natural
     """Number of the decision within the study: 0, 1, 2, ..."""
     kind: Literal["suggest", "promote", "stop", "fail"]
+    """What was decided."""
     steps: Natural
     """The step that the trial is to reach; for stop, where it stays."""
     marks: list[Count] = Field(default_factory=list)
     """Earlier steps at which it reports on the way."""
+    request: Natural | None = None
+    """Of an external study: the number of the request that it answers."""
     reason: Text
+    """Why."""
 
 
 class TrialSpec(SpecModel):
     """A hyper-parameter sequence of a study, and the step that it is to reach."""
 
-    study: Annotated[str, AfterValidator(check_name)]
+    study: StudyName
     """Name of the study, in the same namespace."""
     hyperparameters: JsonObject
     """A value or a schedule for each hyper-parameter of the study's space."""

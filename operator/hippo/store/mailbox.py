@@ -29,6 +29,7 @@ class Suggest(_Request):
     kind: Literal["suggest"] = "suggest"
     hyperparameters: dict[str, Any]  # as written in a study
     steps: int  # report the metrics there
+    origin: str | None = None  # uid of the Trial object that asks for it
 
 
 class Promote(_Request):

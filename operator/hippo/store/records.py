@@ -71,6 +71,7 @@ class Assignment(Record):
     grace_seconds: float = 60.0  # on SIGTERM: how long the step in progress may take
     exactness: Literal["strict", "relaxed"] = "strict"  # strict: refuse a foreign fingerprint
     studies: tuple[str, ...] = ()  # who asked for this work; its cost is split evenly over them
+    fingerprint: dict[str, str] | None = None  # strict: refuse to train anywhere else
 
 
 class Control(Record):
@@ -216,7 +217,7 @@ class Spent(Record):
 class Spending(Record):
     """What the studies of a plan have been charged, and the reports that this takes in.
 
-    Reports of chains of earlier runs all count; of this run's, so many of each as stand here.
+    Of chains that stand here so many reports count; of others all, if an earlier run launched them.
     """
 
     format_version: int = FORMAT_VERSION

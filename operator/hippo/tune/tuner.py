@@ -54,6 +54,11 @@ class Tuner(ABC):
 
         Prefix-first draws weigh by it; without it, they weigh all candidates alike.
         """
+        self.window: int | None = None
+        """Most trials that may wait for their first results, or go on, at once; None: all.
+
+        Set by whoever pays for each trial that it writes down.
+        """
         settings = spec.algorithm
         self._prefix_first: PrefixFirstDraws | None = None
         if isinstance(settings, DrawingSettings) and settings.prefix_first is not None:
@@ -218,6 +223,8 @@ class Tuner(ABC):
         first = len(self._targets)
         if self._prefix_first is not None:
             most = min(most, 1)
+        if self.window is not None:
+            most = min(most, max(0, self.window - len(self._pending)))
         decisions = []
         for trial in range(first, min(first + most, self._limit)):
             point, why = self._choice(trial)

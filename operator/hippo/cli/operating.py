@@ -1,0 +1,90 @@
+"""``hippo operator``: the Kubernetes operator, from its command line to its settings."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from hippo.cli.locating import read_namespace
+from hippo.kube.settings import Settings, read_store_environment
+from hippo.store import StoreError, open_blobs
+
+
+class LogFormat(StrEnum):
+    JSON = "json"
+    TEXT = "text"
+
+
+def operate(
+    store: Annotated[
+        str,
+        typer.Option(
+            envvar="HIPPO_STORE",
+            help="Where checkpoints and results are: s3://bucket/prefix.",
+            show_default=False,
+        ),
+    ],
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--namespace",
+            "-n",
+            help="Look after this namespace; may be repeated. Default: all.",
+            show_default=False,
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of /metrics and /healthz; 0: none.")
+    ] = 8080,
+    max_workers: Annotated[int, typer.Option(min=1, help="Most pods of one plan at once.")] = 100,
+    default_parallelism: Annotated[
+        int, typer.Option(min=1, help="Pods at once of a study that does not say.")
+    ] = 4,
+    resync: Annotated[
+        float, typer.Option(min=1.0, help="Seconds after which everything is looked at again.")
+    ] = 60.0,
+    identity: Annotated[
+        str,
+        typer.Option(help="An operator that starts under the same one takes over at once."),
+    ] = "hippo",
+    store_ca_configmap: Annotated[
+        str | None,
+        typer.Option(
+            help="ConfigMap in each namespace with studies whose ca.crt stage pods are to trust.",
+            show_default=False,
+        ),
+    ] = None,
+    image_pull_policy: Annotated[
+        str, typer.Option(help="Of the trainers' images: Always, IfNotPresent or Never.")
+    ] = "IfNotPresent",
+    log_format: Annotated[LogFormat, typer.Option(help="Of what is written to standard error.")] = (
+        LogFormat.TEXT
+    ),
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
+) -> None:
+    """Run the Kubernetes operator until SIGTERM: by its pod's service account, or by KUBECONFIG."""
+    try:
+        from hippo.kube.handlers import run
+    except ImportError as error:
+        raise StoreError(
+            f"the operator needs more packages ({error.name} is missing): pip install"
+            " 'hippo-tuner[operator]'"
+        ) from None
+    if "://" not in store:
+        raise StoreError(f"--store {store}: pods can only reach a bucket: s3://bucket/prefix")
+    settings = Settings(
+        store=store,
+        namespaces=tuple(read_namespace(name) or "" for name in namespace or ()),
+        metrics_port=metrics_port,
+        max_workers=max_workers,
+        default_parallelism=default_parallelism,
+        resync=resync,
+        identity=identity,
+        store_ca_configmap=store_ca_configmap,
+        image_pull_policy=image_pull_policy,
+        store_environment=read_store_environment(),
+    )
+    blobs = open_blobs(store)
+    run(settings, blobs, as_json=log_format is LogFormat.JSON, verbose=verbose)

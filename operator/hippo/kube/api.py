@@ -1,0 +1,195 @@
+"""The API server, as far as the operator needs it: plain documents over the official client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client, config
+from kubernetes.aio.client.exceptions import ApiException
+
+from hippo.kube.names import GROUP, SEARCH_PLANS, STUDIES, TRIALS, VERSION
+from hippo.kube.statuses import StatusModel
+
+REQUEST_SECONDS = 30.0
+PAGE = 500
+FIELD_MANAGER = "hippo"
+
+Document = dict[str, Any]
+Documents = list[Document]
+
+
+class ApiError(Exception):
+    """The API server refused or failed. One line; ``status`` is the HTTP status, 0: no answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NotFound(ApiError):
+    """There is no such object."""
+
+
+class AlreadyExists(ApiError):
+    """There is an object of that name."""
+
+
+class Conflict(ApiError):
+    """Somebody else has written the object since it was read."""
+
+
+class Refused(ApiError):
+    """The object is not as it has to be, or not allowed: trying again cannot help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind, by its place in the API."""
+
+    root: str
+    plural: str
+
+    def path(self, namespace: str | None, name: str | None = None, sub: str | None = None) -> str:
+        parts = [self.root]
+        if namespace is not None:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, sub) if part is not None]
+        return "/".join(parts)
+
+
+_OURS = f"/apis/{GROUP}/{VERSION}"
+STUDY = Resource(_OURS, STUDIES)
+TRIAL = Resource(_OURS, TRIALS)
+SEARCH_PLAN = Resource(_OURS, SEARCH_PLANS)
+POD = Resource("/api/v1", "pods")
+EVENT = Resource("/api/v1", "events")
+
+
+class Api:
+    """One connection pool. Every failure is an ApiError."""
+
+    def __init__(self, connection: client.ApiClient) -> None:
+        self._client = connection
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Document:
+        return await self._call("GET", resource.path(namespace, name))
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, labels: str = ""
+    ) -> Documents:
+        """All objects of a kind, read from the server itself, in pages."""
+        found: Documents = []
+        query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
+        while True:
+            page = await self._call("GET", resource.path(namespace), query=query)
+            found += page.get("items", [])
+            following = page.get("metadata", {}).get("continue")
+            if not following:
+                return found
+            query["continue"] = following
+
+    async def create(
+        self, resource: Resource, namespace: str, body: Document, *, dry_run: bool = False
+    ) -> Document:
+        query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        return await self._call("POST", resource.path(namespace), body=body, query=query)
+
+    async def patch(
+        self, resource: Resource, namespace: str, name: str, body: Document
+    ) -> Document:
+        """A merge patch."""
+        path, query = resource.path(namespace, name), {"fieldManager": FIELD_MANAGER}
+        return await self._call("PATCH", path, body=body, query=query, kind="merge-patch+json")
+
+    async def set_status(
+        self, resource: Resource, namespace: str, name: str, status: StatusModel
+    ) -> Document:
+        """Replace the whole status, whoever wrote it: for views, of which there is one writer."""
+        path, query = resource.path(namespace, name, "status"), {"fieldManager": FIELD_MANAGER}
+        body = [{"op": "add", "path": "/status", "value": dump(status)}]
+        return await self._call("PATCH", path, body=body, query=query, kind="json-patch+json")
+
+    async def replace_status(
+        self, resource: Resource, namespace: str, name: str, body: Document
+    ) -> Document:
+        """Raises Conflict unless ``body`` carries the object's present resourceVersion."""
+        return await self._call("PUT", resource.path(namespace, name, "status"), body=body)
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str | None = None
+    ) -> None:
+        """In the background. Nothing happens if it is gone, or another one of that name."""
+        body: Document = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        try:
+            await self._call("DELETE", resource.path(namespace, name), body=body)
+        except (NotFound, Conflict):
+            return
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Document | Documents | None = None,
+        kind: str = "json",
+    ) -> Document:
+        request: Any = self._client.param_serialize(
+            method=method,
+            resource_path=path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": f"application/{kind}"},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        verb, url, headers, content = request[:4]
+        try:
+            answer = await self._client.call_api(
+                verb, url, headers, content, _request_timeout=REQUEST_SECONDS
+            )
+            data: bytes = await answer.read()  # type: ignore[no-untyped-call]
+        except ApiException as error:
+            raise _translate(error.status or 0, error.body, error.reason) from None
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise ApiError(0, f"the API server does not answer: {error!r}") from None
+        if not 200 <= answer.status <= 299:
+            raise _translate(answer.status, data, answer.reason)
+        found = json.loads(data)
+        assert isinstance(found, dict)
+        return found
+
+
+def dump(status: StatusModel) -> Document:
+    """A status as JSON; what is not known is left out."""
+    return status.model_dump(mode="json", exclude_none=True)
+
+
+@asynccontextmanager
+async def connect() -> AsyncIterator[Api]:
+    """By the pod's service account, or else by KUBECONFIG."""
+    configuration = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    async with client.ApiClient(configuration) as connection:
+        yield Api(connection)
+
+
+def _translate(status: int, body: str | bytes | None, reason: str | None) -> ApiError:
+    try:
+        told = json.loads(body or "{}")
+    except ValueError:
+        told = {}
+    message = " ".join(str(told.get("message") or reason or f"status {status}").split())
+    kind = {404: NotFound, 422: Refused, 403: Refused, 400: Refused}.get(status, ApiError)
+    if status == 409:
+        kind = AlreadyExists if told.get("reason") == "AlreadyExists" else Conflict
+    return kind(status, message)

@@ -1,0 +1,234 @@
+"""The definitions of Hippo's kinds, made from the models: one source for what may be written.
+
+They are committed in ``crds/`` and copied into the chart; tests fail where those differ from what
+is made here. This module needs no Kubernetes client, so ``hippo crds`` runs everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hippo.kube import rules
+from hippo.kube.names import GROUP, SEARCH_PLANS, STUDIES, TRIALS, VERSION
+from hippo.kube.schemas import UNTYPED, Schema, build_schema
+from hippo.kube.spaces import space_schema
+from hippo.kube.statuses import SearchPlanSpec, SearchPlanStatus, StudyStatus, TrialStatus
+from hippo.model import AlgorithmSettings, StudySpec
+from hippo.model.algorithms import SAMPLER_SETTINGS
+from hippo.model.trial import TrialSpec
+
+_VALIDATIONS = "x-kubernetes-validations"
+
+_POSITIVE_DURATIONS = (("budget", "wallTime"), ("trainer", "maxGrace"), ("checkpoints", "every"))
+
+_AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+
+
+def build_crds() -> dict[str, dict[str, Any]]:
+    """The CustomResourceDefinitions, by the names of their files."""
+    return {f"{crd['metadata']['name']}.yaml": crd for crd in (_study(), _trial(), _search_plan())}
+
+
+def _study() -> dict[str, Any]:
+    spec = build_schema(StudySpec)
+    properties = spec["properties"]
+    _replace(properties, "space", {**space_schema(), _VALIDATIONS: rules.space_rules()})
+    _replace(properties, "algorithm", _algorithm())
+    properties["objective"][_VALIDATIONS] = rules.objective_rules()
+    for outer, inner in _POSITIVE_DURATIONS:
+        duration = properties[outer]["properties"][inner]
+        duration[_VALIDATIONS] = rules.positive_duration_rules()
+    spec[_VALIDATIONS] = rules.study_rules()
+    return _definition(
+        plural=STUDIES,
+        kind="Study",
+        short_name="hst",
+        about="Trains one model under many hyper-parameter sequences, and what they share once.",
+        spec=spec,
+        status=build_schema(StudyStatus),
+        validations=rules.STUDY_NAME_RULES,
+        columns=[
+            _column("Phase", ".status.phase", "How the study stands."),
+            _column("Trials", ".status.progress", "Trials that have ended, of all."),
+            _column("Best", ".status.best.value", "Of the objective.", type="number"),
+            _column(
+                "Merge rate", ".status.mergeRate", "Steps requested / once merged.", type="number"
+            ),
+            _column("Worker-hours", ".status.workerHours", "Charged so far.", type="number"),
+            _column("Saved", ".status.saved", "Share of the work that merging saved."),
+            _AGE,
+            _column("Plan", ".status.plan", "Its SearchPlan.", wide=True),
+            _column("Metric", ".spec.objective.metric", "What trials compete by.", wide=True),
+            _column("Message", ".status.message", "Why it is in this phase.", wide=True),
+        ],
+    )
+
+
+def _trial() -> dict[str, Any]:
+    spec = build_schema(TrialSpec)
+    properties = spec["properties"]
+    # No schema for each: rules would not see the field, and it must not change.
+    _replace(properties, "hyperparameters", {"type": "object", "minProperties": 1, **UNTYPED})
+    decisions = properties["decisions"]
+    decisions["x-kubernetes-list-type"] = "map"
+    decisions["x-kubernetes-list-map-keys"] = ["index"]
+    decisions["items"][_VALIDATIONS] = rules.decision_rules()
+    spec[_VALIDATIONS] = rules.trial_rules()
+    return _definition(
+        plural=TRIALS,
+        kind="Trial",
+        short_name="htr",
+        about="One trial of a study: a hyper-parameter sequence, and the step that it is to reach.",
+        spec=spec,
+        status=build_schema(TrialStatus),
+        validations=rules.TRIAL_NAME_RULES,
+        columns=[
+            _column("Study", ".spec.study", "Whose trial it is."),
+            _column("Phase", ".status.phase", "How the trial stands."),
+            _column("Step", ".status.step", "Its last step with metrics.", type="integer"),
+            _column("Value", ".status.value", "Of the objective, there.", type="number"),
+            _AGE,
+        ],
+    )
+
+
+def _search_plan() -> dict[str, Any]:
+    spec = build_schema(SearchPlanSpec)
+    spec[_VALIDATIONS] = rules.plan_rules()
+    status = build_schema(SearchPlanStatus)
+    chains = status["properties"]["chains"]
+    chains["x-kubernetes-list-type"] = "map"
+    chains["x-kubernetes-list-map-keys"] = ["name"]
+    return _definition(
+        plural=SEARCH_PLANS,
+        kind="SearchPlan",
+        short_name="hsp",
+        about="What the studies of one trainer share: the stage tree, and what was launched for"
+        " it. Made by the operator.",
+        spec=spec,
+        status=status,
+        columns=[
+            _column("Studies", ".status.studiesCount", "That share it.", type="integer"),
+            _column("Stages", ".status.stagesSummary", "Done/running/pending."),
+            _column(
+                "Merge rate", ".status.mergeRate", "Steps requested / once merged.", type="number"
+            ),
+            _AGE,
+            _column("Entrypoint", ".spec.entrypoint", "Of the trainer.", wide=True),
+        ],
+    )
+
+
+def _algorithm() -> Schema:
+    """The settings of all algorithms side by side; rules say which belongs to which."""
+    names = sorted(AlgorithmSettings.NAMED)
+    properties: Schema = {}
+    about: dict[str, dict[str, list[str]]] = {}
+    for name in names:
+        for field, schema in build_schema(AlgorithmSettings.NAMED[name])["properties"].items():
+            text = schema.pop("description", "")
+            about.setdefault(field, {}).setdefault(text, []).append(name)
+            if properties.setdefault(field, schema) != schema and field != "name":
+                raise ValueError(f"algorithms disagree on the setting {field}")
+    for field, texts in about.items():
+        if field != "name":
+            text = " ".join(f"{', '.join(takers)}: {text}" for text, takers in texts.items())
+            properties[field] = {"description": text, **properties[field]}
+    properties["name"] = {
+        "description": "Which algorithm; its settings stand beside it.",
+        "type": "string",
+        "enum": names,
+    }
+    _replace(properties, "settings", _sampler_settings())
+    properties["factors"]["items"][_VALIDATIONS] = rules.factor_rules()
+    return {
+        "type": "object",
+        "required": ["name"],
+        "properties": properties,
+        _VALIDATIONS: rules.algorithm_rules(),
+    }
+
+
+def _sampler_settings() -> Schema:
+    properties: Schema = {}
+    for sampler, known in SAMPLER_SETTINGS.items():
+        for name, kind in known.items():
+            if kind == "flag":
+                schema: Schema = {"type": "boolean"}
+            elif kind == "count":
+                schema = {"type": "integer", "minimum": 1}
+            else:
+                schema = {"type": "string", "enum": kind.split(" | ")}
+            earlier = properties.get(name, {}).get("description")
+            takers = f"{earlier}, {sampler}" if earlier else f"As Optuna has it, for {sampler}"
+            properties[name] = {"description": takers, **schema}
+    return {"type": "object", "properties": properties}
+
+
+def _replace(properties: Schema, field: str, schema: Schema) -> None:
+    """Another schema for a field, under the description that it has."""
+    properties[field] = {"description": properties[field]["description"], **schema}
+
+
+def _column(
+    name: str, path: str, about: str, *, type: str = "string", wide: bool = False
+) -> dict[str, Any]:
+    column = {"name": name, "type": type, "jsonPath": path, "description": about}
+    return {**column, "priority": 1} if wide else column
+
+
+def _definition(
+    *,
+    plural: str,
+    kind: str,
+    short_name: str,
+    about: str,
+    spec: Schema,
+    status: Schema,
+    columns: list[dict[str, Any]],
+    validations: list[rules.Rule] | None = None,
+) -> dict[str, Any]:
+    conditions = status["properties"].get("conditions")
+    if conditions is not None:
+        conditions["x-kubernetes-list-type"] = "map"
+        conditions["x-kubernetes-list-map-keys"] = ["type"]
+    schema = {
+        "description": about,
+        "type": "object",
+        "required": ["spec"],
+        **({_VALIDATIONS: validations} if validations else {}),
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short_name],
+                "categories": ["hippo"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": schema},
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": columns,
+                }
+            ],
+        },
+    }

@@ -1,0 +1,176 @@
+"""Decisions of a plan's studies: written to Trials first, then to the store, then acted on.
+
+The Trials are what people see and what the cluster backs up; the store's copy is what its own
+clean-up and the command line read. A crash between the two leaves decisions that only Trials have:
+as far as they are without a gap they stand, and the store is given them. Behind a gap nothing was
+acted on yet; such Trials are overwritten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from hippo.kube import names
+from hippo.kube.api import TRIAL, AlreadyExists, Api, ApiError, NotFound
+from hippo.kube.manifests import build_trial, build_trial_spec, trial_name
+from hippo.kube.statuses import TrialStatus
+from hippo.kube.views import build_trial_status
+from hippo.model import InvalidSpec, Study
+from hippo.model.trial import parse_trial_spec
+from hippo.runs import StudyRun
+from hippo.store import PlanStore
+from hippo.store.records import Decision
+
+AT_ONCE = 16
+"""Requests to the API server in flight."""
+
+MOST_STATUSES = 200
+"""Written in one round; the rest follows in the next."""
+
+
+class DecisionBook:
+    """The Trials of one study, as its decisions make them."""
+
+    def __init__(self, api: Api, store: PlanStore, study: Study, uid: str) -> None:
+        self._api = api
+        self._store = store
+        self._study = study
+        self._uid = uid
+        self._decisions: dict[int, list[Decision]] = {}  # by trial
+        self._statuses: dict[int, TrialStatus] = {}  # as written
+        self._present: set[int] = set()  # trials whose objects exist as they should
+        self.user_trials: dict[int, str] = {}  # objects that users made, by index of their trial
+        self._gate = asyncio.Semaphore(AT_ONCE)
+
+    async def recover(self) -> tuple[Decision, ...]:
+        """All decisions that stand, in order. Raises StoreError, ApiError."""
+        selector = f"{names.LABEL_STUDY_UID}={self._uid}"
+        found = await self._api.list(TRIAL, self._study.namespace, labels=selector)
+        written: dict[int, Decision] = {}
+        held: dict[int, list[Decision]] = {}
+        for document in found:
+            decisions = read_decisions(document)
+            written.update((decision.index, decision) for decision in decisions)
+            if decisions:
+                held[decisions[0].trial] = decisions
+        known = await asyncio.to_thread(self._store.read_decisions, self._study.name)
+        while (following := written.get(len(known))) is not None:
+            await asyncio.to_thread(self._store.write_decision, self._study.name, following)
+            known.append(following)
+        for decision in known:
+            self._decisions.setdefault(decision.trial, []).append(decision)
+        self._present = {
+            trial for trial, decisions in held.items() if decisions == self._decisions.get(trial)
+        }
+        return tuple(known)
+
+    async def write(self, decisions: Iterable[Decision]) -> None:
+        """Make decisions durable, in Trials and then in the store. Raises StoreError, ApiError."""
+        decisions = list(decisions)
+        for decision in decisions:
+            self._decisions.setdefault(decision.trial, []).append(decision)
+        trials = dict.fromkeys(decision.trial for decision in decisions)
+        await self._write_trials(trials)
+
+        def copy() -> None:
+            for decision in decisions:
+                self._store.write_decision(self._study.name, decision)
+
+        await asyncio.to_thread(copy)
+
+    async def restore(self) -> None:
+        """Make Trials again that somebody has removed."""
+        await self._write_trials([trial for trial in self._decisions if trial not in self._present])
+
+    def lost(self, index: int) -> None:
+        """The object of a trial is gone."""
+        self._present.discard(index)
+        self._statuses.pop(index, None)
+
+    async def write_statuses(self, run: StudyRun) -> None:
+        """Bring the statuses of Trials up to date, some at a time."""
+        changed = []
+        for trial in run.trials:
+            if trial.index in self._present or trial.index in self.user_trials:
+                status = build_trial_status(run, trial)
+                if self._statuses.get(trial.index) != status:
+                    changed.append((trial.index, status))
+        await asyncio.gather(*(self._write_status(*item) for item in changed[:MOST_STATUSES]))
+
+    async def _write_status(self, index: int, status: TrialStatus) -> None:
+        name = self.user_trials.get(index) or trial_name(self._study.name, index)
+        async with self._gate:
+            try:
+                await self._api.set_status(TRIAL, self._study.namespace, name, status)
+            except NotFound:
+                self.lost(index)
+                return
+        self._statuses[index] = status
+
+    async def _write_trials(self, trials: Iterable[int]) -> None:
+        made_here = [trial for trial in trials if trial not in self.user_trials]
+        results = await asyncio.gather(
+            *(self._write_trial(trial) for trial in made_here), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _write_trial(self, index: int) -> None:
+        decisions = self._decisions[index]
+        name, namespace = trial_name(self._study.name, index), self._study.namespace
+        async with self._gate:
+            if index in self._present:
+                spec = build_trial_spec(self._study.name, decisions)
+                try:
+                    await self._api.patch(TRIAL, namespace, name, {"spec": spec})
+                    return
+                except NotFound:
+                    self.lost(index)
+            body = build_trial(self._study, self._uid, decisions)
+            try:
+                await self._api.create(TRIAL, namespace, body)
+            except AlreadyExists:
+                await self._replace(namespace, name, body)
+        self._present.add(index)
+
+    async def _replace(self, namespace: str, name: str, body: dict[str, Any]) -> None:
+        """Put a Trial in place of one of its name: the same, or one that was never acted on."""
+        found = await self._api.get(TRIAL, namespace, name)
+        labels = found["metadata"].get("labels") or {}
+        is_ours = labels.get(names.LABEL_STUDY_UID) == self._uid
+        if is_ours and read_decisions(found) == read_decisions(body):
+            return
+        if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
+            raise ApiError(
+                409, f"a Trial {name} exists that Hippo did not make: rename or delete it"
+            )
+        await self._api.delete(TRIAL, namespace, name, uid=found["metadata"]["uid"])
+        await self._api.create(TRIAL, namespace, body)
+
+
+def read_decisions(document: dict[str, Any]) -> list[Decision]:
+    """The decisions that a Trial holds; none if the operator did not make it."""
+    try:
+        spec = parse_trial_spec(document.get("spec"))
+    except InvalidSpec:
+        return []
+    if spec.index is None:
+        return []
+    return [
+        Decision(
+            index=entry.index,
+            kind=entry.kind,
+            trial=spec.index,
+            steps=entry.steps,
+            hyperparameters=spec.hyperparameters if entry.kind == "suggest" else None,
+            parent=spec.parent if entry.kind == "suggest" else None,
+            seed=spec.seed if entry.kind == "suggest" else None,
+            marks=tuple(entry.marks),
+            request=entry.request,
+            reason=entry.reason,
+        )
+        for entry in spec.decisions
+    ]

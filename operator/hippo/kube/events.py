@@ -1,0 +1,89 @@
+"""Events on Studies: what a person wants to know, on transitions only, counted when repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from hippo.kube.api import EVENT, AlreadyExists, Api, ApiError, NotFound
+from hippo.kube.conditions import format_time
+from hippo.kube.manifests import event_name
+
+MAX_MESSAGE = 1000
+MAX_WAITING = 1000
+"""Events that are not posted yet; of more, the oldest are dropped: they are no record."""
+_REMEMBERED = 2000
+
+log = logging.getLogger(__name__)
+
+
+class Events:
+    """Posts Events from a queue, so that nothing waits for them and none fails anything."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING)
+        self._counts: OrderedDict[str, int] = OrderedDict()
+
+    def tell(self, about: Mapping[str, Any], reason: str, message: str, is_warning: bool) -> None:
+        """``about``: the object, as the API returns it."""
+        metadata = about["metadata"]
+        involved = {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        }
+        now = format_time(time.time())
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": event_name(involved, reason, message),
+                "namespace": metadata["namespace"],
+            },
+            "involvedObject": involved,
+            "type": "Warning" if is_warning else "Normal",
+            "reason": reason,
+            "message": message[:MAX_MESSAGE],
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+            "source": {"component": "hippo"},
+            "reportingComponent": "hippo",
+        }
+        if self._queue.full():
+            self._queue.get_nowait()
+        self._queue.put_nowait(event)
+
+    async def run(self) -> None:
+        """Post what comes, for ever."""
+        while True:
+            event = await self._queue.get()
+            try:
+                await self._post(event)
+            except ApiError as error:
+                log.warning("an Event could not be posted: %s", error)
+
+    async def _post(self, event: dict[str, Any]) -> None:
+        name, namespace = event["metadata"]["name"], event["metadata"]["namespace"]
+        count = self._counts[name] = self._counts.pop(name, 0) + 1
+        if len(self._counts) > _REMEMBERED:
+            self._counts.popitem(last=False)
+        if count == 1:
+            try:
+                await self._api.create(EVENT, namespace, event)
+            except AlreadyExists:  # by this operator, before it was restarted
+                return
+        else:
+            repeated = {"count": count, "lastTimestamp": event["lastTimestamp"]}
+            try:
+                await self._api.patch(EVENT, namespace, name, repeated)
+            except NotFound:  # it has expired
+                self._counts.pop(name, None)
+                await self._api.create(EVENT, namespace, event)

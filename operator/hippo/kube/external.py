@@ -1,0 +1,118 @@
+"""Trials that users make: they become requests in the mailbox of their external study.
+
+A Trial says what is wanted; the mailbox gives that one order, durably. Each request names the Trial
+it comes from, so a restarted operator asks for nothing twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hippo.kube.api import TRIAL, Api, NotFound
+from hippo.kube.decisions import DecisionBook
+from hippo.kube.statuses import TrialStatus
+from hippo.model import InvalidSpec, Study
+from hippo.model.trial import TrialSpec, parse_trial_spec
+from hippo.runs import StudyRun
+from hippo.store import PlanStore
+from hippo.store.mailbox import Mailbox, Promote, Stop, Suggest, Taken, Unreadable
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What has been asked for on behalf of a Trial."""
+
+    number: int  # of the request that suggests it
+    steps: int
+    is_stopped: bool = False
+
+
+class UserTrials:
+    """The Trials of one external study that users made."""
+
+    def __init__(self, store: PlanStore, study: Study, book: DecisionBook) -> None:
+        """Reads the mailbox. Raises StoreError."""
+        self._mailbox = Mailbox(store.blobs, store.plan, study.name)
+        self._study = study
+        self._book = book
+        self._asked: dict[str, _Asked] = {}  # by uid
+        self._names: dict[str, str] = {}  # of the objects, by uid
+        self._problems: dict[str, str] = {}  # of Trials that cannot be taken, by name
+        self._told: dict[str, str] = {}  # as written to their statuses
+        by_number: dict[int, _Asked] = {}
+        for number in range(self._mailbox.count()):
+            try:
+                request = self._mailbox.read(number)
+            except Unreadable:
+                continue
+            match request:
+                case Suggest(origin=str() as uid, steps=steps):
+                    self._asked[uid] = by_number[number] = _Asked(number, steps)
+                case Promote(trial=trial, steps=steps) if trial in by_number:
+                    by_number[trial].steps = max(steps, by_number[trial].steps)
+                case Stop(trial=trial) if trial in by_number:
+                    by_number[trial].is_stopped = True
+                case _:
+                    pass
+
+    def post(self, objects: Mapping[str, Mapping[str, Any]]) -> None:
+        """Ask for what Trials want that was not asked for yet. Raises StoreError.
+
+        ``objects``: all Trials of the study that the operator did not make, by name.
+        """
+        present = set()
+        for name, document in objects.items():
+            uid = document["metadata"]["uid"]
+            present.add(uid)
+            self._names[uid] = name
+            try:
+                spec = parse_trial_spec(document.get("spec"))
+            except InvalidSpec as error:
+                self._problems[name] = "; ".join(str(error).splitlines())
+                continue
+            self._ask(uid, spec)
+        for uid, asked in self._asked.items():
+            if uid not in present and uid in self._names and not asked.is_stopped:
+                self._mailbox.post(Stop(trial=asked.number))
+                asked.is_stopped = True
+
+    def _ask(self, uid: str, spec: TrialSpec) -> None:
+        asked = self._asked.get(uid)
+        if asked is None:
+            request = Suggest(hyperparameters=spec.hyperparameters, steps=spec.steps, origin=uid)
+            asked = self._asked[uid] = _Asked(self._mailbox.post(request), spec.steps)
+        if spec.steps > asked.steps:
+            self._mailbox.post(Promote(trial=asked.number, steps=spec.steps))
+            asked.steps = spec.steps
+        if spec.stop and not asked.is_stopped:
+            self._mailbox.post(Stop(trial=asked.number))
+            asked.is_stopped = True
+
+    def attach(self, run: StudyRun) -> None:
+        """Let statuses of trials go to the objects that asked for them."""
+        names = {a.number: self._names[uid] for uid, a in self._asked.items() if uid in self._names}
+        for trial in run.trials:
+            if trial.request in names:
+                self._book.user_trials[trial.index] = names[trial.request]
+
+    def read_refusals(self) -> None:
+        """Which requests were refused, and why. Raises StoreError."""
+        names = {a.number: self._names.get(uid) for uid, a in self._asked.items()}
+        for answer in self._mailbox.read_answers().values():
+            if isinstance(answer, Taken) and answer.refused is not None:
+                name = names.get(answer.request)
+                if name is not None:
+                    self._problems[name] = answer.refused
+
+    async def write_refusals(self, api: Api) -> None:
+        """Say in its status why a Trial was not taken. Raises ApiError."""
+        for name, problem in self._problems.items():
+            if self._told.get(name) == problem:
+                continue
+            status = TrialStatus(phase="Rejected", reason=problem)
+            with contextlib.suppress(NotFound):
+                await api.set_status(TRIAL, self._study.namespace, name, status)
+            self._told[name] = problem

@@ -1,0 +1,150 @@
+"""kopf: informer and life-cycle, nothing else. The only module that imports it.
+
+Every handler is of the kind ``on.event``: these keep nothing in objects, add no finalizers and are
+told all objects again whenever a watch begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import kopf
+from hippo.kube.metrics import Metrics
+
+from hippo.kube import health, names
+from hippo.kube.api import ApiError, connect
+from hippo.kube.operator import Operator
+from hippo.kube.settings import Settings
+from hippo.kube.sweeps import sweep_for_ever
+from hippo.store import Blobs
+
+MAX_SILENCE_SECONDS = 120.0
+"""Without a round for so long the operator counts as dead."""
+PULSE_SECONDS = 15.0
+EXIT_SECONDS = 45.0
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings, blobs: Blobs, *, as_json: bool, verbose: bool) -> None:
+    """Operate until SIGTERM or SIGINT; logs go to standard error, ``as_json`` or as text."""
+    log_format = kopf.LogFormat.JSON if as_json else kopf.LogFormat.FULL
+    kopf.configure(verbose=verbose, log_format=log_format)
+    logging.getLogger("kopf").setLevel(logging.INFO if verbose else logging.WARNING)
+    registry = kopf.OperatorRegistry()
+    _register(registry, settings, blobs)
+    kopf.run(
+        registry=registry,
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=list(settings.namespaces),
+        settings=_configure(kopf.OperatorSettings()),
+    )
+
+
+def _configure(found: kopf.OperatorSettings) -> kopf.OperatorSettings:
+    found.peering.standalone = True
+    found.scanning.disabled = True
+    found.persistence.finalizer = f"{names.GROUP}/finalizer"
+    found.watching.server_timeout = 600
+    found.watching.client_timeout = 660
+    found.watching.connect_timeout = 10
+    found.networking.request_timeout = 30
+    found.networking.connect_timeout = 10
+    found.posting.enabled = False
+    found.process.ultimate_exiting_timeout = EXIT_SECONDS
+    return found
+
+
+def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs) -> None:
+    stack = contextlib.AsyncExitStack()
+    ready: asyncio.Future[Operator] | None = None
+
+    async def operator() -> Operator:
+        assert ready is not None, "events come after startup"
+        return await ready
+
+    @kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
+    async def start(**_: Any) -> None:
+        nonlocal ready
+        ready = asyncio.get_running_loop().create_future()
+        api = await stack.enter_async_context(connect())
+        metrics = Metrics()
+        made = Operator(api, blobs, settings, metrics)
+        if settings.metrics_port:
+            pulse = _Pulse(made)
+            made.spawn(pulse.run(), "pulse")
+            served = await health.serve(metrics, pulse.find_problem, settings.metrics_port)
+            stack.push_async_callback(served.close)
+        made.spawn(made.events.run(), "events")
+        made.spawn(made.resync(), "resync")
+
+        async def list_uids() -> set[str]:
+            return {study["metadata"]["uid"] for study in await made.list_studies()}
+
+        made.spawn(
+            sweep_for_ever(blobs, list_uids, namespaces=settings.namespaces, is_open=made.is_open),
+            "sweeps",
+        )
+        ready.set_result(made)
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop(**_: Any) -> None:
+        if ready is not None and ready.done():
+            await ready.result().stop()
+        await stack.aclose()
+
+    @kopf.on.event(names.GROUP, names.VERSION, names.STUDIES, registry=registry)
+    async def on_study(body: kopf.Body, type: str | None, **_: Any) -> None:
+        made = await operator()
+        await _guarded(made.study_changed, dict(body), is_gone=type == "DELETED")
+
+    @kopf.on.event(names.GROUP, names.VERSION, names.TRIALS, registry=registry)
+    async def on_trial(body: kopf.Body, type: str | None, **_: Any) -> None:
+        (await operator()).trial_changed(dict(body), is_gone=type == "DELETED")
+
+    @kopf.on.event(names.GROUP, names.VERSION, names.SEARCH_PLANS, registry=registry)
+    async def on_plan(body: kopf.Body, type: str | None, **_: Any) -> None:
+        (await operator()).plan_changed(dict(body), is_gone=type == "DELETED")
+
+    @kopf.on.event("v1", "pods", labels={names.LABEL_PLAN: kopf.PRESENT}, registry=registry)
+    async def on_pod(body: kopf.Body, type: str | None, **_: Any) -> None:
+        (await operator()).pod_changed(dict(body), is_gone=type == "DELETED")
+
+
+async def _guarded(call: Callable[..., Awaitable[None]], *args: Any, **options: Any) -> None:
+    """kopf drops what a handler raises. What cannot be taken in now comes again with the resync."""
+    for pause in (1.0, 5.0, None):
+        try:
+            await call(*args, **options)
+            return
+        except ApiError as error:
+            log.warning("%s", error)
+        if pause is not None:
+            await asyncio.sleep(pause)
+
+
+class _Pulse:
+    """Shows that the event loop turns, also while no plan has anything to do."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+        self._last = time.monotonic()
+
+    async def run(self) -> None:
+        while True:
+            self._last = time.monotonic()
+            self._operator.metrics.note_idle()
+            await asyncio.sleep(PULSE_SECONDS)
+
+    def find_problem(self) -> str | None:
+        """Why the operator does not work; None if it does."""
+        silence = time.monotonic() - self._last
+        if silence > MAX_SILENCE_SECONDS:
+            return f"the event loop has not turned for {silence:.0f} s"
+        return None

@@ -1,0 +1,238 @@
+"""The objects that the operator creates, as pure functions of what is wanted."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from hippo.kube import names
+from hippo.kube.settings import Settings
+from hippo.kube.templates import merge_pod
+from hippo.model import Study
+from hippo.store.records import Assignment, Decision, Route, TrainerCall
+
+Document = dict[str, Any]
+
+ASSIGNMENT_FOLDER = "/etc/hippo"
+CA_FOLDER = "/etc/hippo-ca"
+GRACE_MARGIN_SECONDS = 30
+"""Beyond the worker's own grace: to write what was saved, and to report."""
+
+MAX_POD_NAME = 63
+
+
+def build_pod(
+    study: Study, assignment: Assignment, *, plan: str, plan_uid: str, settings: Settings
+) -> Document:
+    """The pod of a chain; ``study`` lends template and slot, ``plan`` names the SearchPlan.
+
+    Raises InvalidSpec for a podTemplate that asks for what is not allowed.
+    """
+    trainer = study.spec.trainer
+    environment = [
+        {"name": name, "value": value} for name, value in sorted(settings.store_environment.items())
+    ]
+    environment.append({"name": "HOME", "value": "/tmp"})
+    mounts: list[Document] = [
+        {"name": "hippo-assignment", "mountPath": ASSIGNMENT_FOLDER, "readOnly": True},
+        {"name": "hippo-tmp", "mountPath": "/tmp"},
+    ]
+    volumes: list[Document] = [
+        {
+            "name": "hippo-assignment",
+            "downwardAPI": {
+                "items": [
+                    {
+                        "path": "assignment.json",
+                        "fieldRef": {
+                            "fieldPath": f"metadata.annotations['{names.ANNOTATION_ASSIGNMENT}']"
+                        },
+                    }
+                ]
+            },
+        },
+        {"name": "hippo-tmp", "emptyDir": {}},
+    ]
+    if settings.store_ca_configmap:
+        environment.append({"name": "AWS_CA_BUNDLE", "value": f"{CA_FOLDER}/ca.crt"})
+        mounts.append({"name": "hippo-ca", "mountPath": CA_FOLDER, "readOnly": True})
+        volumes.append({"name": "hippo-ca", "configMap": {"name": settings.store_ca_configmap}})
+    base: Document = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_name(plan, assignment.chain),
+            "namespace": study.namespace,
+            "labels": _pod_labels(study, assignment, plan),
+            "annotations": {names.ANNOTATION_ASSIGNMENT: assignment.model_dump_json()},
+            "ownerReferences": [owner("SearchPlan", plan, plan_uid, is_controller=True)],
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": math.ceil(assignment.grace_seconds)
+            + GRACE_MARGIN_SECONDS,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": names.TRAINER_CONTAINER,
+                    "image": trainer.image,
+                    "imagePullPolicy": settings.image_pull_policy,
+                    "command": ["python3", "-u", "-m", "stage_runner", "run"],
+                    "args": [
+                        "--assignment",
+                        f"{ASSIGNMENT_FOLDER}/assignment.json",
+                        "--store",
+                        settings.store,
+                        "--plan",
+                        f"{study.namespace}/{plan}",
+                    ],
+                    "env": environment,
+                    "envFrom": [{"secretRef": {"name": names.STORE_SECRET}}],
+                    "resources": dict(trainer.resources),
+                    "terminationMessagePolicy": "FallbackToLogsOnError",
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": mounts,
+                }
+            ],
+            "volumes": volumes,
+        },
+    }
+    return merge_pod(base, dict(trainer.pod_template))
+
+
+def build_dry_run(study: Study, settings: Settings) -> Document:
+    """A pod like those of the study, for the API server to judge before anything is launched."""
+    trainer = study.spec.trainer
+    assignment = Assignment(
+        chain="check",
+        signature="",
+        trainer=TrainerCall(entrypoint=trainer.entrypoint),
+        route=Route(hyperparameters={}, steps=1, stop_at=1),
+        studies=(study.name,),
+    )
+    pod = build_pod(study, assignment, plan="check", plan_uid="check", settings=settings)
+    pod["metadata"]["name"] = f"hippo-check-{study.name}"[:MAX_POD_NAME]
+    del pod["metadata"]["ownerReferences"]
+    return pod
+
+
+def pod_name(plan: str, chain: str) -> str:
+    """Derived from the chain, which is unique in its plan for ever: creating it twice is
+    harmless.
+    """
+    return f"hippo-{plan}-{chain}"[:MAX_POD_NAME]
+
+
+def build_search_plan(
+    name: str, namespace: str, *, signature: str, study: Study, owners: list[Document]
+) -> Document:
+    trainer = study.spec.trainer
+    return {
+        "apiVersion": f"{names.GROUP}/{names.VERSION}",
+        "kind": "SearchPlan",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY},
+            "ownerReferences": owners,
+        },
+        "spec": {
+            "signature": signature,
+            "entrypoint": trainer.entrypoint,
+            "image": trainer.image,
+            "store": f"{namespace}/{name}",
+        },
+    }
+
+
+def build_trial(study: Study, uid: str, decisions: list[Decision]) -> Document:
+    """The Trial of one trial's decisions, the first of which suggests it."""
+    first = decisions[0]
+    return {
+        "apiVersion": f"{names.GROUP}/{names.VERSION}",
+        "kind": "Trial",
+        "metadata": {
+            "name": trial_name(study.name, first.trial),
+            "namespace": study.namespace,
+            "labels": {
+                names.LABEL_MANAGED_BY: names.MANAGED_BY,
+                names.LABEL_STUDY: study.name,
+                names.LABEL_STUDY_UID: uid,
+            },
+            "ownerReferences": [owner("Study", study.name, uid, is_controller=True)],
+        },
+        "spec": build_trial_spec(study.name, decisions),
+    }
+
+
+def build_trial_spec(study: str, decisions: list[Decision]) -> Document:
+    """What decisions say of a trial: all of them, and what they come to."""
+    first = decisions[0]
+    going = [decision for decision in decisions if decision.kind in ("suggest", "promote")]
+    spec: Document = {
+        "study": study,
+        "index": first.trial,
+        "hyperparameters": first.hyperparameters,
+        "steps": going[-1].steps,
+        "decisions": [
+            {
+                "index": decision.index,
+                "kind": decision.kind,
+                "steps": decision.steps,
+                "reason": decision.reason,
+            }
+            | ({"marks": list(decision.marks)} if decision.marks else {})
+            | ({"request": decision.request} if decision.request is not None else {})
+            for decision in decisions
+        ],
+    }
+    if first.parent is not None:
+        spec["parent"] = first.parent
+    if first.seed is not None:
+        spec["seed"] = first.seed
+    if any(decision.kind == "stop" for decision in decisions):
+        spec["stop"] = True
+    return spec
+
+
+def trial_name(study: str, index: int) -> str:
+    return f"{study}-{index}"
+
+
+def owner(kind: str, name: str, uid: str, *, is_controller: bool = False) -> Document:
+    """A reference that lets the garbage collector remove what belongs to an object."""
+    reference = {
+        "apiVersion": f"{names.GROUP}/{names.VERSION}",
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+    }
+    return reference | ({"controller": True} if is_controller else {})
+
+
+def event_name(involved: Mapping[str, Any], reason: str, message: str) -> str:
+    """The same happening has the same name, so that it is counted, not repeated."""
+    digest = hashlib.sha256(f"{involved.get('uid')} {reason} {message}".encode()).hexdigest()
+    return f"{involved['name'][:200]}.{digest[:16]}"
+
+
+def _pod_labels(study: Study, assignment: Assignment, plan: str) -> dict[str, str]:
+    labels = {
+        names.LABEL_MANAGED_BY: names.MANAGED_BY,
+        names.LABEL_PLAN: plan,
+        names.LABEL_CHAIN: assignment.chain,
+        names.LABEL_STUDY: study.name,
+    }
+    for name in (study.name, *assignment.studies):
+        labels[f"{names.LABEL_ASKER_PREFIX}{name}"] = "true"
+    return labels

@@ -1,0 +1,417 @@
+"""The operator: which studies there are, which plan each belongs to, and one task for each plan.
+
+Watches only fill the caches here and wake tasks; what is done is decided by a round of the plan's
+driver, from all that is known. A plan is opened while one of its studies has not ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hippo.kube.metrics import Metrics
+
+from hippo.kube import names
+from hippo.kube.api import POD, STUDY, Api, ApiError, Refused
+from hippo.kube.conditions import set_condition
+from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
+from hippo.kube.events import Events
+from hippo.kube.manifests import build_dry_run
+from hippo.kube.plan_object import TakenOver
+from hippo.kube.pods import PodState, observe
+from hippo.kube.reporting import Reporter, StudyStatuses
+from hippo.kube.settings import Settings
+from hippo.kube.sweeps import mark_missing
+from hippo.kube.templates import check_template
+from hippo.model import InvalidSpec, parse_study, signature, signature_document
+from hippo.store import Blobs, LockHeld, LockLost, StoreError
+from hippo.store.catalog import PLAN_NAME_DIGITS
+
+log = logging.getLogger(__name__)
+
+LEAST_PAUSE, MOST_PAUSE = 1.0, 60.0
+"""Seconds before a plan is opened again after a failure; doubled each time."""
+GATHER_SECONDS = 0.05
+"""Between what wakes a plan and its round: more may come at once."""
+_ENDED = ("Succeeded", "Failed")
+
+
+@dataclass(eq=False)
+class PlanTask:
+    """What is known of one plan, and the task that works on it."""
+
+    namespace: str
+    name: str
+    document: dict[str, Any]
+    signature: str
+    pods: dict[str, PodState]  # by name
+    studies: dict[str, Accepted] = field(default_factory=dict)  # by name
+    has_lost: bool = False  # a study was deleted while the plan was not open
+    listed: float = -math.inf  # when pods were listed, by time.monotonic()
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    driver: PlanDriver | None = None
+    failures: int = 0
+    task: asyncio.Task[None] | None = None
+
+
+class Operator:
+    """Made in the event loop that it runs in."""
+
+    def __init__(self, api: Api, blobs: Blobs, settings: Settings, metrics: Metrics) -> None:
+        self.api = api
+        self.settings = settings
+        self.metrics = metrics
+        self.events = Events(api)
+        self.tools = Tools(api, blobs, settings, metrics, self.events.tell)
+        self.statuses = StudyStatuses(api)
+        self.plans: dict[tuple[str, str], PlanTask] = {}
+        self.last_round = time.monotonic()
+        self._plan_of: dict[str, PlanTask] = {}  # by uid of the study
+        self._pods: dict[tuple[str, str], dict[str, PodState]] = {}  # by namespace and plan
+        self._was_overtaken = False  # another operator is at work: wait for its locks to expire
+        self._user_trials: dict[str, dict[str, Mapping[str, Any]]] = {}  # by namespace, by name
+        self._rejected: dict[str, int] = {}  # generation by uid
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._checked: set[str] = set()  # uids of studies whose pod the server would take
+
+    # -- what watches tell -------------------------------------------------------------------------
+
+    async def study_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
+        """A Study as it is now. What is not valid is said in its status."""
+        uid = document["metadata"]["uid"]
+        if is_gone or document["metadata"].get("deletionTimestamp"):
+            self._forget(uid, document["metadata"]["name"])
+            return
+        try:
+            item = await self._accept(document)
+        except InvalidSpec as error:
+            await self._reject(document, names.REASON_INVALID, "; ".join(str(error).splitlines()))
+            return
+        except Refused as error:
+            await self._reject(document, names.REASON_POD_REFUSED, _explain_refusal(error))
+            return
+        self._rejected.pop(uid, None)
+        task = self._plan_of.get(uid) or self._find_plan(item)
+        known = task.studies.get(item.study.name)
+        self._plan_of[uid] = task
+        task.studies[item.study.name] = item
+        if known is None or known.uid != uid or known.generation != item.generation:
+            task.wake.set()
+
+    def trial_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
+        """A Trial: those that users made are requests; those made here are made again if lost."""
+        metadata = document["metadata"]
+        namespace, labels = metadata["namespace"], metadata.get("labels") or {}
+        study = (document.get("spec") or {}).get("study", "")
+        if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
+            known = self._user_trials.setdefault(namespace, {})
+            before = known.get(metadata["name"])
+            if is_gone:
+                known.pop(metadata["name"], None)
+            else:
+                known[metadata["name"]] = {
+                    "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
+                    "spec": document.get("spec") or {},
+                }
+            if is_gone or before is None or before["spec"] != document.get("spec"):
+                self._wake_study(namespace, study)
+        elif is_gone:
+            task = self._plan_of.get(labels.get(names.LABEL_STUDY_UID, ""))
+            if task is not None and task.driver is not None:
+                task.driver.trial_lost(study, int(document["spec"].get("index", -1)))
+                task.wake.set()
+
+    def pod_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
+        metadata = document["metadata"]
+        plan = (metadata.get("labels") or {}).get(names.LABEL_PLAN, "")
+        pods = self._pods.setdefault((metadata["namespace"], plan), {})
+        before = pods.get(metadata["name"])
+        if is_gone:
+            pods.pop(metadata["name"], None)
+        else:
+            pods[metadata["name"]] = observe(document)
+        task = self.plans.get((metadata["namespace"], plan))
+        if task is not None and (is_gone or before != pods[metadata["name"]]):
+            task.wake.set()
+
+    def plan_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
+        """A SearchPlan was deleted by hand: it is made again, if it is still wanted."""
+        metadata = document["metadata"]
+        task = self.plans.get((metadata["namespace"], metadata["name"]))
+        if is_gone and task is not None and task.studies:
+            task.wake.set()
+
+    # -- studies -----------------------------------------------------------------------------------
+
+    async def _accept(self, document: Mapping[str, Any]) -> Accepted:
+        """Raises InvalidSpec, and Refused if the API server would not take its pods."""
+        metadata = document["metadata"]
+        study = parse_study(
+            {
+                "apiVersion": document["apiVersion"],
+                "kind": document["kind"],
+                "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+                "spec": document.get("spec"),
+            }
+        )
+        if study.spec.trainer.image is None:
+            raise InvalidSpec.at(
+                "spec.trainer.image", "is missing: name the image that holds the trainer"
+            )
+        check_template(study.spec.trainer.pod_template)
+        uid = metadata["uid"]
+        status = document.get("status") or {}
+        if uid not in self._checked and status.get("phase") in (None, "Rejected", "Pending"):
+            body = build_dry_run(study, self.settings)
+            await self.api.create(POD, study.namespace, body, dry_run=True)
+        self._checked.add(uid)
+        return Accepted(
+            study, uid, int(metadata["generation"]), metadata["creationTimestamp"], document
+        )
+
+    async def _reject(self, document: Mapping[str, Any], reason: str, message: str) -> None:
+        """Say what is wrong; a study that runs already goes on as it was."""
+        metadata = document["metadata"]
+        uid, generation = metadata["uid"], int(metadata["generation"])
+        if self._rejected.get(uid) == generation:
+            return
+        status = self.statuses.find_document(document)
+        status.conditions = set_condition(
+            status.conditions,
+            names.ACCEPTED,
+            False,
+            reason=reason,
+            message=message,
+            now=time.time(),
+            generation=generation,
+        )
+        status.observed_generation = generation
+        if uid not in self._plan_of:
+            status.phase, status.message = "Rejected", message
+        await self.api.set_status(STUDY, metadata["namespace"], metadata["name"], status)
+        self._rejected[uid] = generation
+        self.events.tell(document, reason, message, True)
+
+    def _find_plan(self, item: Accepted) -> PlanTask:
+        document = signature_document(item.study.spec.trainer, None)
+        signed = signature(document)
+        key = (item.study.namespace, signed[:PLAN_NAME_DIGITS])
+        task = self.plans.get(key)
+        if task is None:
+            pods = self._pods.setdefault(key, {})
+            task = self.plans[key] = PlanTask(*key, document, signed, pods)
+            task.task = self.spawn(self._work(task), f"plan {key[0]}/{key[1]}")
+        return task
+
+    def _forget(self, uid: str, name: str) -> None:
+        self.statuses.forget(uid)
+        self._rejected.pop(uid, None)
+        self._checked.discard(uid)
+        task = self._plan_of.pop(uid, None)
+        if task is not None and name in task.studies and task.studies[name].uid == uid:
+            del task.studies[name]
+            self.metrics.forget_study(task.namespace, name)
+            task.has_lost = task.driver is None
+            task.wake.set()
+
+    def _wake_study(self, namespace: str, name: str) -> None:
+        for task in self.plans.values():
+            if task.namespace == namespace and name in task.studies:
+                task.wake.set()
+
+    # -- one task a plan ---------------------------------------------------------------------------
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A task that lives as long as the operator, unless it ends by itself."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def stop(self) -> None:
+        """End all tasks; pods go on, and so will whoever starts next."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for plan in self.plans.values():
+            if plan.driver is not None:
+                with contextlib.suppress(Exception):
+                    await plan.driver.close()
+
+    async def _work(self, task: PlanTask) -> None:
+        reporter: Reporter | None = None
+        while True:
+            pause = self._pause(task)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(task.wake.wait(), pause)
+                await asyncio.sleep(GATHER_SECONDS)
+            task.wake.clear()
+            began = time.monotonic()
+            failed = False
+            try:
+                if task.driver is None and not self._is_wanted(task):
+                    if await self._settle(task):
+                        return
+                    continue
+                if task.driver is None:
+                    reporter = Reporter(await self._open(task), self.statuses)
+                assert task.driver is not None
+                assert reporter is not None
+                await self._round(task, task.driver, reporter)
+                task.failures = 0
+            except Reopen:
+                await self._drop(task)
+                task.wake.set()
+            except LockHeld as error:
+                failed = True
+                await self._complain(task, names.REASON_LOCKED, str(error))
+            except (TakenOver, LockLost) as error:
+                failed = self._was_overtaken = True
+                await self._drop(task)
+                await self._complain(task, names.REASON_LOCKED, str(error))
+            except StoreError as error:
+                failed = True
+                self.metrics.note_store_error(task.namespace, task.name)
+                await self._drop(task)
+                await self._complain(task, names.REASON_STORE, str(error))
+            except ApiError as error:
+                failed = True
+                log.warning("plan %s/%s: %s", task.namespace, task.name, error)
+                await self._drop(task)
+            except Exception:
+                failed = True
+                log.exception("plan %s/%s: a defect of Hippo", task.namespace, task.name)
+                await self._drop(task)
+            if failed:
+                task.failures += 1
+            self.last_round = time.monotonic()
+            self.metrics.reconciled(
+                task.namespace, task.name, self.last_round - began, error=failed
+            )
+
+    def _pause(self, task: PlanTask) -> float | None:
+        if task.failures:
+            return min(LEAST_PAUSE * 2.0 ** (task.failures - 1), MOST_PAUSE)
+        if task.driver is not None:
+            return task.driver.pause()
+        return self.settings.resync
+
+    def _is_wanted(self, task: PlanTask) -> bool:
+        return any(self.statuses.find(item).phase not in _ENDED for item in task.studies.values())
+
+    async def _open(self, task: PlanTask) -> PlanDriver:
+        driver = PlanDriver(task.namespace, task.name, task.document, task.signature, self.tools)
+        log.info("plan %s/%s: opened for %s", task.namespace, task.name, ", ".join(task.studies))
+        try:
+            await driver.open(dict(task.studies), eagerly=not self._was_overtaken)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await driver.release()
+            raise
+        self._was_overtaken = False
+        task.driver = driver
+        return driver
+
+    async def _round(self, task: PlanTask, driver: PlanDriver, reporter: Reporter) -> None:
+        if time.monotonic() - task.listed > self.settings.resync:
+            await self._list_pods(task)
+        trials = self._user_trials.get(task.namespace, {})
+        await driver.reconcile(dict(task.studies), dict(task.pods), trials)
+        await reporter.report()
+        if driver.is_done and not driver.is_changed:
+            log.info("plan %s/%s: all studies have ended", task.namespace, task.name)
+            await driver.close()
+            task.driver = None
+
+    async def _list_pods(self, task: PlanTask) -> None:
+        """A watch may miss that a pod is gone, while it is interrupted."""
+        selector = f"{names.LABEL_PLAN}={task.name}"
+        found = await self.api.list(POD, task.namespace, labels=selector)
+        task.pods.clear()
+        task.pods.update((pod["metadata"]["name"], observe(pod)) for pod in found)
+        task.listed = time.monotonic()
+
+    async def resync(self) -> None:
+        """For ever: take in all Studies again, and find out which are gone, that no watch has told
+        of.
+        """
+        while True:
+            await asyncio.sleep(self.settings.resync)
+            try:
+                known = set(self._plan_of)
+                found = await self.list_studies()
+                for study in found:
+                    await self.study_changed(study, is_gone=False)
+            except ApiError as error:
+                log.warning("Studies cannot be looked at again: %s", error)
+                continue
+            for uid in known - {study["metadata"]["uid"] for study in found}:
+                task = self._plan_of.get(uid)
+                lost = [n for n, i in task.studies.items() if i.uid == uid] if task else []
+                for name in lost:
+                    self._forget(uid, name)
+
+    async def list_studies(self) -> list[dict[str, Any]]:
+        """All Studies that this operator looks after, from the server itself."""
+        namespaces: tuple[str | None, ...] = self.settings.namespaces or (None,)
+        lists = [await self.api.list(STUDY, namespace) for namespace in namespaces]
+        return [study for found in lists for study in found]
+
+    def is_open(self, path: str) -> bool:
+        """Whether the plan at this path of the store is being worked on here."""
+        namespace, _, name = path.partition("/")
+        task = self.plans.get((namespace, name))
+        return task is not None and task.driver is not None
+
+    async def _settle(self, task: PlanTask) -> bool:
+        """Nothing is to be trained. A plan of which no study is left is forgotten: True."""
+        if task.has_lost:
+            live = {item.uid for item in task.studies.values()}
+            path = f"{task.namespace}/{task.name}"
+            await asyncio.to_thread(mark_missing, self.tools.blobs, path, live)
+            task.has_lost = False
+        if task.studies:
+            return False
+        self.plans.pop((task.namespace, task.name), None)
+        self.metrics.forget_plan(task.namespace, task.name)
+        return True
+
+    async def _drop(self, task: PlanTask) -> None:
+        """Forget all that the driver knew; pods go on."""
+        driver, task.driver = task.driver, None
+        if driver is not None:
+            with contextlib.suppress(Exception):
+                await driver.release()
+
+    async def _complain(self, task: PlanTask, reason: str, message: str) -> None:
+        log.warning("plan %s/%s: %s", task.namespace, task.name, message)
+        for item in list(task.studies.values()):
+            status = self.statuses.find(item)
+            if status.phase in _ENDED:
+                continue
+            changed = status.model_copy()
+            changed.phase = status.phase if status.phase != "Rejected" else None
+            changed.phase = changed.phase or "Pending"
+            changed.message, changed.plan = message, task.name
+            changed.conditions = set_condition(
+                changed.conditions,
+                names.PROGRESSING,
+                False,
+                reason=reason,
+                message=message,
+                now=time.time(),
+                generation=item.generation,
+            )
+            with contextlib.suppress(ApiError):
+                if await self.statuses.write(item, changed):
+                    self.events.tell(item.document, reason, message, True)
+
+
+def _explain_refusal(error: Refused) -> str:
+    return f"the API server would not take its pods: {error}; check spec.trainer.podTemplate"

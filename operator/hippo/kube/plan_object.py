@@ -1,0 +1,84 @@
+"""The SearchPlan of a plan: the record of what has been launched, and a view of everything else.
+
+A chain is recorded here before its pod is created, under the resourceVersion that was read: an
+operator that was overtaken fails to record, and so creates nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hippo.kube.api import SEARCH_PLAN, AlreadyExists, Api, Conflict, NotFound, dump
+from hippo.kube.manifests import build_search_plan
+from hippo.kube.statuses import SearchPlanStatus
+from hippo.model import Study
+
+_ATTEMPTS = 5
+
+
+class TakenOver(Exception):
+    """Another operator works on this plan now. One line."""
+
+
+class PlanObject:
+    """Read by ``ensure``; from then on this process is the only one that writes it."""
+
+    def __init__(self, api: Api, namespace: str, name: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._name = name
+        self._document: dict[str, Any] = {}
+        self.status = SearchPlanStatus()
+
+    @property
+    def uid(self) -> str:
+        return str(self._document["metadata"]["uid"])
+
+    async def ensure(
+        self, *, signature: str, study: Study, owners: list[dict[str, Any]], generation: int
+    ) -> None:
+        """Find or make the object, and take it over. Raises ApiError, TakenOver."""
+        body = build_search_plan(
+            self._name, self._namespace, signature=signature, study=study, owners=owners
+        )
+        try:
+            self._document = await self._api.create(SEARCH_PLAN, self._namespace, body)
+        except AlreadyExists:
+            self._document = await self._api.get(SEARCH_PLAN, self._namespace, self._name)
+            await self.set_owners(owners)
+        self.status = SearchPlanStatus.model_validate(self._document.get("status") or {})
+        if self.status.generation > generation:
+            raise TakenOver(f"plan {self._name} was taken over by another operator")
+        self.status.generation = generation
+        await self.write()
+
+    async def set_owners(self, owners: list[dict[str, Any]]) -> None:
+        """The live studies: the garbage collector keeps the plan until the last is gone."""
+        self._document = await self._api.patch(
+            SEARCH_PLAN,
+            self._namespace,
+            self._name,
+            {"metadata": {"ownerReferences": owners}},
+        )
+
+    async def write(self) -> None:
+        """Write the status as it is now. Raises ApiError, TakenOver."""
+        status = dump(self.status)
+        for _ in range(_ATTEMPTS):
+            try:
+                self._document = await self._api.replace_status(
+                    SEARCH_PLAN, self._namespace, self._name, {**self._document, "status": status}
+                )
+                return
+            except Conflict:
+                found = await self._api.get(SEARCH_PLAN, self._namespace, self._name)
+                theirs = (found.get("status") or {}).get("generation", 0)
+                is_same = found["metadata"]["uid"] == self.uid
+                if not is_same or theirs > self.status.generation:
+                    raise TakenOver(
+                        f"plan {self._name} was taken over by another operator"
+                    ) from None
+                self._document = found
+            except NotFound:
+                raise TakenOver(f"the SearchPlan {self._name} was deleted") from None
+        raise TakenOver(f"the SearchPlan {self._name} is written by somebody else again and again")

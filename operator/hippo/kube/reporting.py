@@ -1,0 +1,202 @@
+"""Statuses, conditions and Events of one plan: views, written once for each change."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hippo.kube import names
+from hippo.kube.api import STUDY, Api, NotFound
+from hippo.kube.conditions import format_time, set_condition
+from hippo.kube.driver import Accepted, PlanDriver
+from hippo.kube.statuses import Condition, StudyStatus
+from hippo.kube.views import fill_plan_status, fill_study_status
+from hippo.lifecycles import StudyState
+
+EVERY_SECONDS = 5.0
+"""Between two looks at what a running plan's statuses say; at once if a condition changes."""
+
+_REASONS = {
+    StudyState.RUNNING: names.REASON_RUNNING,
+    StudyState.SUSPENDED: names.REASON_SUSPENDED,
+    StudyState.SUCCEEDED: names.REASON_SUCCEEDED,
+    StudyState.FAILED: names.REASON_FAILED,
+}
+
+
+@dataclass(eq=False)
+class StudyStatuses:
+    """The statuses of studies as they were written last."""
+
+    api: Api
+    _written: dict[str, StudyStatus] = field(default_factory=dict)  # by uid
+
+    def find(self, item: Accepted) -> StudyStatus:
+        known = self._written.get(item.uid)
+        if known is None:
+            known = StudyStatus.model_validate(item.document.get("status") or {})
+            self._written[item.uid] = known
+        return known
+
+    def find_document(self, document: Mapping[str, Any]) -> StudyStatus:
+        """Of a study that may not be valid."""
+        known = self._written.get(document["metadata"]["uid"])
+        return (known or StudyStatus.model_validate(document.get("status") or {})).model_copy()
+
+    async def write(self, item: Accepted, status: StudyStatus) -> bool:
+        """Whether there was anything to write. Raises ApiError."""
+        if status == self.find(item):
+            return False
+        try:
+            await self.api.set_status(STUDY, item.study.namespace, item.study.name, status)
+        except NotFound:
+            return False
+        self._written[item.uid] = status
+        return True
+
+    def forget(self, uid: str) -> None:
+        self._written.pop(uid, None)
+
+
+class Reporter:
+    """Writes what the driver of a plan knows."""
+
+    def __init__(self, driver: PlanDriver, statuses: StudyStatuses) -> None:
+        self._driver = driver
+        self._statuses = statuses
+        self._due = 0.0
+
+    async def report(self) -> None:
+        """Write what has changed, if it is due. Raises ApiError, TakenOver."""
+        driver = self._driver
+        now = driver.tools.clock()
+        if now < self._due and not driver.is_changed:
+            return
+        self._due, driver.is_changed = now + EVERY_SECONDS, False
+        for name, item in list(driver.studies.items()):
+            before = self._statuses.find(item)
+            status = await asyncio.to_thread(self._build, name, item, before)
+            if await self._statuses.write(item, status):
+                self._tell(item, before, status)
+            driver.tools.metrics.update_study(item.study.namespace, name, status)
+        view = await asyncio.to_thread(
+            fill_plan_status, driver.plan.status, driver.engine, list(driver.studies)
+        )
+        view.conditions = self._plan_conditions(view.conditions)
+        if view != driver.plan.status:
+            driver.plan.status = view
+            await driver.plan.write()
+        driver.tools.metrics.update_plan(driver.namespace, driver.name, view)
+        await driver.write_trials()
+        await driver.note_costs()
+
+    def _build(self, name: str, item: Accepted, before: StudyStatus) -> StudyStatus:
+        driver = self._driver
+        run = driver.engine.studies[name]
+        now = time.time()
+        status = fill_study_status(before, driver.engine, run)
+        status.plan = driver.name
+        status.observed_generation = item.generation
+        status.started_at = status.started_at or format_time(now)
+        if run.state.is_final and status.ended_at is None:
+            status.ended_at = format_time(now)
+        status.conditions = self._conditions(name, item, status.conditions, now)
+        problem = self._find_problem(name)
+        if run.state is StudyState.RUNNING and problem is not None:
+            status.message = problem[1]
+        return status
+
+    def _conditions(
+        self, name: str, item: Accepted, conditions: list[Condition], now: float
+    ) -> list[Condition]:
+        driver = self._driver
+        run = driver.engine.studies[name]
+        state, message = run.state, run.message
+        problem = self._find_problem(name)
+        generation = item.generation
+
+        def put(type_: str, is_true: bool, reason: str, message: str = "") -> None:
+            nonlocal conditions
+            conditions = set_condition(
+                conditions,
+                type_,
+                is_true,
+                reason=reason,
+                message=message,
+                now=now,
+                generation=generation,
+            )
+
+        put(names.ACCEPTED, True, names.REASON_VALID)
+        if state is StudyState.RUNNING and problem is not None:
+            put(names.PROGRESSING, False, *problem)
+        else:
+            put(names.PROGRESSING, state is StudyState.RUNNING, _REASONS[state], message)
+        put(names.SUSPENDED, state is StudyState.SUSPENDED, _REASONS[state])
+        put(names.COMPLETE, state is StudyState.SUCCEEDED, _REASONS[state], message)
+        failed = state is StudyState.FAILED
+        put(names.FAILED, failed, _REASONS[state], message if failed else "")
+        if name in driver.inexact:
+            put(
+                names.NON_DETERMINISTIC,
+                True,
+                names.NON_DETERMINISTIC,
+                "a step was trained twice with different results: find the cause with hippo verify",
+            )
+        return conditions
+
+    def _find_problem(self, name: str) -> tuple[str, str] | None:
+        """Why nothing goes on with a study, if so."""
+        driver = self._driver
+        if driver.problem is not None:
+            return driver.problem
+        own = [chain for chain in driver.engine.chains.values() if name in chain.studies]
+        waiting = [driver.waiting[chain.name] for chain in own if chain.name in driver.waiting]
+        if waiting and len(waiting) == len(own):
+            more = f" ({len(waiting)} pods wait)" if len(waiting) > 1 else ""
+            return names.REASON_WAITING, f"{waiting[0]}{more}"
+        return None
+
+    def _plan_conditions(self, conditions: list[Condition]) -> list[Condition]:
+        driver = self._driver
+        problem = driver.problem
+        is_active = bool(driver.engine.chains)
+        reason, message = problem or (
+            (names.REASON_RUNNING, "") if is_active else (names.COMPLETE, "")
+        )
+        return set_condition(
+            conditions,
+            names.PROGRESSING,
+            is_active and problem is None,
+            reason=reason,
+            message=message,
+            now=time.time(),
+        )
+
+    def _tell(self, item: Accepted, before: StudyStatus, status: StudyStatus) -> None:
+        """Events on transitions."""
+        tell = self._driver.tools.tell
+        if status.phase != before.phase:
+            if status.phase == "Running" and before.phase == "Suspended":
+                tell(item.document, names.REASON_RESUMED, "it goes on", False)
+            elif status.phase is not None:
+                message = status.message or _describe(item, status)
+                tell(item.document, status.phase, message, status.phase == "Failed")
+        was, now_ = _progressing(before), _progressing(status)
+        if now_ is None or now_.reason != names.REASON_WAITING:
+            return
+        if was is None or was.message != now_.message:
+            tell(item.document, now_.reason, now_.message, True)
+
+
+def _progressing(status: StudyStatus) -> Condition | None:
+    found = [c for c in status.conditions if c.type == names.PROGRESSING]
+    return found[0] if found else None
+
+
+def _describe(item: Accepted, status: StudyStatus) -> str:
+    trials = status.trials.total if status.trials is not None else 0
+    return f"{trials} trials of {item.study.spec.steps} steps; plan {status.plan}"

@@ -1,0 +1,39 @@
+"""How the operator is to run: what its command line and its environment say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+STORE_VARIABLES = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_DISABLED",
+    "HIPPO_S3_PATIENCE",
+)
+"""What stage pods take over from the operator's own environment: no credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Times in seconds."""
+
+    store: str
+    namespaces: tuple[str, ...] = ()  # none: all
+    metrics_port: int = 8080  # 0: none
+    max_workers: int = 100  # pods of one plan at once
+    default_parallelism: int = 4  # of studies that do not say
+    resync: float = 60.0  # everything is looked at again this often
+    identity: str = "hippo"  # whoever starts under the same one takes over at once
+    store_ca_configmap: str | None = None
+    image_pull_policy: str = "IfNotPresent"
+    window: int = 500  # trials of a study under way at once
+    store_environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_store_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What stage pods are to know of the store."""
+    return {name: environment[name] for name in STORE_VARIABLES if environment.get(name)}

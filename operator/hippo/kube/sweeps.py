@@ -1,0 +1,107 @@
+"""Clean-up of the store for a cluster: studies whose objects are gone, and what nobody wants."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from hippo.keeping import Swept, delete_study, sweep
+from hippo.store import Blobs, LockHeld, PlanLock, PlanStore, StoreError, list_plans
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 3600.0
+FIRST_SECONDS = 60.0
+LOCK_SECONDS = 300.0
+
+
+def forget_missing(
+    store: PlanStore, documents: dict[str, dict[str, Any]], live: Collection[str]
+) -> list[str]:
+    """Mark studies of the cluster as deleted whose objects are gone; those that ``hippo run`` made
+    have no uid, and are none of ours. The caller holds the lock. Raises StoreError.
+    """
+    gone = [
+        name
+        for name, document in documents.items()
+        if document.get("uid") is not None
+        and document["uid"] not in live
+        and document.get("deleted") is None
+    ]
+    for name in gone:
+        delete_study(store, name, now=time.time())
+        documents[name] = store.read_study(name)
+    return gone
+
+
+def mark_missing(blobs: Blobs, path: str, live: Collection[str]) -> None:
+    """The same for a plan that is not open. Raises StoreError, LockHeld."""
+    store = PlanStore(blobs, path)
+    with PlanLock(store, seconds=LOCK_SECONDS):
+        documents = {name: store.read_study(name) for name in store.list_studies()}
+        forget_missing(store, documents, live)
+
+
+def sweep_store(
+    blobs: Blobs,
+    live: Collection[str],
+    *,
+    namespaces: Iterable[str],
+    is_open: Callable[[str], bool],
+) -> list[Swept]:
+    """Sweep all plans that nobody works on. ``live``: uids of all Studies there are; an empty
+    ``namespaces`` means all. One plan's trouble hides no other's. Raises StoreError.
+    """
+    paths = [path for n in (tuple(namespaces) or (None,)) for path in list_plans(blobs, n)]
+    found: list[Swept] = []
+    for path in paths:
+        if is_open(path):
+            continue
+        store = PlanStore(blobs, path)
+        try:
+            lock = PlanLock(store, seconds=LOCK_SECONDS)
+            lock.acquire()
+        except LockHeld:
+            continue
+        try:
+            documents = {name: store.read_study(name) for name in store.list_studies()}
+            if not any(document.get("uid") for document in documents.values()):
+                continue  # none of the cluster's
+            forget_missing(store, documents, live)
+            swept, _ = sweep(store, now=time.time(), before_each=lock.renew_if_due)
+            if swept.is_gone:
+                lock.remove()
+            found.append(swept)
+        except StoreError as error:
+            log.warning("%s is not swept: %s", path, error)
+        finally:
+            with contextlib.suppress(StoreError):
+                lock.release()
+    return found
+
+
+async def sweep_for_ever(
+    blobs: Blobs,
+    list_uids: Callable[[], Any],
+    *,
+    namespaces: tuple[str, ...],
+    is_open: Callable[[str], bool],
+) -> None:
+    """Sweep now and then. ``list_uids`` awaits the uids of all Studies, from the server itself."""
+    pause = FIRST_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        pause = EVERY_SECONDS
+        try:
+            live = await list_uids()
+            for swept in await asyncio.to_thread(
+                sweep_store, blobs, live, namespaces=namespaces, is_open=is_open
+            ):
+                if swept.freed:
+                    log.info("%s: %d bytes freed", swept.plan, swept.freed)
+        except Exception:
+            log.exception("the store is not swept")

@@ -1,0 +1,154 @@
+"""What statuses say, from the engine; rounded, so that they change only when it matters."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from hippo.engine import Engine
+from hippo.kube.statuses import BestTrial, SearchPlanStatus, StudyStatus, TrialCounts, TrialStatus
+from hippo.kube.tree import build_tree, count_stages, fold_tree
+from hippo.lifecycles import StudyState, TrialState
+from hippo.plan import count_unique_steps
+from hippo.replicates import visible_metrics
+from hippo.runs import StudyRun, TrialRun
+from hippo.summary import estimate_study_alone
+
+MOST_STUDIES = 100
+MOST_STAGES = 50
+"""Of a trial's way, in its status."""
+
+
+def fill_study_status(status: StudyStatus, engine: Engine, run: StudyRun) -> StudyStatus:
+    """The status with all that the engine knows of a study; times and conditions stay."""
+    trials = run.trials
+    ended = [(trial, _asked(trial)) for trial in trials]
+    requested = sum(step for _, step in ended)
+    unique = count_unique_steps(engine.plan, [(t.node, step) for t, step in ended if step])
+    alone = estimate_study_alone(engine, run)
+    counts = count_trials([run])
+    saved = max(0.0, alone - run.worker_seconds)
+    return status.model_copy(
+        update={
+            "phase": str(run.state),
+            "message": _message(run),
+            "trials": counts,
+            "progress": f"{_count_ended(counts)}/{counts.total}",
+            "best": _best(run),
+            "steps_requested": requested,
+            "steps_reached": sum(max(trial.results, default=0) for trial in trials),
+            "merge_rate": round(requested / unique, 3) if unique else None,
+            "worker_seconds": round(run.worker_seconds, 1),
+            "worker_hours": round(run.worker_seconds / 3600, 4),
+            "saved_hours": round(saved / 3600, 4),
+            "saved": f"{saved / alone:.0%}" if alone > 0 else None,
+        }
+    )
+
+
+def fill_plan_status(
+    status: SearchPlanStatus, engine: Engine, live: Iterable[str]
+) -> SearchPlanStatus:
+    """The status with all that the engine knows of a plan; records and conditions stay."""
+    runs = list(engine.studies.values())
+    trials = [trial for run in runs for trial in run.trials]
+    ended = [(trial, _asked(trial)) for trial in trials]
+    requested = sum(step for _, step in ended)
+    unique = count_unique_steps(engine.plan, [(t.node, step) for t, step in ended if step])
+    tree = build_tree(engine.plan, trials, engine.chains.values())
+    stages = count_stages(tree)
+    spent = sum(run.worker_seconds for run in runs)
+    alone = sum(estimate_study_alone(engine, run) for run in runs)
+    names = sorted(live)
+    return status.model_copy(
+        update={
+            "studies": names[:MOST_STUDIES],
+            "studies_count": len(names),
+            "trials": count_trials(runs),
+            "stages": stages,
+            "stages_summary": f"{stages.done}/{stages.running}/{stages.pending}",
+            "steps_requested": requested,
+            "steps_unique": unique,
+            "steps_trained": round(sum(run.steps_trained for run in runs)),
+            "merge_rate": round(requested / unique, 3) if unique else None,
+            "worker_seconds": round(spent, 1),
+            "saved_seconds": round(max(0.0, alone - spent), 1),
+            "tree": fold_tree(tree),
+        }
+    )
+
+
+def build_trial_status(run: StudyRun, trial: TrialRun) -> TrialStatus:
+    latest = trial.latest
+    value = run.objective(latest[1]) if latest is not None else None
+    return TrialStatus(
+        phase=str(trial.state),
+        step=latest[0] if latest is not None else None,
+        value=value,
+        metrics=_finite(visible_metrics(run, trial)),
+        stages=_stages(trial),
+        reason=trial.reason,
+        exact=run.study.spec.trainer.exactness == "strict",
+    )
+
+
+def count_trials(runs: Iterable[StudyRun]) -> TrialCounts:
+    """By phase; the total is what there will be, if the tuner knows."""
+    counts: Counter[TrialState] = Counter()
+    total = 0
+    for run in runs:
+        counts.update(trial.state for trial in run.trials)
+        total += _expected(run)
+    return TrialCounts(total=total, **{str(state).lower(): counts[state] for state in TrialState})
+
+
+def _expected(run: StudyRun) -> int:
+    if run.state.is_final or run.is_replicating:
+        return len(run.trials)
+    space, most = run.study.search_space(), run.study.spec.max_trials
+    known = [limit for limit in (most, space.size) if limit is not None]
+    if not run.study.spec.algorithm.samples or run.study.spec.algorithm.name == "random":
+        return max(len(run.trials), min(known, default=0))
+    return max(len(run.trials), most or 0)
+
+
+def _count_ended(counts: TrialCounts) -> int:
+    return counts.completed + counts.stopped + counts.diverged + counts.failed
+
+
+def _asked(trial: TrialRun) -> int:
+    """The step that a trial was asked to reach; once it has ended, the one it has reached."""
+    return max(trial.results, default=0) if trial.state.is_final else trial.target
+
+
+def _message(run: StudyRun) -> str:
+    if run.message or run.state is not StudyState.RUNNING:
+        return run.message
+    return "the best trials are trained again under other seeds" if run.is_replicating else ""
+
+
+def _best(run: StudyRun) -> BestTrial | None:
+    best = run.best
+    if best is None or best.latest is None:
+        return None
+    return BestTrial(
+        trial=best.name,
+        value=run.objective(best.latest[1]),
+        step=best.latest[0],
+        hyperparameters=dict(best.sequence.hyperparameters),
+        metrics=_finite(visible_metrics(run, best)),
+    )
+
+
+def _stages(trial: TrialRun) -> list[str]:
+    end = _asked(trial) or trial.target
+    ranges = [
+        f"{node.start}-{min(node.end, end)}" for node in trial.node.path() if node.start < end
+    ]
+    return ranges if len(ranges) <= MOST_STAGES else [*ranges[: MOST_STAGES - 1], "..."]
+
+
+def _finite(metrics: Any) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
