@@ -1,0 +1,457 @@
+"""The chart renders sound objects for each of its sets of values, and refuses bad ones."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from hippo.kube import names
+from tests.builds import BUILD_SECONDS
+from tests.integration.charts import (
+    CHART,
+    ROOT,
+    VALUE_SETS,
+    Document,
+    find,
+    kinds,
+    read_documents,
+    render,
+    run_helm,
+    template,
+)
+
+# Whichever test comes first may have to wait until Helm is built.
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+
+IMAGE = ("--set", "image.repository=example.org/hippo")
+STORE = (*IMAGE, "--set", "store.url=s3://bucket", "--set", "store.existingSecret=keys")
+RULES = {
+    ("hippo.dev", "studies"): {"get", "list", "watch"},
+    **{
+        ("hippo.dev", kind): {"get", "list", "watch", "create", "patch", "update", "delete"}
+        for kind in ("trials", "searchplans")
+    },
+    **{
+        ("hippo.dev", f"{kind}/status"): {"get", "patch", "update"}
+        for kind in ("studies", "trials", "searchplans")
+    },
+    ("", "pods"): {"get", "list", "watch", "create", "delete"},
+    ("", "events"): {"create", "patch"},
+    ("events.k8s.io", "events"): {"create", "patch"},
+}
+LEASE_RULES = {
+    ("coordination.k8s.io", "leases"): {"create"},
+    ("coordination.k8s.io", "leases", "hippo-system.hippo"): {"get", "update", "patch"},
+}
+
+every_value_set = pytest.mark.parametrize("value_set", VALUE_SETS)
+
+
+@every_value_set
+def test_helm_has_nothing_to_complain_of(value_set: str) -> None:
+    values = CHART / "ci" / f"{value_set}-values.yaml"
+    done = run_helm("lint", "--strict", CHART, "--values", values)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@every_value_set
+def test_objects_are_named_once_and_say_what_they_belong_to(value_set: str) -> None:
+    objects = render(value_set)
+    ids = [
+        (document["kind"], document["metadata"].get("namespace"), document["metadata"]["name"])
+        for document in objects
+    ]
+    assert len(set(ids)) == len(ids)
+    for document in objects:
+        if not document["metadata"]["name"].endswith(f".{names.GROUP}"):
+            assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == "hippo"
+
+
+@every_value_set
+def test_pods_keep_the_restricted_standard(value_set: str) -> None:
+    found = list(_pods(render(value_set)))
+    assert len(found) >= 2  # the operator, and the test
+    for spec in found:
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        assert all(set(volume) - {"name"} <= _VOLUMES for volume in spec["volumes"])
+        for container in (*spec["containers"], *spec.get("initContainers", ())):
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"]
+            assert container["resources"]["requests"]["cpu"]
+
+
+_VOLUMES = {"emptyDir", "configMap", "persistentVolumeClaim"}
+
+
+@every_value_set
+def test_there_is_one_operator_at_a_time(value_set: str) -> None:
+    (deployment,) = (
+        document
+        for document in render(value_set)
+        if document["kind"] == "Deployment" and document["metadata"]["name"].endswith("-operator")
+    )
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 60
+    (container,) = pod["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+
+
+@every_value_set
+def test_keys_stand_in_secrets_only(value_set: str) -> None:
+    objects = render(value_set)
+    secrets = {
+        base64.b64decode(value).decode()
+        for document in objects
+        if document["kind"] == "Secret"
+        for name, value in document["data"].items()
+        if name == "AWS_SECRET_ACCESS_KEY"
+    }
+    others = json.dumps([document for document in objects if document["kind"] != "Secret"])
+    assert not any(secret in others for secret in secrets)
+
+
+@every_value_set
+def test_the_operator_has_exactly_the_rights_that_it_uses(value_set: str) -> None:
+    values = YAML(typ="safe").load(CHART / "ci" / f"{value_set}-values.yaml")
+    namespaces = values.get("watchNamespaces", [])
+    objects = render(value_set, "--set-json", "rbac.extraRules=[]", "--set", "identity=")
+    roles = [
+        document
+        for document in objects
+        if document["kind"] in ("Role", "ClusterRole")
+        and document["metadata"]["labels"]["app.kubernetes.io/component"] == "operator"
+    ]
+    leases = [role for role in roles if role["metadata"]["name"].endswith("-lease")]
+    rest = [role for role in roles if role not in leases]
+    identity = f"hippo-system.{leases[0]['metadata']['name'].removesuffix('-operator-lease')}"
+    assert [role["metadata"]["namespace"] for role in leases] == ["hippo-system"]
+    assert _rights(leases[0]) == {
+        (*key[:2], identity) if key[2:] else key: verbs for key, verbs in LEASE_RULES.items()
+    }
+    if namespaces:
+        assert {role["kind"] for role in rest} == {"Role"}
+        assert [role["metadata"]["namespace"] for role in rest] == namespaces
+    else:
+        assert [role["kind"] for role in rest] == ["ClusterRole"]
+    assert all(_rights(role) == RULES for role in rest)
+    bindings = [document for document in objects if document["kind"].endswith("Binding")]
+    assert len(bindings) == len(roles)
+    (account,) = (document for document in objects if document["kind"] == "ServiceAccount")
+    for binding in bindings:
+        assert binding["subjects"] == [
+            {
+                "kind": "ServiceAccount",
+                "name": account["metadata"]["name"],
+                "namespace": "hippo-system",
+            }
+        ]
+
+
+def test_people_get_rights_by_the_roles_that_they_have() -> None:
+    objects = render("s3")
+    view, edit = (find(objects, "ClusterRole", name) for name in ("hippo-view", "hippo-edit"))
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    assert {label for label in view["metadata"]["labels"] if label.startswith(prefix)} == {
+        f"{prefix}{role}" for role in ("view", "edit", "admin")
+    }
+    assert {label for label in edit["metadata"]["labels"] if label.startswith(prefix)} == {
+        f"{prefix}{role}" for role in ("edit", "admin")
+    }
+    assert {verb for rule in view["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+    written = [rule["resources"] for rule in edit["rules"] if "create" in rule["verbs"]]
+    assert written == [["studies", "trials"]]  # nobody but the operator writes search plans
+    assert "ClusterRole" not in kinds(render("namespaced"))
+
+
+def test_the_command_line_follows_the_values() -> None:
+    assert _operator("s3")["args"] == [
+        "--store=s3://my-bucket/studies",
+        "--identity=hippo-system.hippo",
+        "--metrics-port=8080",
+        "--log-format=json",
+        "--default-parallelism=4",
+        "--image-pull-policy=IfNotPresent",
+    ]
+    assert _operator("everything", "hippo-everything-operator")["args"] == [
+        "--namespace=team-a",
+        "--store=s3://my-bucket/some/prefix",
+        "--identity=everything",
+        "--metrics-port=9100",
+        "--log-format=text",
+        "--default-parallelism=8",
+        "--max-workers=32",
+        "--resync=60",
+        "--image-pull-policy=Always",
+        f"--store-ca-configmap={names.STORE_CA}",
+        "--log-format=json",
+    ]
+    assert _operator("everything", "hippo-everything-operator")["image"].count("@sha256:") == 1
+
+
+def test_the_operator_finds_its_store() -> None:
+    environment = _environment(_operator("s3"))
+    assert environment["AWS_ENDPOINT_URL"] == "https://s3.example.org:9000"
+    assert environment["AWS_SECRET_ACCESS_KEY"] == ("hippo-keys", "AWS_SECRET_ACCESS_KEY")
+    everything = _operator("everything", "hippo-everything-operator")
+    environment = _environment(everything)
+    assert environment["AWS_REGION"] == "us-east-1"
+    assert environment["HIPPO_S3_PATIENCE"] == "12.5"
+    assert environment["TZ"] == "UTC"
+    mounts = {mount["name"]: mount["mountPath"] for mount in everything["volumeMounts"]}
+    assert environment["AWS_CA_BUNDLE"] == f"{mounts['store-ca']}/ca.crt"
+    assert set(_environment(_operator("namespaced"))) == {"AWS_REGION"}  # keys of its role
+
+
+def test_stage_pods_of_listed_namespaces_find_keys_and_certificates() -> None:
+    objects = render("everything")
+    for namespace in ("team-a", "team-b"):
+        secret = find(objects, "Secret", names.STORE_SECRET, namespace)
+        assert base64.b64decode(secret["data"]["AWS_ACCESS_KEY_ID"]) == b"an-access-key"
+        assert base64.b64decode(secret["data"]["AWS_SECRET_ACCESS_KEY"]) == b"a-secret-key"
+        certificates = find(objects, "ConfigMap", names.STORE_CA, namespace)["data"]["ca.crt"]
+        assert certificates.startswith("-----BEGIN CERTIFICATE-----\nnot a real one\n")
+
+
+def test_minio_brings_bucket_address_and_keys() -> None:
+    objects = render("minio")
+    (minio,) = _deployment(objects, "hippo-minio")["spec"]["template"]["spec"]["containers"]
+    (bucket,) = _deployment(objects, "hippo-minio")["spec"]["template"]["spec"]["initContainers"]
+    operator = _operator("minio")
+    assert operator["args"][0] == "--store=s3://hippo/studies"
+    assert bucket["args"] == ["/data/hippo"]
+    environment = _environment(operator)
+    assert environment["AWS_ENDPOINT_URL"] == "http://hippo-minio.hippo-system.svc:9000"
+    served = _environment(minio)
+    assert environment["AWS_ACCESS_KEY_ID"] == served["MINIO_ROOT_USER"]
+    assert environment["AWS_SECRET_ACCESS_KEY"] == served["MINIO_ROOT_PASSWORD"]
+    own = find(objects, "Secret", "hippo-minio")["data"]
+    assert own == find(objects, "Secret", names.STORE_SECRET, "default")["data"]
+    assert len(base64.b64decode(own["AWS_SECRET_ACCESS_KEY"])) == 40
+
+
+def test_uninstalling_keeps_studies_and_minios_volume() -> None:
+    claim = find(render("minio-policies"), "PersistentVolumeClaim", "hippo-minio")
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    for document in render("s3"):
+        if document["kind"] == "CustomResourceDefinition":
+            assert document["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+@every_value_set
+def test_nothing_can_hang_when_the_chart_is_removed(value_set: str) -> None:
+    for document in render(value_set):
+        assert "finalizers" not in document["metadata"]
+        hook = document["metadata"].get("annotations", {}).get("helm.sh/hook")
+        assert hook is None or (hook, document["kind"]) == ("test", "Pod")
+
+
+def test_crds_are_those_of_the_project() -> None:
+    generated = {path.name: path.read_text() for path in (ROOT / "crds").glob("*.yaml")}
+    assert generated, "crds/ is empty"
+    copies = {path.name: path.read_text() for path in (CHART / "files" / "crds").glob("*.yaml")}
+    assert copies == generated, "run: cp crds/*.yaml charts/hippo/files/crds/"
+    rendered = {
+        document["metadata"]["name"]: document
+        for document in render("s3")
+        if document["kind"] == "CustomResourceDefinition"
+    }
+    for text in generated.values():
+        for document in read_documents(text):
+            mine = rendered.pop(document["metadata"]["name"])
+            assert mine["spec"] == document["spec"]
+    assert not rendered
+    assert "CustomResourceDefinition" not in kinds(render("namespaced"))
+
+
+def test_metrics_objects_are_for_who_asks() -> None:
+    optional = {"ServiceMonitor", "PrometheusRule", "NetworkPolicy"}
+    assert not optional & set(kinds(render("s3")))
+    objects = render("everything")
+    assert optional <= set(kinds(objects))
+    rule = find(objects, "PrometheusRule", "hippo-everything-operator")
+    expressions = [alert["expr"] for group in rule["spec"]["groups"] for alert in group["rules"]]
+    assert any("> 7200" in expression for expression in expressions)
+    assert not any("> 3600" in expression for expression in expressions)
+    board = find(objects, "ConfigMap", "hippo-everything-dashboard", "monitoring")
+    assert json.loads(board["data"]["hippo.json"])["title"] == "Hippo"
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_network_policies_let_through_what_is_needed() -> None:
+    objects = render("everything")
+    operator = find(objects, "NetworkPolicy", "hippo-everything-operator")["spec"]
+    assert [rule["ports"] for rule in operator["ingress"]] == [[{"port": 9100}]]
+    assert _ports(operator) == {53, 9000, 6443}
+    stage_pods = find(objects, "NetworkPolicy", "hippo-everything-stage-pods", "team-a")["spec"]
+    assert "ingress" not in stage_pods
+    assert "Ingress" in stage_pods["policyTypes"]
+    assert _ports(stage_pods) == {53, 9000}
+    assert stage_pods["podSelector"]["matchExpressions"] == [
+        {"key": names.LABEL_PLAN, "operator": "Exists"}
+    ]
+    minio = find(render("minio-policies"), "NetworkPolicy", "hippo-minio")["spec"]
+    assert [rule["ports"] for rule in minio["ingress"]] == [[{"port": 9000}]]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("", 443),
+        ("https://s3.example.org", 443),
+        ("http://s3.example.org/", 80),
+        ("http://s3.example.org:9000", 9000),
+    ],
+)
+def test_policies_open_the_port_of_the_store(endpoint: str, port: int) -> None:
+    done = template(
+        *STORE,
+        *("--set", "networkPolicy.enabled=true", "--set", f"store.endpoint={endpoint}"),
+        *("--show-only", "templates/networkpolicy.yaml"),
+    )
+    assert done.returncode == 0, done.stderr
+    (policy,) = read_documents(done.stdout)
+    assert _ports(policy["spec"]) == {53, port, 443, 6443}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--set", "store.url=s3://bucket"), "image.repository is missing"),
+        (IMAGE, "store.url is missing: give s3://bucket/prefix, or set minio.enabled"),
+        ((*IMAGE, "--set", "store.url=s3://bucket"), "the store's keys are missing"),
+        ((*STORE, "--set", "minio.enabled=true"), "brings its own endpoint and keys"),
+        ((*STORE, "--set", "store.accessKey=a"), "set both, or neither"),
+        (
+            (*STORE, "--set", "store.accessKey=a", "--set", "store.secretKey=b"),
+            "two ways to give the same keys",
+        ),
+        ((*STORE, "--set", "store.namespaces={a}"), "make the Secrets hippo-store yourself"),
+        (
+            (*STORE, "--set", "store.ca.pem=x", "--set", "store.ca.configMap=y"),
+            "two ways to give the same certificates",
+        ),
+        (
+            (*IMAGE, "--set", "minio.enabled=true", "--set", "store.url=s3://other/x"),
+            "another bucket than minio.bucket",
+        ),
+        ((*STORE, "--set", "serviceAccount.create=false"), "serviceAccount.name is missing"),
+        # What the schema says.
+        ((*STORE, "--set", "replicas=2"), "additional properties 'replicas' not allowed"),
+        ((*STORE, "--set", "store.bucket=b"), "additional properties 'bucket' not allowed"),
+        ((*STORE, "--set", "store.url=https://b/x"), "/store/url"),
+        ((*STORE, "--set", "store.endpoint=minio:9000"), "/store/endpoint"),
+        ((*STORE, "--set", "watchNamespaces={Team_A}"), "/watchNamespaces/0"),
+        ((*STORE, "--set", "defaultParallelism=0"), "/defaultParallelism"),
+        ((*STORE, "--set", "logFormat=xml"), "/logFormat"),
+        ((*STORE, "--set", "metrics.port=80"), "/metrics/port"),
+        ((*STORE, "--set", "store.patience=0"), "/store/patience"),
+        ((*STORE, "--set", "podLabels.a=1"), "/podLabels/a"),
+    ],
+)
+def test_bad_values_are_refused_with_the_reason(arguments: tuple[str, ...], complaint: str) -> None:
+    done = template(*arguments)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+def test_every_value_is_known_to_the_schema() -> None:
+    values = YAML(typ="safe").load(CHART / "values.yaml")
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert _paths(values, schema) == set()
+    assert set(schema["properties"]) - set(values) == {"global"}
+
+
+def test_notes_say_what_is_missing() -> None:
+    notes = _notes("s3")
+    assert "kubectl create secret generic hippo-store --namespace NAMESPACE" in notes
+    assert "port-forward" not in notes
+    notes = _notes("minio")
+    assert "port-forward --namespace hippo-system service/hippo-minio 9000:9000" in notes
+    assert "results are lost" in notes
+    notes = _notes("namespaced")
+    assert "There is none yet in: team-a, team-b." in notes
+    assert "were not installed" in notes
+    assert "hippo-store-ca" in _notes("everything")
+
+
+@functools.cache
+def _notes(value_set: str) -> str:
+    done = run_helm(
+        *("install", "hippo", CHART, "--namespace", "hippo-system", "--dry-run=client"),
+        *("--values", CHART / "ci" / f"{value_set}-values.yaml"),
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.partition("\nNOTES:\n")[2]
+
+
+def _paths(value: Any, schema: Document, path: str = "") -> set[str]:
+    """Of values whose name or type the schema does not know."""
+    if not isinstance(value, dict) or "properties" not in schema:
+        return set() if schema else {path}
+    unknown = {f"{path}.{name}" for name in set(value) - set(schema["properties"])}
+    for name in set(value) & set(schema["properties"]):
+        unknown |= _paths(value[name], schema["properties"][name], f"{path}.{name}")
+    if schema.get("additionalProperties") is not False:
+        unknown.add(path)
+    return unknown
+
+
+def _pods(objects: list[Document]) -> Iterator[Document]:
+    for document in objects:
+        if document["kind"] == "Deployment":
+            yield document["spec"]["template"]["spec"]
+        elif document["kind"] == "Pod":
+            yield document["spec"]
+        else:
+            assert document["kind"] not in ("Job", "CronJob", "StatefulSet", "DaemonSet")
+
+
+def _deployment(objects: list[Document], name: str) -> Document:
+    return find(objects, "Deployment", name)
+
+
+def _operator(value_set: str, name: str = "hippo-operator") -> Document:
+    (container,) = _deployment(render(value_set), name)["spec"]["template"]["spec"]["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+def _environment(container: Document) -> dict[str, Any]:
+    """Values; of a Secret, its name and the key."""
+    environment = {}
+    for variable in container["env"]:
+        source = variable.get("valueFrom", {}).get("secretKeyRef")
+        environment[variable["name"]] = (
+            (source["name"], source["key"]) if source else variable["value"]
+        )
+    return environment
+
+
+def _rights(role: Document) -> dict[tuple[str, ...], set[str]]:
+    rights: dict[tuple[str, ...], set[str]] = {}
+    for rule in role["rules"]:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                for name in rule.get("resourceNames", [""]):
+                    key = (group, resource, name) if name else (group, resource)
+                    rights.setdefault(key, set()).update(rule["verbs"])
+    return rights
+
+
+def _ports(policy: Document) -> set[int]:
+    """That may be called."""
+    return {port["port"] for rule in policy["egress"] for port in rule["ports"]}

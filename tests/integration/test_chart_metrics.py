@@ -1,0 +1,107 @@
+"""The chart's alerts and its dashboard: sound queries, over metrics that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from ruamel.yaml import YAML
+
+from hippo.kube.metrics import Metrics
+from tests.builds import BUILD_SECONDS
+from tests.cluster import programs
+from tests.integration.charts import CHART, ROOT, find_program
+
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+
+ALERTS = CHART / "files" / "alerts.yaml"
+DASHBOARD = CHART / "files" / "dashboard.json"
+VARIABLES = {"$__rate_interval": "5m", "$namespace": ".*"}
+
+
+def test_alerts_fire_when_somebody_has_to_look_and_only_then() -> None:
+    _promtool("check", "rules", "--lint-fatal", ALERTS)
+    _promtool("test", "rules", ROOT / "tests" / "charts" / "alerts-test.yaml")
+    tested = YAML(typ="safe").load(ROOT / "tests" / "charts" / "alerts-test.yaml")["tests"]
+    names = {
+        case["alertname"]
+        for test in tested
+        for case in test["alert_rule_test"]
+        if case.get("exp_alerts")
+    }
+    assert names == {rule["alert"] for rule in _alerts()}
+    assert len(names) == 4
+
+
+def test_queries_of_the_dashboard_can_be_evaluated(tmp_path: Path) -> None:
+    rules = [{"record": f"panel_{i}", "expr": query} for i, query in enumerate(_queries())]
+    assert len(rules) > 30
+    path = tmp_path / "rules.yaml"
+    YAML(typ="safe").dump({"groups": [{"name": "dashboard", "rules": rules}]}, path)
+    _promtool("check", "rules", path)
+
+
+def test_queries_ask_for_metrics_that_exist() -> None:
+    expressions = [*_queries(), *(rule["expr"] for rule in _alerts())]
+    asked = {name for expression in expressions for name in re.findall(r"\bhippo_\w+", expression)}
+    assert asked - set(_exposed()) == set()
+    assert len(asked) > 25
+
+
+def test_panels_lie_beside_one_another() -> None:
+    taken: set[tuple[int, int]] = set()
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+
+
+def _promtool(*arguments: str | Path) -> None:
+    promtool = find_program("promtool", programs.PROMETHEUS)
+    done = subprocess.run(
+        [promtool, *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _alerts() -> list[dict[str, Any]]:
+    return [rule for group in YAML(typ="safe").load(ALERTS)["groups"] for rule in group["rules"]]
+
+
+def _queries() -> Iterator[str]:
+    """Of all panels, with values for the dashboard's variables."""
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel.get("targets", ()):
+            query = target["expr"]
+            for name, value in VARIABLES.items():
+                query = query.replace(name, value)
+            yield query
+
+
+def _families() -> Iterator[tuple[str, str]]:
+    """Of the operator's own metrics: names as they are exposed, and types."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    for family in registry.collect():
+        yield family.name + ("_total" if family.type == "counter" else ""), family.type
+
+
+def _exposed() -> Iterator[str]:
+    """Names of all series."""
+    for name, kind in _families():
+        suffixes = ("_bucket", "_count", "_sum") if kind == "histogram" else ("",)
+        yield from (name + suffix for suffix in suffixes)
