@@ -141,7 +141,7 @@ class Api:
         body: Document | Documents | None = None,
         kind: str = "json",
     ) -> Document:
-        request: Any = self._client.param_serialize(
+        request: Any = await self._client.param_serialize(
             method=method,
             resource_path=path,
             query_params=list((query or {}).items()),

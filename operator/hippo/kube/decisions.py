@@ -39,7 +39,7 @@ class DecisionBook:
         self._study = study
         self._uid = uid
         self._decisions: dict[int, list[Decision]] = {}  # by trial
-        self._statuses: dict[int, TrialStatus] = {}  # as written
+        self._written: dict[int, tuple[Any, ...]] = {}  # what statuses were made of
         self._present: set[int] = set()  # trials whose objects exist as they should
         self.user_trials: dict[int, str] = {}  # objects that users made, by index of their trial
         self._gate = asyncio.Semaphore(AT_ONCE)
@@ -87,19 +87,24 @@ class DecisionBook:
     def lost(self, index: int) -> None:
         """The object of a trial is gone."""
         self._present.discard(index)
-        self._statuses.pop(index, None)
+        self._written.pop(index, None)
 
     async def write_statuses(self, run: StudyRun) -> None:
         """Bring the statuses of Trials up to date, some at a time."""
         changed = []
         for trial in run.trials:
             if trial.index in self._present or trial.index in self.user_trials:
-                status = build_trial_status(run, trial)
-                if self._statuses.get(trial.index) != status:
-                    changed.append((trial.index, status))
-        await asyncio.gather(*(self._write_status(*item) for item in changed[:MOST_STATUSES]))
+                known = (trial.state, len(trial.results), trial.target, trial.reason)
+                if self._written.get(trial.index) != known:
+                    changed.append((trial, known))
+        await asyncio.gather(
+            *(
+                self._write_status(trial.index, build_trial_status(run, trial), known)
+                for trial, known in changed[:MOST_STATUSES]
+            )
+        )
 
-    async def _write_status(self, index: int, status: TrialStatus) -> None:
+    async def _write_status(self, index: int, status: TrialStatus, known: tuple[Any, ...]) -> None:
         name = self.user_trials.get(index) or trial_name(self._study.name, index)
         async with self._gate:
             try:
@@ -107,7 +112,7 @@ class DecisionBook:
             except NotFound:
                 self.lost(index)
                 return
-        self._statuses[index] = status
+        self._written[index] = known
 
     async def _write_trials(self, trials: Iterable[int]) -> None:
         made_here = [trial for trial in trials if trial not in self.user_trials]

@@ -69,6 +69,10 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
         assert ready is not None, "events come after startup"
         return await ready
 
+    @kopf.on.login(registry=registry)
+    def log_in(**options: Any) -> Any:
+        return kopf.login_with_service_account(**options) or kopf.login_with_kubeconfig(**options)
+
     @kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
     async def start(**_: Any) -> None:
         nonlocal ready

@@ -101,6 +101,7 @@ class Operator:
         known = task.studies.get(item.study.name)
         self._plan_of[uid] = task
         task.studies[item.study.name] = item
+        await self._welcome(item, task)
         if known is None or known.uid != uid or known.generation != item.generation:
             task.wake.set()
 
@@ -174,6 +175,29 @@ class Operator:
         return Accepted(
             study, uid, int(metadata["generation"]), metadata["creationTimestamp"], document
         )
+
+    async def _welcome(self, item: Accepted, task: PlanTask) -> None:
+        """A study that is valid says so before anything is done for it."""
+        status = self.statuses.find(item)
+        if status.phase not in (None, "Rejected"):
+            return
+        status = status.model_copy(
+            update={
+                "phase": "Pending",
+                "message": "",
+                "plan": task.name,
+                "observed_generation": item.generation,
+                "conditions": set_condition(
+                    status.conditions,
+                    names.ACCEPTED,
+                    True,
+                    reason=names.REASON_VALID,
+                    now=time.time(),
+                    generation=item.generation,
+                ),
+            }
+        )
+        await self.statuses.write(item, status)
 
     async def _reject(self, document: Mapping[str, Any], reason: str, message: str) -> None:
         """Say what is wrong; a study that runs already goes on as it was."""

@@ -6,6 +6,7 @@ folded, so they are exact whatever the size.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -115,50 +116,42 @@ def fold_tree(roots: list[StageView], *, most: int = MOST_ENTRIES) -> list[TreeS
     """The tree as a list in depth-first order, at most ``most`` entries: finished subtrees are
     folded first, then those farthest from the roots.
     """
-    depths: dict[StageView, int] = {}
-    order: list[StageView] = []
-    stack = [(view, 0) for view in reversed(roots)]
-    while stack:
-        view, depth = stack.pop()
-        depths[view] = depth
-        order.append(view)
-        stack += [(child, depth + 1) for child in reversed(view.following)]
+    order = _walk(roots, set())
     sizes: dict[StageView, int] = {}
     finished: dict[StageView, bool] = {}
-    for view in reversed(order):
+    for view, _ in reversed(order):
         sizes[view] = 1 + sum(sizes[child] for child in view.following)
         finished[view] = view.state == "Done" and all(finished[c] for c in view.following)
-    entries = len(order)
     folded: set[StageView] = set()
-    if entries > most:
-        folded = {view for view in order if finished[view] and sizes[view] > 1}
-    deepest = max(depths.values(), default=0)
-    while deepest >= 0 and _count_entries(roots, folded) > most:
-        folded |= {view for view in order if depths[view] == deepest and view.following}
-        deepest -= 1
-    found: list[TreeStage] = []
-    stack = [(view, 0) for view in reversed(roots)]
-    while stack:
-        view, depth = stack.pop()
-        if len(found) == most - 1 and len(stack) > 0:
-            rest = [view, *(entry[0] for entry in stack)]
-            found.append(_rest(rest, sizes))
-            break
-        is_folded = view in folded and sizes[view] > 1
-        found.append(_entry(view, depth, sizes[view] if is_folded else None))
-        if not is_folded:
-            stack += [(child, depth + 1) for child in reversed(view.following)]
+    if len(order) > most:
+        folded = {view for view, _ in order if finished[view] and sizes[view] > 1}
+        order = _walk(roots, folded)
+    if len(order) > most:
+        count, deepest = 0, 0
+        for depth, views in sorted(Counter(depth for _, depth in order).items()):
+            count += views
+            if count > most:
+                break
+            deepest = depth
+        folded |= {view for view, depth in order if depth == deepest and view.following}
+        order = _walk(roots, folded)
+    shown = order if len(order) <= most else order[: most - 1]
+    found = [_entry(view, depth, sizes[view] if view in folded else None) for view, depth in shown]
+    if len(shown) < len(order):
+        found.append(_rest([view for view, depth in order[most - 1 :] if depth == 0], sizes))
     return found
 
 
-def _count_entries(roots: list[StageView], folded: set[StageView]) -> int:
-    count, stack = 0, list(roots)
+def _walk(roots: list[StageView], folded: set[StageView]) -> list[tuple[StageView, int]]:
+    """Stages with their depth, depth first; nothing below folded ones."""
+    found: list[tuple[StageView, int]] = []
+    stack = [(view, 0) for view in reversed(roots)]
     while stack:
-        view = stack.pop()
-        count += 1
+        view, depth = stack.pop()
+        found.append((view, depth))
         if view not in folded:
-            stack += view.following
-    return count
+            stack += [(child, depth + 1) for child in reversed(view.following)]
+    return found
 
 
 def _entry(view: StageView, depth: int, stages: int | None) -> TreeStage:
