@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from hippo.cli import analysis, crds, operating, storage, tables, verification
+from hippo.cli import analysis, cluster, crds, operating, storage, tables, verification
 from hippo.cli.live import Progress
 from hippo.cli.locating import find_named, locate_studies, store_beside
 from hippo.cli.output import Output, OutputOption, open_console, print_json
@@ -33,6 +33,7 @@ app = typer.Typer(
 
 app.add_typer(storage.app)
 app.command("operator")(operating.operate)
+cluster.register(app)
 
 Studies = Annotated[list[Path], typer.Argument(help="Study files (YAML).", show_default=False)]
 StoreOption = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
 
@@ -34,12 +35,18 @@ class _Branch:
         return self.stages[-1].end
 
 
-def draw_stage_tree(stages: List[Stage], *, max_lines: int = MAX_LINES) -> Tree:
+Tell = Callable[[List[Stage]], Text]
+"""What else there is to say of a branch: stages in a row, without a fork between them."""
+
+
+def draw_stage_tree(
+    stages: List[Stage], *, max_lines: int = MAX_LINES, tell: Tell | None = None
+) -> Tree:
     """A tree of branches; the bar is each branch's share of the critical path."""
     roots = _branches(stages)
     longest = max((stage.end for stage in stages), default=1)
     tree = Tree(Text("stage tree", style="bold"), guide_style="dim")
-    _Drawing(longest, max_lines).add_all(tree, roots, {})
+    _Drawing(longest, max_lines, tell).add_all(tree, roots, {})
     return tree
 
 
@@ -85,6 +92,7 @@ def _names_that_part(branches: list[_Branch]) -> list[str]:
 class _Drawing:
     longest: int
     lines_left: int
+    tell: Tell | None
 
     def add_all(self, tree: Tree, branches: list[_Branch], known: dict[str, Value]) -> None:
         shown = 0
@@ -125,6 +133,8 @@ class _Drawing:
         stops = [stage.end for stage in branch.stages[:-1] if stage.trials]
         if stops:
             text.append(f", compared at {', '.join(map(str, stops))}", style="dim")
+        if self.tell is not None:
+            text.append_text(self.tell(branch.stages))
         if differs:
             text.append("  " + "  ".join(f"{n}={_short(v)}" for n, v in sorted(differs.items())))
         return text

@@ -44,7 +44,7 @@ def print_result(console: Console, result: dict[str, Any], studies: list[Study])
         console.print(
             Text.assemble((f"best of {item['study']}: ", "bold"), f"{best['trial']}: {values}")
         )
-        console.print(Text(f"  {_written(best['hyperparameters'])}"))
+        console.print(Text(f"  {describe_values(best['hyperparameters'])}"))
         for row in item["replicates"]:
             console.print(Text(f"  {_replicate_line(row)}"))
 
@@ -130,7 +130,7 @@ def _trial_table(result: dict[str, Any], study: Study) -> Table:
         told = row["reason"] if row["phase"] in ("Failed", "Diverged") else ""
         if row["phase"] == "Failed" and alike[told] > 1:
             told += f" (and {count(alike[told] - 1, 'other trial')} likewise)"
-        hyperparameters = _written(row["hyperparameters"])
+        hyperparameters = describe_values(row["hyperparameters"])
         table.add_row(
             row["trial"],
             *((row["parent"] or "",) if has_parents else ()),
@@ -213,7 +213,8 @@ def _rung_lines(analysis: PlanAnalysis) -> Iterator[str]:
         yield line
 
 
-def _written(hyperparameters: dict[str, Any]) -> str:
+def describe_values(hyperparameters: dict[str, Any]) -> str:
+    """A trial's hyper-parameters as written, on one line."""
     return "  ".join(f"{name}={_compact(value)}" for name, value in sorted(hyperparameters.items()))
 
 

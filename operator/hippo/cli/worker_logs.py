@@ -1,0 +1,231 @@
+"""What workers wrote: files of this machine's workers, or the logs of a cluster's pods."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hippo.cli.locating import Named, find_named, locate_studies
+from hippo.cli.replaying import find_chains, replay
+from hippo.kube import names
+from hippo.kube.pods import PodPhase, observe
+from hippo.model import InvalidSpec
+from hippo.store import LockHeld, PlanLock, PlanStore, StoreError
+
+LOCAL_LOGS = ".hippo-logs"
+"""Beside a study whose store is no folder."""
+_POLL_SECONDS = 0.3
+
+
+def show(
+    study: str,
+    *,
+    trial: str | None,
+    follow: bool,
+    tail: int | None,
+    store: str | None,
+    namespace: str | None,
+) -> None:
+    """Raises StoreError if there is nothing to show, and InvalidSpec."""
+    named, why = _find(study, store, namespace)
+    chains = _chains_of(named, trial) if trial is not None else None
+    folder = _find_folder(named, study) if named is not None else None
+    if named is not None and folder is not None:
+        _show_files(named, folder, chains, follow=follow, tail=tail)
+        return
+    name, namespace = (named.name, named.namespace) if named else _identify(study, namespace)
+    _show_pods(name, namespace, chains, follow=follow, tail=tail, why=why)
+
+
+def _find(study: str, store: str | None, namespace: str | None) -> tuple[Named | None, str]:
+    """The study in its store, or why not: a cluster's store may be out of reach from here."""
+    try:
+        return find_named(study, store, namespace), ""
+    except StoreError as error:
+        return None, str(error)
+
+
+def _identify(study: str, namespace: str | None) -> tuple[str, str | None]:
+    path = Path(study)
+    if not path.is_file():
+        return study, namespace
+    (located,) = locate_studies([path])
+    return located.study.name, namespace or located.study.namespace
+
+
+def _chains_of(named: Named | None, trial: str) -> set[str]:
+    if named is None:
+        raise StoreError(
+            "--trial needs the study's store, which tells who trained the trial: say --store"
+        )
+    replayed = replay(named)
+    found = next((one for one in replayed.run.trials if one.name == trial), None)
+    if found is None:
+        known = len(replayed.run.trials)
+        raise InvalidSpec.at(
+            "--trial",
+            f"{named.name} has no trial {trial!r}"
+            + (f": they are {named.name}-0 to {named.name}-{known - 1}" if known else ""),
+        )
+    return find_chains(replayed, found)
+
+
+# -- of this machine -------------------------------------------------------------------------------
+
+
+def _find_folder(named: Named, study: str) -> Path | None:
+    """Where this machine's workers of the study's plan have written, if there were any."""
+    if "://" in named.store.url:
+        path = Path(study)
+        root = (path.resolve().parent if path.is_file() else Path.cwd()) / LOCAL_LOGS
+    else:
+        root = Path(named.store.url) / "logs"
+    folder = root / named.found[0].plan
+    return folder if folder.is_dir() else None
+
+
+def _show_files(
+    named: Named, folder: Path, chains: set[str] | None, *, follow: bool, tail: int | None
+) -> None:
+    files = _list_files(folder, chains)
+    if not files and not follow:
+        raise StoreError(f"no worker has written a log in {folder}")
+    if not follow:
+        for file in files:
+            _write(_head(file.stem) + _read_tail(file, tail))
+        return
+    _follow_files(PlanStore(named.store.blobs, named.found[0].plan), folder, chains, tail)
+
+
+def _list_files(folder: Path, chains: set[str] | None) -> list[Path]:
+    """The newest first."""
+    found = [file for file in folder.glob("*.log") if chains is None or file.stem in chains]
+    return sorted(found, key=lambda file: (-file.stat().st_mtime, file.name))
+
+
+def _follow_files(
+    store: PlanStore, folder: Path, chains: set[str] | None, tail: int | None
+) -> None:
+    """Until nobody works on the plan any more."""
+    shown: dict[Path, int] = {}
+    last: Path | None = None
+    for file in reversed(_list_files(folder, chains)):
+        text = _read_tail(file, tail)
+        shown[file] = file.stat().st_size
+        if text:
+            _write(_head(file.stem) + text)
+            last = file
+    while True:
+        is_over = not _is_in_use(store)  # asked first: what is written before is still shown
+        for file in reversed(_list_files(folder, chains)):
+            with file.open("rb") as log:
+                log.seek(shown.get(file, 0))
+                text = log.read()
+            if text:
+                _write(text if file == last else _head(file.stem) + text)
+                shown[file] = shown.get(file, 0) + len(text)
+                last = file
+        if is_over:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_in_use(store: PlanStore) -> bool:
+    try:
+        PlanLock(store).check()
+    except LockHeld:
+        return True
+    return False
+
+
+def _read_tail(file: Path, lines: int | None) -> bytes:
+    with file.open("rb") as log:
+        return log.read() if lines is None else b"".join(deque(log, lines))
+
+
+# -- of a cluster ----------------------------------------------------------------------------------
+
+
+def _show_pods(
+    study: str,
+    namespace: str | None,
+    chains: set[str] | None,
+    *,
+    follow: bool,
+    tail: int | None,
+    why: str,
+) -> None:
+    not_here = why or f"study {study} has no logs on this machine"
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        raise StoreError(f"{not_here}; and kubectl, for those of a cluster, is not installed")
+    scope = ["-n", namespace] if namespace else []
+    selector = f"{names.LABEL_ASKER_PREFIX}{study}"
+    if chains is not None:
+        selector += f",{names.LABEL_CHAIN} in ({','.join(sorted(chains))})"
+    try:
+        pods = [] if chains == set() else _list_pods(kubectl, [*scope, "-l", selector])
+    except StoreError as error:
+        raise StoreError(f"{not_here}; and {error}") from None
+    if not pods:
+        where = f"namespace {namespace}" if namespace else "kubectl's namespace"
+        raise StoreError(
+            f"{not_here}; and it has no pods in {where}: those that have ended are removed"
+        )
+    options = ["-c", names.TRAINER_CONTAINER, *(["--tail", str(tail)] if tail is not None else [])]
+    if follow:
+        _show_waiting(pods)
+        running = [pod for pod in pods if observe(pod).phase is not PodPhase.PENDING]
+        if not running:
+            raise StoreError("none of its pods has begun yet")
+        _run_kubectl(
+            [kubectl, "logs", "-f", "--prefix", *scope, "-l", selector, *options]
+            + [f"--max-log-requests={len(pods)}"]
+            + ([] if tail is not None else ["--tail=-1"])  # with a selector, it is 10 otherwise
+        )
+        return
+    for pod in pods:
+        name, state = pod["metadata"]["name"], observe(pod)
+        told = f"{name}: {state.phase}{f': {state.message}' if state.message else ''}"
+        _write(_head(told))
+        if state.phase is not PodPhase.PENDING:
+            _run_kubectl([kubectl, "logs", *scope, name, *options])
+
+
+def _list_pods(kubectl: str, options: list[str]) -> list[dict[str, Any]]:
+    """The newest first. Raises StoreError with what kubectl complains of."""
+    command = [kubectl, "get", "pods", *options, "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise StoreError(f"kubectl: {lines[-1] if lines else f'exit status {done.returncode}'}")
+    pods: list[dict[str, Any]] = json.loads(done.stdout)["items"]
+    return sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
+
+
+def _show_waiting(pods: Iterable[dict[str, Any]]) -> None:
+    for pod in pods:
+        state = observe(pod)
+        if state.phase is PodPhase.PENDING and state.message:
+            sys.stderr.write(f"hippo: {pod['metadata']['name']}: {state.message}\n")
+
+
+def _run_kubectl(command: list[str]) -> None:
+    """What it writes goes through; of what it complains, it says so itself."""
+    subprocess.run(command, check=False)
+
+
+def _head(name: str) -> bytes:
+    return f"==> {name} <==\n".encode()
+
+
+def _write(text: bytes) -> None:
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
