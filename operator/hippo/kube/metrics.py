@@ -50,7 +50,8 @@ class Metrics:
     def __init__(
         self, registry: CollectorRegistry | None = None, *, clock: Callable[[], float] = time.time
     ) -> None:
-        prometheus_client.disable_created_metrics()  # they double what is stored, for nothing here
+        # Series that would double what is stored, for nothing here.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         if registry is None:
             registry = CollectorRegistry()
             prometheus_client.ProcessCollector(registry=registry)

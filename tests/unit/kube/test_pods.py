@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.kube import pods
+from hippo.kube import pod_causes
 from hippo.kube.pods import GONE, Cause, PodPhase, observe, outcome
 from hippo.store.records import Outcome
 from stage_runner.chain import EXIT_CODES
@@ -533,7 +533,7 @@ def test_other_outcomes() -> None:
 
 
 def test_exit_statuses_are_those_of_the_runner() -> None:
-    assert EXIT_CODES[Outcome.STORE] == pods.EXIT_STORE
+    assert EXIT_CODES[Outcome.STORE] == pod_causes.EXIT_STORE
     state = observe(pod("Failed", ended(EXIT_CODES[Outcome.PREEMPTED])))
     assert outcome(state) is Outcome.PREEMPTED
 
