@@ -17,10 +17,10 @@ RUN_STAMP  := $(if $(wildcard $(DEV_STAMP)),$(DEV_STAMP),$(DEMO_STAMP))
 BENCHMARKS := planning runner_overhead store_throughput prefix_first
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit integration lint type imports bench clean
+.PHONY: help setup demo test unit integration lint type imports bench cluster-up cluster-down clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(DEV_STAMP) ## make .venv with all that development needs
 
@@ -50,6 +50,12 @@ imports: $(DEV_STAMP) ## who may import whom
 
 bench: $(DEV_STAMP) ## the benchmarks, one after another
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+
+cluster-up: $(DEV_STAMP) ## start a real Kubernetes node for tests, as root on Linux; the first time takes 30 minutes
+	$(BIN)/python -m tests.cluster up
+
+cluster-down: $(DEV_STAMP) ## stop it; what was built is kept
+	$(BIN)/python -m tests.cluster down
 
 clean: ## remove what was built, and .venv
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,92 @@
+"""etcd, the API server, the controller manager and the scheduler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cluster.commands import run
+from tests.cluster.places import ETCD, KUBECONFIG, NODE_ADDRESS, RUN, SERVICE_ADDRESSES
+from tests.cluster.processes import Process, wait_until
+
+ETCD_SERVER = Process("etcd")
+API_SERVER = Process("kube-apiserver")
+CONTROLLERS = Process("kube-controller-manager")
+SCHEDULER = Process("kube-scheduler")
+ALL = (ETCD_SERVER, API_SERVER, CONTROLLERS, SCHEDULER)
+
+_PKI = RUN / "pki"
+
+
+def start_api_server(programs: Path) -> None:
+    """Without waiting for it."""
+    ETCD_SERVER.start(
+        [
+            programs / "etcd",
+            f"--data-dir={RUN / 'etcd'}",
+            f"--listen-client-urls={ETCD}",
+            f"--advertise-client-urls={ETCD}",
+            "--listen-peer-urls=http://127.0.0.1:12380",
+            "--unsafe-no-fsync",
+            "--logger=zap",
+            "--log-level=warn",
+        ]
+    )
+    API_SERVER.start(
+        [
+            programs / "kube-apiserver",
+            f"--etcd-servers={ETCD}",
+            f"--bind-address={NODE_ADDRESS}",
+            f"--advertise-address={NODE_ADDRESS}",
+            "--secure-port=6443",
+            f"--service-cluster-ip-range={SERVICE_ADDRESSES}",
+            f"--tls-cert-file={_PKI / 'server.crt'}",
+            f"--tls-private-key-file={_PKI / 'server.key'}",
+            f"--client-ca-file={_PKI / 'ca.crt'}",
+            f"--kubelet-client-certificate={_PKI / 'kubelet-client.crt'}",
+            f"--kubelet-client-key={_PKI / 'kubelet-client.key'}",
+            f"--kubelet-certificate-authority={_PKI / 'ca.crt'}",
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--service-account-key-file={_PKI / 'accounts.pub'}",
+            f"--service-account-signing-key-file={_PKI / 'accounts.key'}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--allow-privileged=true",
+        ]
+    )
+
+
+def start_controllers(programs: Path) -> None:
+    """Once the API server answers."""
+    wait_until(
+        "the API server is ready",
+        lambda: is_ready(programs),
+        timeout=90,
+        processes=(ETCD_SERVER, API_SERVER),
+    )
+    CONTROLLERS.start(
+        [
+            programs / "kube-controller-manager",
+            *_identity("controller-manager"),
+            f"--service-account-private-key-file={_PKI / 'accounts.key'}",
+            f"--root-ca-file={_PKI / 'ca.crt'}",
+            "--use-service-account-credentials=true",
+        ]
+    )
+    SCHEDULER.start([programs / "kube-scheduler", *_identity("scheduler")])
+
+
+def is_ready(programs: Path) -> bool:
+    kubectl = (programs / "kubectl", "--kubeconfig", KUBECONFIG, "--request-timeout=5s")
+    return run([*kubectl, "get", "--raw", "/readyz"], check=False).strip() == "ok"
+
+
+def _identity(user: str) -> list[str]:
+    file = RUN / f"{user}.kubeconfig"
+    return [
+        f"--kubeconfig={file}",
+        f"--authentication-kubeconfig={file}",
+        f"--authorization-kubeconfig={file}",
+        "--bind-address=127.0.0.1",
+        "--leader-elect=false",
+    ]
