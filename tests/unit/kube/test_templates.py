@@ -311,6 +311,8 @@ class TestRefusals:
             {"labels": {"app.kubernetes.io/managed-by": "me"}},
             {"labels": {"version": 1}},
             {"annotations": {"hippo.dev/assignment": "{}"}},
+            {"annotations": {"container.apparmor.security.beta.kubernetes.io/trainer": "x"}},
+            {"annotations": {"kubernetes.io/config.mirror": "x"}},
             [],
         ],
     )
