@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from hippo.kube.policies import build_policies
 from hippo.kube.statuses import BestTrial, Condition, StudyStatus, TrialCounts
 from tests.cluster import Cluster
 from tests.cluster.commands import CommandFailed
@@ -220,6 +223,32 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"metadata.name": "digits.1"}, "metadata.name must consist of lower-case letters"),
 ]
 
+# What the optional policy refuses beyond that.
+BAD_BY_POLICY: list[tuple[dict[str, Any], str]] = [
+    ({"spec.space.lr.choices": [1, 2, 1.0]}, "spec.space.lr: has the same choice twice"),
+    ({"spec.space.lr.static": True}, "spec.space.lr: has a schedule among its choices"),
+    (
+        {
+            "spec.space.lr.choices": [
+                {"multistep": {"initial": 1, "gamma": 1, "milestones": [3, 2]}}
+            ]
+        },
+        "spec.space.lr: has milestones that do not ascend",
+    ),
+    (
+        {"spec.space.wd.choices": [{"piecewise": [[1, 0.1], [2, 0.2]]}]},
+        "spec.space.wd: has a piecewise whose first entry does not begin at 0",
+    ),
+    (
+        {"spec.trainer.podTemplate": {"spec": {"hostNetwork": True}}},
+        "spec.trainer.podTemplate: no pod of a study may have hostNetwork",
+    ),
+    (
+        {"spec.trainer.podTemplate": {"serviceAccountName": "admin"}},
+        "spec.trainer.podTemplate: no pod of a study may have serviceAccountName",
+    ),
+]
+
 # Fields that nobody knows: the first one found is told.
 UNKNOWN: list[tuple[dict[str, Any], str]] = [
     ({"spec.paralelism": 2}, 'unknown field "spec.paralelism"'),
@@ -283,10 +312,10 @@ class Kubectl:
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._cluster = cluster
-        self._namespace = namespace
+        self.namespace = namespace
 
     def __call__(self, *words: str, input: str | None = None) -> str:
-        return self._cluster.kubectl("-n", self._namespace, *words, input=input)
+        return self._cluster.kubectl("-n", self.namespace, *words, input=input)
 
     def apply(self, *documents: dict[str, Any]) -> str:
         return self("apply", "-f", "-", input="\n---\n".join(map(json.dumps, documents)))
@@ -392,6 +421,42 @@ def test_what_may_change_in_a_trial(kubectl: Kubectl) -> None:
         with pytest.raises(CommandFailed) as caught:
             kubectl.replace(changed(trial, changes))
         assert refused in str(caught.value)
+
+
+@pytest.fixture
+def policy(kubectl: Kubectl) -> Iterator[None]:
+    """For studies of this namespace only; in force once the server has taken it up."""
+    documents = build_policies()
+    name = f"test-{kubectl.namespace}"
+    for document in documents:
+        document["metadata"]["name"] = name
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": kubectl.namespace}}
+    documents[1]["spec"] |= {
+        "policyName": name,
+        "matchResources": {"namespaceSelector": selector},
+    }
+    kubectl.apply(*documents)
+    deadline = time.monotonic() + 20
+    probe = json.dumps(changed(STUDY, BAD_BY_POLICY[0][0]))
+    with contextlib.suppress(CommandFailed):
+        while time.monotonic() < deadline:
+            kubectl("create", "--dry-run=server", "-f", "-", input=probe)
+            time.sleep(0.3)
+        pytest.fail("the policy is not in force after 20 s")
+    yield
+    for document in documents:
+        kubectl("delete", document["kind"], name, "--wait=false")
+
+
+@pytest.mark.usefixtures("policy")
+def test_the_policy_refuses_what_rules_cannot_see(kubectl: Kubectl) -> None:
+    said = kubectl.refusal(*(changed(STUDY, changes) for changes, _ in BAD_BY_POLICY))
+    assert [wanted for _, wanted in BAD_BY_POLICY if wanted not in said] == [], said
+    files = sorted((ROOT / "examples").glob("*/*.yaml"))
+    kubectl("create", "--dry-run=server", *(word for file in files for word in ("-f", str(file))))
+    kubectl.apply(trial := changed(TRIAL, {}, "renamed"))
+    with pytest.raises(CommandFailed, match=r"spec.hyperparameters: may not change"):
+        kubectl.replace(changed(trial, {"spec.hyperparameters": {"wd": 0.1}}))
 
 
 def test_values_of_every_kind_are_kept_as_they_are(kubectl: Kubectl) -> None:

@@ -24,10 +24,17 @@ def crds(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write one file for each kind into this folder, instead of standard output.",
+            help="Write files into this folder, instead of standard output.",
             show_default=False,
         ),
     ] = None,
+    policies: Annotated[
+        bool,
+        typer.Option(
+            "--policies",
+            help="Not the CRDs, but the admission policy for what they cannot refuse.",
+        ),
+    ] = False,
     output: Annotated[
         Format, typer.Option("--output", "-o", help="How they are written to standard output.")
     ] = Format.YAML,
@@ -38,15 +45,18 @@ def crds(
     """
     # Imported here, because it takes a while, and only this command needs it.
     from hippo.kube.crds import build_crds
-    from hippo.kube.rendering import render
+    from hippo.kube.manifest_files import crd_files, policy_files
+    from hippo.kube.policies import build_policies
 
-    definitions = build_crds()
-    if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, definition in definitions.items():
-            (directory / name).write_text(render(definition), encoding="utf-8")
-    elif output is Format.JSON:
-        print_json({"apiVersion": "v1", "kind": "List", "items": list(definitions.values())})
-    else:
-        sys.stdout.write("---\n".join(render(item) for item in definitions.values()))
+    if output is Format.JSON and directory is None:
+        items = build_policies() if policies else build_crds()
+        print_json({"apiVersion": "v1", "kind": "List", "items": items})
+        return
+    files = policy_files() if policies else crd_files()
+    if directory is None:
+        sys.stdout.write("---\n".join(files.values()))
         sys.stdout.flush()
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (directory / name).write_text(text, encoding="utf-8")

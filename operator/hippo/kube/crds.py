@@ -1,7 +1,6 @@
 """The definitions of Hippo's kinds, made from the models: one source for what may be written.
 
-They are committed in ``crds/`` and copied into the chart; tests fail where those differ from what
-is made here. This module needs no Kubernetes client, so ``hippo crds`` runs everywhere.
+This module needs no Kubernetes client, so ``hippo crds`` runs everywhere.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ _POSITIVE_DURATIONS = (("budget", "wallTime"), ("trainer", "maxGrace"), ("checkp
 _AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 
 
-def build_crds() -> dict[str, dict[str, Any]]:
-    """The CustomResourceDefinitions, by the names of their files."""
-    return {f"{crd['metadata']['name']}.yaml": crd for crd in (_study(), _trial(), _search_plan())}
+def build_crds() -> list[dict[str, Any]]:
+    """The CustomResourceDefinitions of Study, Trial and SearchPlan."""
+    return [_study(), _trial(), _search_plan()]
 
 
 def _study() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 HEADER = """\
 # Generated from the models in operator/hippo: do not edit.
-# After a change there: hippo crds --directory crds
+# After a change there: {command}
 """
 
 _PLAIN = re.compile(r"[A-Za-z.][A-Za-z0-9 ./-]*")
@@ -44,14 +44,17 @@ _Representer.add_representer(str, _Representer.represent_text)
 _Representer.add_representer(dict, _Representer.represent_fields)
 
 
-def render(document: Mapping[str, Any]) -> str:
-    """The content of a file."""
+def render(*documents: Mapping[str, Any], command: str) -> str:
+    """The content of a file that the command writes."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = None  # what holds only plain values stands on a line
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 4096
     stream = io.StringIO()
-    stream.write(HEADER)
-    yaml.dump(json.loads(json.dumps(document)), stream)  # a copy without shared parts: no anchors
+    stream.write(HEADER.format(command=command))
+    for number, document in enumerate(documents):
+        stream.write("---\n" if number else "")
+        # A copy without shared parts: no anchors.
+        yaml.dump(json.loads(json.dumps(document)), stream)
     return stream.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from hippo.kube.crds import build_crds
-from hippo.kube.rendering import render
+from hippo.kube.manifest_files import crd_files, policy_files
+from hippo.kube.policies import build_policies
 from hippo.kube.statuses import SearchPlanStatus, StudyStatus, TrialStatus
 from hippo.model import AlgorithmSettings, InvalidSpec, parse_study
 from hippo.model.trial import parse_trial_spec
@@ -20,8 +22,8 @@ from tests import strategies
 from tests.unit.kube.structural import RULES, nodes, refusals, structure_problems
 
 ROOT = Path(__file__).parents[3]
-CRDS = build_crds()
-STUDY, TRIAL, PLAN = (f"{plural}.hippo.dev.yaml" for plural in ("studies", "trials", "searchplans"))
+CRDS = {crd["metadata"]["name"]: crd for crd in build_crds()}
+STUDY, TRIAL, PLAN = CRDS
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -35,22 +37,34 @@ SPEC = schema_of(STUDY)["properties"]["spec"]
 CHOICE = SPEC["properties"]["space"]["additionalProperties"]["properties"]["choices"]["items"]
 
 
-@pytest.mark.parametrize("folder", ["crds", "charts/hippo/files/crds"])
-def test_files_are_what_the_models_say(folder: str) -> None:
-    made = {name: render(crd) for name, crd in CRDS.items()}
-    if folder.startswith("charts") and not (ROOT / folder).parent.is_dir():
-        pytest.skip("no chart here")
+@pytest.mark.parametrize(
+    ("folder", "command", "made"),
+    [
+        ("crds", "hippo crds", crd_files),
+        ("crds/policies", "hippo crds --policies", policy_files),
+        ("charts/hippo/files/crds", "hippo crds", crd_files),
+        ("charts/hippo/files/policies", "hippo crds --policies", policy_files),
+    ],
+)
+def test_files_are_what_the_models_say(
+    folder: str, command: str, made: Callable[[], dict[str, str]]
+) -> None:
     there = {file.name: file.read_text() for file in (ROOT / folder).glob("*.yaml")}
-    if there != made:
-        pytest.fail(f"{folder} is out of date: run  hippo crds --directory {folder}", pytrace=False)
+    if there != made():
+        pytest.fail(f"{folder} is out of date: run  {command} --directory {folder}", pytrace=False)
 
 
-@pytest.mark.parametrize("name", CRDS)
-def test_files_read_back_as_they_were_made(name: str) -> None:
+def test_files_read_back_as_they_were_made() -> None:
     """By the rules of YAML 1.1, which are kubectl's."""
     yaml = YAML(typ="safe", pure=True)
     yaml.version = (1, 1)
-    assert yaml.load(render(CRDS[name])) == json.loads(json.dumps(CRDS[name]))
+    read = [
+        document
+        for files in (crd_files(), policy_files())
+        for text in files.values()
+        for document in yaml.load_all(text)
+    ]
+    assert read == json.loads(json.dumps([*build_crds(), *build_policies()]))
 
 
 @pytest.mark.parametrize("name", CRDS)
