@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from hippo.store import PlanStore
 from hippo.store.records import Assignment, Outcome
 from stage_runner.chain import EXIT_CODES, Chain
-from stage_runner.hints import Hints, PipeHints
+from stage_runner.hints import LogHints, PipeHints
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -54,7 +54,7 @@ def run_worker(
         store,
         path=path,
         launched=launched,
-        hints=Hints() if hints is None else PipeHints(hints, assignment.chain),
+        hints=LogHints() if hints is None else PipeHints(hints, assignment.chain),
         signals=signals,
     )
     return chain.run()

@@ -46,7 +46,7 @@ class Writer:
     ``finish``.
     """
 
-    def __init__(self, store: PlanStore, *, on_report: Callable[[], None]) -> None:
+    def __init__(self, store: PlanStore, *, on_report: Callable[[Report], None]) -> None:
         self._store = store
         self._on_report = on_report
         self._queue: queue.Queue[MakeReport | Save | None] = queue.Queue()
@@ -84,8 +84,9 @@ class Writer:
         """
         self._finished.acquire()
         self._queue.join()
-        self._store.write_report(make(self._number))
-        self._on_report()
+        report = make(self._number)
+        self._store.write_report(report)
+        self._on_report(report)
 
     def close(self) -> None:
         """End the thread, once all that was given is written."""
@@ -118,7 +119,7 @@ class Writer:
         report = self._write_checkpoint(job) if isinstance(job, Save) else job(self._number)
         self._store.write_report(report)
         self._number += 1
-        self._on_report()
+        self._on_report(report)
 
     def _write_checkpoint(self, save: Save) -> CheckpointSaved:
         began = time.perf_counter()

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
-from hippo.kube.metrics import Metrics
 
 from hippo.kube import health, names
 from hippo.kube.api import ApiError, connect
+from hippo.kube.metrics import Metrics
 from hippo.kube.operator import Operator
 from hippo.kube.settings import Settings
 from hippo.kube.sweeps import sweep_for_ever

@@ -15,14 +15,13 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hippo.kube.metrics import Metrics
-
 from hippo.kube import names
 from hippo.kube.api import POD, STUDY, Api, ApiError, Refused
 from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
 from hippo.kube.manifests import build_dry_run
+from hippo.kube.metrics import Metrics
 from hippo.kube.plan_object import TakenOver
 from hippo.kube.pods import PodState, observe
 from hippo.kube.reporting import Reporter, StudyStatuses

@@ -151,10 +151,12 @@ class Reporter:
     def _find_problem(self, name: str) -> tuple[str, str] | None:
         """Why nothing goes on with a study, if so."""
         driver = self._driver
-        if driver.problem is not None:
-            return driver.problem
+        if driver.watch.problem is not None:
+            return driver.watch.problem
         own = [chain for chain in driver.engine.chains.values() if name in chain.studies]
-        waiting = [driver.waiting[chain.name] for chain in own if chain.name in driver.waiting]
+        waiting = [
+            driver.watch.waiting[chain.name] for chain in own if chain.name in driver.watch.waiting
+        ]
         if waiting and len(waiting) == len(own):
             more = f" ({len(waiting)} pods wait)" if len(waiting) > 1 else ""
             return names.REASON_WAITING, f"{waiting[0]}{more}"
@@ -162,7 +164,7 @@ class Reporter:
 
     def _plan_conditions(self, conditions: list[Condition]) -> list[Condition]:
         driver = self._driver
-        problem = driver.problem
+        problem = driver.watch.problem
         is_active = bool(driver.engine.chains)
         reason, message = problem or (
             (names.REASON_RUNNING, "") if is_active else (names.COMPLETE, "")

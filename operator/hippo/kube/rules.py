@@ -140,7 +140,12 @@ def space_rules() -> list[Rule]:
             "self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]*$'))",
             "names of hyper-parameters consist of letters, digits and underscores, and begin with a"
             " letter",
-        )
+        ),
+        rule(
+            "self.all(name, !(name in ['false', 'true']))",
+            "a name is true or false: put y, n, yes, no, on and off in quotes, which kubectl takes"
+            " for these otherwise",
+        ),
     ]
 
 

@@ -58,7 +58,7 @@ class TrialCounts(StatusModel):
     completed: int = 0
     """Trained up to the study's steps."""
     stopped: int = 0
-    """Ended early, by the tuner or by a user."""
+    """Ended early: by the tuner, by a user, or because the study ended."""
     diverged: int = 0
     """Ended by a metric that was not finite."""
     failed: int = 0
@@ -120,7 +120,7 @@ class StudyStatus(StatusModel):
     ended_at: Timestamp | None = None
     """When it ended."""
     conditions: list[Condition] = Field(default_factory=list)
-    """Accepted, Progressing, Suspended, Complete, Failed."""
+    """Accepted, Progressing, Suspended, Complete, Failed; NonDeterministic if it is."""
 
 
 class TrialStatus(StatusModel):
@@ -233,7 +233,7 @@ class SearchPlanStatus(StatusModel):
     tree: list[TreeStage] = Field(default_factory=list)
     """The stage tree, finished subtrees folded first, so that it stays small."""
     conditions: list[Condition] = Field(default_factory=list)
-    """Failed, NonDeterministic."""
+    """Progressing: why work goes on, or does not."""
 
 
 class SearchPlanSpec(StatusModel):

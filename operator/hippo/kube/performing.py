@@ -1,0 +1,140 @@
+"""Carries out the engine's commands: in order, each durably before the next."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from itertools import groupby
+from typing import Any
+
+from hippo.driving.mailroom import Mailroom
+from hippo.engine import Engine
+from hippo.kube import names
+from hippo.kube.chains import Chains
+from hippo.kube.decisions import DecisionBook
+from hippo.kube.plan_object import PlanObject
+from hippo.kube.reports import ReportReader
+from hippo.messages import (
+    Command,
+    DeleteCheckpoint,
+    Event,
+    Finish,
+    Halt,
+    Launch,
+    Notify,
+    Record,
+    Refuse,
+    Steer,
+    WakeAt,
+    WorkerGone,
+)
+from hippo.model import Study
+from hippo.runs import StudyRun
+from hippo.store import PlanStore, StoreError
+from hippo.store.records import Assignment, Decision, Outcome, WorkerError
+
+
+class Performer:
+    """Of one plan. Any command may raise StoreError, ApiError or TakenOver; none after it is then
+    carried out, and the engine that gave them is ahead of what is durable: drop it.
+    """
+
+    def __init__(
+        self,
+        store: PlanStore,
+        engine: Engine,
+        plan: PlanObject,
+        chains: Chains,
+        reports: ReportReader,
+        *,
+        finished: Callable[[StudyRun], Awaitable[None]],
+        tell: Callable[[str | None, str, str], None],
+        launched: Callable[[], None],
+    ) -> None:
+        """``tell``: study (None: all), reason, message. ``launched``: pods were created."""
+        self._store = store
+        self._engine = engine
+        self._plan = plan
+        self._chains = chains
+        self._reports = reports
+        self._finished = finished
+        self._tell = tell
+        self._launched = launched
+        self.books: dict[str, DecisionBook] = {}
+        """Of live studies; what is decided about others need not be kept."""
+        self.mailroom: Mailroom | None = None
+        self.wake_at = math.inf
+        """When the engine wants to be told the time."""
+
+    async def carry_out(self, commands: list[Command]) -> list[Event]:
+        """Neighbours of one kind are carried out together; returns what came of it at once."""
+        events: list[Event] = []
+        for kind, group in groupby(commands, key=type):
+            alike: list[Any] = list(group)
+            if kind is Record:
+                await self._record(alike)
+            elif kind is Launch:
+                events += await self._launch(alike)
+            elif kind is Steer:
+                await asyncio.to_thread(self._steer, alike)
+            elif kind is DeleteCheckpoint:
+                await asyncio.to_thread(self._delete, alike)
+            else:
+                for command in alike:
+                    await self._do(command)
+        return events
+
+    async def _record(self, commands: list[Record]) -> None:
+        by_study: dict[str, list[Decision]] = {}
+        for command in commands:
+            by_study.setdefault(command.study, []).append(command.decision)
+        for study, decisions in by_study.items():
+            if study in self.books:
+                await self.books[study].write(decisions)
+
+    async def _launch(self, commands: list[Launch]) -> list[Event]:
+        wanted: list[tuple[Assignment, Study]] = []
+        for command in commands:
+            assignment = command.assignment
+            if assignment.exactness == "strict" and self._plan.status.fingerprint:
+                pinned = dict(self._plan.status.fingerprint)
+                assignment = assignment.model_copy(update={"fingerprint": pinned})
+            wanted.append((assignment, self._engine.studies[command.study].study))
+            self._reports.expect(assignment.chain)
+        failed = await self._chains.launch(wanted)
+        self._launched()
+        self._chains.forget(problem.chain for problem in failed)
+        self._reports.ended(problem.chain for problem in failed)
+        return [
+            WorkerGone(
+                problem.chain,
+                Outcome.INVALID if problem.is_final else Outcome.LOST,
+                WorkerError(during="start", message=problem.problem, step=0),
+            )
+            for problem in failed
+        ]
+
+    def _steer(self, commands: list[Steer]) -> None:
+        for command in commands:
+            self._store.write_control(command.control)
+
+    def _delete(self, commands: list[DeleteCheckpoint]) -> None:
+        for command in commands:
+            self._store.delete_checkpoint(command.key)
+
+    async def _do(self, command: Command) -> None:
+        match command:
+            case Refuse(study, number, message):
+                assert self.mailroom is not None
+                await asyncio.to_thread(self.mailroom.refuse, study, number, message)
+            case Finish(name, _, _):
+                await self._finished(self._engine.studies[name])
+            case Notify(message, name):
+                self._tell(name, names.REASON_NOTICE, message)
+            case WakeAt(moment):
+                self.wake_at = min(moment, self.wake_at)
+            case Halt(message):
+                raise StoreError(message)
+            case _:
+                raise TypeError(f"not a command: {command}")

@@ -1,0 +1,86 @@
+"""What the pods of running chains tell that no report does: that they do not begin, or are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hippo.engine import Engine
+from hippo.kube import names
+from hippo.kube.chains import Chains
+from hippo.kube.metrics import Metrics
+from hippo.kube.plan_object import PlanObject
+from hippo.kube.pods import PodPhase, PodState
+
+
+class PodWatch:
+    """Looks at the pods of one plan."""
+
+    def __init__(
+        self, namespace: str, name: str, plan: PlanObject, chains: Chains, metrics: Metrics
+    ) -> None:
+        self._place = (namespace, name)
+        self._plan = plan
+        self._chains = chains
+        self._metrics = metrics
+        self._timed: set[str] = set()
+        self.waiting: dict[str, str] = {}
+        """Chains whose pods do not begin, and why."""
+        self.problem: tuple[str, str] | None = None
+        """Reason and message, if nothing more may be launched."""
+        self.is_changed = False
+
+    async def look(
+        self, engine: Engine, pods: Mapping[str, PodState]
+    ) -> list[tuple[str, PodState | None]]:
+        """Chains of the engine whose pods are over; None: gone, and nobody saw how.
+
+        Raises ApiError.
+        """
+        over: list[tuple[str, PodState | None]] = []
+        waiting: dict[str, str] = {}
+        for chain in list(self._chains.records):
+            running = engine.chains.get(chain)
+            if running is None:
+                continue
+            state = await self._chains.look_for(chain, pods)
+            if state is None or state.is_finished:
+                over.append((chain, state))
+                continue
+            self._note_image(state)
+            self._note_times(chain, state)
+            if state.phase is not PodPhase.PENDING:
+                continue
+            if running.is_leaving:
+                await self._chains.remove(chain)  # it need not begin in order to be told to leave
+            elif state.message:
+                waiting[chain] = state.message
+        if waiting != self.waiting:
+            self.waiting, self.is_changed = waiting, True
+        return over
+
+    def _note_image(self, state: PodState) -> None:
+        """The first pod's image pins the plan: what a tag points at may change."""
+        if state.image_id is None or state.phase is not PodPhase.RUNNING:
+            return
+        pinned = self._plan.status.image_id
+        if pinned is None:
+            self._plan.status.image_id = state.image_id
+        elif pinned != state.image_id and self.problem is None:
+            self.problem = (
+                names.REASON_IMAGE_CHANGED,
+                f"the image has changed: the plan was begun with {pinned}, and a pod now runs"
+                f" {state.image_id}: name the image by its digest, or make a new study with another"
+                " spec.trainer.version",
+            )
+            self.is_changed = True
+
+    def _note_times(self, chain: str, state: PodState) -> None:
+        if chain in self._timed or state.started_at is None or state.created_at is None:
+            return
+        self._timed.add(chain)
+        scheduled = state.scheduled_at or state.created_at
+        self._metrics.note_pod(
+            *self._place,
+            queue_seconds=max(0.0, scheduled - state.created_at),
+            startup_seconds=max(0.0, state.started_at - scheduled),
+        )

@@ -1,0 +1,59 @@
+"""Which reports of a plan's running chains were read, and which were not yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from hippo.store import PlanStore
+from hippo.store.records import Report
+
+FOLD_AFTER = 200
+"""So many ended chains are folded into the ledger at a time."""
+
+
+class ReportReader:
+    """One LIST for all chains, and one read for each new report. Raises StoreError."""
+
+    def __init__(self, store: PlanStore) -> None:
+        self._store = store
+        self._read: dict[str, int] = {}  # by running chain, how many of its reports are known
+        self._ended: list[str] = []  # not folded yet
+        self.counted: dict[str, int] = {}
+        """Of every chain that was read here, how many reports were taken in."""
+
+    def expect(self, chain: str, known: int = 0) -> None:
+        """A chain may report from now on; so many of its reports are known."""
+        self._read[chain] = self.counted[chain] = known
+
+    async def read_news(self) -> list[Report]:
+        """What all chains have reported since; of each in order."""
+        if not self._read:
+            return []
+        news = await asyncio.to_thread(self._store.read_news, dict(self._read))
+        for report in news:
+            self._note(report)
+        return news
+
+    async def read_last(self, chain: str) -> list[Report]:
+        """What one chain has reported since."""
+        after = self._read.get(chain, 0) - 1
+        news = await asyncio.to_thread(self._store.read_reports, chain, after)
+        for report in news:
+            self._note(report)
+        return news
+
+    def _note(self, report: Report) -> None:
+        self._read[report.chain] = self.counted[report.chain] = report.sequence_number + 1
+
+    def ended(self, chains: Iterable[str]) -> None:
+        """Nothing more will come of these."""
+        for chain in chains:
+            self._read.pop(chain, None)
+            self._ended.append(chain)
+
+    async def fold(self, *, all_: bool = False) -> None:
+        """Move the reports of ended chains into the ledger, many at a time."""
+        if self._ended and (all_ or len(self._ended) >= FOLD_AFTER):
+            await asyncio.to_thread(self._store.fold, list(self._ended))
+            self._ended.clear()
