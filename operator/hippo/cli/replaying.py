@@ -217,10 +217,11 @@ def _locate(tree: StoredTree, reports: Iterable[Report]) -> tuple[Stage | None, 
                 place = None, ends[0]
         if not isinstance(report, CheckpointSaved | MetricsReported):
             continue
+        if report.key in tree.states:
+            place = None, report.key
+            continue
         for stage in tree.stages:
-            if stage.key == report.key:
-                place = None, stage.key
-            elif (
+            if (
                 stage.start < report.step < stage.end
                 and tree.states[stage.key] is not StageState.DONE
                 and stage.node.key(report.step) == report.key
