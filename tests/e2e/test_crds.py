@@ -60,6 +60,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"spec.space": {}}, "spec.space in body should have at least 1 properties"),
     ({"spec.space": {"l-r": UNIFORM}}, "spec.space: Invalid value: names of hyper-parameters"),
+    ({"spec.space": {"false": {"choices": [1]}}}, "spec.space: Invalid value: a name is true or"),
     ({"spec.space.lr": 0.1}, "spec.space.lr in body must be of type object"),
     ({"spec.space.lr": {"static": True}}, '"spec.space.lr" must validate one and only one'),
     ({"spec.space.lr.uniform": UNIFORM["uniform"]}, '"spec.space.lr" must validate one and only'),
