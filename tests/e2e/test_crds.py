@@ -371,9 +371,9 @@ def test_the_crds_are_accepted_whole(kubectl: Kubectl) -> None:
 def test_all_examples_are_accepted(kubectl: Kubectl) -> None:
     files = sorted((ROOT / "examples").glob("*/*.yaml"))
     assert len(files) > 10
-    said = kubectl("apply", *(word for file in files for word in ("-f", str(file))))
+    words = (word for file in files for word in ("-f", str(file)))
+    said = kubectl("apply", "--dry-run=server", *words)  # an operator that runs would train them
     assert said.count("created") == len(files)
-    kubectl("delete", "studies", "--all", "--wait=false")
 
 
 @pytest.mark.parametrize("begin", range(0, len(BAD), 12))
