@@ -42,6 +42,7 @@ class Recovery:
         self._fail_trial = fail_trial
         self._failures: dict[str, int] = {}  # failed attempts by the key of a chain's first stage
         self._refused: dict[str, int] = {}  # attempts refused, by the same key
+        self._idle_preemptions: dict[str, int] = {}  # before anything was trained, by the same key
         self._held: list[tuple[float, Node]] = []
         self._store_failures = 0
         self._now = 0.0
@@ -55,8 +56,9 @@ class Recovery:
             case Outcome.COMPLETED | Outcome.STOPPED:
                 self._failures.pop(chain.origin, None)
                 self._refused.pop(chain.origin, None)
+                self._idle_preemptions.pop(chain.origin, None)
             case Outcome.PREEMPTED:
-                pass  # not the trainer's fault: it goes on from what it saved
+                self._note_preemption(chain)
             case Outcome.REFUSED if self._options.keeps_foreign:
                 self._wait_for_another(chain, error)
             case Outcome.CORRUPT | Outcome.REFUSED:
@@ -81,6 +83,18 @@ class Recovery:
             self._plan.drop_checkpoint(checkpoint)
             self._emit(DeleteCheckpoint(checkpoint.key, checkpoint.step))
         self._emit(Notify(f"checkpoint at step {start}: {reason}; it is trained again"))
+
+    def _note_preemption(self, chain: ChainRun) -> None:
+        """Not the trainer's fault: it goes on from what it saved. But wherever workers are sent away
+        before they have trained anything, the next one waits a little, and longer each time.
+        """
+        if chain.trained:
+            self._idle_preemptions.pop(chain.origin, None)
+            return
+        count = self._idle_preemptions.get(chain.origin, 0) + 1
+        self._idle_preemptions[chain.origin] = count
+        if count > 1:
+            self._hold(chain, self._pause(count - 1))
 
     def _wait_for_another(self, chain: ChainRun, error: WorkerError | None) -> None:
         """The worker was of another kind: a next one may not be."""

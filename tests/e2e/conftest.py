@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import Cluster, open_cluster, programs
+from tests.e2e.site import Site
+
+CRDS = Path(__file__).parents[2] / "crds"
 
 _SECONDS = 600.0
 _SECONDS_OF_THE_FIRST_TIME = 4500.0
@@ -15,6 +20,22 @@ _SECONDS_OF_THE_FIRST_TIME = 4500.0
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     return open_cluster()
+
+
+@pytest.fixture
+def site(cluster: Cluster, crds: None, tmp_path: Path) -> Iterator[Site]:
+    """A namespace of its own; its operator is for the test to start."""
+    site = Site(cluster, f"e2e-{uuid.uuid4().hex[:8]}", tmp_path / "operator.log")
+    site.set_up()
+    yield site
+    site.tear_down()
+
+
+@pytest.fixture(scope="session")
+def crds(cluster: Cluster) -> None:
+    """The CRDs as they are in the repository."""
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
