@@ -85,7 +85,7 @@ class Recovery:
         self._emit(Notify(f"checkpoint at step {start}: {reason}; it is trained again"))
 
     def _note_preemption(self, chain: ChainRun) -> None:
-        """Not the trainer's fault: it goes on from what it saved. But wherever workers are sent away
+        """Not the trainer's fault: it goes on from what it saved. But where workers are sent away
         before they have trained anything, the next one waits a little, and longer each time.
         """
         if chain.trained:

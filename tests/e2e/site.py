@@ -149,6 +149,14 @@ class Site:
         )
         return self.status(study)
 
+    def wait_until_idle(self, plan: str) -> None:
+        """Its last workers have left."""
+
+        def is_idle() -> bool:
+            return not self.get("searchplan", plan)["status"]["chains"]
+
+        self.wait_until(is_idle, f"no chain of {plan} is left")
+
     def describe(self) -> str:
         told = [self.kubectl("get", "studies,searchplans,pods", "-o", "wide", check=False)]
         told.append(self.kubectl("get", "events", check=False)[-3000:])

@@ -21,6 +21,7 @@ def test_a_grid_is_trained_once_for_each_shared_step(site: Site) -> None:
     assert status["phase"] == "Succeeded"
     assert (status["progress"], status["stepsRequested"]) == ("6/6", 72)
     site.check_results("grid")
+    site.wait_until_idle(status["plan"])
     plan = site.get("searchplan", status["plan"])["status"]
     assert plan["stepsUnique"] == plan["stepsTrained"] == site.count_trained(status["plan"]) == 32
     assert plan["chains"] == []

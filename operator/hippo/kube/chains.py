@@ -28,6 +28,8 @@ WATCH_LAG_SECONDS = 15.0
 """A pod that was created and is not seen for so long is asked for."""
 KEPT_PODS = 10
 """Ended pods of a plan that stay, for their logs; as many again that failed."""
+LINGER_SECONDS = 30.0
+"""So long the sidecars of an ended trainer may take to end by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +149,15 @@ class Chains:
         await self._api.delete(POD, self._namespace, self.records[chain].pod)
 
     async def tidy(self, pods: Mapping[str, PodState]) -> None:
-        """Delete ended pods but for the newest, which stay for their logs."""
+        """Delete ended pods but for the newest, which stay for their logs; and those whose trainer
+        is over while a sidecar goes on.
+        """
         recorded = {record.pod for record in self._plan.status.chains}
+        now = time.time()
+        for name, state in pods.items():
+            waited = now - (state.finished_at or now)
+            if state.lingers and name not in recorded and waited > LINGER_SECONDS:
+                await self._api.delete(POD, self._namespace, name)
         for has_failed in (False, True):
             over = sorted(
                 (state.finished_at or 0.0, name)

@@ -33,7 +33,7 @@ from hippo.kube.performing import Performer
 from hippo.kube.plan_object import PlanObject
 from hippo.kube.pod_watch import PodWatch
 from hippo.kube.pods import PodState, outcome
-from hippo.kube.reports import ReportReader
+from hippo.kube.reports import Pace, ReportReader
 from hippo.kube.settings import Settings
 from hippo.kube.sweeps import forget_missing
 from hippo.messages import (
@@ -129,6 +129,7 @@ class PlanDriver:
     _mailroom: Mailroom = field(init=False)
     _books: dict[str, DecisionBook] = field(init=False)  # the performer's
     _user_trials: dict[str, UserTrials] = field(init=False, default_factory=dict)
+    _pace: Pace = field(init=False, default_factory=Pace)
     _has_news: bool = field(init=False, default=False)  # since spending was noted
     _poll_at: float = field(init=False, default=0.0)
     _free_since: float | None = field(init=False, default=None)  # a worker, and nothing launched
@@ -417,7 +418,10 @@ class PlanDriver:
     async def _take(self, report: Report) -> None:
         """Tell the engine what a worker has reported."""
         self._has_news = True
-        self.tools.metrics.note_report(self.namespace, self.name, report, None)
+        place, metrics = (self.namespace, self.name), self.tools.metrics
+        metrics.note_report(*place, report, self._pace.lag(report, self.tools.clock()))
+        if (seconds := self._pace.stage(report)) is not None:
+            metrics.note_stage(*place, seconds)
         if isinstance(report, Began) and not self.plan.status.fingerprint:
             self.plan.status.fingerprint = dict(report.fingerprint)
         if isinstance(report, CheckpointSaved) and report.differs:

@@ -57,6 +57,8 @@ class PodState:
     node: str | None = None
     image_id: str | None = None
     exit_code: int | None = None
+    lingers: bool = False
+    """The trainer is over, and another container keeps the pod, and what it holds, alive."""
 
     @property
     def is_finished(self) -> bool:
@@ -106,6 +108,7 @@ def observe(pod: Mapping[str, Any]) -> PodState:
         node=get_map(pod, "spec").get("nodeName") or None,
         image_id=str(container.get("imageID") or "").removeprefix("docker-pullable://") or None,
         exit_code=read_exit_code(ended),
+        lingers=bool(ended) and status.get("phase") == "Running",
     )
 
 

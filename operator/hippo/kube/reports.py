@@ -6,10 +6,41 @@ import asyncio
 from collections.abc import Iterable
 
 from hippo.store import PlanStore
-from hippo.store.records import Report
+from hippo.store.records import Began, CheckpointSaved, Ended, Report
 
 FOLD_AFTER = 200
 """So many ended chains are folded into the ledger at a time."""
+
+
+class Pace:
+    """How long the stages of a chain take, and how late its reports are seen. In seconds.
+
+    A report says how old its worker was; whichever was seen soonest sets the clock, so the lag of
+    the others is told to within that of the best.
+    """
+
+    def __init__(self) -> None:
+        self._offsets: dict[str, float] = {}
+        self._stages: dict[str, float] = {}  # worker's age at its last stage end
+
+    def lag(self, report: Report, now: float) -> float:
+        offset = now - report.worker_seconds
+        best = min(offset, self._offsets.get(report.chain, offset))
+        self._offsets[report.chain] = best
+        return offset - best
+
+    def stage(self, report: Report) -> float | None:
+        """If it ends a stage: how long that took."""
+        if isinstance(report, Ended):
+            self._offsets.pop(report.chain, None)
+            self._stages.pop(report.chain, None)
+            return None
+        begun = self._stages.get(report.chain)
+        if isinstance(report, Began | CheckpointSaved):
+            self._stages[report.chain] = report.worker_seconds
+        if begun is None or not isinstance(report, CheckpointSaved):
+            return None
+        return report.worker_seconds - begun
 
 
 class ReportReader:
