@@ -148,7 +148,7 @@ def test_the_operator_has_exactly_the_rights_that_it_uses(value_set: str) -> Non
     else:
         assert [role["kind"] for role in rest] == ["ClusterRole"]
     assert all(_rights(role) == RULES for role in rest)
-    bindings = [document for document in objects if document["kind"].endswith("Binding")]
+    bindings = [document for document in objects if document["kind"].endswith("RoleBinding")]
     assert len(bindings) == len(roles)
     (account,) = (document for document in objects if document["kind"] == "ServiceAccount")
     for binding in bindings:
@@ -275,6 +275,17 @@ def test_crds_are_those_of_the_project() -> None:
             assert mine["spec"] == document["spec"]
     assert not rendered
     assert "CustomResourceDefinition" not in kinds(render("namespaced"))
+
+
+def test_the_admission_policy_is_that_of_the_project() -> None:
+    generated = {path.name: path.read_text() for path in (ROOT / "crds" / "policies").glob("*")}
+    copies = {path.name: path.read_text() for path in (CHART / "files" / "policies").glob("*")}
+    assert copies == generated, "run: cp crds/policies/* charts/hippo/files/policies/"
+    expected = [document for text in generated.values() for document in read_documents(text)]
+    assert expected
+    policies = [d for d in render("everything") if d["kind"].startswith("ValidatingAdmission")]
+    assert {d["kind"]: d["spec"] for d in policies} == {d["kind"]: d["spec"] for d in expected}
+    assert not any(kind.startswith("ValidatingAdmission") for kind in kinds(render("s3")))
 
 
 def test_metrics_objects_are_for_who_asks() -> None:
