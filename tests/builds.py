@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ def skip_or_fail(reason: object) -> NoReturn:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    """Progress."""
+    print(text, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

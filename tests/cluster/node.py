@@ -27,11 +27,21 @@ PROXY = Process("kube-proxy")
 DNS = Process("coredns")
 DEVICES = Process("gpus")
 MINIO = Process("minio")
+# Images are imported, never pulled: an image that is not there is refused at once.
+_NOWHERE = """\
+server = "http://127.0.0.1:1"
+[host."http://127.0.0.1:1"]
+  capabilities = ["pull", "resolve"]
+"""
+
 ALL = (CONTAINERS, KUBELET, PROXY, DNS, DEVICES, MINIO)
 
 
 def start_containerd(pause_image: str) -> None:
     """``pause_image`` has the first process of each pod; it can be imported later."""
+    registries = RUN / "registries"
+    (registries / "_default").mkdir(parents=True, exist_ok=True)
+    (registries / "_default" / "hosts.toml").write_text(_NOWHERE)
     settings = RUN / "containerd.toml"
     settings.write_text(
         f"""\
@@ -48,6 +58,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{CNI}"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{registries}"
 """
     )
     CONTAINERS.start(["containerd", "--config", settings])
