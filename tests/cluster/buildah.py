@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tests.builds import CACHE
@@ -55,6 +55,13 @@ def build(
                 buildah("rm", "--all", check=False)  # what the failed step worked in
                 if tries == 0 or _BUSY not in str(error):
                     raise
+
+
+def keep_only(images: Collection[str]) -> None:
+    """Remove other images that have a name."""
+    listed = buildah("images", "--format", "{{.Name}}:{{.Tag}}").split()
+    if old := [name for name in listed if "<none>" not in name and name not in images]:
+        buildah("rmi", *old, check=False)
 
 
 def write_layout(image: str, layout: Path) -> None:

@@ -15,6 +15,8 @@ from minio import Minio
 from tests import minio_server
 from tests.builds import Impossible, locked, say, skip_or_fail
 from tests.cluster import (
+    base_image,
+    buildah,
     certificates,
     control_plane,
     foreign,
@@ -131,7 +133,11 @@ def _start() -> Cluster:
         node.start_services(programs.BIN)
         node.start_kubelet(programs.BIN)
         _wait_until_ready()
-        return _describe(importing.result())
+        names = importing.result()
+    # Not later: somebody's tests may still use images of sources that have changed since.
+    imports.keep_only(names.all)
+    buildah.keep_only({*names.all, base_image.NAME})
+    return _describe(names)
 
 
 def _stop_all() -> None:
@@ -149,9 +155,6 @@ def _bring_images() -> images.Images:
             images.build(image, names)
             imports.import_image(image)
             say(f"imported {image} in {time.monotonic() - began:.0f} s")
-    prefix = names.operator.partition("/operator:")[0]
-    old = {name for name in present if name.startswith(f"{prefix}/")} - set(names.all)
-    imports.remove_images(old)
     return names
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +16,7 @@ from tests.cluster.commands import CommandFailed, run
 from tests.cluster.places import SOCKET
 
 _CTR = ("ctr", "--address", str(SOCKET), "--namespace", "k8s.io")
+_NAME = "org.opencontainers.image.ref.name"
 
 
 def list_imported() -> set[str]:
@@ -46,11 +47,36 @@ def import_image(image: str) -> None:
         raise CommandFailed(f"{image} cannot be imported: {said.strip()}")
 
 
-def remove_images(names: Iterable[str]) -> None:
-    """Names only: what a running container uses stays."""
-    names = sorted(names)
-    if names:
-        run([*_CTR, "images", "remove", *names], check=False)
+def keep_only(names: Collection[str]) -> None:
+    """Remove other images from the node and from the layout; what a container uses stays."""
+    lines = run([*_CTR, "images", "list"]).splitlines()[1:]
+    digests = {name: digest for name, _, digest, *_ in map(str.split, lines)}
+    kept = {digests[name] for name in names if name in digests}
+    # The kubelet's side has a second name for each image, made of its digest.
+    old = [name for name, digest in digests.items() if digest not in kept]
+    if old:
+        run([*_CTR, "images", "remove", *old], check=False)
+    _prune(buildah.FOLDER / "layout", names)
+
+
+def _prune(layout: Path, names: Collection[str]) -> None:
+    """Remove what only other images use."""
+    path = layout / "index.json"
+    if not path.exists():
+        return
+    index = json.loads(path.read_text())
+    index["manifests"] = [
+        entry for entry in index["manifests"] if entry["annotations"][_NAME] in names
+    ]
+    used = set()
+    for entry in index["manifests"]:
+        content = json.loads(_blob(layout, entry["digest"]).read_text())
+        parts = (entry, content["config"], *content["layers"])
+        used |= {_blob(layout, part["digest"]) for part in parts}
+    path.write_text(json.dumps(index))
+    for blob in layout.glob("blobs/*/*"):
+        if blob not in used:
+            blob.unlink()
 
 
 def _find_manifest(layout: Path, image: str) -> dict[str, Any]:
@@ -58,7 +84,7 @@ def _find_manifest(layout: Path, image: str) -> dict[str, Any]:
     index = json.loads((layout / "index.json").read_text())
     entries: list[dict[str, Any]] = index["manifests"]
     for entry in entries:
-        if entry.get("annotations", {}).get("org.opencontainers.image.ref.name") == image:
+        if entry["annotations"][_NAME] == image:
             return entry
     raise LookupError(image)
 
@@ -67,7 +93,7 @@ def _write_archive(
     target: IO[bytes], layout: Path, manifest: dict[str, Any], present: set[str]
 ) -> None:
     """An OCI archive that lacks the blobs that are present."""
-    image = manifest["annotations"]["org.opencontainers.image.ref.name"]
+    image = manifest["annotations"][_NAME]
     entry = {**manifest, "annotations": {"io.containerd.image.name": image}}
     index = {"schemaVersion": 2, "manifests": [entry]}
     content = json.loads(_blob(layout, manifest["digest"]).read_text())

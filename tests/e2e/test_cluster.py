@@ -41,6 +41,14 @@ def test_restricted_pod_with_a_gpu(cluster: Cluster, namespace: str) -> None:
         assert cluster.kubectl(*inside, "python", "-c", fetch, health).strip() == "200"
 
 
+def test_operator_image(cluster: Cluster, namespace: str) -> None:
+    pod = _pod(cluster, "operator", "hippo operator --help", gpus=0)
+    pod["spec"]["containers"][0]["image"] = cluster.operator_image
+    _create(cluster, namespace, pod)
+    _wait(cluster, namespace, "operator", "jsonpath={.status.phase}=Succeeded")
+    _wait_for_log(cluster, namespace, "operator", "Usage: hippo operator")
+
+
 def test_pods_reach_one_another_through_services(cluster: Cluster, namespace: str) -> None:
     serve = "python -m http.server 8000 --directory /workspace"
     _create(cluster, namespace, _pod(cluster, "server", serve, gpus=0))
