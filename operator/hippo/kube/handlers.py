@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -40,6 +40,8 @@ def run(settings: Settings, blobs: Blobs, *, as_json: bool, verbose: bool) -> No
     _register(registry, settings, blobs)
     kopf.run(
         registry=registry,
+        # Or kopf asks for the user's name, which a container's user has not.
+        identity=cast(Any, settings.identity),
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=list(settings.namespaces),
