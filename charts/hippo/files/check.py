@@ -19,6 +19,7 @@ def check_kinds() -> None:
         headers={"Authorization": f"Bearer {(ACCOUNT / 'token').read_text()}"},
     )
     trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+    trust.verify_flags &= ~ssl.VERIFY_X509_STRICT  # authorities of many clusters leave out fields
     try:
         with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
             served = {resource["name"] for resource in json.load(answer)["resources"]}
