@@ -32,22 +32,16 @@ pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 IMAGE = ("--set", "image.repository=example.org/hippo")
 STORE = (*IMAGE, "--set", "store.url=s3://bucket", "--set", "store.existingSecret=keys")
 RULES = {
-    ("hippo.dev", "studies"): {"get", "list", "watch"},
+    ("hippo.dev", "studies"): {"list", "watch"},
     **{
-        ("hippo.dev", kind): {"get", "list", "watch", "create", "patch", "update", "delete"}
+        ("hippo.dev", kind): {"get", "list", "watch", "create", "patch", "delete"}
         for kind in ("trials", "searchplans")
     },
-    **{
-        ("hippo.dev", f"{kind}/status"): {"get", "patch", "update"}
-        for kind in ("studies", "trials", "searchplans")
-    },
+    ("hippo.dev", "studies/status"): {"patch"},
+    ("hippo.dev", "trials/status"): {"patch"},
+    ("hippo.dev", "searchplans/status"): {"update"},
     ("", "pods"): {"get", "list", "watch", "create", "delete"},
     ("", "events"): {"create", "patch"},
-    ("events.k8s.io", "events"): {"create", "patch"},
-}
-LEASE_RULES = {
-    ("coordination.k8s.io", "leases"): {"create"},
-    ("coordination.k8s.io", "leases", "hippo-system.hippo"): {"get", "update", "patch"},
 }
 
 every_value_set = pytest.mark.parametrize("value_set", VALUE_SETS)
@@ -128,26 +122,19 @@ def test_keys_stand_in_secrets_only(value_set: str) -> None:
 def test_the_operator_has_exactly_the_rights_that_it_uses(value_set: str) -> None:
     values = YAML(typ="safe").load(CHART / "ci" / f"{value_set}-values.yaml")
     namespaces = values.get("watchNamespaces", [])
-    objects = render(value_set, "--set-json", "rbac.extraRules=[]", "--set", "identity=")
+    objects = render(value_set, "--set-json", "rbac.extraRules=[]")
     roles = [
         document
         for document in objects
         if document["kind"] in ("Role", "ClusterRole")
         and document["metadata"]["labels"]["app.kubernetes.io/component"] == "operator"
     ]
-    leases = [role for role in roles if role["metadata"]["name"].endswith("-lease")]
-    rest = [role for role in roles if role not in leases]
-    identity = f"hippo-system.{leases[0]['metadata']['name'].removesuffix('-operator-lease')}"
-    assert [role["metadata"]["namespace"] for role in leases] == ["hippo-system"]
-    assert _rights(leases[0]) == {
-        (*key[:2], identity) if key[2:] else key: verbs for key, verbs in LEASE_RULES.items()
-    }
     if namespaces:
-        assert {role["kind"] for role in rest} == {"Role"}
-        assert [role["metadata"]["namespace"] for role in rest] == namespaces
+        assert {role["kind"] for role in roles} == {"Role"}
+        assert [role["metadata"]["namespace"] for role in roles] == namespaces
     else:
-        assert [role["kind"] for role in rest] == ["ClusterRole"]
-    assert all(_rights(role) == RULES for role in rest)
+        assert [role["kind"] for role in roles] == ["ClusterRole"]
+    assert all(_rights(role) == RULES for role in roles)
     bindings = [document for document in objects if document["kind"].endswith("RoleBinding")]
     assert len(bindings) == len(roles)
     (account,) = (document for document in objects if document["kind"] == "ServiceAccount")
@@ -452,14 +439,13 @@ def _environment(container: Document) -> dict[str, Any]:
     return environment
 
 
-def _rights(role: Document) -> dict[tuple[str, ...], set[str]]:
-    rights: dict[tuple[str, ...], set[str]] = {}
+def _rights(role: Document) -> dict[tuple[str, str], set[str]]:
+    rights: dict[tuple[str, str], set[str]] = {}
     for rule in role["rules"]:
+        assert "resourceNames" not in rule
         for group in rule["apiGroups"]:
             for resource in rule["resources"]:
-                for name in rule.get("resourceNames", [""]):
-                    key = (group, resource, name) if name else (group, resource)
-                    rights.setdefault(key, set()).update(rule["verbs"])
+                rights.setdefault((group, resource), set()).update(rule["verbs"])
     return rights
 
 

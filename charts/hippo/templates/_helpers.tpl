@@ -41,7 +41,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- .Values.serviceAccount.name | default (include "hippo.operator" .) }}
 {{- end }}
 
-{{/* The operator's name for itself in the store's locks, and of its Lease. */}}
+{{/* The operator's name for itself in the store's locks. */}}
 {{- define "hippo.identity" -}}
 {{- .Values.identity | default (printf "%s.%s" .Release.Namespace (include "hippo.fullname" .)) }}
 {{- end }}
