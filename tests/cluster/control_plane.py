@@ -19,41 +19,48 @@ _PKI = RUN / "pki"
 
 def start_api_server(programs: Path) -> None:
     """Without waiting for it."""
-    ETCD_SERVER.start(
-        [
-            programs / "etcd",
-            f"--data-dir={RUN / 'etcd'}",
-            f"--listen-client-urls={ETCD}",
-            f"--advertise-client-urls={ETCD}",
-            "--listen-peer-urls=http://127.0.0.1:12380",
-            "--unsafe-no-fsync",
-            "--logger=zap",
-            "--log-level=warn",
-        ]
-    )
-    API_SERVER.start(
-        [
-            programs / "kube-apiserver",
-            f"--etcd-servers={ETCD}",
-            f"--bind-address={NODE_ADDRESS}",
-            f"--advertise-address={NODE_ADDRESS}",
-            "--secure-port=6443",
-            f"--service-cluster-ip-range={SERVICE_ADDRESSES}",
-            f"--tls-cert-file={_PKI / 'server.crt'}",
-            f"--tls-private-key-file={_PKI / 'server.key'}",
-            f"--client-ca-file={_PKI / 'ca.crt'}",
-            f"--kubelet-client-certificate={_PKI / 'kubelet-client.crt'}",
-            f"--kubelet-client-key={_PKI / 'kubelet-client.key'}",
-            f"--kubelet-certificate-authority={_PKI / 'ca.crt'}",
-            "--kubelet-preferred-address-types=InternalIP",
-            f"--service-account-key-file={_PKI / 'accounts.pub'}",
-            f"--service-account-signing-key-file={_PKI / 'accounts.key'}",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=NodeRestriction",
-            "--allow-privileged=true",
-        ]
-    )
+    peers = "http://127.0.0.1:12380"
+    ETCD_SERVER.start(build_etcd(programs, RUN / "etcd", clients=ETCD, peers=peers))
+    API_SERVER.start(build_api_server(programs, etcd=ETCD, address=NODE_ADDRESS, port=6443))
+
+
+def build_etcd(programs: Path, folder: Path, *, clients: str, peers: str) -> list[str | Path]:
+    """Its command line. ``clients`` and ``peers``: where it listens for them."""
+    return [
+        programs / "etcd",
+        f"--data-dir={folder}",
+        f"--listen-client-urls={clients}",
+        f"--advertise-client-urls={clients}",
+        f"--listen-peer-urls={peers}",
+        "--unsafe-no-fsync",
+        "--logger=zap",
+        "--log-level=warn",
+    ]
+
+
+def build_api_server(programs: Path, *, etcd: str, address: str, port: int) -> list[str | Path]:
+    """Its command line, with the certificates of this run."""
+    return [
+        programs / "kube-apiserver",
+        f"--etcd-servers={etcd}",
+        f"--bind-address={address}",
+        f"--advertise-address={NODE_ADDRESS}",
+        f"--secure-port={port}",
+        f"--service-cluster-ip-range={SERVICE_ADDRESSES}",
+        f"--tls-cert-file={_PKI / 'server.crt'}",
+        f"--tls-private-key-file={_PKI / 'server.key'}",
+        f"--client-ca-file={_PKI / 'ca.crt'}",
+        f"--kubelet-client-certificate={_PKI / 'kubelet-client.crt'}",
+        f"--kubelet-client-key={_PKI / 'kubelet-client.key'}",
+        f"--kubelet-certificate-authority={_PKI / 'ca.crt'}",
+        "--kubelet-preferred-address-types=InternalIP",
+        f"--service-account-key-file={_PKI / 'accounts.pub'}",
+        f"--service-account-signing-key-file={_PKI / 'accounts.key'}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged=true",
+    ]
 
 
 def start_controllers(programs: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.cluster import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "hippo"
+DASHBOARD = CHART / "files" / "dashboard.json"
 VALUE_SETS = sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*.yaml"))
 KUBERNETES = "1.36.1"
 
@@ -74,3 +77,16 @@ def find(objects: list[Document], kind: str, name: str, namespace: str | None = 
 
 def kinds(objects: list[Document]) -> list[str]:
     return [document["kind"] for document in objects]
+
+
+def list_queries() -> Iterator[str]:
+    """Of all panels of the dashboard, with values for its variables."""
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel.get("targets", ()):
+            query = target["expr"]
+            for name, value in _VARIABLES.items():
+                query = query.replace(name, value)
+            yield query
+
+
+_VARIABLES = {"$__rate_interval": "5m", "$namespace": ".*"}

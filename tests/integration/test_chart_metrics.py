@@ -16,13 +16,11 @@ from ruamel.yaml import YAML
 from hippo.kube.metrics import Metrics
 from tests.builds import BUILD_SECONDS
 from tests.cluster import programs
-from tests.integration.charts import CHART, ROOT, find_program
+from tests.integration.charts import CHART, DASHBOARD, ROOT, find_program, list_queries
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 
 ALERTS = CHART / "files" / "alerts.yaml"
-DASHBOARD = CHART / "files" / "dashboard.json"
-VARIABLES = {"$__rate_interval": "5m", "$namespace": ".*"}
 
 
 def test_alerts_fire_when_somebody_has_to_look_and_only_then() -> None:
@@ -40,7 +38,7 @@ def test_alerts_fire_when_somebody_has_to_look_and_only_then() -> None:
 
 
 def test_queries_of_the_dashboard_can_be_evaluated(tmp_path: Path) -> None:
-    rules = [{"record": f"panel_{i}", "expr": query} for i, query in enumerate(_queries())]
+    rules = [{"record": f"panel_{i}", "expr": query} for i, query in enumerate(list_queries())]
     assert len(rules) > 30
     path = tmp_path / "rules.yaml"
     YAML(typ="safe").dump({"groups": [{"name": "dashboard", "rules": rules}]}, path)
@@ -48,7 +46,7 @@ def test_queries_of_the_dashboard_can_be_evaluated(tmp_path: Path) -> None:
 
 
 def test_queries_ask_for_metrics_that_exist() -> None:
-    expressions = [*_queries(), *(rule["expr"] for rule in _alerts())]
+    expressions = [*list_queries(), *(rule["expr"] for rule in _alerts())]
     asked = {name for expression in expressions for name in re.findall(r"\bhippo_\w+", expression)}
     assert asked - set(_exposed()) == set()
     assert len(asked) > 25
@@ -80,16 +78,6 @@ def _promtool(*arguments: str | Path) -> None:
 
 def _alerts() -> list[dict[str, Any]]:
     return [rule for group in YAML(typ="safe").load(ALERTS)["groups"] for rule in group["rules"]]
-
-
-def _queries() -> Iterator[str]:
-    """Of all panels, with values for the dashboard's variables."""
-    for panel in json.loads(DASHBOARD.read_text())["panels"]:
-        for target in panel.get("targets", ()):
-            query = target["expr"]
-            for name, value in VARIABLES.items():
-                query = query.replace(name, value)
-            yield query
 
 
 def _families() -> Iterator[tuple[str, str]]:
