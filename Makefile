@@ -17,7 +17,7 @@ RUN_STAMP  := $(if $(wildcard $(DEV_STAMP)),$(DEV_STAMP),$(DEMO_STAMP))
 BENCHMARKS := planning runner_overhead store_throughput prefix_first
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit integration lint type imports bench cluster-up cluster-down clean
+.PHONY: help setup demo test unit integration e2e lint type imports bench cluster-up cluster-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ demo: $(RUN_STAMP) ## train a grid of 48 trials through a stage tree, in about t
 	@rm -rf build/demo
 	$(BIN)/hippo run examples/digits/grid.yaml --workers $(WORKERS) --store build/demo
 
-test: lint type imports unit integration ## everything that has to pass
+test: lint type imports unit integration e2e ## everything that has to pass
 
 unit: $(DEV_STAMP) ## the fast tests: below a minute
 	$(BIN)/pytest -q -n 2 -m 'not slow' tests/unit
@@ -37,6 +37,9 @@ unit: $(DEV_STAMP) ## the fast tests: below a minute
 integration: $(DEV_STAMP) ## tests with real processes, stores and trainers
 	$(BIN)/pytest -q -n 2 -m slow tests/unit
 	$(BIN)/pytest -q tests/integration
+
+e2e: $(DEV_STAMP) ## tests on a real Kubernetes node (Linux, root, Go), or on a cluster of yours
+	$(BIN)/pytest -q -n 3 --dist loadfile tests/e2e
 
 lint: $(DEV_STAMP) ## ruff
 	$(BIN)/ruff check .

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 _LAUNCHED = time.monotonic()  # before the imports below, which belong to a worker's start-up
+_TOLD_TO_LEAVE = 128 + signal.SIGTERM
+
+if os.getpid() == 1:
+    # The first process of a container gets no signal that it does not handle. Until the worker
+    # handles SIGTERM itself there is nothing to save; unheard, it would train until it is killed.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(_TOLD_TO_LEAVE))
 
 import argparse  # noqa: E402
 import faulthandler  # noqa: E402

@@ -32,17 +32,28 @@ def _find_place(error: BaseException, path: Path) -> str | None:
     places = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename is not None:
         places.append((error.filename, error.lineno))
-    root = path.resolve()
     for filename, line in reversed(places):
-        file = Path(filename)
-        if file.is_absolute() and file.resolve().is_relative_to(root) and _is_own(filename):
-            return f"{file.resolve().relative_to(root)}:{line}"
+        relative = _find_below(Path(filename), path)
+        if relative is not None and _is_own(filename):
+            return f"{relative}:{line}"
     for filename, line in reversed(places):
         if _is_own(filename) and not filename.startswith("<"):
             return f"{Path(filename).name}:{line}"
     for filename, line in places:
         if not filename.startswith(("<", _RUNNER)):
             return f"{Path(filename).name}:{line}"
+    return None
+
+
+def _find_below(file: Path, folder: Path) -> Path | None:
+    """The file's place in the folder, by the name it was imported under if that lies there: the
+    files of a ConfigMap are links to others, whose names tell nothing.
+    """
+    if not file.is_absolute():
+        return None
+    for found, root in ((file, folder.absolute()), (file.resolve(), folder.resolve())):
+        if found.is_relative_to(root):
+            return found.relative_to(root)
     return None
 
 

@@ -121,10 +121,18 @@ class Api:
         return await self._call("PUT", resource.path(namespace, name, "status"), body=body)
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, *, uid: str | None = None
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        grace_seconds: int | None = None,
     ) -> None:
         """In the background. Nothing happens if it is gone, or another one of that name."""
         body: Document = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
         if uid is not None:
             body["preconditions"] = {"uid": uid}
         try:

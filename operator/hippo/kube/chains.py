@@ -2,11 +2,14 @@
 
 Two phases: a chain is recorded in the SearchPlan, then its pod is created, under a name that
 follows from the chain. Whoever is killed in between finds a record without a pod, and forgets it.
+A pod that cannot be created now, for want of quota or of an answer, is tried again: its chain
+waits, as one whose pod is not scheduled does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,28 +20,42 @@ from hippo.kube.api import POD, AlreadyExists, Api, ApiError, NotFound, Refused
 from hippo.kube.conditions import format_time
 from hippo.kube.manifests import build_pod, pod_name
 from hippo.kube.plan_object import PlanObject
+from hippo.kube.pod_causes import Cause
 from hippo.kube.pods import PodPhase, PodState, observe
 from hippo.kube.settings import Settings
 from hippo.kube.statuses import ChainRecord
 from hippo.model import InvalidSpec, Study
 from hippo.store.records import Assignment
 
+log = logging.getLogger(__name__)
+
 AT_ONCE = 16
 WATCH_LAG_SECONDS = 15.0
 """A pod that was created and is not seen for so long is asked for."""
+CREATE_AGAIN_SECONDS = 3.0
+"""Between two attempts to create pods that could not be."""
+OTHERS_GRACE_SECONDS = 30
+"""For containers beside a trainer that has ended, as Kubernetes gives by default: the pod's own
+grace is the trainer's.
+"""
 KEPT_PODS = 10
 """Ended pods of a plan that stay, for their logs; as many again that failed."""
-LINGER_SECONDS = 30.0
-"""So long the sidecars of an ended trainer may take to end by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotLaunched:
-    """A chain that could not be launched, and why; ``is_final``: trying again cannot help."""
+    """A chain that cannot be launched, whenever it is tried, and why."""
 
     chain: str
     problem: str
-    is_final: bool
+
+
+@dataclass(slots=True)
+class _Uncreated:
+    """A pod that could not be created yet, and why."""
+
+    body: dict[str, Any]
+    problem: str
 
 
 class Chains:
@@ -50,7 +67,11 @@ class Chains:
         self._namespace = namespace
         self._name = name
         self._settings = settings
-        self._created: dict[str, float] = {}  # chain -> time.monotonic() of its pod's creation
+        self._created: dict[str, float] = {}  # chain -> time.monotonic(); until its pod is seen
+        self._uncreated: dict[str, _Uncreated] = {}  # by chain
+        self._create_at = 0.0  # time.monotonic() of the next attempt to create these
+        self.is_tidy = True
+        """No pod of a chain that has ended is still to end, as of the last ``tidy``."""
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     @property
@@ -74,7 +95,7 @@ class Chains:
         return found
 
     async def launch(self, wanted: Iterable[tuple[Assignment, Study]]) -> list[NotLaunched]:
-        """Record chains, then create their pods; returns those that could not be."""
+        """Record chains, then create their pods; returns those that never can be."""
         wanted = list(wanted)
         now = format_time(time.time())
         self._plan.status.chains += [
@@ -90,10 +111,10 @@ class Chains:
             for assignment, study in wanted
         ]
         await self._plan.write()
-        results = await asyncio.gather(*(self._create(*item) for item in wanted))
+        results = await asyncio.gather(*(self._build(*item) for item in wanted))
         return [result for result in results if result is not None]
 
-    async def _create(self, assignment: Assignment, study: Study) -> NotLaunched | None:
+    async def _build(self, assignment: Assignment, study: Study) -> NotLaunched | None:
         try:
             body = build_pod(
                 study,
@@ -103,19 +124,41 @@ class Chains:
                 settings=self._settings,
             )
             async with self._gate:
-                await self._api.create(POD, self._namespace, body)
+                await self._create(assignment.chain, body)
+        except InvalidSpec as error:
+            return NotLaunched(assignment.chain, str(error))
+        except Refused as error:
+            return NotLaunched(assignment.chain, f"its pod is refused: {error}")
+        return None
+
+    async def _create(self, chain: str, body: dict[str, Any]) -> bool:
+        """Whether it was; if not, it is tried again. Raises Refused if that cannot help."""
+        try:
+            await self._api.create(POD, self._namespace, body)
         except AlreadyExists:
             pass  # created by a request whose answer was lost
-        except InvalidSpec as error:
-            return NotLaunched(assignment.chain, str(error), is_final=True)
-        except Refused as error:
-            # A quota may have room again; a pod that is not valid never will be.
-            is_quota = "exceeded quota" in str(error)
-            return NotLaunched(assignment.chain, str(error), is_final=not is_quota)
         except ApiError as error:
-            return NotLaunched(assignment.chain, str(error), is_final=False)
-        self._created[assignment.chain] = time.monotonic()
-        return None
+            if isinstance(error, Refused) and not is_for_quota(error):
+                raise
+            self._uncreated[chain] = _Uncreated(body, _describe(error))
+            self._create_at = time.monotonic() + CREATE_AGAIN_SECONDS
+            return False
+        self._uncreated.pop(chain, None)
+        self._created[chain] = time.monotonic()
+        log.info("pod %s/%s is created", self._namespace, self.records[chain].pod)
+        return True
+
+    async def create_again(self) -> None:
+        """Try to create the pods that could not be, if it is time. Raises ApiError, TakenOver."""
+        if not self._uncreated or time.monotonic() < self._create_at:
+            return
+        await self._plan.write()  # nobody has taken over since they were recorded
+        for chain, waiting in list(self._uncreated.items()):
+            try:
+                if not await self._create(chain, waiting.body):
+                    return
+            except Refused:
+                del self._uncreated[chain]  # as gone: when it is launched anew, it is told
 
     def forget(self, chains: Iterable[str]) -> bool:
         """Chains that have ended need no record any more; whether there was one to drop."""
@@ -125,6 +168,7 @@ class Chains:
         self._plan.status.chains = kept
         for chain in gone:
             self._created.pop(chain, None)
+            self._uncreated.pop(chain, None)
         return has_changed
 
     async def look_for(self, chain: str, pods: Mapping[str, PodState]) -> PodState | None:
@@ -135,7 +179,10 @@ class Chains:
         record = self.records[chain]
         state = pods.get(record.pod)
         if state is not None:
+            self._created.pop(chain, None)  # if it is missing from now on, it is gone
             return state
+        if chain in self._uncreated:
+            return PodState(PodPhase.PENDING, Cause.NOT_CREATED, self._uncreated[chain].problem)
         created = self._created.get(chain)
         if created is not None and time.monotonic() - created < WATCH_LAG_SECONDS:
             return PodState(PodPhase.PENDING)
@@ -146,18 +193,26 @@ class Chains:
 
     async def remove(self, chain: str) -> None:
         """Delete a chain's pod, which then leaves in its own time."""
+        if self._uncreated.pop(chain, None) is not None:
+            return
         await self._api.delete(POD, self._namespace, self.records[chain].pod)
 
     async def tidy(self, pods: Mapping[str, PodState]) -> None:
         """Delete ended pods but for the newest, which stay for their logs; and those whose trainer
-        is over while a sidecar goes on.
+        is over while another container goes on.
         """
         recorded = {record.pod for record in self._plan.status.chains}
-        now = time.time()
-        for name, state in pods.items():
-            waited = now - (state.finished_at or now)
-            if state.lingers and name not in recorded and waited > LINGER_SECONDS:
-                await self._api.delete(POD, self._namespace, name)
+        leaving = {
+            name: state
+            for name, state in pods.items()
+            if name not in recorded and state.gone_by is None
+        }
+        for name, state in leaving.items():
+            if state.lingers:
+                await self._api.delete(
+                    POD, self._namespace, name, grace_seconds=OTHERS_GRACE_SECONDS
+                )
+        self.is_tidy = all(s.is_finished and not s.lingers for s in leaving.values())
         for has_failed in (False, True):
             over = sorted(
                 (state.finished_at or 0.0, name)
@@ -168,3 +223,18 @@ class Chains:
             )
             for _, name in over[:-KEPT_PODS]:
                 await self._api.delete(POD, self._namespace, name)
+
+
+def is_for_quota(error: ApiError) -> bool:
+    """Whether a pod was refused only for now: a quota may have room again."""
+    return "exceeded quota" in str(error)
+
+
+def _describe(error: ApiError) -> str:
+    words = str(error)
+    if is_for_quota(error):
+        return (
+            f"there is no quota for a pod: {words[words.index('exceeded quota') :]}: wait for room,"
+            " lower spec.parallelism, or let the namespace's admin raise the ResourceQuota"
+        )
+    return f"the pod cannot be created: {words}; it is tried again"

@@ -87,6 +87,7 @@ def _trial() -> dict[str, Any]:
             _column("Step", ".status.step", "Its last step with metrics.", type="integer"),
             _column("Value", ".status.value", "Of the objective, there.", type="number"),
             _AGE,
+            _column("Reason", ".status.reason", "Why it is as it is.", wide=True),
         ],
     )
 

@@ -32,7 +32,7 @@ from hippo.kube.metrics import Metrics
 from hippo.kube.performing import Performer
 from hippo.kube.plan_object import PlanObject
 from hippo.kube.pod_watch import PodWatch
-from hippo.kube.pods import PodState, outcome
+from hippo.kube.pods import GONE, PodState, outcome
 from hippo.kube.reports import Pace, ReportReader
 from hippo.kube.settings import Settings
 from hippo.kube.sweeps import forget_missing
@@ -67,8 +67,10 @@ LINGER_SECONDS = 5.0
 WORKER_POLL_SECONDS = 0.5
 RETRY_SECONDS = 5.0
 """Before the first retry of a failed chain."""
-LEAST_POLL_SECONDS, MOST_POLL_SECONDS = 0.5, 5.0
+LEAST_POLL_SECONDS, MOST_POLL_SECONDS = 0.25, 5.0
 """Between two looks at the reports of running chains."""
+ANSWER_POLL_SECONDS = 0.1
+"""The same while a chain that stands still is to answer, or to leave."""
 MAILBOX_SECONDS = 1.0
 """Between two looks at what external studies are asked for."""
 
@@ -270,6 +272,8 @@ class PlanDriver:
         self._poll_at = self.tools.clock() + self._estimate_poll()
         for chain, state in await self.watch.look(self.engine, pods):
             await self._note_end(chain, state)
+        for study, message in self.watch.tell_preempted(pods):
+            self._tell(study, names.REASON_CHAIN_PREEMPTED, message)
         await self._feed(WorkersChanged(self._count_workers()))
         if self._performer.wake_at <= self.tools.clock():
             self._performer.wake_at = math.inf
@@ -277,7 +281,7 @@ class PlanDriver:
         await asyncio.to_thread(self._mailroom.publish)
         if self.chains.forget(self.chains.records.keys() - self.engine.chains.keys()):
             await self.plan.write()
-            self.is_changed |= self.is_done
+            self.is_changed |= self._has_ended
         self.is_changed |= self.watch.is_changed
         self.watch.is_changed = False
         await self.chains.tidy(pods)
@@ -285,7 +289,11 @@ class PlanDriver:
 
     @property
     def is_done(self) -> bool:
-        """Every study has ended and no chain is left."""
+        """Every study has ended, and neither chains nor pods at work are left."""
+        return self._has_ended and self.chains.is_tidy
+
+    @property
+    def _has_ended(self) -> bool:
         return self.engine.is_finished and not self.plan.status.chains
 
     def pause(self) -> float:
@@ -318,6 +326,8 @@ class PlanDriver:
         engine = self.engine
         soonest = MOST_POLL_SECONDS
         for chain in engine.chains.values():
+            if chain.begun and (chain.is_leaving or chain.pending is not None):
+                return ANSWER_POLL_SECONDS
             if not chain.begun or not engine.costs.is_known:
                 soonest = min(soonest, 1.0)
                 continue
@@ -432,6 +442,9 @@ class PlanDriver:
             self._free_since = self.tools.clock()
         if isinstance(report, Ended):
             self._note_over(report.chain, report.outcome, None)
+            chain = self.engine.chains.get(report.chain)
+            if chain is not None and report.outcome is Outcome.PREEMPTED:
+                self.watch.note_preempted(report.chain, chain.study)
         await self._feed(Reported(report))
 
     async def _note_end(self, chain: str, state: PodState | None) -> None:
@@ -444,12 +457,14 @@ class PlanDriver:
         running = self.engine.chains.get(chain)
         if running is None:
             return
-        if state is None:
-            how, message, cause = Outcome.PREEMPTED, "its pod was deleted", "preempted"
-        else:
-            how, message, cause = outcome(state), state.message, str(state.cause)
-        error = WorkerError(during="step", message=message or "the pod ended", step=running.step)
-        self._tell(running.study, names.REASON_CHAIN_FAILED, f"{chain}: {error.message}")
+        state = state or GONE
+        how, cause = outcome(state), str(state.cause)
+        message = state.message or "the pod ended"
+        error = WorkerError(during="step", message=message, step=running.step)
+        if not running.is_leaving:
+            is_preempted = how is Outcome.PREEMPTED
+            reason = names.REASON_CHAIN_PREEMPTED if is_preempted else names.REASON_CHAIN_FAILED
+            self._tell(running.study, reason, f"{chain}: {error.message}")
         self._note_over(chain, how, cause)
         await self._feed(WorkerGone(chain, how, error))
 

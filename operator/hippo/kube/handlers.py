@@ -25,9 +25,6 @@ from hippo.kube.settings import Settings
 from hippo.kube.sweeps import sweep_for_ever
 from hippo.store import Blobs
 
-MAX_SILENCE_SECONDS = 120.0
-"""Without a round for so long the operator counts as dead."""
-PULSE_SECONDS = 15.0
 EXIT_SECONDS = 45.0
 START_SECONDS = 30.0
 """For so long the operator waits at its start for an API server that lets it list Studies."""
@@ -91,9 +88,7 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
         made = Operator(api, blobs, settings, metrics)
         await _try_to_list(made)
         if settings.metrics_port:
-            pulse = _Pulse(made)
-            made.spawn(pulse.run(), "pulse")
-            served = await health.serve(metrics, pulse.find_problem, settings.metrics_port)
+            served = await health.serve(metrics, made.find_problem, settings.metrics_port)
             stack.push_async_callback(served.close)
         made.spawn(made.events.run(), "events")
         made.spawn(made.resync(), "resync")
@@ -164,24 +159,3 @@ class _Connection(kopf.ConnectionInfo):
         context = super().as_ssl_context()
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
-
-
-class _Pulse:
-    """Shows that the event loop turns, also while no plan has anything to do."""
-
-    def __init__(self, operator: Operator) -> None:
-        self._operator = operator
-        self._last = time.monotonic()
-
-    async def run(self) -> None:
-        while True:
-            self._last = time.monotonic()
-            self._operator.metrics.note_idle()
-            await asyncio.sleep(PULSE_SECONDS)
-
-    def find_problem(self) -> str | None:
-        """Why the operator does not work; None if it does."""
-        silence = time.monotonic() - self._last
-        if silence > MAX_SILENCE_SECONDS:
-            return f"the event loop has not turned for {silence:.0f} s"
-        return None

@@ -130,7 +130,7 @@ def pod_name(plan: str, chain: str) -> str:
     """Derived from the chain, which is unique in its plan for ever: creating it twice is
     harmless.
     """
-    return f"hippo-{plan}-{chain}"[:MAX_POD_NAME]
+    return f"hippo-{plan}-{chain}"
 
 
 def build_search_plan(

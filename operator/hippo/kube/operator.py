@@ -17,6 +17,7 @@ from typing import Any
 
 from hippo.kube import names
 from hippo.kube.api import POD, STUDY, Api, ApiError, Refused
+from hippo.kube.chains import is_for_quota
 from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 LEAST_PAUSE, MOST_PAUSE = 1.0, 60.0
 """Seconds before a plan is opened again after a failure; doubled each time."""
+MAX_SILENCE_SECONDS = 120.0
+"""So long without an answer of the API server, the operator counts as dead."""
 GATHER_SECONDS = 0.05
 """Between what wakes a plan and its round: more may come at once."""
 _ENDED = ("Succeeded", "Failed")
@@ -70,9 +73,10 @@ class Operator:
         self.tools = Tools(api, blobs, settings, metrics, self.events.tell)
         self.statuses = StudyStatuses(api)
         self.plans: dict[tuple[str, str], PlanTask] = {}
-        self.last_round = time.monotonic()
+        self._looked = time.monotonic()  # at all Studies, with success
         self._plan_of: dict[str, PlanTask] = {}  # by uid of the study
         self._pods: dict[tuple[str, str], dict[str, PodState]] = {}  # by namespace and plan
+        self._with_chains: set[tuple[str, str]] = set()  # SearchPlans that have some recorded
         self._was_overtaken = False  # another operator is at work: wait for its locks to expire
         self._user_trials: dict[str, dict[str, Mapping[str, Any]]] = {}  # by namespace, by name
         self._rejected: dict[str, int] = {}  # generation by uid
@@ -100,6 +104,8 @@ class Operator:
         known = task.studies.get(item.study.name)
         self._plan_of[uid] = task
         task.studies[item.study.name] = item
+        if task.driver is None:
+            self.statuses.saw(item)
         await self._welcome(item, task)
         if known is None or known.uid != uid or known.generation != item.generation:
             task.wake.set()
@@ -141,10 +147,18 @@ class Operator:
             task.wake.set()
 
     def plan_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
-        """A SearchPlan was deleted by hand: it is made again, if it is still wanted."""
+        """A SearchPlan: chains that are recorded there are to be seen to their end, also if all
+        studies have ended; one that was deleted by hand is made again, if it is still wanted.
+        """
         metadata = document["metadata"]
-        task = self.plans.get((metadata["namespace"], metadata["name"]))
-        if is_gone and task is not None and task.studies:
+        key = (metadata["namespace"], metadata["name"])
+        had_chains = key in self._with_chains
+        self._with_chains.discard(key)
+        if not is_gone and (document.get("status") or {}).get("chains"):
+            self._with_chains.add(key)
+        task = self.plans.get(key)
+        is_news = is_gone or (key in self._with_chains and not had_chains)
+        if task is not None and task.driver is None and is_news:
             task.wake.set()
 
     # -- studies -----------------------------------------------------------------------------------
@@ -169,7 +183,11 @@ class Operator:
         status = document.get("status") or {}
         if uid not in self._checked and status.get("phase") in (None, "Rejected", "Pending"):
             body = build_dry_run(study, self.settings)
-            await self.api.create(POD, study.namespace, body, dry_run=True)
+            try:
+                await self.api.create(POD, study.namespace, body, dry_run=True)
+            except Refused as error:
+                if not is_for_quota(error):
+                    raise
         self._checked.add(uid)
         return Accepted(
             study, uid, int(metadata["generation"]), metadata["creationTimestamp"], document
@@ -270,10 +288,7 @@ class Operator:
     async def _work(self, task: PlanTask) -> None:
         reporter: Reporter | None = None
         while True:
-            pause = self._pause(task)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(task.wake.wait(), pause)
-                await asyncio.sleep(GATHER_SECONDS)
+            await self._rest(task)
             task.wake.clear()
             began = time.monotonic()
             failed = False
@@ -293,11 +308,11 @@ class Operator:
                 task.wake.set()
             except LockHeld as error:
                 failed = True
-                await self._complain(task, names.REASON_LOCKED, str(error))
+                await self._complain(task, names.REASON_LOCKED, str(error), only_new=True)
             except (TakenOver, LockLost) as error:
                 failed = self._was_overtaken = True
+                log.warning("plan %s/%s: %s", task.namespace, task.name, error)
                 await self._drop(task)
-                await self._complain(task, names.REASON_LOCKED, str(error))
             except StoreError as error:
                 failed = True
                 self.metrics.note_store_error(task.namespace, task.name)
@@ -313,19 +328,23 @@ class Operator:
                 await self._drop(task)
             if failed:
                 task.failures += 1
-            self.last_round = time.monotonic()
-            self.metrics.reconciled(
-                task.namespace, task.name, self.last_round - began, error=failed
-            )
+            seconds = time.monotonic() - began
+            self.metrics.reconciled(task.namespace, task.name, seconds, error=failed)
 
-    def _pause(self, task: PlanTask) -> float | None:
+    async def _rest(self, task: PlanTask) -> None:
+        """Until there is something to do; after a failure for a while, whatever happens."""
         if task.failures:
-            return min(LEAST_PAUSE * 2.0 ** (task.failures - 1), MOST_PAUSE)
-        if task.driver is not None:
-            return task.driver.pause()
-        return self.settings.resync
+            await asyncio.sleep(min(LEAST_PAUSE * 2.0 ** (task.failures - 1), MOST_PAUSE))
+            return
+        pause = task.driver.pause() if task.driver is not None else self.settings.resync
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(task.wake.wait(), pause)
+            await asyncio.sleep(GATHER_SECONDS)
 
     def _is_wanted(self, task: PlanTask) -> bool:
+        """Whether a study has not ended, or a chain of one that has is still recorded."""
+        if task.studies and (task.namespace, task.name) in self._with_chains:
+            return True
         return any(self.statuses.find(item).phase not in _ENDED for item in task.studies.values())
 
     async def _open(self, task: PlanTask) -> PlanDriver:
@@ -369,6 +388,8 @@ class Operator:
             try:
                 known = set(self._plan_of)
                 found = await self.list_studies()
+                self._looked = time.monotonic()
+                self.metrics.note_idle()
                 for study in found:
                     await self.study_changed(study, is_gone=False)
             except ApiError as error:
@@ -379,6 +400,13 @@ class Operator:
                 lost = [n for n, i in task.studies.items() if i.uid == uid] if task else []
                 for name in lost:
                     self._forget(uid, name)
+
+    def find_problem(self) -> str | None:
+        """Why the operator does not work; None if it does, as far as it knows."""
+        silence = time.monotonic() - self._looked
+        if silence > max(MAX_SILENCE_SECONDS, 3 * self.settings.resync):
+            return f"Studies could not be looked at for {silence:.0f} s: see the log"
+        return None
 
     async def list_studies(self) -> list[dict[str, Any]]:
         """All Studies that this operator looks after, from the server itself."""
@@ -412,15 +440,16 @@ class Operator:
             with contextlib.suppress(Exception):
                 await driver.release()
 
-    async def _complain(self, task: PlanTask, reason: str, message: str) -> None:
+    async def _complain(
+        self, task: PlanTask, reason: str, message: str, *, only_new: bool = False
+    ) -> None:
+        """Say in statuses what keeps the plan; ``only_new``: of others somebody else tells."""
         log.warning("plan %s/%s: %s", task.namespace, task.name, message)
         for item in list(task.studies.values()):
             status = self.statuses.find(item)
-            if status.phase in _ENDED:
+            if status.phase in _ENDED or (only_new and status.phase != "Pending"):
                 continue
             changed = status.model_copy()
-            changed.phase = status.phase if status.phase != "Rejected" else None
-            changed.phase = changed.phase or "Pending"
             changed.message, changed.plan = message, task.name
             changed.conditions = set_condition(
                 changed.conditions,

@@ -109,7 +109,7 @@ class Performer:
         return [
             WorkerGone(
                 problem.chain,
-                Outcome.INVALID if problem.is_final else Outcome.LOST,
+                Outcome.INVALID,
                 WorkerError(during="start", message=problem.problem, step=0),
             )
             for problem in failed

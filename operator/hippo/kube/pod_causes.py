@@ -30,6 +30,7 @@ class Cause(StrEnum):
 
     NONE = "none"
     # Of pods that do not begin.
+    NOT_CREATED = "not_created"  # for want of quota, or the API server fails
     QUEUED = "queued"  # held by a scheduling gate: Kueue's, for instance
     UNSCHEDULABLE = "unschedulable"
     IMAGE_PULL = "image_pull"

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from hippo.engine import Engine
 from hippo.kube import names
 from hippo.kube.chains import Chains
 from hippo.kube.metrics import Metrics
 from hippo.kube.plan_object import PlanObject
-from hippo.kube.pods import PodPhase, PodState
+from hippo.kube.pods import GONE, Cause, PodPhase, PodState
+
+SAVING_SECONDS = 10.0
+"""A pod that was removed by force may still be at work: for so long its last report is waited
+for."""
+
+
+@dataclass(slots=True)
+class _Preempted:
+    """A chain whose worker has reported that it was told to leave."""
+
+    study: str
+    chain: str
+    message: str = GONE.message
 
 
 class PodWatch:
@@ -23,6 +38,9 @@ class PodWatch:
         self._chains = chains
         self._metrics = metrics
         self._timed: set[str] = set()
+        self._seen_running: set[str] = set()
+        self._missing_since: dict[str, float] = {}  # by chain: time.monotonic()
+        self._preempted: dict[str, _Preempted] = {}  # by name of the pod
         self.waiting: dict[str, str] = {}
         """Chains whose pods do not begin, and why."""
         self.problem: tuple[str, str] | None = None
@@ -36,6 +54,7 @@ class PodWatch:
 
         Raises ApiError.
         """
+        await self._chains.create_again()
         over: list[tuple[str, PodState | None]] = []
         waiting: dict[str, str] = {}
         for chain in list(self._chains.records):
@@ -43,12 +62,18 @@ class PodWatch:
             if running is None:
                 continue
             state = await self._chains.look_for(chain, pods)
+            if state is None and self._may_be_saving(chain, has_begun=running.begun):
+                continue
             if state is None or state.is_finished:
                 over.append((chain, state))
+                self._forget(chain)
                 continue
             self._note_image(state)
             self._note_times(chain, state)
             if state.phase is not PodPhase.PENDING:
+                self._seen_running.add(chain)
+                if state.cause is Cause.NODE_LOST:
+                    waiting[chain] = state.message
                 continue
             if running.is_leaving:
                 await self._chains.remove(chain)  # it need not begin in order to be told to leave
@@ -57,6 +82,33 @@ class PodWatch:
         if waiting != self.waiting:
             self.waiting, self.is_changed = waiting, True
         return over
+
+    def note_preempted(self, chain: str, study: str) -> None:
+        """Its worker has left because it was told to; why, its pod's status is to tell."""
+        record = self._chains.records.get(chain)
+        if record is not None:
+            self._preempted[record.pod] = _Preempted(study, chain)
+
+    def tell_preempted(self, pods: Mapping[str, PodState]) -> Iterator[tuple[str, str]]:
+        """Study and message, once for each that was noted."""
+        for name, preempted in list(self._preempted.items()):
+            state = pods.get(name)
+            if state is not None and state.message:
+                preempted.message = state.message
+            if state is None or state.is_finished:
+                del self._preempted[name]
+                yield preempted.study, f"{preempted.chain}: {preempted.message}"
+
+    def _may_be_saving(self, chain: str, *, has_begun: bool) -> bool:
+        if not has_begun and chain not in self._seen_running:
+            return False
+        since = self._missing_since.setdefault(chain, time.monotonic())
+        return time.monotonic() - since < SAVING_SECONDS
+
+    def _forget(self, chain: str) -> None:
+        self._seen_running.discard(chain)
+        self._missing_since.pop(chain, None)
+        self._timed.discard(chain)
 
     def _note_image(self, state: PodState) -> None:
         """The first pod's image pins the plan: what a tag points at may change."""

@@ -19,7 +19,14 @@ from hippo.kube.pod_causes import (
     explain_end,
     explain_wait,
 )
-from hippo.kube.pod_fields import find_condition, find_named, get_map, read_exit_code, read_time
+from hippo.kube.pod_fields import (
+    find_condition,
+    find_named,
+    get_map,
+    list_maps,
+    read_exit_code,
+    read_time,
+)
 from hippo.store.records import Outcome
 
 __all__ = ["GONE", "Cause", "PodPhase", "PodState", "observe", "outcome"]
@@ -108,7 +115,7 @@ def observe(pod: Mapping[str, Any]) -> PodState:
         node=get_map(pod, "spec").get("nodeName") or None,
         image_id=str(container.get("imageID") or "").removeprefix("docker-pullable://") or None,
         exit_code=read_exit_code(ended),
-        lingers=bool(ended) and status.get("phase") == "Running",
+        lingers=bool(ended) and _has_others(status),
     )
 
 
@@ -129,6 +136,14 @@ def _phase(
             return PodPhase.RUNNING
         case _:
             return PodPhase.RUNNING if running else PodPhase.PENDING
+
+
+def _has_others(status: Mapping[str, Any]) -> bool:
+    """Whether a container beside the trainer's has not ended. Sidecars among init containers do not
+    count: their kubelet ends them.
+    """
+    containers = list_maps(status.get("containerStatuses"))
+    return any(not get_map(container, "state", "terminated") for container in containers)
 
 
 def _explain(

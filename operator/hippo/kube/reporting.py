@@ -57,6 +57,10 @@ class StudyStatuses:
         self._written[item.uid] = status
         return True
 
+    def saw(self, item: Accepted) -> None:
+        """What the cluster says, while nobody writes here: another operator may."""
+        self._written[item.uid] = StudyStatus.model_validate(item.document.get("status") or {})
+
     def forget(self, uid: str) -> None:
         self._written.pop(uid, None)
 
@@ -185,12 +189,14 @@ class Reporter:
             if status.phase == "Running" and before.phase == "Suspended":
                 tell(item.document, names.REASON_RESUMED, "it goes on", False)
             elif status.phase is not None:
-                message = status.message or _describe(item, status)
+                is_running = status.phase == "Running"
+                message = "" if is_running else status.message
+                message = message or _describe(item, status)
                 tell(item.document, status.phase, message, status.phase == "Failed")
         was, now_ = _progressing(before), _progressing(status)
-        if now_ is None or now_.reason != names.REASON_WAITING:
+        if now_ is None or now_.status == "True" or status.phase != "Running":
             return
-        if was is None or was.message != now_.message:
+        if was is None or (was.reason, was.message) != (now_.reason, now_.message):
             tell(item.document, now_.reason, now_.message, True)
 
 

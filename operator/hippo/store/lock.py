@@ -215,7 +215,7 @@ class PlanLock:
             self._plan,
             f"in use by another hippo on host {record.host}: pid {record.pid}, `{record.command}`,"
             f" since {since:%Y-%m-%d %H:%M:%S %z}",
-            "wait for it, stop it, or use another --store",
+            "wait for it, stop it, or use another store",
         )
 
     def _create(self, generation: int) -> bool:
