@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import ssl
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -39,15 +40,20 @@ def run(settings: Settings, blobs: Blobs, *, as_json: bool, verbose: bool) -> No
     logging.getLogger("kopf").setLevel(logging.INFO if verbose else logging.WARNING)
     registry = kopf.OperatorRegistry()
     _register(registry, settings, blobs)
-    kopf.run(
-        registry=registry,
-        # Or kopf asks for the user's name, which a container's user has not.
-        identity=cast(Any, settings.identity),
-        standalone=True,
-        clusterwide=not settings.namespaces,
-        namespaces=list(settings.namespaces),
-        settings=_configure(kopf.OperatorSettings()),
-    )
+    try:
+        kopf.run(
+            registry=registry,
+            # Or kopf asks for the user's name, which a container's user has not.
+            identity=cast(Any, settings.identity),
+            standalone=True,
+            clusterwide=not settings.namespaces,
+            namespaces=list(settings.namespaces),
+            settings=_configure(kopf.OperatorSettings()),
+        )
+    except Exception as error:
+        if not isinstance(error.__cause__, kopf.PermanentError):
+            raise
+        sys.exit(1)  # the log says why
 
 
 def _configure(found: kopf.OperatorSettings) -> kopf.OperatorSettings:
@@ -135,7 +141,7 @@ async def _try_to_list(operator: Operator) -> None:
             return
         except ApiError as error:
             if time.monotonic() > deadline:
-                raise
+                raise kopf.PermanentError(f"Studies cannot be listed: {error}") from None
             log.warning("Studies cannot be listed: %s", error)
         await asyncio.sleep(2.0)
 

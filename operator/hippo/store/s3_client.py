@@ -11,6 +11,7 @@ import itertools
 import os
 import random
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -48,6 +49,10 @@ class Bucket(Minio):
         timeout = urllib3.Timeout(
             connect=min(_CONNECT_SECONDS, settings.patience), read=settings.patience / 3
         )
+        # Authorities that people make themselves often lack extensions that Python asks for since
+        # 3.13, and no other client.
+        trust = ssl.create_default_context(cafile=settings.certificates)
+        trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
         super().__init__(
             settings.host,
             secure=settings.is_secure,
@@ -56,7 +61,7 @@ class Bucket(Minio):
             http_client=urllib3.PoolManager(
                 timeout=timeout,
                 maxsize=2 * AT_ONCE,
-                ca_certs=settings.certificates,
+                ssl_context=trust,
                 cert_reqs="CERT_REQUIRED",
                 retries=False,
             ),
