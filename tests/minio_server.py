@@ -50,11 +50,12 @@ class MinioServer:
     folder: Path
     is_secure: bool = False
     port: int = field(default_factory=lambda: find_free_port())
+    host: str = "127.0.0.1"
     _process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def endpoint(self) -> str:
@@ -137,7 +138,7 @@ class MinioServer:
         subprocess.run(
             [
                 *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-                *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+                *("-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{self.host}"),
                 *("-keyout", str(private), "-out", str(self.certificate)),
             ],
             check=True,

@@ -32,6 +32,7 @@ class Release:
 
     cluster: Cluster
     name: str
+    values: Document = field(default_factory=dict)
     logs: list[str] = field(default_factory=list)
 
     @property

@@ -46,6 +46,10 @@ class Site:
     url: str = ""
     port: int = field(default_factory=find_free_port)
     operator: subprocess.Popen[bytes] | None = None
+    read_log: Callable[[], str] | None = None
+    """Of an operator that is not ours, such as a chart's."""
+    store: dict[str, str] = field(default_factory=dict)
+    """Environment of whoever uses a store that is not the cluster's own."""
 
     def set_up(self) -> None:
         """Namespace, Pod Security, the Secret of the store, the trainers' code."""
@@ -77,15 +81,18 @@ class Site:
             "AWS_ENDPOINT_URL": str(self.cluster.minio_url),
             "AWS_EC2_METADATA_DISABLED": "true",
             "KUBECONFIG": str(self.cluster.kubeconfig),
+            **self.store,
         }
 
     # -- the operator ------------------------------------------------------------------------------
 
-    def start_operator(self, *options: str) -> None:
+    def start_operator(self, *options: str, **environment: str) -> None:
         command = [HIPPO, "operator", "--store", self.url, "--namespace", self.namespace]
         command += ["--metrics-port", str(self.port), "--resync", "10", *options]
         with self.log.open("ab") as log:
-            self.operator = subprocess.Popen(command, env=self.environment, stderr=log)
+            self.operator = subprocess.Popen(
+                command, env={**self.environment, **environment}, stderr=log
+            )
 
     def stop_operator(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self.operator is not None:
@@ -128,6 +135,24 @@ class Site:
         found = self.list("events")
         return [event for event in found if event["involvedObject"]["name"] == name]
 
+    def told(self, study: str, reason: str) -> str:
+        """The messages of a study's Events of this reason, each on its line."""
+        found = [event["message"] for event in self.events(study) if event["reason"] == reason]
+        return "\n".join(found)
+
+    def pods(self, study: str) -> list[Document]:
+        """Those that were launched on behalf of a study."""
+        return self.list("pods", f"hippo.dev/study={study}")
+
+    def hippo(self, *words: str) -> str:
+        """The standard output of a command of this study's user."""
+        path = f"{self.cluster.bin}:{self.environment['PATH']}"
+        done = subprocess.run(
+            [HIPPO, *words], env={**self.environment, "PATH": path}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     # -- waiting -----------------------------------------------------------------------------------
 
     def wait_until(
@@ -157,10 +182,25 @@ class Site:
 
         self.wait_until(is_idle, f"no chain of {plan} is left")
 
+    def wait_for_condition(
+        self, study: str, type_: str, status: str, reason: str, *, seconds: float = DEADLINE
+    ) -> str:
+        """Its message."""
+
+        def holds() -> bool:
+            found = self.condition(study, type_) or {}
+            return (found.get("status"), found.get("reason")) == (status, reason)
+
+        self.wait_until(holds, f"{study} is {type_}={status}, {reason}", seconds=seconds)
+        return str((self.condition(study, type_) or {}).get("message"))
+
     def describe(self) -> str:
         told = [self.kubectl("get", "studies,searchplans,pods", "-o", "wide", check=False)]
         told.append(self.kubectl("get", "events", check=False)[-3000:])
-        told.append(self.log.read_text(errors="replace")[-5000:] if self.log.exists() else "")
+        if self.read_log is not None:
+            told.append(self.read_log()[-5000:])
+        elif self.log.exists():
+            told.append(self.log.read_text(errors="replace")[-5000:])
         return "\n".join(told)
 
     # -- studies and their results -----------------------------------------------------------------
@@ -200,10 +240,10 @@ class Site:
         return sorted(found, key=lambda trial: trial["spec"].get("index", 0))
 
     def check_results(self, study: str) -> None:
-        """Every trial's last metric is what training it alone gives."""
+        """The last metric of every trial that has any is what training it alone gives."""
         document = self.get("study", study)
         horizon = document["spec"]["steps"]
-        trials = self.trials(study)
+        trials = [trial for trial in self.trials(study) if "step" in trial["status"]]
         assert trials
         for trial in trials:
             step = trial["status"]["step"]

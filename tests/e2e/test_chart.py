@@ -13,13 +13,14 @@ import pytest
 from hippo.kube import names
 from tests.cluster import Cluster
 from tests.cluster.commands import run
+from tests.cluster.places import NODE_ADDRESS
 from tests.e2e.apart import run_operator, start_api_server
 from tests.e2e.conftest import CRDS
 from tests.e2e.releases import CHART, KEYS, Document, Release, review
 from tests.e2e.scraping import Prometheus, start
 from tests.e2e.site import Site
 from tests.integration.charts import find, list_queries, read_documents
-from tests.minio_server import BUCKET
+from tests.minio_server import BUCKET, MinioServer
 
 LRS: list[Any] = [
     0.1,
@@ -96,26 +97,42 @@ def _sites(cluster: Cluster) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def release(cluster: Cluster, team: Site, doomed: Site) -> Iterator[Release]:
-    """Installed for these two namespaces, with keys as docs/install.md makes them."""
+def store(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
+    """An S3 whose certificate no public authority has signed."""
+    server = MinioServer(tmp_path_factory.mktemp("store"), is_secure=True, host=NODE_ADDRESS)
+    server.start()
+    server.make_bucket(BUCKET)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def release(cluster: Cluster, team: Site, doomed: Site, store: MinioServer) -> Iterator[Release]:
+    """Installed for these two namespaces, with keys and certificates as docs/install.md says."""
     found = Release(cluster, f"hippo-{uuid.uuid4().hex[:6]}")
     found.set_up()
+    trust = f"--from-file=ca.crt={store.certificate}"
+    found.kubectl("create", "configmap", "store-ca", trust)
     for site in (team, doomed):
+        site.kubectl("create", "configmap", names.STORE_CA, trust)
         site.url = f"s3://{BUCKET}/{found.name}"
+        site.store = {**store.settings, "AWS_CA_BUNDLE": str(store.certificate)}
         site.read_log = found.read_log
-    found.install(_values(cluster, found, team, doomed))
+    found.values = _build_values(found, store, team, doomed)
+    found.install(found.values)
     yield found
     found.tear_down()
 
 
-def _values(cluster: Cluster, release: Release, *watched: Site) -> Document:
+def _build_values(release: Release, store: MinioServer, *watched: Site) -> Document:
     return {
-        "image": _image(cluster.operator_image),
+        "image": _image(release.cluster.operator_image),
         "watchNamespaces": [site.namespace for site in watched],
         "store": {
             "url": f"s3://{BUCKET}/{release.name}",
-            "endpoint": cluster.minio_url,
+            "endpoint": store.endpoint,
             "existingSecret": KEYS,
+            "ca": {"configMap": "store-ca"},
         },
         "resync": 10,
     }
@@ -128,12 +145,12 @@ def _image(name: str) -> Document:
 
 @pytest.fixture(scope="module")
 def prometheus(
-    cluster: Cluster, release: Release, team: Site, tmp_path_factory: pytest.TempPathFactory
+    cluster: Cluster, release: Release, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
     """It scrapes the operator as a ServiceMonitor says; there is no Prometheus operator here."""
     on = {
         "metrics": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
-        **_values(cluster, release, team),
+        **release.values,
     }
     rendered = release.helm("template", release.name, CHART, "--values=-", input=json.dumps(on))
     monitor, rules = (
@@ -204,10 +221,8 @@ def test_a_release_for_all_namespaces_has_the_rights_that_it_needs(
     """On an API server of its own: here the operator would take up the studies of all tests."""
     whole = Release(cluster, f"{release.name}-all")
     words = ("template", whole.name, CHART, "--show-only=templates/rbac.yaml", "--values=-")
-    rendered = whole.helm(*words, input=json.dumps(_values(cluster, whole)))
+    rendered = whole.helm(*words, input=json.dumps({**release.values, "watchNamespaces": []}))
     with start_api_server(cluster, tmp_path) as elsewhere:
-        elsewhere.kubectl("apply", "--server-side", "-f", str(CRDS))
-        elsewhere.kubectl("wait", "--for=condition=Established", "crd", "--all")
         elsewhere.kubectl("apply", "-f", "-", input=rendered)
         expected = {
             **dict.fromkeys(_ask(USED, None, "default"), True),
@@ -220,16 +235,20 @@ def test_a_release_for_all_namespaces_has_the_rights_that_it_needs(
         where = ("-n", whole.namespace)
         elsewhere.kubectl("create", "serviceaccount", whole.operator, *where)
         token = elsewhere.kubectl("create", "token", whole.operator, *where).strip()
-        sites = [Site(elsewhere, f"team-{n}", tmp_path / "operator.log") for n in (1, 2)]
+        log = tmp_path / "operator.log"
+        sites = [Site(elsewhere, f"team-{n}", log) for n in (1, 2)]
         for site in sites:
             site.set_up()
             site.url = f"s3://{BUCKET}/{whole.name}"
         with run_operator(sites[0], token):
+            sites[0].wait_until(lambda: "cannot be listed" in log.read_text(), "CRDs are missed")
+            elsewhere.kubectl("apply", "--server-side", "-f", str(CRDS))
+            elsewhere.kubectl("wait", "--for=condition=Established", "crd", "--all")
             for site in sites:
                 site.apply(site.study("waits", {"lr": LRS}))
             for site in sites:
                 _check_that_pods_come_and_go(site)
-        assert "forbidden" not in sites[0].log.read_text().lower()
+        assert "forbidden" not in log.read_text().lower()
 
 
 def _check_that_pods_come_and_go(site: Site) -> None:
@@ -361,7 +380,7 @@ def test_uninstalling_leaves_nothing_stuck_and_studies_go_on_later(
         assert site.status("interrupted")["phase"] == "Running"
     cluster.kubectl("delete", "namespace", doomed.namespace, "--timeout=60s", timeout=70)
 
-    release.install(_values(cluster, release, team))
+    release.install({**release.values, "watchNamespaces": [team.namespace]})
     status = team.wait_for("interrupted", "Succeeded", "Failed")
     assert status["phase"] == "Succeeded"
     team.check_results("interrupted")
