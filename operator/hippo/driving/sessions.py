@@ -119,7 +119,8 @@ class Session:
         ``uid``: of its object in a cluster; under another one it is another study of that name.
         """
         known = self.documents.get(study.name)
-        if known is not None and (known.get("deleted") is not None or known.get("uid") != uid):
+        is_another = uid is not None and known is not None and known.get("uid") != uid
+        if known is not None and (known.get("deleted") is not None or is_another):
             # Another study of that name: it finds the results, and nothing else.
             self.store.delete_study(study.name)
             del self.documents[study.name]

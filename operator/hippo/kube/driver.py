@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from hippo.driving.spending import chain_prefix
 from hippo.engine import Engine
 from hippo.keeping import delete_study
 from hippo.kube import names
-from hippo.kube.api import Api
+from hippo.kube.api import STUDY, Api
 from hippo.kube.chains import Chains
 from hippo.kube.decisions import DecisionBook
 from hippo.kube.external import UserTrials
@@ -161,7 +161,10 @@ class PlanDriver:
         self.watch = PodWatch(*place, self.plan, self.chains, self.tools.metrics)
         self._reports = ReportReader(store)
         pods = await self.chains.find_recorded()
-        await asyncio.to_thread(self._read_store, store, studies)
+        # From the server: one that is there but not accepted, or not seen yet, was not deleted.
+        there = await self.tools.api.list(STUDY, self.namespace)
+        live = {study["metadata"]["uid"] for study in there}
+        await asyncio.to_thread(self._read_store, store, studies, live)
         self._performer = performer = Performer(
             store,
             self.engine,
@@ -192,13 +195,15 @@ class PlanDriver:
             boot=f"kubernetes {identity}" if eagerly else "",
         )
 
-    def _read_store(self, store: PlanStore, studies: Mapping[str, Accepted]) -> None:
+    def _read_store(
+        self, store: PlanStore, studies: Mapping[str, Accepted], live: Collection[str]
+    ) -> None:
         self.session = session = Session.open(store, self.document)
         for key in session.records.orphans - self._being_written(session):
             store.delete_checkpoint(key)
         with contextlib.suppress(StoreError):  # a right that nothing else needs
             store.blobs.clean(older_than_seconds=STALE_SECONDS)
-        forget_missing(store, session.documents, {item.uid for item in studies.values()})
+        forget_missing(store, session.documents, live)
         if not self.plan.status.fingerprint and session.records.manifests:
             first = next(iter(session.records.manifests.values()))
             self.plan.status.fingerprint = dict(first.fingerprint)
@@ -227,19 +232,18 @@ class PlanDriver:
         self._reports.ended(sorted(self.session.records.unfolded - records.keys()))
         for chain, record in records.items():
             told = self.session.records.reports.get(chain, [])
-            pod = pods.get(chain)
-            if pod is None or record.study not in self.engine.studies:
-                if pod is not None:
+            assignment = _read_assignment(pods[chain]) if chain in pods else None
+            askers = (record.study, *(assignment.studies if assignment is not None else ()))
+            lender = next((name for name in askers if name in self.engine.studies), None)
+            if assignment is None or lender is None:
+                if assignment is not None:
                     await self.chains.remove(chain)
                 self.chains.forget([chain])  # what it has left is in the store
                 self._reports.ended([chain] if told else [])
                 continue
-            assignment = Assignment.model_validate_json(
-                pod["metadata"]["annotations"][names.ANNOTATION_ASSIGNMENT]
-            )
             control = await asyncio.to_thread(self.session.store.read_control, chain)
             alive = tuple(report for report in told if not isinstance(report, Ended))
-            await self._feed(Adopted(assignment, record.study, control, alive, more_follow=True))
+            await self._feed(Adopted(assignment, lender, control, alive, more_follow=True))
             self._reports.expect(chain, len(told))
             if told and isinstance(told[-1], Ended):
                 ended.append(told[-1])
@@ -523,6 +527,12 @@ class PlanDriver:
         for name in [study] if study is not None else list(self.studies):
             if name in self.studies:
                 self.tools.tell(self.studies[name].document, reason, message, True)
+
+
+def _read_assignment(pod: Mapping[str, Any]) -> Assignment:
+    return Assignment.model_validate_json(
+        pod["metadata"]["annotations"][names.ANNOTATION_ASSIGNMENT]
+    )
 
 
 def _owners_of(studies: Mapping[str, Accepted]) -> list[dict[str, Any]]:

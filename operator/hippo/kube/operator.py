@@ -54,7 +54,7 @@ class PlanTask:
     signature: str
     pods: dict[str, PodState]  # by name
     studies: dict[str, Accepted] = field(default_factory=dict)  # by name
-    has_lost: bool = False  # a study was deleted while the plan was not open
+    has_lost: bool = False  # a study was deleted, and the store may not have been told
     listed: float = -math.inf  # when pods were listed, by time.monotonic()
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     driver: PlanDriver | None = None
@@ -80,6 +80,8 @@ class Operator:
         self._was_overtaken = False  # another operator is at work: wait for its locks to expire
         self._user_trials: dict[str, dict[str, Mapping[str, Any]]] = {}  # by namespace, by name
         self._rejected: dict[str, int] = {}  # generation by uid
+        self._gone: set[str] = set()  # uids of studies deleted since they were listed last
+        self._has_begun = asyncio.Event()  # all studies that there were at the start are known
         self._tasks: set[asyncio.Task[None]] = set()
         self._checked: set[str] = set()  # uids of studies whose pod the server would take
 
@@ -89,6 +91,7 @@ class Operator:
         """A Study as it is now. What is not valid is said in its status."""
         uid = document["metadata"]["uid"]
         if is_gone or document["metadata"].get("deletionTimestamp"):
+            self._gone.add(uid)
             self._forget(uid, document["metadata"]["name"])
             return
         try:
@@ -99,16 +102,23 @@ class Operator:
         except Refused as error:
             await self._reject(document, names.REASON_POD_REFUSED, _explain_refusal(error))
             return
-        self._rejected.pop(uid, None)
+        if uid in self._gone:
+            return  # it was listed before it was deleted
         task = self._plan_of.get(uid) or self._find_plan(item)
         known = task.studies.get(item.study.name)
+        is_new = known is None or known.uid != uid
+        if known is not None and not is_new and known.generation > item.generation:
+            return  # it was listed before it was edited
+        self._rejected.pop(uid, None)
         self._plan_of[uid] = task
         task.studies[item.study.name] = item
         if task.driver is None:
             self.statuses.saw(item)
-        await self._welcome(item, task)
-        if known is None or known.uid != uid or known.generation != item.generation:
-            task.wake.set()
+        try:
+            await self._welcome(item, task)
+        finally:
+            if known is None or is_new or known.generation != item.generation:
+                task.wake.set()
 
     def trial_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
         """A Trial: those that users made are requests; those made here are made again if lost."""
@@ -258,7 +268,7 @@ class Operator:
         if task is not None and name in task.studies and task.studies[name].uid == uid:
             del task.studies[name]
             self.metrics.forget_study(task.namespace, name)
-            task.has_lost = task.driver is None
+            task.has_lost = True
             task.wake.set()
 
     def _wake_study(self, namespace: str, name: str) -> None:
@@ -272,8 +282,13 @@ class Operator:
         """A task that lives as long as the operator, unless it ends by itself."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s has ended: a defect of Hippo", task.get_name(), exc_info=error)
 
     async def stop(self) -> None:
         """End all tasks; pods go on, and so will whoever starts next."""
@@ -287,7 +302,10 @@ class Operator:
 
     async def _work(self, task: PlanTask) -> None:
         reporter: Reporter | None = None
+        await self._has_begun.wait()
         while True:
+            if task.driver is None:
+                reporter = None  # with all that the driver knew
             await self._rest(task)
             task.wake.clear()
             began = time.monotonic()
@@ -320,12 +338,17 @@ class Operator:
                 await self._complain(task, names.REASON_STORE, str(error))
             except ApiError as error:
                 failed = True
-                log.warning("plan %s/%s: %s", task.namespace, task.name, error)
                 await self._drop(task)
-            except Exception:
+                if task.failures:  # not for the first time
+                    await self._complain(task, names.REASON_API, str(error))
+                else:
+                    log.warning("plan %s/%s: %s", task.namespace, task.name, error)
+            except Exception as error:
                 failed = True
                 log.exception("plan %s/%s: a defect of Hippo", task.namespace, task.name)
                 await self._drop(task)
+                message = f"a defect of Hippo, see the operator's log: {type(error).__name__}"
+                await self._complain(task, names.REASON_DEFECT, message)
             if failed:
                 task.failures += 1
             seconds = time.monotonic() - began
@@ -386,20 +409,31 @@ class Operator:
         while True:
             await asyncio.sleep(self.settings.resync)
             try:
-                known = set(self._plan_of)
-                found = await self.list_studies()
-                self._looked = time.monotonic()
-                self.metrics.note_idle()
-                for study in found:
-                    await self.study_changed(study, is_gone=False)
+                await self.look_again()
             except ApiError as error:
                 log.warning("Studies cannot be looked at again: %s", error)
-                continue
-            for uid in known - {study["metadata"]["uid"] for study in found}:
-                task = self._plan_of.get(uid)
-                lost = [n for n, i in task.studies.items() if i.uid == uid] if task else []
-                for name in lost:
-                    self._forget(uid, name)
+
+    async def look_again(self) -> None:
+        """Take in all Studies that there are. Raises ApiError if they cannot be listed."""
+        known = set(self._plan_of)
+        self._gone.clear()
+        found = await self.list_studies()
+        for study in found:
+            self._looked = time.monotonic()
+            try:
+                await self.study_changed(study, is_gone=False)
+            except ApiError as error:
+                log.warning("study %s: %s", study["metadata"]["name"], error)
+            except Exception:
+                log.exception("study %s: a defect of Hippo", study["metadata"]["name"])
+        self._looked = time.monotonic()
+        self.metrics.note_idle()
+        self._has_begun.set()
+        for uid in known - {study["metadata"]["uid"] for study in found}:
+            task = self._plan_of.get(uid)
+            lost = [n for n, i in task.studies.items() if i.uid == uid] if task else []
+            for name in lost:
+                self._forget(uid, name)
 
     def find_problem(self) -> str | None:
         """Why the operator does not work; None if it does, as far as it knows."""
@@ -423,7 +457,8 @@ class Operator:
     async def _settle(self, task: PlanTask) -> bool:
         """Nothing is to be trained. A plan of which no study is left is forgotten: True."""
         if task.has_lost:
-            live = {item.uid for item in task.studies.values()}
+            there = await self.api.list(STUDY, task.namespace)
+            live = {study["metadata"]["uid"] for study in there}
             path = f"{task.namespace}/{task.name}"
             await asyncio.to_thread(mark_missing, self.tools.blobs, path, live)
             task.has_lost = False
