@@ -227,7 +227,7 @@ _MISSING_KEY = re.compile(
     r"couldn't find key (\S+) in (Secret|ConfigMap) (?:[^/\s]+/)?(\S+)", re.IGNORECASE
 )
 _MISSING_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" (not found|is being deleted)')
-_PREEMPTION = re.compile(r"\.? preemption: .*")
+_PREEMPTION = re.compile(r"(\.? no new claims to deallocate,)?\.? preemption: .*")
 """What the scheduler adds on its search for pods to preempt."""
 _KINDS = {"secret": "Secret", "configmap": "ConfigMap"}
 

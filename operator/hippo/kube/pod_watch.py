@@ -39,7 +39,7 @@ class PodWatch:
         self._metrics = metrics
         self._timed: set[str] = set()
         self._seen_running: set[str] = set()
-        self._missing_since: dict[str, float] = {}  # by chain: time.monotonic()
+        self._over_since: dict[str, float] = {}  # by chain: time.monotonic()
         self._preempted: dict[str, _Preempted] = {}  # by name of the pod
         self.waiting: dict[str, str] = {}
         """Chains whose pods do not begin, and why."""
@@ -62,9 +62,9 @@ class PodWatch:
             if running is None:
                 continue
             state = await self._chains.look_for(chain, pods)
-            if state is None and self._may_be_saving(chain, has_begun=running.begun):
-                continue
             if state is None or state.is_finished:
+                if self._may_be_saving(chain, state, has_begun=running.begun):
+                    continue
                 over.append((chain, state))
                 self._forget(chain)
                 continue
@@ -99,15 +99,18 @@ class PodWatch:
                 del self._preempted[name]
                 yield preempted.study, f"{preempted.chain}: {preempted.message}"
 
-    def _may_be_saving(self, chain: str, *, has_begun: bool) -> bool:
-        if not has_begun and chain not in self._seen_running:
-            return False
-        since = self._missing_since.setdefault(chain, time.monotonic())
-        return time.monotonic() - since < SAVING_SECONDS
+    def _may_be_saving(self, chain: str, state: PodState | None, *, has_begun: bool) -> bool:
+        """Whether its last report is still to be waited for, although its pod is over."""
+        if state is not None:
+            most = state.saving_seconds
+        else:
+            most = SAVING_SECONDS if has_begun or chain in self._seen_running else 0.0
+        since = self._over_since.setdefault(chain, time.monotonic())
+        return time.monotonic() - since < most
 
     def _forget(self, chain: str) -> None:
         self._seen_running.discard(chain)
-        self._missing_since.pop(chain, None)
+        self._over_since.pop(chain, None)
         self._timed.discard(chain)
 
     def _note_image(self, state: PodState) -> None:

@@ -29,6 +29,9 @@ from hippo.kube.pod_fields import (
 )
 from hippo.store.records import Outcome
 
+DEFAULT_GRACE_SECONDS = 30.0
+"""Of Kubernetes, for pods that do not say."""
+
 __all__ = ["GONE", "Cause", "PodPhase", "PodState", "observe", "outcome"]
 
 
@@ -64,6 +67,10 @@ class PodState:
     node: str | None = None
     image_id: str | None = None
     exit_code: int | None = None
+    saving_seconds: float = 0.0
+    """The pod counts as failed, for its deadline for instance, but the trainer's process may still
+    be at work for so long.
+    """
     lingers: bool = False
     """The trainer is over, and another container keeps the pod, and what it holds, alive."""
 
@@ -115,6 +122,7 @@ def observe(pod: Mapping[str, Any]) -> PodState:
         node=get_map(pod, "spec").get("nodeName") or None,
         image_id=str(container.get("imageID") or "").removeprefix("docker-pullable://") or None,
         exit_code=read_exit_code(ended),
+        saving_seconds=_grace(pod) if running and phase is PodPhase.FAILED else 0.0,
         lingers=bool(ended) and _has_others(status),
     )
 
@@ -136,6 +144,11 @@ def _phase(
             return PodPhase.RUNNING
         case _:
             return PodPhase.RUNNING if running else PodPhase.PENDING
+
+
+def _grace(pod: Mapping[str, Any]) -> float:
+    seconds = get_map(pod, "spec").get("terminationGracePeriodSeconds")
+    return float(seconds) if isinstance(seconds, int) else DEFAULT_GRACE_SECONDS
 
 
 def _has_others(status: Mapping[str, Any]) -> bool:

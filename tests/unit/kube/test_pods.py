@@ -129,6 +129,23 @@ CASES: dict[str, tuple[dict[str, Any], PodPhase, Cause, str]] = {
         Cause.UNSCHEDULABLE,
         "no node takes the pod: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu: wait for",
     ),
+    "no room, as Kubernetes 1.36 says it": (
+        pod(
+            "Pending",
+            None,
+            condition(
+                "PodScheduled",
+                "False",
+                "Unschedulable",
+                "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to"
+                " deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for"
+                " scheduling.",
+            ),
+        ),
+        P,
+        Cause.UNSCHEDULABLE,
+        "no node takes the pod: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu: wait for",
+    ),
     "no such node": (
         pod(
             "Pending",
@@ -554,6 +571,27 @@ def test_who_needs_a_person() -> None:
         "image of an init container",
         "sidecar ends again and again",
     }
+
+
+def test_a_pod_fails_by_its_deadline_before_its_trainer_has_left() -> None:
+    late = {"reason": "DeadlineExceeded", "message": "Pod was active on the node longer than..."}
+    state = observe(pod("Failed", RUNNING, spec={"terminationGracePeriodSeconds": 630}, **late))
+    assert (state.phase, state.cause, state.saving_seconds) == (F, Cause.DEADLINE, 630.0)
+    assert observe(pod("Failed", RUNNING, **late)).saving_seconds == 30.0
+    assert observe(pod("Failed", ended(143), **late)).saving_seconds == 0.0
+    assert observe(pod("Running", RUNNING)).saving_seconds == 0.0
+
+
+def test_other_containers_hold_a_pod_whose_trainer_is_over() -> None:
+    at_work = {"name": "proxy", "state": RUNNING}
+    over = {"name": "proxy", "state": ended(0)}
+    held = pod("Running", ended(0), others=[at_work])
+    assert observe(held).lingers
+    assert observe(held).phase is S
+    assert not observe(pod("Running", RUNNING, others=[at_work])).lingers
+    assert not observe(pod("Running", ended(0), others=[over])).lingers
+    assert not observe(pod("Running", ended(0), init=[at_work])).lingers  # ends with the trainer
+    assert not observe(pod("Running", ended(0))).lingers  # the pod's end is yet to be told
 
 
 def test_a_long_message_is_cut() -> None:
