@@ -17,9 +17,6 @@ RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 KEYS = "hippo-keys"
 """Secret with the operator's keys, as docs/install.md makes it."""
 
-_CRDS_OF_OTHERS = ("--server-side=true", "--force-conflicts")
-"""Other tests have applied the CRDs with kubectl."""
-
 Document = dict[str, Any]
 
 
@@ -62,21 +59,20 @@ class Release:
 
     # -- Helm --------------------------------------------------------------------------------------
 
-    def install(self, values: Document, wait: str = "--wait") -> str:
-        """Returns once the operator is ready."""
-        words = ("install", self.name, CHART, "--take-ownership", *_CRDS_OF_OTHERS, wait)
-        return self.helm(*words, "--timeout=120s", "--values=-", input=json.dumps(values))
+    def install(self, values: Document, *options: str) -> None:
+        """Without options: returns once the operator is ready."""
+        words = ("install", self.name, CHART, "--timeout=120s", *(options or ("--wait",)))
+        self.helm(*words, "--values=-", input=json.dumps(values))
 
-    def upgrade(self, values: Document) -> str:
-        """Changes these values and keeps all others; returns once the operator is ready."""
-        words = ("upgrade", self.name, CHART, "--reset-then-reuse-values", *_CRDS_OF_OTHERS)
-        waiting = ("--wait", "--timeout=120s")
-        return self.helm(*words, *waiting, "--values=-", input=json.dumps(values))
+    def upgrade(self, values: Document, *options: str) -> None:
+        """The same; changes these values and keeps all others."""
+        words = ("upgrade", self.name, CHART, "--reset-then-reuse-values", "--timeout=120s")
+        self.helm(*words, *(options or ("--wait",)), "--values=-", input=json.dumps(values))
 
     def uninstall(self) -> None:
-        """Returns once the operator's pod is gone."""
+        """Its pods may take a moment to go."""
         self.keep_log()
-        self.helm("uninstall", self.name, "--wait", "--timeout=120s", "--cascade=foreground")
+        self.helm("uninstall", self.name, "--wait", "--timeout=120s")
 
     def helm(self, *words: str | Path, input: str | None = None) -> str:
         """Its standard output. Raises CommandFailed with what it said."""

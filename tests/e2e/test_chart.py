@@ -12,10 +12,9 @@ import pytest
 
 from hippo.kube import names
 from tests.cluster import Cluster
-from tests.cluster.commands import run
+from tests.cluster.commands import CommandFailed, run
 from tests.cluster.places import NODE_ADDRESS
 from tests.e2e.apart import run_operator, start_api_server
-from tests.e2e.conftest import CRDS
 from tests.e2e.releases import CHART, KEYS, Document, Release, review
 from tests.e2e.scraping import Prometheus, start
 from tests.e2e.site import Site
@@ -27,6 +26,8 @@ LRS: list[Any] = [
     {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [6]}},
     {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [9]}},
 ]
+NO_PODS = "--wait=hookOnly"
+"""For Helm: there are none to wait for."""
 UNIQUE_STEPS = 12 + 6 + 3
 """Of all trials of LRS, once merged."""
 
@@ -135,6 +136,9 @@ def _build_values(release: Release, store: MinioServer, *watched: Site) -> Docum
             "ca": {"configMap": "store-ca"},
         },
         "resync": 10,
+        # These are of the whole cluster, which this release does not have for itself.
+        "crds": {"install": False},
+        "rbac": {"aggregateRoles": False},
     }
 
 
@@ -215,40 +219,49 @@ def test_rights_are_those_that_are_needed_and_no_more(
     assert review(release.cluster, release.account, expected) == expected
 
 
-def test_a_release_for_all_namespaces_has_the_rights_that_it_needs(
+def test_a_release_for_the_whole_cluster(
     release: Release, cluster: Cluster, tmp_path: Path
 ) -> None:
     """On an API server of its own: here the operator would take up the studies of all tests."""
-    whole = Release(cluster, f"{release.name}-all")
-    words = ("template", whole.name, CHART, "--show-only=templates/rbac.yaml", "--values=-")
-    rendered = whole.helm(*words, input=json.dumps({**release.values, "watchNamespaces": []}))
-    with start_api_server(cluster, tmp_path) as elsewhere:
-        elsewhere.kubectl("apply", "-f", "-", input=rendered)
+    everywhere = {"watchNamespaces": [], "rbac": {"aggregateRoles": True}}
+    log = tmp_path / "operator.log"
+    with start_api_server(cluster, tmp_path) as apart:
+        whole = Release(apart, f"{release.name}-all")
+        whole.set_up()
+        whole.install({**release.values, **everywhere}, NO_PODS)
         expected = {
             **dict.fromkeys(_ask(USED, None, "default"), True),
             **dict.fromkeys(_ask(REFUSED, None, "kube-system"), False),
             **dict.fromkeys(_ask(REFUSED_ANYWHERE, None), False),
         }
-        assert review(elsewhere, whole.account, expected) == expected
+        assert review(apart, whole.account, expected) == expected
 
-        elsewhere.kubectl("create", "namespace", whole.namespace)
-        where = ("-n", whole.namespace)
-        elsewhere.kubectl("create", "serviceaccount", whole.operator, *where)
-        token = elsewhere.kubectl("create", "token", whole.operator, *where).strip()
-        log = tmp_path / "operator.log"
-        sites = [Site(elsewhere, f"team-{n}", log) for n in (1, 2)]
+        sites = [Site(apart, f"team-{n}", log) for n in (1, 2)]
         for site in sites:
             site.set_up()
             site.url = f"s3://{BUCKET}/{whole.name}"
-        with run_operator(sites[0], token):
+        with run_operator(sites[0], whole.kubectl("create", "token", whole.operator).strip()):
             sites[0].wait_until(lambda: "cannot be listed" in log.read_text(), "CRDs are missed")
-            elsewhere.kubectl("apply", "--server-side", "-f", str(CRDS))
-            elsewhere.kubectl("wait", "--for=condition=Established", "crd", "--all")
+            whole.upgrade({"crds": {"install": True}}, NO_PODS)
+            apart.kubectl("wait", "--for=condition=Established", "crd", "--all")
             for site in sites:
                 site.apply(site.study("waits", {"lr": LRS}))
             for site in sites:
                 _check_that_pods_come_and_go(site)
         assert "forbidden" not in log.read_text().lower()
+
+        whole.helm("uninstall", whole.name)
+        instance = ("-l", f"app.kubernetes.io/instance={whole.name}", "-o", "name")
+        assert apart.kubectl("get", "clusterroles,clusterrolebindings", *instance) == ""
+        assert [site.status("waits")["phase"] for site in sites] == ["Suspended"] * 2
+        following = Release(apart, f"{release.name}-new")
+        following.set_up()
+        values = {**release.values, **everywhere, "crds": {"install": True}}
+        with pytest.raises(CommandFailed, match="invalid ownership metadata"):
+            following.install(values, NO_PODS)
+        following.helm("uninstall", following.name, "--ignore-not-found")
+        following.install(values, NO_PODS, "--take-ownership")
+        assert [site.status("waits")["phase"] for site in sites] == ["Suspended"] * 2
 
 
 def _check_that_pods_come_and_go(site: Site) -> None:
@@ -346,7 +359,7 @@ def _check_minio(release: Release, site: Site) -> None:
         "crds": {"install": False},
         "rbac": {"create": False, "aggregateRoles": False},
     }
-    release.install(values, "--wait=hookOnly")
+    release.install(values, NO_PODS)
     reason = "studies.hippo.dev is forbidden"
     site.wait_until(lambda: reason in release.read_log(), "the operator says what it lacks")
     assert not release.is_ready()
@@ -371,8 +384,8 @@ def test_uninstalling_leaves_nothing_stuck_and_studies_go_on_later(
     release.uninstall()
     kinds = "all,secrets,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,pvc"
     instance = ("-l", f"app.kubernetes.io/instance={release.name}", "-o", "name")
-    left = cluster.kubectl("get", f"{kinds},clusterroles,clusterrolebindings", "-A", *instance)
-    assert left == ""
+    everything = ("get", f"{kinds},clusterroles,clusterrolebindings", "-A", *instance)
+    team.wait_until(lambda: cluster.kubectl(*everything) == "", "nothing is left", seconds=60.0)
     for site in (team, doomed):
         objects = site.list("studies,trials,searchplans,pods")
         assert {"Study", "Trial", "SearchPlan", "Pod"} == {o["kind"] for o in objects}
