@@ -61,13 +61,14 @@ class Release:
 
     def install(self, values: Document, *options: str) -> None:
         """Without options: returns once the operator is ready."""
-        words = ("install", self.name, CHART, "--timeout=120s", *(options or ("--wait",)))
-        self.helm(*words, "--values=-", input=json.dumps(values))
+        words = ("--timeout=120s", *(options or ("--wait",)), "--values=-")
+        self.helm("install", self.name, CHART, *words, input=json.dumps(values))
 
     def upgrade(self, values: Document, *options: str) -> None:
         """The same; changes these values and keeps all others."""
-        words = ("upgrade", self.name, CHART, "--reset-then-reuse-values", "--timeout=120s")
-        self.helm(*words, *(options or ("--wait",)), "--values=-", input=json.dumps(values))
+        words = ("--timeout=120s", *(options or ("--wait",)), "--values=-")
+        kept = "--reset-then-reuse-values"
+        self.helm("upgrade", self.name, CHART, kept, *words, input=json.dumps(values))
 
     def uninstall(self) -> None:
         """Its pods may take a moment to go."""
