@@ -121,7 +121,7 @@ def build_dry_run(study: Study, settings: Settings) -> Document:
         studies=(study.name,),
     )
     pod = build_pod(study, assignment, plan="check", plan_uid="check", settings=settings)
-    pod["metadata"]["name"] = f"hippo-check-{study.name}"[:MAX_POD_NAME]
+    pod["metadata"]["name"] = f"hippo-check-{study.name}"[:MAX_POD_NAME].rstrip("-")
     del pod["metadata"]["ownerReferences"]
     return pod
 

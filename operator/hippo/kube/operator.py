@@ -361,7 +361,9 @@ class Operator:
             return
         pause = task.driver.pause() if task.driver is not None else self.settings.resync
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(task.wake.wait(), pause)
+            # Not wait_for, which in Python 3.11 forgets that it was cancelled if both come at once.
+            async with asyncio.timeout(pause):
+                await task.wake.wait()
             await asyncio.sleep(GATHER_SECONDS)
 
     def _is_wanted(self, task: PlanTask) -> bool:

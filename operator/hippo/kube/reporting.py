@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from hippo.kube import names
 from hippo.kube.api import STUDY, Api, NotFound
 from hippo.kube.conditions import format_time, set_condition
@@ -37,14 +39,13 @@ class StudyStatuses:
     def find(self, item: Accepted) -> StudyStatus:
         known = self._written.get(item.uid)
         if known is None:
-            known = StudyStatus.model_validate(item.document.get("status") or {})
-            self._written[item.uid] = known
+            known = self._written[item.uid] = _read(item.document)
         return known
 
     def find_document(self, document: Mapping[str, Any]) -> StudyStatus:
         """Of a study that may not be valid."""
         known = self._written.get(document["metadata"]["uid"])
-        return (known or StudyStatus.model_validate(document.get("status") or {})).model_copy()
+        return (known or _read(document)).model_copy()
 
     async def write(self, item: Accepted, status: StudyStatus) -> bool:
         """Whether there was anything to write. Raises ApiError."""
@@ -59,7 +60,7 @@ class StudyStatuses:
 
     def saw(self, item: Accepted) -> None:
         """What the cluster says, while nobody writes here: another operator may."""
-        self._written[item.uid] = StudyStatus.model_validate(item.document.get("status") or {})
+        self._written[item.uid] = _read(item.document)
 
     def forget(self, uid: str) -> None:
         self._written.pop(uid, None)
@@ -198,6 +199,14 @@ class Reporter:
             return
         if was is None or (was.reason, was.message) != (now_.reason, now_.message):
             tell(item.document, now_.reason, now_.message, True)
+
+
+def _read(document: Mapping[str, Any]) -> StudyStatus:
+    """The status that a Study carries; one that cannot be read is written anew."""
+    try:
+        return StudyStatus.model_validate(document.get("status") or {})
+    except ValidationError:
+        return StudyStatus()
 
 
 def _progressing(status: StudyStatus) -> Condition | None:

@@ -1,0 +1,237 @@
+"""What watches and lists tell the operator, in whatever order, and what it makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import gc
+import weakref
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hippo.kube import operator as module
+from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, ApiError, Document
+from hippo.kube.driver import PlanDriver
+from hippo.kube.manifests import build_dry_run
+from hippo.kube.metrics import Metrics
+from hippo.kube.operator import Operator, PlanTask
+from hippo.kube.settings import Settings
+from hippo.messages import StudyRemoved
+from hippo.model import signature, signature_document
+from hippo.store import DirectoryBlobs, PlanStore, plan_path
+from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, parse, run, study_document
+
+SECONDS = 20.0
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEAST_PAUSE", 0.05)
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
+
+
+@contextlib.asynccontextmanager
+async def operating(server: MemoryApi, tmp_path: Path) -> AsyncIterator[Operator]:
+    settings = Settings(store="s3://bucket", resync=60.0)
+    made = Operator(server.api, DirectoryBlobs(tmp_path / "store"), settings, Metrics())
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+async def until(condition: Callable[[], Any], what: str) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+
+
+def only(made: Operator) -> PlanTask:
+    (task,) = made.plans.values()
+    return task
+
+
+def store_of(server: MemoryApi, study: str, tmp_path: Path) -> PlanStore:
+    trainer = parse(server.find(STUDY, study)).spec.trainer
+    signed = signature(signature_document(trainer, None))
+    return PlanStore(DirectoryBlobs(tmp_path / "store"), plan_path(NAMESPACE, signed))
+
+
+def phase(server: MemoryApi, study: str) -> str | None:
+    found: str | None = (server.find(STUDY, study).get("status") or {}).get("phase")
+    return found
+
+
+def is_open(made: Operator) -> bool:
+    return bool(made.plans) and only(made).driver is not None
+
+
+def edited(document: Document, **spec: Any) -> Document:
+    changed = copy.deepcopy(document)
+    changed["spec"] |= spec
+    changed["metadata"]["generation"] += 1
+    return changed
+
+
+def test_no_plan_is_opened_before_all_its_studies_are_known(tmp_path: Path) -> None:
+    """Else pods at work for a study whose event is still to come would be sent away."""
+
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a")
+        await add_study(server, "b", space={"lr": {"choices": [0.3]}})
+        async with operating(server, tmp_path) as first:
+            await first.look_again()
+            await until(lambda: len(server.names(POD)) == 3, "pods")
+        pods = server.names(POD)
+        async with operating(server, tmp_path) as second:
+            await second.study_changed(server.find(STUDY, "b"), is_gone=False)
+            await asyncio.sleep(0.3)
+            assert not is_open(second)
+            await second.look_again()
+            await until(lambda: is_open(second), "the plan is open")
+            await asyncio.sleep(0.1)
+            assert server.names(POD) == pods
+
+    run(go())
+
+
+def test_a_study_that_is_not_accepted_is_not_taken_for_deleted(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a")
+        async with operating(server, tmp_path) as first:
+            await first.look_again()
+            await until(lambda: phase(server, "a") == "Running", "a runs")
+        store = store_of(server, "a", tmp_path)
+        before = store.read_study("a")
+        # A later version of the operator has another opinion of it.
+        server.find(STUDY, "a")["spec"]["steps"] = 0
+        await add_study(server, "b")
+        async with operating(server, tmp_path) as second:
+            await second.look_again()
+            await until(lambda: phase(server, "b") == "Running", "b runs")
+            assert store.read_study("a") == before
+            server.objects.pop((STUDY.plural, NAMESPACE, "b"))
+            for plan in server.names(SEARCH_PLAN):  # as garbage collection does
+                server.objects.pop((SEARCH_PLAN.plural, NAMESPACE, plan))
+            await second.look_again()
+            await until(lambda: not second.plans, "the plan is forgotten")
+        assert store.read_study("a") == before
+        assert store.read_study("b")["deleted"] is not None
+
+    run(go())
+
+
+def test_an_older_list_neither_reverts_an_edit_nor_revives_a_study(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = MemoryApi()
+        item = await add_study(server, "a", parallelism=1)
+        listed = dict(item.document)
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            await until(lambda: is_open(made), "the plan is open")
+            await made.study_changed(edited(listed, parallelism=2), is_gone=False)
+            await made.study_changed(listed, is_gone=False)
+            assert only(made).studies["a"].study.spec.parallelism == 2
+            await made.study_changed(listed, is_gone=True)
+            await made.study_changed(listed, is_gone=False)
+            assert not only(made).studies
+
+    run(go())
+
+
+def test_the_trouble_of_one_study_is_not_that_of_others(tmp_path: Path) -> None:
+    """A webhook that fails for the pods of one of them, say."""
+
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a")
+        server.find(STUDY, "a")["status"] = {"phase": "nonsense"}
+        await add_study(server, "b")
+        await add_study(server, "c", steps=5)
+
+        def fail(verb: str, plural: str, name: str) -> ApiError | None:
+            is_b = (verb, plural, name) == ("create", "pods", "hippo-check-b")
+            return ApiError(500, "failed calling webhook") if is_b else None
+
+        server.fail = fail
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            await until(lambda: phase(server, "c") == "Running", "c runs")
+            server.objects.pop((STUDY.plural, NAMESPACE, "c"))
+            await made.look_again()
+            assert "c" not in {n for task in made.plans.values() for n in task.studies}
+
+    run(go())
+
+
+def test_a_welcome_that_fails_delays_nothing(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a")
+        answers = [ApiError(500, "no")]
+        server.fail = lambda verb, *_: answers.pop() if verb == "status" and answers else None
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            await until(lambda: phase(server, "a") == "Running", "a runs")
+
+    run(go())
+
+
+def test_what_keeps_a_plan_for_long_is_said_in_its_studies(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a")
+        in_the_way = {"metadata": {"name": "a-0"}, "spec": {"study": "a"}}
+        await server.create(TRIAL, NAMESPACE, in_the_way)
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            condition: dict[str, Any] = {}
+
+            def is_told() -> bool:
+                found = (server.find(STUDY, "a").get("status") or {}).get("conditions", [])
+                condition.update(*(c for c in found if c["type"] == "Progressing"))
+                return condition.get("reason") == "RequestFailed"
+
+            await until(is_told, "the study tells")
+            assert "a Trial a-0 exists that Hippo did not make: rename or" in condition["message"]
+            server.objects.pop((TRIAL.plural, NAMESPACE, "a-0"))
+            await until(lambda: phase(server, "a") == "Running", "it goes on")
+
+    run(go())
+
+
+def test_a_plan_that_is_closed_holds_no_memory(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a", suspend=True)
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            await until(lambda: is_open(made), "the plan is open")
+            driver = only(made).driver
+            assert driver is not None
+            held: weakref.ref[PlanDriver] = weakref.ref(driver)
+            document = server.find(STUDY, "a")
+            await made.study_changed(document, is_gone=False)
+            driver.engine.handle(StudyRemoved("a"), driver.engine.now)  # as if it had ended
+            del driver
+            only(made).wake.set()
+            await until(lambda: not is_open(made), "the plan is closed")
+            await asyncio.sleep(0.05)
+            gc.collect()
+            assert held() is None
+
+    run(go())
+
+
+def test_names_of_any_length_pass_the_check_of_their_pods(tmp_path: Path) -> None:
+    name = "a" * 50 + "-b"
+    document = study_document(name)
+    pod = build_dry_run(parse(document), Settings(store="s3://bucket"))
+    assert pod["metadata"]["name"][-1].isalnum()
+    assert len(pod["metadata"]["name"]) <= 63
