@@ -269,6 +269,11 @@ def test_pods_that_do_not_begin(site: Site) -> None:
         assert message.partition(" (2 pods")[0] in site.told(name, begun)
     assert "cannot be pulled" in site.told("imaginary", begun)
 
+    # Wrong credentials: pods will tell. With the right ones, below, the study goes on by itself.
+    data = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing at all"}
+    wrong = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hippo-store"}}
+    site.apply({**wrong, "stringData": data})
+
     # Deleted while they wait, they leave nothing behind.
     plans = [site.plan_name(name) for name in ("imaginary", "greedy")]
     site.kubectl("delete", "study", "imaginary", "greedy")
@@ -281,10 +286,6 @@ def test_pods_that_do_not_begin(site: Site) -> None:
         "plans of deleted studies are gone",
     )
 
-    # Wrong credentials are told by the pods; with the right ones, the study goes on by itself.
-    data = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing at all"}
-    wrong = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hippo-store"}}
-    site.apply({**wrong, "stringData": data})
     site.wait_until(lambda: site.told("secretless", "ChainFailed"), "the store refuses")
     told = site.told("secretless", "ChainFailed")
     assert "the store could not be read or written: " in told
@@ -317,8 +318,9 @@ def test_pods_that_do_not_begin(site: Site) -> None:
 
 def test_pods_that_are_sent_away_cost_no_step_and_no_retry(site: Site) -> None:
     site.start_operator()
-    modes: list[Any] = [0.1, {"piecewise": [[0, 0.1], [2, 0.2]]}, {"piecewise": [[0, 0.1], [4, 1]]}]
-    site.apply(site.study("moved", {"lr": modes}, retries=0, steps=20, config={"sleep": 0.3}))
+    site.apply(
+        site.study("moved", {"lr": [0.1, 0.2, 0.3]}, retries=0, steps=20, config={"sleep": 0.3})
+    )
 
     def running() -> list[str]:
         return [
@@ -332,14 +334,15 @@ def test_pods_that_are_sent_away_cost_no_step_and_no_retry(site: Site) -> None:
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": evicted}}
     path = f"/api/v1/namespaces/{site.namespace}/pods/{evicted}/eviction"
     site.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
-    time.sleep(1.5)  # the others have trained some steps
+    for name in (deleted, forced):
+        site.wait_until(lambda: "training begins" in site.kubectl("logs", name), "it has begun")  # noqa: B023
     site.kubectl("delete", "pod", deleted, "--wait=false")
     site.kubectl("delete", "pod", forced, "--grace-period=0", "--force", "--wait=false")
     status = site.wait_for("moved", "Succeeded", "Failed")
     assert status["phase"] == "Succeeded", status["message"]
     site.check_results("moved")
     plan = site.get("searchplan", status["plan"])["status"]
-    assert site.count_trained(status["plan"]) == plan["stepsUnique"] == 20 + 18 + 16
+    assert site.count_trained(status["plan"]) == plan["stepsUnique"] == 60
     told = site.told("moved", "ChainPreempted").splitlines()
     assert len(told) == 3
     goes_on = "its work goes on from what was saved"
@@ -387,8 +390,8 @@ def test_templates_deadlines_and_quotas(site: Site, priority_class: str) -> None
         ),
         with_pod(site.study("escorted", {"lr": [0.2]}), others=[beside]),
         with_pod(
-            site.study("hasty", {"lr": [0.3]}, retries=0, steps=20, config={"sleep": 0.4}),
-            spec={"activeDeadlineSeconds": 6},
+            site.study("hasty", {"lr": [0.3]}, steps=40, config={"sleep": 0.4}),
+            spec={"activeDeadlineSeconds": 10},
         ),
     )
     for name in ("dressed", "escorted"):
