@@ -191,11 +191,13 @@ class Chains:
         except NotFound:
             return None
 
-    async def remove(self, chain: str) -> None:
-        """Delete a chain's pod, which then leaves in its own time."""
+    async def remove(self, chain: str, *, grace_seconds: int | None = None) -> None:
+        """Delete a chain's pod, which then leaves in its own time, or within the seconds given."""
         if self._uncreated.pop(chain, None) is not None:
             return
-        await self._api.delete(POD, self._namespace, self.records[chain].pod)
+        await self._api.delete(
+            POD, self._namespace, self.records[chain].pod, grace_seconds=grace_seconds
+        )
 
     async def tidy(self, pods: Mapping[str, PodState]) -> None:
         """Delete ended pods but for the newest, which stay for their logs; and those whose trainer

@@ -68,7 +68,8 @@ class PodWatch:
                 over.append((chain, state))
                 self._forget(chain)
                 continue
-            self._note_image(state)
+            if not self._is_same_image(state):
+                await self._chains.remove(chain, grace_seconds=0)  # before it has saved anything
             self._note_times(chain, state)
             if state.phase is not PodPhase.PENDING:
                 self._seen_running.add(chain)
@@ -113,14 +114,15 @@ class PodWatch:
         self._over_since.pop(chain, None)
         self._timed.discard(chain)
 
-    def _note_image(self, state: PodState) -> None:
+    def _is_same_image(self, state: PodState) -> bool:
         """The first pod's image pins the plan: what a tag points at may change."""
         if state.image_id is None or state.phase is not PodPhase.RUNNING:
-            return
+            return True
         pinned = self._plan.status.image_id
         if pinned is None:
             self._plan.status.image_id = state.image_id
-        elif pinned != state.image_id and self.problem is None:
+        is_same = self._plan.status.image_id == state.image_id
+        if not is_same and self.problem is None:
             self.problem = (
                 names.REASON_IMAGE_CHANGED,
                 f"the image has changed: the plan was begun with {pinned}, and a pod now runs"
@@ -128,6 +130,7 @@ class PodWatch:
                 " spec.trainer.version",
             )
             self.is_changed = True
+        return is_same
 
     def _note_times(self, chain: str, state: PodState) -> None:
         if chain in self._timed or state.started_at is None or state.created_at is None:

@@ -49,8 +49,8 @@ class World:
     async def look_for(self, chain: str, pods: Mapping[str, PodState]) -> PodState | None:
         return pods.get(chain)
 
-    async def remove(self, chain: str) -> None:
-        self.removed.append(chain)
+    async def remove(self, chain: str, *, grace_seconds: int | None = None) -> None:
+        self.removed.append(chain if grace_seconds is None else f"{chain} in {grace_seconds} s")
 
     def look(self) -> Over:
         engine = cast(Engine, SimpleNamespace(chains=self.running))
@@ -92,6 +92,7 @@ def test_another_image_stops_the_plan_and_says_what_to_do(world: World) -> None:
     world.look()
     assert world.watch.problem == (reason, message)  # the first stands
     assert world.status.image_id == "registry.example/digits@sha256:ab12"
+    assert set(world.removed) == {"a in 0 s"}, "it must not save what others would go on from"
 
 
 def test_who_waits_and_why(world: World) -> None:
