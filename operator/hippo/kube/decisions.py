@@ -3,7 +3,8 @@
 The Trials are what people see and what the cluster backs up; the store's copy is what its own
 clean-up and the command line read. A crash between the two leaves decisions that only Trials have:
 as far as they are without a gap they stand, and the store is given them. Behind a gap nothing was
-acted on yet; such Trials are overwritten.
+acted on yet: such Trials are undone before anything else is decided, or they would be taken for
+decisions once the gap is closed.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from hippo.kube import names
-from hippo.kube.api import TRIAL, AlreadyExists, Api, ApiError, NotFound
+from hippo.kube.api import TRIAL, AlreadyExists, Api, ApiError, NotFound, dump
 from hippo.kube.manifests import build_trial, build_trial_spec, trial_name
 from hippo.kube.statuses import TrialStatus
 from hippo.kube.views import build_trial_status
 from hippo.model import InvalidSpec, Study
 from hippo.model.trial import parse_trial_spec
-from hippo.runs import StudyRun
+from hippo.runs import StudyRun, TrialRun
 from hippo.store import PlanStore
 from hippo.store.records import Decision
 
@@ -40,8 +41,11 @@ class DecisionBook:
         self._uid = uid
         self._decisions: dict[int, list[Decision]] = {}  # by trial
         self._written: dict[int, tuple[Any, ...]] = {}  # what statuses were made of
+        self._found: dict[int, Any] = {}  # statuses as an earlier operator left them, by trial
         self._present: set[int] = set()  # trials whose objects exist as they should
-        self.user_trials: dict[int, str] = {}  # objects that users made, by index of their trial
+        self.user_trials: dict[int, str | None] = {}
+        """Trials that users made, by the number of the request that came of each: names of their
+        objects, None once one is gone. None is made for these here."""
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     async def recover(self) -> tuple[Decision, ...]:
@@ -55,6 +59,7 @@ class DecisionBook:
             written.update((decision.index, decision) for decision in decisions)
             if decisions:
                 held[decisions[0].trial] = decisions
+                self._found[decisions[0].trial] = document.get("status")
         known = await asyncio.to_thread(self._store.read_decisions, self._study.name)
         while (following := written.get(len(known))) is not None:
             await asyncio.to_thread(self._store.write_decision, self._study.name, following)
@@ -64,7 +69,22 @@ class DecisionBook:
         self._present = {
             trial for trial, decisions in held.items() if decisions == self._decisions.get(trial)
         }
+        behind = [
+            trial
+            for trial, decisions in held.items()
+            if any(decision.index >= len(known) for decision in decisions)
+        ]
+        await self._undo(behind)
         return tuple(known)
+
+    async def _undo(self, trials: Iterable[int]) -> None:
+        """Let Trials say what stands, and no more."""
+        for trial in trials:
+            if trial in self._decisions:
+                await self._write_trial(trial)
+            else:
+                name = trial_name(self._study.name, trial)
+                await self._api.delete(TRIAL, self._study.namespace, name)
 
     async def write(self, decisions: Iterable[Decision]) -> None:
         """Make decisions durable, in Trials and then in the store. Raises StoreError, ApiError."""
@@ -88,34 +108,46 @@ class DecisionBook:
         """The object of a trial is gone."""
         self._present.discard(index)
         self._written.pop(index, None)
+        self._found.pop(index, None)
 
-    async def write_statuses(self, run: StudyRun) -> None:
-        """Bring the statuses of Trials up to date, some at a time."""
+    async def write_statuses(self, run: StudyRun) -> bool:
+        """Bring the statuses of Trials up to date, some at a time; whether all are."""
         changed = []
         for trial in run.trials:
-            if trial.index in self._present or trial.index in self.user_trials:
-                known = (trial.state, len(trial.results), trial.target, trial.reason)
-                if self._written.get(trial.index) != known:
-                    changed.append((trial, known))
+            if trial.request in self.user_trials:
+                name = self.user_trials[trial.request]
+            else:
+                name = trial.name if trial.index in self._present else None
+            known = (trial.state, len(trial.results), trial.target, trial.reason)
+            if name is not None and self._written.get(trial.index) != known:
+                changed.append((trial, name, known))
         await asyncio.gather(
             *(
-                self._write_status(trial.index, build_trial_status(run, trial), known)
-                for trial, known in changed[:MOST_STATUSES]
+                self._write_status(trial, name, build_trial_status(run, trial), known)
+                for trial, name, known in changed[:MOST_STATUSES]
             )
         )
+        return len(changed) <= MOST_STATUSES
 
-    async def _write_status(self, index: int, status: TrialStatus, known: tuple[Any, ...]) -> None:
-        name = self.user_trials.get(index) or trial_name(self._study.name, index)
+    async def _write_status(
+        self, trial: TrialRun, name: str, status: TrialStatus, known: tuple[Any, ...]
+    ) -> None:
+        if self._found.pop(trial.index, None) == dump(status):
+            self._written[trial.index] = known
+            return
         async with self._gate:
             try:
                 await self._api.set_status(TRIAL, self._study.namespace, name, status)
             except NotFound:
-                self.lost(index)
-                return
-        self._written[index] = known
+                if trial.request not in self.user_trials:
+                    self.lost(trial.index)
+                    return
+        self._written[trial.index] = known
 
     async def _write_trials(self, trials: Iterable[int]) -> None:
-        made_here = [trial for trial in trials if trial not in self.user_trials]
+        made_here = [
+            trial for trial in trials if self._decisions[trial][0].request not in self.user_trials
+        ]
         results = await asyncio.gather(
             *(self._write_trial(trial) for trial in made_here), return_exceptions=True
         )
@@ -133,7 +165,8 @@ class DecisionBook:
                     await self._api.patch(TRIAL, namespace, name, {"spec": spec})
                     return
                 except NotFound:
-                    self.lost(index)
+                    pass
+            self.lost(index)
             body = build_trial(self._study, self._uid, decisions)
             try:
                 await self._api.create(TRIAL, namespace, body)

@@ -23,7 +23,7 @@ from hippo.driving.spending import chain_prefix
 from hippo.engine import Engine
 from hippo.keeping import delete_study
 from hippo.kube import names
-from hippo.kube.api import STUDY, Api
+from hippo.kube.api import STUDY, TRIAL, Api
 from hippo.kube.chains import Chains
 from hippo.kube.decisions import DecisionBook
 from hippo.kube.external import UserTrials
@@ -125,6 +125,8 @@ class PlanDriver:
     """Studies of which a step was trained twice with different results."""
     is_changed: bool = field(init=False, default=True)
     """Something that a person waits for has happened: statuses are due."""
+    is_behind: bool = field(init=False, default=False)
+    """Statuses of Trials are still to be written."""
     _lock: PlanLock = field(init=False)
     _reports: ReportReader = field(init=False)
     _performer: Performer = field(init=False)
@@ -293,8 +295,8 @@ class PlanDriver:
 
     @property
     def is_done(self) -> bool:
-        """Every study has ended, and neither chains nor pods at work are left."""
-        return self._has_ended and self.chains.is_tidy
+        """Every study has ended and says so, and neither chains nor pods at work are left."""
+        return self._has_ended and self.chains.is_tidy and not self.is_behind
 
     @property
     def _has_ended(self) -> bool:
@@ -302,6 +304,8 @@ class PlanDriver:
 
     def pause(self) -> float:
         """Seconds until the next round is due, if nothing happens before."""
+        if self.is_behind:
+            return LEAST_POLL_SECONDS
         now = self.tools.clock()
         moments = [
             now + min(self.tools.settings.resync, LOCK_SECONDS / 4),
@@ -372,8 +376,11 @@ class PlanDriver:
         self._books[study.name] = book
         self.studies[study.name] = item
         if isinstance(study.spec.algorithm, External):
+            made = f"{names.LABEL_MANAGED_BY}!={names.MANAGED_BY}"
+            there = await self.tools.api.list(TRIAL, self.namespace, labels=made)
+            live = {trial["metadata"]["uid"] for trial in there}
             self._user_trials[study.name] = await asyncio.to_thread(
-                UserTrials, session.store, study, book
+                UserTrials, session.store, study, book, live
             )
         await self._feed(replace(event, decisions=decisions, more_follow=more_follow))
         self.is_changed = True
@@ -416,16 +423,16 @@ class PlanDriver:
             self._books[study].lost(index)
 
     async def write_trials(self) -> None:
-        """Bring Trials and their statuses up to date."""
+        """Bring Trials and their statuses up to date, some at a time."""
+        self.is_behind = False
         for name, book in self._books.items():
             run = self.engine.studies[name]
             if name in self._user_trials:
                 trials = self._user_trials[name]
-                trials.attach(run)
                 await asyncio.to_thread(trials.read_refusals)
                 await trials.write_refusals(self.tools.api)
             await book.restore()
-            await book.write_statuses(run)
+            self.is_behind |= not await book.write_statuses(run)
 
     # -- chains ------------------------------------------------------------------------------------
 

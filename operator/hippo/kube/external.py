@@ -7,7 +7,7 @@ it comes from, so a restarted operator asks for nothing twice.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from hippo.kube.decisions import DecisionBook
 from hippo.kube.statuses import TrialStatus
 from hippo.model import InvalidSpec, Study
 from hippo.model.trial import TrialSpec, parse_trial_spec
-from hippo.runs import StudyRun
 from hippo.store import PlanStore
 from hippo.store.mailbox import Mailbox, Promote, Stop, Suggest, Taken, Unreadable
 
@@ -33,15 +32,20 @@ class _Asked:
 class UserTrials:
     """The Trials of one external study that users made."""
 
-    def __init__(self, store: PlanStore, study: Study, book: DecisionBook) -> None:
-        """Reads the mailbox. Raises StoreError."""
+    def __init__(
+        self, store: PlanStore, study: Study, book: DecisionBook, live: Collection[str]
+    ) -> None:
+        """Reads the mailbox. ``live``: uids of all Trials there are; others were deleted while
+        nobody looked. Raises StoreError.
+        """
         self._mailbox = Mailbox(store.blobs, store.plan, study.name)
         self._study = study
         self._book = book
         self._asked: dict[str, _Asked] = {}  # by uid
-        self._names: dict[str, str] = {}  # of the objects, by uid
-        self._problems: dict[str, str] = {}  # of Trials that cannot be taken, by name
+        self._names: dict[str, str] = {}  # of the objects that there are, by uid
+        self._problems: dict[str, str] = {}  # of Trials that cannot be taken, by uid
         self._told: dict[str, str] = {}  # as written to their statuses
+        self._answers: set[str] = set()  # names of those that were read
         by_number: dict[int, _Asked] = {}
         for number in range(self._mailbox.count()):
             try:
@@ -57,27 +61,38 @@ class UserTrials:
                     by_number[trial].is_stopped = True
                 case _:
                     pass
+        for uid, asked in self._asked.items():
+            book.user_trials[asked.number] = None
+            if uid not in live:
+                self._stop(asked)
 
     def post(self, objects: Mapping[str, Mapping[str, Any]]) -> None:
         """Ask for what Trials want that was not asked for yet. Raises StoreError.
 
         ``objects``: all Trials of the study that the operator did not make, by name.
         """
-        present = set()
-        for name, document in objects.items():
-            uid = document["metadata"]["uid"]
-            present.add(uid)
+        present = {document["metadata"]["uid"]: name for name, document in objects.items()}
+        for uid in self._names.keys() - present.keys():
+            del self._names[uid]
+            self._problems.pop(uid, None)
+            self._told.pop(uid, None)
+            if (asked := self._asked.get(uid)) is not None:
+                self._book.user_trials[asked.number] = None
+                self._stop(asked)
+        for uid, name in present.items():
             self._names[uid] = name
             try:
-                spec = parse_trial_spec(document.get("spec"))
+                spec = parse_trial_spec(objects[name].get("spec"))
             except InvalidSpec as error:
-                self._problems[name] = "; ".join(str(error).splitlines())
+                self._problems[uid] = "; ".join(str(error).splitlines())
                 continue
             self._ask(uid, spec)
-        for uid, asked in self._asked.items():
-            if uid not in present and uid in self._names and not asked.is_stopped:
-                self._mailbox.post(Stop(trial=asked.number))
-                asked.is_stopped = True
+            self._book.user_trials[self._asked[uid].number] = name
+
+    def _stop(self, asked: _Asked) -> None:
+        if not asked.is_stopped:
+            self._mailbox.post(Stop(trial=asked.number))
+            asked.is_stopped = True
 
     def _ask(self, uid: str, spec: TrialSpec) -> None:
         asked = self._asked.get(uid)
@@ -87,32 +102,30 @@ class UserTrials:
         if spec.steps > asked.steps:
             self._mailbox.post(Promote(trial=asked.number, steps=spec.steps))
             asked.steps = spec.steps
-        if spec.stop and not asked.is_stopped:
-            self._mailbox.post(Stop(trial=asked.number))
-            asked.is_stopped = True
-
-    def attach(self, run: StudyRun) -> None:
-        """Let statuses of trials go to the objects that asked for them."""
-        names = {a.number: self._names[uid] for uid, a in self._asked.items() if uid in self._names}
-        for trial in run.trials:
-            if trial.request in names:
-                self._book.user_trials[trial.index] = names[trial.request]
+        if spec.stop:
+            self._stop(asked)
 
     def read_refusals(self) -> None:
         """Which requests were refused, and why. Raises StoreError."""
-        names = {a.number: self._names.get(uid) for uid, a in self._asked.items()}
-        for answer in self._mailbox.read_answers().values():
-            if isinstance(answer, Taken) and answer.refused is not None:
-                name = names.get(answer.request)
-                if name is not None:
-                    self._problems[name] = answer.refused
+        news = self._mailbox.read_answers(self._answers)
+        self._answers.update(news)
+        refused = {
+            answer.request: answer.refused
+            for answer in news.values()
+            if isinstance(answer, Taken) and answer.refused is not None
+        }
+        if refused:
+            for uid, asked in self._asked.items():
+                if asked.number in refused:
+                    self._problems[uid] = refused[asked.number]
 
     async def write_refusals(self, api: Api) -> None:
         """Say in its status why a Trial was not taken. Raises ApiError."""
-        for name, problem in self._problems.items():
-            if self._told.get(name) == problem:
+        for uid, problem in self._problems.items():
+            name = self._names.get(uid)
+            if name is None or self._told.get(uid) == problem:
                 continue
             status = TrialStatus(phase="Rejected", reason=problem)
             with contextlib.suppress(NotFound):
                 await api.set_status(TRIAL, self._study.namespace, name, status)
-            self._told[name] = problem
+            self._told[uid] = problem

@@ -79,6 +79,8 @@ class Reporter:
         driver = self._driver
         now = driver.tools.clock()
         if now < self._due and not driver.is_changed:
+            if driver.is_behind:
+                await driver.write_trials()
             return
         self._due, driver.is_changed = now + EVERY_SECONDS, False
         for name, item in list(driver.studies.items()):
