@@ -148,9 +148,10 @@ class PlanDriver:
         """
         store = PlanStore(self.tools.blobs, plan_path(self.namespace, self.signature))
         self._lock = PlanLock(store, self._holder(eagerly=eagerly), seconds=LOCK_SECONDS)
-        await asyncio.to_thread(self._lock.acquire)
-        lead = max(studies.values(), key=lambda item: (item.study.spec.priority, item.created))
         self.plan = PlanObject(self.tools.api, self.namespace, self.name)
+        known = await self.plan.read_generation()
+        await asyncio.to_thread(lambda: self._lock.acquire(above=known))
+        lead = max(studies.values(), key=lambda item: (item.study.spec.priority, item.created))
         await self.plan.ensure(
             signature=self.signature,
             study=lead.study,

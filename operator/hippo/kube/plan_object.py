@@ -34,6 +34,16 @@ class PlanObject:
     def uid(self) -> str:
         return str(self._document["metadata"]["uid"])
 
+    async def read_generation(self) -> int:
+        """Of the last hold on the plan that its object knows; 0 if there is none. A store that was
+        lost, or replaced, counts from the beginning. Raises ApiError.
+        """
+        try:
+            found = await self._api.get(SEARCH_PLAN, self._namespace, self._name)
+        except NotFound:
+            return 0
+        return _generation(found)
+
     async def ensure(
         self, *, signature: str, study: Study, owners: list[dict[str, Any]], generation: int
     ) -> None:
@@ -44,22 +54,25 @@ class PlanObject:
         try:
             self._document = await self._api.create(SEARCH_PLAN, self._namespace, body)
         except AlreadyExists:
-            self._document = await self._api.get(SEARCH_PLAN, self._namespace, self._name)
-            await self.set_owners(owners)
+            self._document = await self._patch_owners(owners)
         self.status = SearchPlanStatus.model_validate(self._document.get("status") or {})
-        if self.status.generation > generation:
-            raise TakenOver(f"plan {self._name} was taken over by another operator")
+        if self.status.generation >= generation:
+            raise self._taken_over()
         self.status.generation = generation
         await self.write()
 
     async def set_owners(self, owners: list[dict[str, Any]]) -> None:
-        """The live studies: the garbage collector keeps the plan until the last is gone."""
-        self._document = await self._api.patch(
-            SEARCH_PLAN,
-            self._namespace,
-            self._name,
-            {"metadata": {"ownerReferences": owners}},
-        )
+        """The live studies: the garbage collector keeps the plan until the last is gone. Raises
+        ApiError, TakenOver.
+        """
+        try:
+            self._document = self._check(await self._patch_owners(owners))
+        except NotFound:
+            raise self._deleted() from None
+
+    async def _patch_owners(self, owners: list[dict[str, Any]]) -> dict[str, Any]:
+        body = {"metadata": {"ownerReferences": owners}}
+        return await self._api.patch(SEARCH_PLAN, self._namespace, self._name, body)
 
     async def write(self) -> None:
         """Write the status as it is now. Raises ApiError, TakenOver."""
@@ -71,14 +84,27 @@ class PlanObject:
                 )
                 return
             except Conflict:
-                found = await self._api.get(SEARCH_PLAN, self._namespace, self._name)
-                theirs = (found.get("status") or {}).get("generation", 0)
-                is_same = found["metadata"]["uid"] == self.uid
-                if not is_same or theirs > self.status.generation:
-                    raise TakenOver(
-                        f"plan {self._name} was taken over by another operator"
-                    ) from None
-                self._document = found
+                try:
+                    found = await self._api.get(SEARCH_PLAN, self._namespace, self._name)
+                except NotFound:
+                    raise self._deleted() from None
+                self._document = self._check(found)
             except NotFound:
-                raise TakenOver(f"the SearchPlan {self._name} was deleted") from None
+                raise self._deleted() from None
         raise TakenOver(f"the SearchPlan {self._name} is written by somebody else again and again")
+
+    def _check(self, found: dict[str, Any]) -> dict[str, Any]:
+        """The object as it is now; to write under its version is to know of all that it says."""
+        if found["metadata"]["uid"] != self.uid or _generation(found) > self.status.generation:
+            raise self._taken_over()
+        return found
+
+    def _taken_over(self) -> TakenOver:
+        return TakenOver(f"plan {self._name} was taken over by another operator")
+
+    def _deleted(self) -> TakenOver:
+        return TakenOver(f"the SearchPlan {self._name} was deleted")
+
+
+def _generation(document: dict[str, Any]) -> int:
+    return int((document.get("status") or {}).get("generation", 0))

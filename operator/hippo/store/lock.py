@@ -129,8 +129,11 @@ class PlanLock:
             raise LockLost(f"the lock of plan {self._plan} is not held")
         return self._generation
 
-    def acquire(self) -> None:
-        """Raises LockHeld, which says by whom; StoreError."""
+    def acquire(self, *, above: int = 0) -> None:
+        """``above``: a generation known from elsewhere, which this one is to be greater than.
+
+        Raises LockHeld, which says by whom; StoreError.
+        """
         for _ in range(_ATTEMPTS):
             generation = 0
             with contextlib.suppress(MissingBlob):  # removed by a newer holder: look again
@@ -138,7 +141,7 @@ class PlanLock:
                 if generations:
                     generation = generations[-1]
                     self._check_free(generation)
-                if self._create(generation + 1):
+                if self._create(max(generation, above) + 1):
                     return
         raise LockHeld(self._plan, "wanted by too many others at once", "try again")
 

@@ -229,6 +229,25 @@ def test_a_plan_that_is_closed_holds_no_memory(tmp_path: Path) -> None:
     run(go())
 
 
+def test_a_store_that_was_lost_is_filled_again_from_trials(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a")
+        for _ in range(3):
+            async with operating(server, tmp_path) as made:
+                await made.look_again()
+                await until(lambda: phase(server, "a") == "Running", "a runs")
+        decisions = store_of(server, "a", tmp_path).read_decisions("a")
+        assert len(decisions) == 2
+        async with operating(server, tmp_path / "new") as made:
+            await made.look_again()
+            await until(lambda: is_open(made), "the plan is open")
+            assert only(made).failures == 0
+        assert store_of(server, "a", tmp_path / "new").read_decisions("a") == decisions
+
+    run(go())
+
+
 def test_names_of_any_length_pass_the_check_of_their_pods(tmp_path: Path) -> None:
     name = "a" * 50 + "-b"
     document = study_document(name)

@@ -94,7 +94,7 @@ class LockContract:
         line = str(error.value)
         assert "plan plan is in use by another hippo on host host-1: pid 4711" in line
         assert "`hippo run study-1.yaml`, since 1970-01-12 " in line
-        assert line.endswith("wait for it, stop it, or use another --store")
+        assert line.endswith("wait for it, stop it, or use another store")
         assert "\n" not in line
 
     def test_it_expires(self, store: PlanStore, clock: Clock) -> None:
@@ -139,6 +139,16 @@ class LockContract:
             with lock_of(store, clock, number):
                 assert generations(store) == [f"{number:08d}.json"]
             assert generations(store) == [f"{number:08d}.json"]
+
+    def test_it_can_be_greater_than_a_number_known_from_elsewhere(
+        self, store: PlanStore, clock: Clock
+    ) -> None:
+        lock = lock_of(store, clock, 1)
+        for above, generation in ((7, 8), (3, 9)):
+            lock.acquire(above=above)
+            assert lock.generation == generation
+            lock.renew()
+            lock.release()
 
     def test_release_is_idempotent_and_harmless_once_lost(
         self, store: PlanStore, clock: Clock
