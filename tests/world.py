@@ -205,7 +205,7 @@ class World:
 
     def _adopt(self) -> list[Report]:
         """Tell the engine of all workers that have not been seen to end; returns how some have."""
-        ended = []
+        ended: list[Report] = []
         for assignment in self.launches:
             reports = self._unread.get(assignment.chain)
             if reports is None:
@@ -319,10 +319,12 @@ class World:
     def running(self) -> list[str]:
         return sorted(self._running)
 
-    def kill(self, chain: str, outcome: Outcome = Outcome.LOST) -> None:
+    def kill(
+        self, chain: str, outcome: Outcome = Outcome.LOST, error: WorkerError | None = None
+    ) -> None:
         del self._running[chain], self._unread[chain]
         step = self.engine.chains[chain].step
-        error = WorkerError(during="step", message="killed", step=step)
+        error = error or WorkerError(during="step", message="killed", step=step)
         self.feed(WorkerGone(chain, outcome, error))
 
     def preempt(self, chain: str) -> None:

@@ -59,7 +59,7 @@ class Recovery:
                 self._idle_preemptions.pop(chain.origin, None)
             case Outcome.PREEMPTED:
                 self._note_preemption(chain)
-            case Outcome.REFUSED if self._options.keeps_foreign:
+            case Outcome.REFUSED if self._options.keeps_foreign and not _is_made_elsewhere(error):
                 self._wait_for_another(chain, error)
             case Outcome.CORRUPT | Outcome.REFUSED:
                 self._drop_start(chain, error)
@@ -192,3 +192,10 @@ class Recovery:
                     told.add(study)
                     self._emit(Notify(message, study=study))
                 self._fail_trial(run, run.trials[index], step, key, message)
+
+
+def _is_made_elsewhere(error: WorkerError | None) -> bool:
+    """The worker is of the plan's kind, which is looked at first, and the checkpoint is not: it
+    was begun before that kind was known, and no worker will ever take it.
+    """
+    return error is not None and error.during == "load"

@@ -444,8 +444,8 @@ class PlanDriver:
         metrics.note_report(*place, report, self._pace.lag(report, self.tools.clock()))
         if (seconds := self._pace.stage(report)) is not None:
             metrics.note_stage(*place, seconds)
-        if isinstance(report, Began) and not self.plan.status.fingerprint:
-            self.plan.status.fingerprint = dict(report.fingerprint)
+        if isinstance(report, Began):
+            await self._note_kind(report)
         if isinstance(report, CheckpointSaved) and report.differs:
             chain = self.engine.chains.get(report.chain)
             self.inexact.update(chain.studies if chain is not None else ())
@@ -458,6 +458,19 @@ class PlanDriver:
             if chain is not None and report.outcome is Outcome.PREEMPTED:
                 self.watch.note_preempted(report.chain, chain.study)
         await self._feed(Reported(report))
+
+    async def _note_kind(self, report: Began) -> None:
+        """The first worker pins the plan. One of another kind that was launched before that was
+        known goes at once: no other could take what it saves.
+        """
+        pinned, own = self.plan.status.fingerprint, report.fingerprint
+        chain = self.engine.chains.get(report.chain)
+        if not pinned:
+            self.plan.status.fingerprint = dict(own)
+        if not pinned or chain is None or all(own[n] == pinned[n] for n in own.keys() & pinned):
+            return
+        if self.engine.studies[chain.study].study.spec.trainer.exactness == "strict":
+            await self.chains.remove(report.chain, grace_seconds=0)
 
     async def _note_end(self, chain: str, state: PodState | None) -> None:
         """A pod is over. Its last reports were written before it ended; without an end among them,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from hippo.lifecycles import (
 )
 from hippo.messages import Launch, Steer, StudyAdded, StudyChanged, StudyRemoved
 from hippo.model import Sequence
-from hippo.store.records import Outcome
+from hippo.store.records import Outcome, WorkerError
 from tests.world import SIGNATURE, Costs, World, build_study, evaluate, train_alone
 
 TWO = {"lr": {"choices": [0.1, {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [6]}}]}}
@@ -343,6 +344,20 @@ def test_a_foreign_checkpoint_costs_one_more_training_and_no_retry() -> None:
     world.run()
     assert states(world) == ["Completed", "Completed"]
     assert sum(world.trained.values()) == 12 + 12
+
+
+@pytest.mark.parametrize("during", ["setup", "load"])
+def test_only_another_worker_is_waited_for_not_another_checkpoint(during: Any) -> None:
+    """A worker that is not of the plan's kind says so before it loads anything."""
+    world = World([build_study(space=TWO, retries=0)], workers=1)
+    world.engine._recovery._options = replace(world.engine.options, keeps_foreign=True)
+    while not any(chain.claim.start == 6 for chain in world.engine.chains.values()):
+        world.advance()
+    error = WorkerError(during=during, message="made elsewhere", step=6)
+    world.kill(world.running[0], Outcome.REFUSED, error)
+    world.run()
+    assert states(world) == ["Completed", "Completed"]
+    assert sum(world.trained.values()) == 12 + (12 if during == "load" else 6)
 
 
 def test_preemption_is_not_charged() -> None:

@@ -23,6 +23,7 @@ from hippo.kube.settings import Settings
 from hippo.messages import StudyRemoved
 from hippo.model import signature, signature_document
 from hippo.store import DirectoryBlobs, PlanStore, plan_path
+from hippo.store.records import Began
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, parse, run, study_document
 
 SECONDS = 20.0
@@ -254,3 +255,38 @@ def test_names_of_any_length_pass_the_check_of_their_pods(tmp_path: Path) -> Non
     pod = build_dry_run(parse(document), Settings(store="s3://bucket"))
     assert pod["metadata"]["name"][-1].isalnum()
     assert len(pod["metadata"]["name"]) <= 63
+
+
+def test_a_worker_of_another_kind_than_the_first_goes_at_once(tmp_path: Path) -> None:
+    """Both were launched before the plan's kind was known."""
+
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a")
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            await until(lambda: len(server.names(POD)) == 2, "pods")
+            store = store_of(server, "a", tmp_path)
+            pods = {
+                server.find(POD, name)["metadata"]["labels"]["hippo.dev/chain"]: name
+                for name in server.names(POD)
+            }
+            for chain, cpu in zip(sorted(pods), ("avx2", "avx512"), strict=True):
+                began = Began(
+                    chain=chain,
+                    sequence_number=0,
+                    step=0,
+                    fingerprint={"cpu": cpu},
+                    start_seconds=1.0,
+                    load_seconds=0.0,
+                )
+                store.write_report(began)
+            only(made).wake.set()
+            first, second = (pods[chain] for chain in sorted(pods))
+            await until(lambda: second not in server.names(POD), "the second is removed")
+            assert first in server.names(POD)
+            driver = only(made).driver
+            assert driver is not None
+            assert driver.plan.status.fingerprint == {"cpu": "avx2"}
+
+    run(go())
