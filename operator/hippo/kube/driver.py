@@ -34,7 +34,7 @@ from hippo.kube.plan_object import PlanObject
 from hippo.kube.pod_watch import PodWatch
 from hippo.kube.pods import GONE, PodState, outcome
 from hippo.kube.reports import Pace, ReportReader
-from hippo.kube.settings import Settings
+from hippo.kube.settings import Settings, build_holder
 from hippo.kube.sweeps import forget_missing
 from hippo.messages import (
     Adopted,
@@ -49,7 +49,6 @@ from hippo.messages import (
 from hippo.model import External, InvalidSpec, Study, editable_changes
 from hippo.runs import StudyRun
 from hippo.store import STALE_SECONDS, Blobs, PlanLock, PlanStore, StoreError, plan_path
-from hippo.store.lock import Holder
 from hippo.store.records import (
     Arrived,
     Assignment,
@@ -147,7 +146,8 @@ class PlanDriver:
         ``eagerly``: from an operator of the same identity, which then must be gone.
         """
         store = PlanStore(self.tools.blobs, plan_path(self.namespace, self.signature))
-        self._lock = PlanLock(store, self._holder(eagerly=eagerly), seconds=LOCK_SECONDS)
+        holder = build_holder(self.tools.settings.identity, eagerly=eagerly)
+        self._lock = PlanLock(store, holder, seconds=LOCK_SECONDS)
         self.plan = PlanObject(self.tools.api, self.namespace, self.name)
         known = await self.plan.read_generation()
         await asyncio.to_thread(lambda: self._lock.acquire(above=known))
@@ -188,15 +188,6 @@ class PlanDriver:
         await self._feed(WorkersChanged(self._count_workers()))
         for report in ended:
             await self._take(report)
-
-    def _holder(self, *, eagerly: bool) -> Holder:
-        """Under one identity a restarted operator need not wait until its old lock has expired."""
-        identity = self.tools.settings.identity
-        return replace(
-            Holder.current(),
-            host=f"operator {identity}",
-            boot=f"kubernetes {identity}" if eagerly else "",
-        )
 
     def _read_store(
         self, store: PlanStore, studies: Mapping[str, Accepted], live: Collection[str]

@@ -22,7 +22,7 @@ from hippo.kube import health, names
 from hippo.kube.api import ApiError, connect
 from hippo.kube.metrics import Metrics
 from hippo.kube.operator import Operator
-from hippo.kube.settings import Settings
+from hippo.kube.settings import Settings, build_holder
 from hippo.kube.sweeps import sweep_for_ever
 from hippo.store import Blobs
 
@@ -103,7 +103,14 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
             return {study["metadata"]["uid"] for study in await made.list_studies()}
 
         made.spawn(
-            sweep_for_ever(blobs, list_uids, namespaces=settings.namespaces, is_open=made.is_open),
+            sweep_for_ever(
+                blobs,
+                list_uids,
+                build_holder(settings.identity),
+                namespaces=settings.namespaces,
+                is_open=made.is_open,
+                is_known=made.is_known,
+            ),
             "sweeps",
         )
         ready.set_result(made)

@@ -26,7 +26,7 @@ from hippo.kube.metrics import Metrics
 from hippo.kube.plan_object import TakenOver
 from hippo.kube.pods import PodState, observe
 from hippo.kube.reporting import Reporter, StudyStatuses
-from hippo.kube.settings import Settings
+from hippo.kube.settings import Settings, build_holder
 from hippo.kube.sweeps import mark_missing
 from hippo.kube.templates import check_template
 from hippo.model import InvalidSpec, parse_study, signature, signature_document
@@ -456,13 +456,18 @@ class Operator:
         task = self.plans.get((namespace, name))
         return task is not None and task.driver is not None
 
+    def is_known(self, uid: str) -> bool:
+        """Whether there is a study of this uid that was accepted."""
+        return uid in self._plan_of
+
     async def _settle(self, task: PlanTask) -> bool:
         """Nothing is to be trained. A plan of which no study is left is forgotten: True."""
         if task.has_lost:
             there = await self.api.list(STUDY, task.namespace)
             live = {study["metadata"]["uid"] for study in there}
             path = f"{task.namespace}/{task.name}"
-            await asyncio.to_thread(mark_missing, self.tools.blobs, path, live)
+            holder = build_holder(self.settings.identity)
+            await asyncio.to_thread(mark_missing, self.tools.blobs, path, live, holder)
             task.has_lost = False
         if task.studies:
             return False

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from hippo.store import Holder
 
 STORE_VARIABLES = (
     "AWS_ENDPOINT_URL",
@@ -32,6 +34,17 @@ class Settings:
     image_pull_policy: str = "IfNotPresent"
     window: int = 500  # trials of a study under way at once
     store_environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def build_holder(identity: str, *, eagerly: bool = True) -> Holder:
+    """As whom an operator holds plans. ``eagerly``: under one identity a restarted operator need
+    not wait until its old lock has expired.
+    """
+    return replace(
+        Holder.current(),
+        host=f"operator {identity}",
+        boot=f"kubernetes {identity}" if eagerly else "",
+    )
 
 
 def read_store_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from hippo.keeping import Swept, delete_study, sweep
-from hippo.store import Blobs, LockHeld, PlanLock, PlanStore, StoreError, list_plans
+from hippo.store import Blobs, Holder, LockHeld, PlanLock, PlanStore, StoreError, list_plans
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ def forget_missing(
     return gone
 
 
-def mark_missing(blobs: Blobs, path: str, live: Collection[str]) -> None:
+def mark_missing(blobs: Blobs, path: str, live: Collection[str], holder: Holder) -> None:
     """The same for a plan that is not open. Raises StoreError, LockHeld."""
     store = PlanStore(blobs, path)
-    with PlanLock(store, seconds=LOCK_SECONDS):
+    with PlanLock(store, holder, seconds=LOCK_SECONDS):
         documents = {name: store.read_study(name) for name in store.list_studies()}
         forget_missing(store, documents, live)
 
@@ -49,47 +49,62 @@ def mark_missing(blobs: Blobs, path: str, live: Collection[str]) -> None:
 def sweep_store(
     blobs: Blobs,
     live: Collection[str],
+    holder: Holder,
     *,
     namespaces: Iterable[str],
     is_open: Callable[[str], bool],
+    is_known: Callable[[str], bool],
 ) -> list[Swept]:
     """Sweep all plans that nobody works on. ``live``: uids of all Studies there are; an empty
-    ``namespaces`` means all. One plan's trouble hides no other's. Raises StoreError.
+    ``namespaces`` means all. ``is_known``, by uid: studies that have come since they were listed;
+    a sweep may take long. One plan's trouble hides no other's. Raises StoreError.
     """
     paths = [path for n in (tuple(namespaces) or (None,)) for path in list_plans(blobs, n)]
     found: list[Swept] = []
     for path in paths:
         if is_open(path):
             continue
-        store = PlanStore(blobs, path)
         try:
-            lock = PlanLock(store, seconds=LOCK_SECONDS)
-            lock.acquire()
+            swept = _sweep_plan(PlanStore(blobs, path), live, holder, is_known)
         except LockHeld:
             continue
-        try:
-            documents = {name: store.read_study(name) for name in store.list_studies()}
-            if not any(document.get("uid") for document in documents.values()):
-                continue  # none of the cluster's
-            forget_missing(store, documents, live)
-            swept, _ = sweep(store, now=time.time(), before_each=lock.renew_if_due)
-            if swept.is_gone:
-                lock.remove()
-            found.append(swept)
         except StoreError as error:
             log.warning("%s is not swept: %s", path, error)
-        finally:
-            with contextlib.suppress(StoreError):
-                lock.release()
+            continue
+        if swept is not None:
+            found.append(swept)
     return found
+
+
+def _sweep_plan(
+    store: PlanStore, live: Collection[str], holder: Holder, is_known: Callable[[str], bool]
+) -> Swept | None:
+    """None if it is none of the cluster's. Raises StoreError, LockHeld."""
+    lock = PlanLock(store, holder, seconds=LOCK_SECONDS)
+    lock.acquire()
+    try:
+        documents = {name: store.read_study(name) for name in store.list_studies()}
+        uids = {str(document["uid"]) for document in documents.values() if document.get("uid")}
+        if not uids:
+            return None
+        forget_missing(store, documents, {uid for uid in uids if uid in live or is_known(uid)})
+        swept, _ = sweep(store, now=time.time(), before_each=lock.renew_if_due)
+        if swept.is_gone:
+            lock.remove()
+        return swept
+    finally:
+        with contextlib.suppress(StoreError):
+            lock.release()
 
 
 async def sweep_for_ever(
     blobs: Blobs,
     list_uids: Callable[[], Any],
+    holder: Holder,
     *,
     namespaces: tuple[str, ...],
     is_open: Callable[[str], bool],
+    is_known: Callable[[str], bool],
 ) -> None:
     """Sweep now and then. ``list_uids`` awaits the uids of all Studies, from the server itself."""
     pause = FIRST_SECONDS
@@ -99,7 +114,13 @@ async def sweep_for_ever(
         try:
             live = await list_uids()
             for swept in await asyncio.to_thread(
-                sweep_store, blobs, live, namespaces=namespaces, is_open=is_open
+                sweep_store,
+                blobs,
+                live,
+                holder,
+                namespaces=namespaces,
+                is_open=is_open,
+                is_known=is_known,
             ):
                 if swept.freed:
                     log.info("%s: %d bytes freed", swept.plan, swept.freed)

@@ -1,0 +1,127 @@
+"""What the operator removes from the store: nothing of a study that there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hippo.keeping import Swept
+from hippo.kube.settings import build_holder
+from hippo.kube.sweeps import forget_missing, mark_missing, sweep_store
+from hippo.store import DirectoryBlobs, Holder, LockHeld, PlanLock, PlanStore
+from tests.unit.keeping.stored import STEPS, StoredPlan
+
+HOLDER = build_holder("hippo")
+ONE: dict[str, Any] = {"lr": 0.1}
+TWO: dict[str, Any] = {"lr": 0.2}
+
+
+class World:
+    """A plan with studies that have ended, each with a best checkpoint."""
+
+    def __init__(self, tmp_path: Path, **described: Any) -> None:
+        self.blobs = DirectoryBlobs(tmp_path / "store")
+        self.plan = StoredPlan(self.blobs, "research", **described)
+        self.store: PlanStore = self.plan.store
+
+    def add(self, name: str, written: dict[str, Any], uid: str | None, ttl: str = "0s") -> str:
+        """The key of its best checkpoint."""
+        key = self.plan.add_checkpoint(written, STEPS)
+        self.plan.add_study(name, written, best=key, ttl=ttl)
+        if uid is not None:
+            self.store.write_study(name, {**self.store.read_study(name), "uid": uid})
+        return key
+
+    def sweep(self, *live: str, known: str = "", open_: str = "") -> list[Swept]:
+        return sweep_store(
+            self.blobs,
+            set(live),
+            HOLDER,
+            namespaces=(),
+            is_open=lambda path: path == open_,
+            is_known=lambda uid: uid == known,
+        )
+
+    def is_deleted(self, name: str) -> bool:
+        return self.store.read_study(name).get("deleted") is not None
+
+    def documents(self) -> dict[str, dict[str, Any]]:
+        return {name: self.store.read_study(name) for name in self.store.list_studies()}
+
+
+def test_studies_whose_objects_are_gone_are_marked_as_deleted(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.add("a", ONE, "uid-a")
+    world.add("b", TWO, "uid-b")
+    world.add("local", ONE, None)
+    documents = world.documents()
+    assert forget_missing(world.store, documents, {"uid-b"}) == ["a"]
+    assert documents == world.documents()
+    assert [world.is_deleted(name) for name in ("a", "b", "local")] == [True, False, False]
+    since = documents["a"]["deleted"]
+    assert forget_missing(world.store, documents, {"uid-b"}) == []
+    assert documents["a"]["deleted"] == since
+
+
+def test_what_a_deleted_study_kept_goes_after_its_ttl(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    ours, theirs = world.add("a", ONE, "uid-a"), world.add("b", TWO, "uid-b", "7d")
+    assert [swept.checkpoints for swept in world.sweep("uid-a", "uid-b")] == [0]
+    assert world.plan.stored() == {ours, theirs}
+    world.sweep("uid-b")
+    assert (world.plan.stored(), world.store.list_studies()) == ({theirs}, ["b"])
+    world.sweep()
+    assert world.plan.stored() == {theirs}, "for seven days more"
+    assert world.is_deleted("b")
+
+
+def test_a_plan_without_studies_goes_altogether(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.add("a", ONE, "uid-a")
+    (swept,) = world.sweep()
+    assert swept.is_gone
+    assert world.blobs.list("") == []
+
+
+def test_a_study_that_came_while_the_store_was_swept_is_safe(tmp_path: Path) -> None:
+    """Its plan was opened and closed again after the Studies had been listed."""
+    world = World(tmp_path)
+    key = world.add("late", ONE, "uid-late")
+    world.sweep("uid-other", known="uid-late")
+    assert world.plan.stored() == {key}
+    assert not world.is_deleted("late")
+
+
+def test_open_plans_and_those_of_others_are_left_alone(tmp_path: Path) -> None:
+    world, local = World(tmp_path), World(tmp_path, version="2")
+    key, theirs = world.add("a", ONE, "uid-a"), local.add("b", ONE, None)
+    assert world.sweep(open_=world.store.plan) == []
+    assert (world.plan.stored(), local.plan.stored()) == ({key}, {theirs})
+
+
+def test_one_plans_trouble_hides_no_others(tmp_path: Path) -> None:
+    worlds = [World(tmp_path, version=str(number)) for number in range(4)]
+    for world in worlds:
+        world.add("a", ONE, "uid-a")
+    worlds.sort(key=lambda world: world.store.plan)
+    held, locked, damaged, sound = worlds
+    lock = PlanLock(held.store, replace(Holder.current(), host="elsewhere"))
+    lock.acquire()
+    worlds[0].blobs.put(f"{locked.store.plan}/lock/000001.json", b"nonsense")
+    name = next(i.name for i in damaged.blobs.list(damaged.store.plan) if "/study.json" in i.name)
+    damaged.blobs.put(name, b"nonsense")
+    assert [swept.plan for swept in sound.sweep()] == [sound.store.plan]
+
+
+def test_whoever_is_killed_in_a_sweep_keeps_no_study_waiting(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.add("a", ONE, "uid-a")
+    killed = replace(HOLDER, process_start="1")
+    PlanLock(world.store, killed, seconds=300.0).acquire()
+    mark_missing(world.blobs, world.store.plan, set(), HOLDER)
+    assert world.is_deleted("a")
+    with PlanLock(world.store, HOLDER), pytest.raises(LockHeld):
+        mark_missing(world.blobs, world.store.plan, set(), HOLDER)
