@@ -169,9 +169,7 @@ class Api:
             raise ApiError(0, f"the API server does not answer: {error!r}") from None
         if not 200 <= answer.status <= 299:
             raise _translate(answer.status, data, answer.reason)
-        found = json.loads(data)
-        assert isinstance(found, dict)
-        return found
+        return _decode(answer.status, data)
 
 
 def dump(status: StatusModel) -> Document:
@@ -192,6 +190,16 @@ async def connect() -> AsyncIterator[Api]:
     configuration.disable_strict_ssl_verification = True
     async with client.ApiClient(configuration) as connection:
         yield Api(connection)
+
+
+def _decode(status: int, data: bytes) -> Document:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ApiError(status, f"the API server answers with what is no object: {data[:80]!r}")
+    return found
 
 
 def _translate(status: int, body: str | bytes | None, reason: str | None) -> ApiError:

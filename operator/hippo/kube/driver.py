@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from hippo.dispatch import EngineOptions
 from hippo.driving.mailroom import Mailroom
 from hippo.driving.sessions import Session
@@ -186,8 +188,9 @@ class PlanDriver:
             await self._add(item, more_follow=True)
         ended = await self._adopt(pods)
         await self._feed(WorkersChanged(self._count_workers()))
-        for report in ended:
-            await self._take(report)
+        for report in ended:  # charged already, with all else that the store held
+            self._note_ended(report)
+            await self._feed(WorkerGone(report.chain, report.outcome, report.error))
 
     def _read_store(
         self, store: PlanStore, studies: Mapping[str, Accepted], live: Collection[str]
@@ -226,11 +229,12 @@ class PlanDriver:
         self._reports.ended(sorted(self.session.records.unfolded - records.keys()))
         for chain, record in records.items():
             told = self.session.records.reports.get(chain, [])
-            assignment = _read_assignment(pods[chain]) if chain in pods else None
+            pod = pods.get(chain)
+            assignment = _read_assignment(pod) if pod is not None else None
             askers = (record.study, *(assignment.studies if assignment is not None else ()))
             lender = next((name for name in askers if name in self.engine.studies), None)
             if assignment is None or lender is None:
-                if assignment is not None:
+                if pod is not None:
                     await self.chains.remove(chain)
                 self.chains.forget([chain])  # what it has left is in the store
                 self._reports.ended([chain] if told else [])
@@ -441,14 +445,20 @@ class PlanDriver:
             chain = self.engine.chains.get(report.chain)
             self.inexact.update(chain.studies if chain is not None else ())
             self.is_changed = True
-        if isinstance(report, Ended | Arrived):
+        if isinstance(report, Arrived):
             self._free_since = self.tools.clock()
         if isinstance(report, Ended):
-            self._note_over(report.chain, report.outcome, None)
-            chain = self.engine.chains.get(report.chain)
-            if chain is not None and report.outcome is Outcome.PREEMPTED:
-                self.watch.note_preempted(report.chain, chain.study)
+            self._note_ended(report)
+        self._reports.taken(report)
         await self._feed(Reported(report))
+
+    def _note_ended(self, report: Ended) -> None:
+        self._has_news = True
+        self._free_since = self.tools.clock()
+        self._note_over(report.chain, report.outcome, None)
+        chain = self.engine.chains.get(report.chain)
+        if chain is not None and report.outcome is Outcome.PREEMPTED:
+            self.watch.note_preempted(report.chain, chain.study)
 
     async def _note_kind(self, report: Began) -> None:
         """The first worker pins the plan. One of another kind that was launched before that was
@@ -541,10 +551,13 @@ class PlanDriver:
                 self.tools.tell(self.studies[name].document, reason, message, True)
 
 
-def _read_assignment(pod: Mapping[str, Any]) -> Assignment:
-    return Assignment.model_validate_json(
-        pod["metadata"]["annotations"][names.ANNOTATION_ASSIGNMENT]
-    )
+def _read_assignment(pod: Mapping[str, Any]) -> Assignment | None:
+    """None if it is not there, or another version's."""
+    annotations = pod["metadata"].get("annotations") or {}
+    try:
+        return Assignment.model_validate_json(annotations.get(names.ANNOTATION_ASSIGNMENT, ""))
+    except ValidationError:
+        return None
 
 
 def _owners_of(studies: Mapping[str, Accepted]) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ class ReportReader:
         self._read: dict[str, int] = {}  # by running chain, how many of its reports are known
         self._ended: list[str] = []  # not folded yet
         self.counted: dict[str, int] = {}
-        """Of every chain that was read here, how many reports were taken in."""
+        """Of every chain that was read here, how many reports the engine was told of."""
 
     def expect(self, chain: str, known: int = 0) -> None:
         """A chain may report from now on; so many of its reports are known."""
@@ -75,7 +75,11 @@ class ReportReader:
         return news
 
     def _note(self, report: Report) -> None:
-        self._read[report.chain] = self.counted[report.chain] = report.sequence_number + 1
+        self._read[report.chain] = report.sequence_number + 1
+
+    def taken(self, report: Report) -> None:
+        """The engine is told of it: what is noted of spending from now on takes it in."""
+        self.counted[report.chain] = report.sequence_number + 1
 
     def ended(self, chains: Iterable[str]) -> None:
         """Nothing more will come of these."""

@@ -1,0 +1,133 @@
+"""The driver of one plan, from one operator to the next, without a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hippo.kube.api import POD
+from hippo.kube.driver import Accepted, PlanDriver, Tools
+from hippo.kube.metrics import Metrics
+from hippo.kube.names import ANNOTATION_ASSIGNMENT
+from hippo.kube.settings import Settings
+from hippo.model import signature, signature_document
+from hippo.store import DirectoryBlobs, PlanStore
+from hippo.store.records import Began, Ended, Outcome
+from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, run
+
+
+class World:
+    """A study of one trial; ``open`` is a new operator, after which nothing of the last is left."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.server, self.blobs = MemoryApi(), DirectoryBlobs(tmp_path / "store")
+        self.item: Accepted = run(add_study(self.server, "a", space={"lr": {"choices": [0.1]}}))
+        self.driver = self.make()
+
+    @property
+    def studies(self) -> dict[str, Accepted]:
+        return {"a": self.item}
+
+    @property
+    def store(self) -> PlanStore:
+        return PlanStore(self.blobs, f"{NAMESPACE}/{self.driver.name}")
+
+    def make(self) -> PlanDriver:
+        document = signature_document(self.item.study.spec.trainer, None)
+        settings = Settings(store="s3://bucket")
+        tools = Tools(self.server.api, self.blobs, settings, Metrics(), lambda *_: None)
+        signed = signature(document)
+        return PlanDriver(NAMESPACE, signed[:16], document, signed, tools)
+
+    async def open(self) -> PlanDriver:
+        self.driver = self.make()
+        await self.driver.open(self.studies)
+        await self.driver.reconcile(self.studies, {}, {})
+        return self.driver
+
+    @property
+    def charged(self) -> tuple[float, float]:
+        study = self.driver.engine.studies["a"]
+        return study.worker_seconds, study.steps_trained
+
+
+def began(chain: str, seconds: float = 2.0) -> Began:
+    return Began(
+        chain=chain,
+        sequence_number=0,
+        step=0,
+        studies=("a",),
+        worker_seconds=seconds,
+        fingerprint={},
+        start_seconds=seconds,
+        load_seconds=0.0,
+    )
+
+
+def ended(chain: str, seconds: float, outcome: Outcome = Outcome.PREEMPTED) -> Ended:
+    return Ended(
+        chain=chain, sequence_number=1, step=4, trained=4, worker_seconds=seconds, outcome=outcome
+    )
+
+
+@pytest.mark.parametrize("when", ["seen", "unseen", "between"])
+def test_a_chain_is_charged_once_whoever_saw_it_end(tmp_path: Path, when: str) -> None:
+    """Unseen: it ended while no operator was there."""
+    world = World(tmp_path)
+
+    async def go() -> None:
+        driver = await world.open()
+        (chain,) = driver.engine.chains
+        world.store.write_report(began(chain))
+        if when != "unseen":
+            await driver.reconcile(world.studies, {}, {})
+            await driver.note_costs()
+        if when == "seen":
+            world.store.write_report(ended(chain, 20.0))
+            await driver.reconcile(world.studies, {}, {})
+            assert world.charged == (20.0, 4.0)
+        await driver.release()
+        if when != "seen":
+            world.store.write_report(ended(chain, 20.0))
+        for _ in range(3):
+            driver = await world.open()
+            assert world.charged == (20.0, 4.0)
+            assert chain not in driver.engine.chains
+            await driver.note_costs()
+            await driver.release()
+
+    run(go())
+
+
+def test_a_chain_whose_assignment_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
+    """Somebody has taken the pod's annotation away, or another version wrote it."""
+    world = World(tmp_path)
+
+    async def go() -> None:
+        driver = await world.open()
+        (pod,) = world.server.names(POD)
+        await driver.release()
+        world.server.find(POD, pod)["metadata"]["annotations"][ANNOTATION_ASSIGNMENT] = "{}"
+        driver = await world.open()
+        (chain,) = driver.engine.chains
+        assert chain.startswith("r2-")
+        (other,) = world.server.names(POD)
+        assert other != pod
+
+    run(go())
+
+
+def test_pods_at_work_are_adopted(tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    async def go() -> None:
+        driver = await world.open()
+        chains, pods = list(driver.engine.chains), world.server.names(POD)
+        for _ in range(2):
+            await driver.release()
+            driver = await world.open()
+            assert list(driver.engine.chains) == chains
+            assert world.server.names(POD) == pods
+
+    run(go())
