@@ -27,9 +27,10 @@ from hippo.kube.plan_object import TakenOver
 from hippo.kube.pods import PodState, observe
 from hippo.kube.reporting import Reporter, StudyStatuses
 from hippo.kube.settings import Settings, build_holder
+from hippo.kube.strays import Strays
 from hippo.kube.sweeps import mark_missing
 from hippo.kube.templates import check_template
-from hippo.model import InvalidSpec, parse_study, signature, signature_document
+from hippo.model import InvalidSpec, Study, parse_study, signature, signature_document
 from hippo.store import Blobs, LockHeld, LockLost, StoreError
 from hippo.store.catalog import PLAN_NAME_DIGITS
 
@@ -80,6 +81,7 @@ class Operator:
         self._was_overtaken = False  # another operator is at work: wait for its locks to expire
         self._user_trials: dict[str, dict[str, Mapping[str, Any]]] = {}  # by namespace, by name
         self._rejected: dict[str, int] = {}  # generation by uid
+        self._strays = Strays(api)
         self._gone: set[str] = set()  # uids of studies deleted since they were listed last
         self._has_begun = asyncio.Event()  # all studies that there were at the start are known
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,6 +136,7 @@ class Operator:
                 known[metadata["name"]] = {
                     "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
                     "spec": document.get("spec") or {},
+                    "phase": (document.get("status") or {}).get("phase"),
                 }
             if is_gone or before is None or before["spec"] != document.get("spec"):
                 self._wake_study(namespace, study)
@@ -436,6 +439,13 @@ class Operator:
             lost = [n for n, i in task.studies.items() if i.uid == uid] if task else []
             for name in lost:
                 self._forget(uid, name)
+        await self._strays.tell(self._user_trials, self._find_study)
+
+    def _find_study(self, namespace: str, name: str) -> tuple[Study, bool] | None:
+        for task in self.plans.values():
+            if task.namespace == namespace and (item := task.studies.get(name)) is not None:
+                return item.study, self.statuses.find(item).phase in _ENDED
+        return None
 
     def find_problem(self) -> str | None:
         """Why the operator does not work; None if it does, as far as it knows."""

@@ -23,7 +23,15 @@ from hippo.kube.settings import Settings
 from hippo.model import signature, signature_document
 from hippo.store import DirectoryBlobs, PlanStore, plan_path
 from hippo.store.records import Began
-from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, parse, run, study_document
+from tests.unit.kube.memory import (
+    NAMESPACE,
+    MemoryApi,
+    add_study,
+    add_trial,
+    parse,
+    run,
+    study_document,
+)
 
 SECONDS = 20.0
 
@@ -284,5 +292,40 @@ def test_a_worker_of_another_kind_than_the_first_goes_at_once(tmp_path: Path) ->
             driver = only(made).driver
             assert driver is not None
             assert driver.plan.status.fingerprint == {"cpu": "avx2"}
+
+    run(go())
+
+
+def test_whoever_makes_a_trial_that_no_study_takes_is_told(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "grid")
+        await add_study(server, "open", algorithm={"name": "external"}, steps=5)
+        await add_study(server, "over", algorithm={"name": "external"}, steps=6)
+        server.find(STUDY, "over")["status"] = {"phase": "Succeeded"}
+        for study in ("grid", "open", "over", "missing"):
+            await add_trial(server, f"of-{study}", study)
+        await add_trial(server, "done", "over")
+        server.find(TRIAL, "done")["status"] = {"phase": "Completed"}
+
+        def reason(name: str) -> str | None:
+            found = server.find(TRIAL, name).get("status") or {}
+            assert found.get("phase") in (None, "Rejected", "Pending", "Completed")
+            return found["reason"] if found.get("phase") == "Rejected" else None
+
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            for name in ("of-grid", "of-open", "of-over", "of-missing", "done"):
+                made.trial_changed(server.find(TRIAL, name), is_gone=False)
+            await made.look_again()
+            assert "there is no study missing" in str(reason("of-missing"))
+            assert "study grid makes its own trials" in str(reason("of-grid"))
+            assert reason("of-over") == "study over has ended"
+            assert (reason("of-open"), reason("done")) == (None, None)
+            await made.look_again()
+            assert [v for v, _, name in server.calls if name == "of-grid"].count("status") == 1
+            await add_study(server, "missing", algorithm={"name": "external"}, steps=7)
+            await made.look_again()
+            await until(lambda: reason("of-missing") is None, "it is taken after all")
 
     run(go())
