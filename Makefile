@@ -1,4 +1,5 @@
-# Everything happens in .venv; nothing outside this folder is changed. `make help` lists the targets.
+# Python happens in .venv. The end-to-end tests build a Kubernetes node, as root on Debian with packages
+# of the system, into ~/.cache/hippo, and leave it running. `make help` lists the targets.
 
 PYTHON ?= python3
 VENV   := .venv

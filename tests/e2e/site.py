@@ -263,13 +263,14 @@ class Site:
         assert not records.problems
         return sum(reports[-1].trained for reports in records.reports.values())
 
-    def run_in_pod(self, studies: Iterable[Document], image: str) -> Document:
-        """What ``hippo run -o json`` says of these studies, in a pod of this image: the oracle."""
+    def run_in_pod(self, studies: Iterable[Document], image: str) -> dict[str, Document]:
+        """The oracle: what ``hippo run -o json`` says of each study, by name, in such a pod."""
         name = f"local-{uuid.uuid4().hex[:6]}"
         files = {f"{s['metadata']['name']}.yaml": json.dumps(_without_pods(s)) for s in studies}
         script = (
             "mkdir /tmp/s && cp /workspace/*.py /studies/*.yaml /tmp/s/ && cd /tmp/s &&"
-            " exec hippo run *.yaml --workers 2 -o json 2>/tmp/log"
+            " for f in *.yaml; do hippo run $f --workers 2 -o json 2>/tmp/log ||"
+            " { cat /tmp/log; exit 1; }; echo ---; done"
         )
         self.apply(
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": files},
@@ -304,8 +305,12 @@ class Site:
             return self.get("pod", name)["status"]["phase"] in ("Succeeded", "Failed")
 
         self.wait_until(has_ended, "hippo run has ended in its pod")
-        found: Document = json.loads(self.kubectl("logs", name))
-        return found
+        told = self.kubectl("logs", name).split("---\n")
+        assert len(told) == len(files) + 1, f"hippo run failed in pod {name}: {told}"
+        return {
+            file.removesuffix(".yaml"): json.loads(text)
+            for file, text in zip(sorted(files), told[:-1], strict=True)
+        }
 
 
 def _without_pods(study: Document) -> Document:

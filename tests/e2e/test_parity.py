@@ -18,12 +18,12 @@ SPACE: Document = {
         ]
     },
     "momentum": {"choices": [0.9]},
-    "batch_size": {"choices": [64, {"piecewise": [[0, 64], [8, 128]]}]},
+    "batch_size": {"choices": [{"piecewise": [[0, 64], [8, 128]]}]},
 }
 ALGORITHMS: dict[str, Document] = {
     "grid": {"algorithm": {"name": "grid"}},
-    "pbt": {"algorithm": {"name": "pbt", "population": 4, "interval": 4}},
-    "asha": {"algorithm": {"name": "asha", "eta": 2, "minSteps": 3}, "maxTrials": 6},
+    "pbt": {"algorithm": {"name": "pbt", "population": 3, "interval": 4, "quantile": 0.34}},
+    "asha": {"algorithm": {"name": "asha", "eta": 2, "minSteps": 3}},
 }
 
 
@@ -72,9 +72,7 @@ def told(trial: Document) -> tuple[Any, ...]:
 
 def test_digits_in_pods_and_by_hippo_run(site: Site) -> None:
     studies = {name: digits(site, name) for name in ALGORITHMS}
-    local = {
-        name: site.run_in_pod([study], site.cluster.digits_image) for name, study in studies.items()
-    }
+    local = site.run_in_pod(studies.values(), site.cluster.digits_image)
     site.start_operator()
     site.apply(*studies.values())
     for name in studies:

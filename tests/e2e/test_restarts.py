@@ -20,6 +20,11 @@ PODS = 3
 """Killed on the way as well."""
 
 
+def count_opened(site: Site) -> int:
+    """How often operators have opened a plan."""
+    return site.log.read_text().count("opened for") if site.log.exists() else 0
+
+
 def test_operator_and_pods_are_killed_again_and_again(site: Site) -> None:
     dice = random.Random(5)
     grid = site.study("grid", {"lr": LRS, "momentum": MOMENTA}, steps=40, config={"sleep": 0.3})
@@ -34,9 +39,19 @@ def test_operator_and_pods_are_killed_again_and_again(site: Site) -> None:
     )
     site.apply(grid, asha)
     kills, doomed = 0, dice.sample(range(4, KILLS), PODS)
-    while any(site.status(name).get("phase") != "Succeeded" for name in ("grid", "asha")):
+
+    def has_ended() -> bool:
+        return all(site.status(name).get("phase") == "Succeeded" for name in ("grid", "asha"))
+
+    def is_at_work(opened: int) -> bool:
+        return count_opened(site) > opened or has_ended()
+
+    while not has_ended():
+        opened = count_opened(site)
         site.start_operator()
-        time.sleep(dice.uniform(1.0, 4.0))  # it takes about a second until it does anything
+        if dice.random() < 0.7:  # else it is killed while it starts, or opens a plan
+            site.wait_until(lambda n=opened: is_at_work(n), "the operator has opened a plan")
+        time.sleep(dice.uniform(0.0, 2.5))
         site.stop_operator(signal.SIGKILL)
         kills += 1
         if kills in doomed:

@@ -31,10 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(storage.app)
-app.command("operator")(operating.operate)
-cluster.register(app)
-
 Studies = Annotated[list[Path], typer.Argument(help="Study files (YAML).", show_default=False)]
 StoreOption = Annotated[
     str | None,
@@ -134,7 +130,7 @@ def export(
         Path | None,
         typer.Option("--file", help="File to write. Default: NAME-best.pt.", show_default=False),
     ] = None,
-    store: StoreOption = None,
+    store: cluster.StoreOption = None,
     namespace: storage.NamedNamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -173,4 +169,7 @@ def _run_quietly(command: list[str]) -> None:
             raise StoreError(lines[-1] if lines else "the export failed and did not say why")
 
 
+cluster.register(app)
+app.add_typer(storage.app)
+app.command("operator")(operating.operate)
 app.command()(crds.crds)

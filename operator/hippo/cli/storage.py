@@ -25,6 +25,7 @@ app = typer.Typer(
 StoreArgument = Annotated[
     str | None,
     typer.Argument(
+        envvar="HIPPO_STORE",
         help="Folder or URL of the store. Default: .hippo in the current folder.",
         show_default=False,
     ),

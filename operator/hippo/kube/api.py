@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -184,6 +186,10 @@ async def connect() -> AsyncIterator[Api]:
     try:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException:
+        if not any(Path(name).expanduser().is_file() for name in _find_kubeconfigs()):
+            raise ApiError(
+                0, "there is no cluster to work in: run it in a pod, or set KUBECONFIG to a file"
+            ) from None
         await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     # Authorities of many clusters leave out what RFC 5280 asks for; from Python 3.13 on they would
     # be refused, which all other clients accept.
@@ -200,6 +206,10 @@ def _decode(status: int, data: bytes) -> Document:
     if not isinstance(found, dict):
         raise ApiError(status, f"the API server answers with what is no object: {data[:80]!r}")
     return found
+
+
+def _find_kubeconfigs() -> list[str]:
+    return [name for name in os.environ.get("KUBECONFIG", "~/.kube/config").split(":") if name]
 
 
 def _translate(status: int, body: str | bytes | None, reason: str | None) -> ApiError:

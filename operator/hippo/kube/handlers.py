@@ -24,7 +24,7 @@ from hippo.kube.metrics import Metrics
 from hippo.kube.operator import Operator
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.sweeps import sweep_for_ever
-from hippo.store import Blobs
+from hippo.store import Blobs, StoreError
 
 EXIT_SECONDS = 45.0
 START_SECONDS = 30.0
@@ -89,12 +89,19 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
     async def start(**_: Any) -> None:
         nonlocal ready
         ready = asyncio.get_running_loop().create_future()
-        api = await stack.enter_async_context(connect())
+        try:
+            api = await stack.enter_async_context(connect())
+        except ApiError as error:
+            raise kopf.PermanentError(str(error)) from None
         metrics = Metrics()
         made = Operator(api, blobs, settings, metrics)
         await _try_to_list(made)
         if settings.metrics_port:
-            served = await health.serve(metrics, made.find_problem, settings.metrics_port)
+            try:
+                served = await health.serve(metrics, made.find_problem, settings.metrics_port)
+            except OSError as error:
+                port = settings.metrics_port
+                raise kopf.PermanentError(f"--metrics-port {port}: {error.strerror}") from None
             stack.push_async_callback(served.close)
         made.spawn(made.events.run(), "events")
         made.spawn(made.resync(), "resync")
@@ -114,6 +121,9 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
             "sweeps",
         )
         ready.set_result(made)
+        where = ", ".join(settings.namespaces) or "all namespaces"
+        log.info("looking after %s; the store is %s", where, settings.store)
+        made.spawn(_try_store(blobs, metrics), "store")
 
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:
@@ -153,6 +163,15 @@ async def _try_to_list(operator: Operator) -> None:
                 raise kopf.PermanentError(f"Studies cannot be listed: {error}") from None
             log.warning("Studies cannot be listed: %s", error)
         await asyncio.sleep(2.0)
+
+
+async def _try_store(blobs: Blobs, metrics: Metrics) -> None:
+    """Say at once if the store cannot be used; what comes of it, each plan finds out."""
+    try:
+        await asyncio.to_thread(blobs.list, "none-such/")
+        metrics.note_store_up()
+    except StoreError as error:
+        log.warning("the store cannot be used: %s", error)
 
 
 async def _guarded(call: Callable[..., Awaitable[None]], *args: Any, **options: Any) -> None:

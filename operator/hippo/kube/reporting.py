@@ -191,11 +191,12 @@ class Reporter:
         if status.phase != before.phase:
             if status.phase == "Running" and before.phase == "Suspended":
                 tell(item.document, names.REASON_RESUMED, "it goes on", False)
+            elif status.phase == "Running":
+                tell(item.document, status.phase, _describe(item, status), False)
+            elif status.phase == "Suspended":
+                tell(item.document, status.phase, "what runs is saved and stops", False)
             elif status.phase is not None:
-                is_running = status.phase == "Running"
-                message = "" if is_running else status.message
-                message = message or _describe(item, status)
-                tell(item.document, status.phase, message, status.phase == "Failed")
+                tell(item.document, status.phase, status.message, status.phase == "Failed")
         was, now_ = _progressing(before), _progressing(status)
         if now_ is None or now_.status == "True" or status.phase != "Running":
             return
@@ -218,4 +219,5 @@ def _progressing(status: StudyStatus) -> Condition | None:
 
 def _describe(item: Accepted, status: StudyStatus) -> str:
     trials = status.trials.total if status.trials is not None else 0
-    return f"{trials} trials of {item.study.spec.steps} steps; plan {status.plan}"
+    noun = "trial" if trials == 1 else "trials"
+    return f"{trials} {noun} of {item.study.spec.steps} steps; plan {status.plan}"

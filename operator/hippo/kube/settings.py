@@ -43,6 +43,7 @@ def build_holder(identity: str, *, eagerly: bool = True) -> Holder:
     return replace(
         Holder.current(),
         host=f"operator {identity}",
+        command="hippo operator",
         boot=f"kubernetes {identity}" if eagerly else "",
     )
 
