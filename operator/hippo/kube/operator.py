@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hippo.kube import names
-from hippo.kube.api import POD, STUDY, Api, ApiError, Refused
+from hippo.kube.api import POD, STUDY, TRIAL, Api, ApiError, Refused
 from hippo.kube.chains import is_for_quota
 from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
@@ -401,10 +401,17 @@ class Operator:
 
     async def _list_pods(self, task: PlanTask) -> None:
         """A watch may miss that a pod is gone, while it is interrupted."""
+        before = dict(task.pods)
         selector = f"{names.LABEL_PLAN}={task.name}"
         found = await self.api.list(POD, task.namespace, labels=selector)
-        task.pods.clear()
-        task.pods.update((pod["metadata"]["name"], observe(pod)) for pod in found)
+        listed = {pod["metadata"]["name"]: observe(pod) for pod in found}
+        for name in before.keys() | listed.keys():
+            if task.pods.get(name) is not before.get(name):
+                continue  # the watch has told of it meanwhile
+            if name in listed:
+                task.pods[name] = listed[name]
+            else:
+                task.pods.pop(name, None)
         task.listed = time.monotonic()
 
     async def resync(self) -> None:
@@ -439,7 +446,21 @@ class Operator:
             lost = [n for n, i in task.studies.items() if i.uid == uid] if task else []
             for name in lost:
                 self._forget(uid, name)
+        for namespace in [n for n, trials in self._user_trials.items() if trials]:
+            await self._list_user_trials(namespace)
         await self._strays.tell(self._user_trials, self._find_study)
+
+    async def _list_user_trials(self, namespace: str) -> None:
+        """Find out which are gone. Raises ApiError."""
+        known = dict(self._user_trials[namespace])
+        selector = f"{names.LABEL_MANAGED_BY}!={names.MANAGED_BY}"
+        found = await self.api.list(TRIAL, namespace, labels=selector)
+        there = {trial["metadata"]["uid"] for trial in found}
+        for name, document in known.items():
+            is_same = self._user_trials[namespace].get(name) is document
+            if is_same and document["metadata"]["uid"] not in there:
+                del self._user_trials[namespace][name]
+                self._wake_study(namespace, document["spec"].get("study", ""))
 
     def _find_study(self, namespace: str, name: str) -> tuple[Study, bool] | None:
         for task in self.plans.values():

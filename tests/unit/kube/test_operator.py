@@ -22,6 +22,7 @@ from hippo.kube.operator import Operator, PlanTask
 from hippo.kube.settings import Settings
 from hippo.model import signature, signature_document
 from hippo.store import DirectoryBlobs, PlanStore, plan_path
+from hippo.store.mailbox import Mailbox, Stop
 from hippo.store.records import Began
 from tests.unit.kube.memory import (
     NAMESPACE,
@@ -327,5 +328,59 @@ def test_whoever_makes_a_trial_that_no_study_takes_is_told(tmp_path: Path) -> No
             await add_study(server, "missing", algorithm={"name": "external"}, steps=7)
             await made.look_again()
             await until(lambda: reason("of-missing") is None, "it is taken after all")
+
+    run(go())
+
+
+def test_a_users_trial_whose_deletion_no_watch_has_told_is_stopped(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a", algorithm={"name": "external"})
+        made_by_user = await add_trial(server, "mine", "a")
+        mailbox = Mailbox(
+            DirectoryBlobs(tmp_path / "store"), store_of(server, "a", tmp_path).plan, "a"
+        )
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            made.trial_changed(made_by_user, is_gone=False)
+            await until(lambda: mailbox.count() == 1, "it is asked for")
+            await made.look_again()
+            server.objects.pop((TRIAL.plural, NAMESPACE, "mine"))
+            await made.look_again()
+            await until(lambda: mailbox.count() == 2, "it is stopped")
+            assert mailbox.read(1) == Stop(trial=0)
+
+    run(go())
+
+
+def test_a_list_of_pods_is_no_newer_than_the_watch(tmp_path: Path) -> None:
+    """Of three pods, two change while they are listed: one goes, one comes."""
+
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a", suspend=True)
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            await until(lambda: is_open(made), "the plan is open")
+            task = only(made)
+            labels = {"hippo.dev/plan": task.name}
+            pods = [
+                {"metadata": {"name": name, "namespace": NAMESPACE, "labels": labels}}
+                for name in ("goes", "lost", "comes")
+            ]
+            for pod in pods[:2]:
+                made.pod_changed(pod, is_gone=False)
+            await server.create(POD, NAMESPACE, copy.deepcopy(pods[0]))
+            listing = server.list
+
+            async def slow(*arguments: Any, **options: Any) -> list[Document]:
+                found = await listing(*arguments, **options)
+                made.pod_changed(pods[0], is_gone=True)
+                made.pod_changed(pods[2], is_gone=False)
+                return found
+
+            server.list = slow  # type: ignore[method-assign]
+            await made._list_pods(task)
+            assert set(task.pods) == {"comes"}
 
     run(go())
