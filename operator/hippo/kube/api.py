@@ -186,7 +186,7 @@ async def connect() -> AsyncIterator[Api]:
     try:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException:
-        if not any(Path(name).expanduser().is_file() for name in _find_kubeconfigs()):
+        if not _has_kubeconfig():
             raise ApiError(
                 0, "there is no cluster to work in: run it in a pod, or set KUBECONFIG to a file"
             ) from None
@@ -208,8 +208,9 @@ def _decode(status: int, data: bytes) -> Document:
     return found
 
 
-def _find_kubeconfigs() -> list[str]:
-    return [name for name in os.environ.get("KUBECONFIG", "~/.kube/config").split(":") if name]
+def _has_kubeconfig() -> bool:
+    files = os.environ.get("KUBECONFIG", "~/.kube/config").split(":")
+    return any(Path(name).expanduser().is_file() for name in files if name)
 
 
 def _translate(status: int, body: str | bytes | None, reason: str | None) -> ApiError:
