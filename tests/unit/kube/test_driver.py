@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hippo.kube.api import POD
+from hippo.kube.api import POD, STUDY, TRIAL
 from hippo.kube.driver import Accepted, PlanDriver, Tools
 from hippo.kube.metrics import Metrics
 from hippo.kube.names import ANNOTATION_ASSIGNMENT
+from hippo.kube.reporting import Reporter, StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.model import signature, signature_document
 from hippo.store import DirectoryBlobs, PlanStore
@@ -129,5 +130,25 @@ def test_pods_at_work_are_adopted(tmp_path: Path) -> None:
             driver = await world.open()
             assert list(driver.engine.chains) == chains
             assert world.server.names(POD) == pods
+
+    run(go())
+
+
+def test_a_study_that_ended_before_its_status_said_so(tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    async def go() -> None:
+        driver = await world.open()
+        await driver.release()
+        document = world.store.read_study("a")
+        document["status"] |= {"state": "Succeeded", "message": "all trials have ended"}
+        world.store.write_study("a", document)
+        driver = await world.open()
+        await Reporter(driver, StudyStatuses(world.server.api)).report()
+        status = world.server.find(STUDY, "a")["status"]
+        assert (status["phase"], status["message"]) == ("Succeeded", "all trials have ended")
+        assert status["progress"] == "1/1"
+        assert world.server.find(TRIAL, "a-0")["status"]["phase"] == "Stopped"
+        assert not [c for c in driver.engine.chains.values() if not c.is_leaving]
 
     run(go())
