@@ -126,6 +126,7 @@ class World:
     costs: Costs = field(default_factory=Costs)
     merge: bool = True
     known_costs: bool = True
+    longest_route: int | None = None
     step_seconds: Callable[[dict[str, Any]], float] | None = None
     fail: Callable[[str, int], str | None] = lambda key, attempt: None  # by key after the step
     score: Callable[[str], dict[str, float]] = evaluate
@@ -185,7 +186,10 @@ class World:
             is_stated=self.known_costs,
         )
         options = EngineOptions(
-            chain_prefix=f"g{self._generation}", merge=self.merge, linger=self.costs.linger
+            chain_prefix=f"g{self._generation}",
+            merge=self.merge,
+            linger=self.costs.linger,
+            longest_route=self.longest_route,
         )
         self.engine = Engine(plan, options, costs=model)
         for study in self.studies:

@@ -44,6 +44,7 @@ class EngineOptions:
     linger: float = 0.0  # how long a worker waits at its end for another route
     poll: float = 0.1  # how often a worker looks at its control object
     window: int | None = None  # most trials of a study under way at once; None: all
+    longest_route: int | None = None  # most saves and evaluations of a route; None: any number
     keeps_foreign: bool = False  # checkpoints that a worker refuses stay: another may take them
     retry_pause: float = 1.0  # before the first retry; doubles each time
     longest_pause: float = 300.0
@@ -137,6 +138,13 @@ class Dispatcher:
     def _plan_route(self, head: Head, name: str) -> tuple[Claim, Route]:
         node, stop_at, evaluations, saves = self._frontier.route_of(head)
         saves |= self._possible_needs(node, head.start, stop_at, saves)
+        most = self._options.longest_route
+        if most is not None and len(marks := sorted(evaluations | saves)) > most:
+            # The rest follows in place, as another route.
+            stop_at = marks[most - 1]
+            node = node.at(stop_at)
+            evaluations = {step for step in evaluations if step <= stop_at}
+            saves = {step for step in saves if step <= stop_at} | {stop_at}
         claim = Claim(
             name=name,
             node=node,

@@ -72,6 +72,8 @@ LEAST_POLL_SECONDS, MOST_POLL_SECONDS = 0.25, 5.0
 """Between two looks at the reports of running chains."""
 ANSWER_POLL_SECONDS = 0.1
 """The same while a chain that stands still is to answer, or to leave."""
+LONGEST_ROUTE = 1000
+"""Saves and evaluations of a chain at once: its assignment is to fit into an annotation."""
 MAILBOX_SECONDS = 1.0
 """Between two looks at what external studies are asked for."""
 
@@ -211,6 +213,7 @@ class PlanDriver:
                 linger=LINGER_SECONDS,
                 poll=WORKER_POLL_SECONDS,
                 window=self.tools.settings.window,
+                longest_route=LONGEST_ROUTE,
                 keeps_foreign=True,
                 retry_pause=RETRY_SECONDS,
             ),

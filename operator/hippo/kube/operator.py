@@ -17,20 +17,18 @@ from typing import Any
 
 from hippo.kube import names
 from hippo.kube.api import POD, STUDY, TRIAL, Api, ApiError, Refused
-from hippo.kube.chains import is_for_quota
 from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
-from hippo.kube.manifests import build_dry_run
 from hippo.kube.metrics import Metrics
 from hippo.kube.plan_object import TakenOver
 from hippo.kube.pods import PodState, observe
+from hippo.kube.reception import Reception
 from hippo.kube.reporting import Reporter, StudyStatuses
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.strays import Strays
 from hippo.kube.sweeps import mark_missing
-from hippo.kube.templates import check_template
-from hippo.model import InvalidSpec, Study, parse_study, signature, signature_document
+from hippo.model import InvalidSpec, Study, signature, signature_document
 from hippo.store import Blobs, LockHeld, LockLost, StoreError
 from hippo.store.catalog import PLAN_NAME_DIGITS
 
@@ -80,12 +78,11 @@ class Operator:
         self._with_chains: set[tuple[str, str]] = set()  # SearchPlans that have some recorded
         self._was_overtaken = False  # another operator is at work: wait for its locks to expire
         self._user_trials: dict[str, dict[str, Mapping[str, Any]]] = {}  # by namespace, by name
-        self._rejected: dict[str, int] = {}  # generation by uid
+        self._reception = Reception(api, settings, self.statuses, self.events)
         self._strays = Strays(api)
         self._gone: set[str] = set()  # uids of studies deleted since they were listed last
         self._has_begun = asyncio.Event()  # all studies that there were at the start are known
         self._tasks: set[asyncio.Task[None]] = set()
-        self._checked: set[str] = set()  # uids of studies whose pod the server would take
 
     # -- what watches tell -------------------------------------------------------------------------
 
@@ -97,9 +94,10 @@ class Operator:
             self._forget(uid, document["metadata"]["name"])
             return
         try:
-            item = await self._accept(document)
+            item = await self._reception.accept(document)
         except InvalidSpec as error:
-            await self._reject(document, names.REASON_INVALID, "; ".join(str(error).splitlines()))
+            message = "; ".join(str(error).splitlines())
+            await self._reject(document, names.REASON_INVALID, message)
             return
         except Refused as error:
             await self._reject(document, names.REASON_POD_REFUSED, _explain_refusal(error))
@@ -111,13 +109,12 @@ class Operator:
         is_new = known is None or known.uid != uid
         if known is not None and not is_new and known.generation > item.generation:
             return  # it was listed before it was edited
-        self._rejected.pop(uid, None)
         self._plan_of[uid] = task
         task.studies[item.study.name] = item
         if task.driver is None:
             self.statuses.saw(item)
         try:
-            await self._welcome(item, task)
+            await self._reception.welcome(item, task.name)
         finally:
             if known is None or is_new or known.generation != item.generation:
                 task.wake.set()
@@ -176,81 +173,9 @@ class Operator:
 
     # -- studies -----------------------------------------------------------------------------------
 
-    async def _accept(self, document: Mapping[str, Any]) -> Accepted:
-        """Raises InvalidSpec, and Refused if the API server would not take its pods."""
-        metadata = document["metadata"]
-        study = parse_study(
-            {
-                "apiVersion": document["apiVersion"],
-                "kind": document["kind"],
-                "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
-                "spec": document.get("spec"),
-            }
-        )
-        if study.spec.trainer.image is None:
-            raise InvalidSpec.at(
-                "spec.trainer.image", "is missing: name the image that holds the trainer"
-            )
-        check_template(study.spec.trainer.pod_template)
-        uid = metadata["uid"]
-        status = document.get("status") or {}
-        if uid not in self._checked and status.get("phase") in (None, "Rejected", "Pending"):
-            body = build_dry_run(study, self.settings)
-            try:
-                await self.api.create(POD, study.namespace, body, dry_run=True)
-            except Refused as error:
-                if not is_for_quota(error):
-                    raise
-        self._checked.add(uid)
-        return Accepted(
-            study, uid, int(metadata["generation"]), metadata["creationTimestamp"], document
-        )
-
-    async def _welcome(self, item: Accepted, task: PlanTask) -> None:
-        """A study that is valid says so before anything is done for it."""
-        status = self.statuses.find(item)
-        if status.phase not in (None, "Rejected"):
-            return
-        status = status.model_copy(
-            update={
-                "phase": "Pending",
-                "message": "",
-                "plan": task.name,
-                "observed_generation": item.generation,
-                "conditions": set_condition(
-                    status.conditions,
-                    names.ACCEPTED,
-                    True,
-                    reason=names.REASON_VALID,
-                    now=time.time(),
-                    generation=item.generation,
-                ),
-            }
-        )
-        await self.statuses.write(item, status)
-
     async def _reject(self, document: Mapping[str, Any], reason: str, message: str) -> None:
-        """Say what is wrong; a study that runs already goes on as it was."""
-        metadata = document["metadata"]
-        uid, generation = metadata["uid"], int(metadata["generation"])
-        if self._rejected.get(uid) == generation:
-            return
-        status = self.statuses.find_document(document)
-        status.conditions = set_condition(
-            status.conditions,
-            names.ACCEPTED,
-            False,
-            reason=reason,
-            message=message,
-            now=time.time(),
-            generation=generation,
-        )
-        status.observed_generation = generation
-        if uid not in self._plan_of:
-            status.phase, status.message = "Rejected", message
-        await self.api.set_status(STUDY, metadata["namespace"], metadata["name"], status)
-        self._rejected[uid] = generation
-        self.events.tell(document, reason, message, True)
+        is_at_work = document["metadata"]["uid"] in self._plan_of
+        await self._reception.reject(document, reason, message, is_at_work=is_at_work)
 
     def _find_plan(self, item: Accepted) -> PlanTask:
         document = signature_document(item.study.spec.trainer, None)
@@ -265,8 +190,7 @@ class Operator:
 
     def _forget(self, uid: str, name: str) -> None:
         self.statuses.forget(uid)
-        self._rejected.pop(uid, None)
-        self._checked.discard(uid)
+        self._reception.forget(uid)
         task = self._plan_of.pop(uid, None)
         if task is not None and name in task.studies and task.studies[name].uid == uid:
             del task.studies[name]

@@ -1,0 +1,117 @@
+"""Studies as they come: read, checked, and told at once whether they are accepted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from hippo.kube import names
+from hippo.kube.api import POD, STUDY, Api, Refused
+from hippo.kube.chains import is_for_quota
+from hippo.kube.conditions import set_condition
+from hippo.kube.driver import Accepted
+from hippo.kube.events import Events
+from hippo.kube.manifests import build_dry_run
+from hippo.kube.reporting import StudyStatuses
+from hippo.kube.settings import Settings
+from hippo.kube.templates import check_template
+from hippo.model import InvalidSpec, parse_study
+
+
+class Reception:
+    """What the CRD's schema and rules cannot check, the model and a dry run of a pod do."""
+
+    def __init__(
+        self, api: Api, settings: Settings, statuses: StudyStatuses, events: Events
+    ) -> None:
+        self._api = api
+        self._settings = settings
+        self._statuses = statuses
+        self._events = events
+        self._rejected: dict[str, int] = {}  # generation that was told so, by uid
+        self._checked: set[str] = set()  # uids of studies whose pod the server would take
+
+    def forget(self, uid: str) -> None:
+        """The study is gone."""
+        self._rejected.pop(uid, None)
+        self._checked.discard(uid)
+
+    async def accept(self, document: Mapping[str, Any]) -> Accepted:
+        """Raises InvalidSpec, and Refused if the API server would not take its pods."""
+        metadata = document["metadata"]
+        study = parse_study(
+            {
+                "apiVersion": document["apiVersion"],
+                "kind": document["kind"],
+                "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+                "spec": document.get("spec"),
+            }
+        )
+        if study.spec.trainer.image is None:
+            raise InvalidSpec.at(
+                "spec.trainer.image", "is missing: name the image that holds the trainer"
+            )
+        check_template(study.spec.trainer.pod_template)
+        uid = metadata["uid"]
+        status = document.get("status") or {}
+        if uid not in self._checked and status.get("phase") in (None, "Rejected", "Pending"):
+            body = build_dry_run(study, self._settings)
+            try:
+                await self._api.create(POD, study.namespace, body, dry_run=True)
+            except Refused as error:
+                if not is_for_quota(error):
+                    raise
+        self._checked.add(uid)
+        return Accepted(
+            study, uid, int(metadata["generation"]), metadata["creationTimestamp"], document
+        )
+
+    async def welcome(self, item: Accepted, plan: str) -> None:
+        """A study that is valid says so before anything is done for it. Raises ApiError."""
+        self._rejected.pop(item.uid, None)
+        status = self._statuses.find(item)
+        if status.phase not in (None, "Rejected"):
+            return
+        status = status.model_copy(
+            update={
+                "phase": "Pending",
+                "message": "",
+                "plan": plan,
+                "observed_generation": item.generation,
+                "conditions": set_condition(
+                    status.conditions,
+                    names.ACCEPTED,
+                    True,
+                    reason=names.REASON_VALID,
+                    now=time.time(),
+                    generation=item.generation,
+                ),
+            }
+        )
+        await self._statuses.write(item, status)
+
+    async def reject(
+        self, document: Mapping[str, Any], reason: str, message: str, *, is_at_work: bool
+    ) -> None:
+        """Say what is wrong; a study that is at work already goes on as it was. Raises ApiError."""
+        metadata = document["metadata"]
+        uid, generation = metadata["uid"], int(metadata["generation"])
+        if self._rejected.get(uid) == generation:
+            return
+        status = self._statuses.find_document(document)
+        status.conditions = set_condition(
+            status.conditions,
+            names.ACCEPTED,
+            False,
+            reason=reason,
+            message=message,
+            now=time.time(),
+            generation=generation,
+        )
+        status.observed_generation = generation
+        if not is_at_work:
+            status.phase, status.message = "Rejected", message
+        await self._api.set_status(STUDY, metadata["namespace"], metadata["name"], status)
+        self._rejected[uid] = generation
+        self._events.tell(document, reason, message, True)
