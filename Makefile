@@ -37,7 +37,7 @@ unit: $(DEV_STAMP) ## the fast tests: below a minute
 
 integration: $(DEV_STAMP) ## tests with real processes, stores and trainers
 	$(BIN)/pytest -q -n 2 -m slow tests/unit
-	$(BIN)/pytest -q tests/integration
+	$(BIN)/pytest -q -n 4 --dist loadfile tests/integration
 
 e2e: $(DEV_STAMP) ## tests on a real Kubernetes node (Linux, root, Go), or on a cluster of yours
 	$(BIN)/pytest -q -n 3 --dist loadfile tests/e2e

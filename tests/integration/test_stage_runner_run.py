@@ -23,8 +23,15 @@ def test_a_chain_runs_to_its_end(lab: Lab) -> None:
     here = lab.run(lab.assignment(12, evaluate_at=(12,)), plan="here")
     assignment = lab.assignment(12, evaluate_at=(12,))
     process = start_run(lab, assignment)
-    assert process.communicate(timeout=60) == (None, "")
+    _, log = process.communicate(timeout=60)
     assert process.returncode == 0
+    # A line for each report, with the time and the chain before it.
+    told = [line.split(f" {assignment.chain}: ")[1] for line in log.splitlines()]
+    assert told[0].startswith("training begins from nothing: set up in ")
+    assert told[1].startswith("step 12: checkpoint of ")
+    assert told[2].startswith(f"step 12: score {here.metrics[12]['score']:g}")
+    assert told[3].startswith("completed at step 12: 12 steps in ")
+    assert len(told) == 4
     reports = lab.store().read_reports(assignment.chain)
     assert [report.kind for report in reports] == ["began", "checkpoint", "metrics", "ended"]
     assert [getattr(report, "metrics", None) for report in reports][2] == here.metrics[12]

@@ -117,7 +117,7 @@ def test_every_step_is_trained_once_and_results_are_exact(world: World) -> None:
     assert world.notices == [], "a checkpoint was missing when it was needed"
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(worlds(most=2), st.integers(1, 3))
 def test_routes_that_are_cut_short_change_nothing(world: World, most: int) -> None:
     world.longest_route = most
@@ -132,7 +132,7 @@ def test_routes_that_are_cut_short_change_nothing(world: World, most: int) -> No
         assert set(world.trained.values()) <= {1}, "some step was trained twice"
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(worlds(), st.integers(0, 2**16))
 def test_workers_outlive_their_driver(world: World, seed: int) -> None:
     world.run_with_restarts(random.Random(seed))

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hippo.kube.api import POD, SEARCH_PLAN, TRIAL
 from hippo.kube.driver import Accepted, PlanDriver, Tools
 from hippo.kube.metrics import Metrics
@@ -115,6 +117,7 @@ def kills(tmp_path: Path) -> Iterator[tuple[int, World]]:
         yield number, world
 
 
+@pytest.mark.slow
 def test_wherever_it_is_killed_the_next_goes_on(tmp_path: Path) -> None:
     sound = World(tmp_path / "sound")
     run(sound.operate([sound.first]))
