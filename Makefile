@@ -18,7 +18,7 @@ RUN_STAMP  := $(if $(wildcard $(DEV_STAMP)),$(DEV_STAMP),$(DEMO_STAMP))
 BENCHMARKS := planning runner_overhead store_throughput prefix_first
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit integration e2e lint type imports bench cluster-up cluster-down clean
+.PHONY: help setup demo test unit programs integration e2e lint type imports bench cluster-up cluster-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,11 +35,15 @@ test: lint type imports unit integration e2e ## everything that has to pass
 unit: $(DEV_STAMP) ## the fast tests: below a minute
 	$(BIN)/pytest -q -n 2 -m 'not slow' tests/unit
 
-integration: $(DEV_STAMP) ## tests with real processes, stores and trainers
+# Where it cannot be, the tests that need it say so.
+programs: $(DEV_STAMP) ## what tests need beside Python: servers, Kubernetes; 40 minutes, once
+	@$(BIN)/python -m tests.cluster build || true
+
+integration: $(DEV_STAMP) programs ## tests with real processes, stores and trainers
 	$(BIN)/pytest -q -n 2 -m slow tests/unit
 	$(BIN)/pytest -q -n 4 --dist loadfile tests/integration
 
-e2e: $(DEV_STAMP) ## tests on a real Kubernetes node (Linux, root, Go), or on a cluster of yours
+e2e: $(DEV_STAMP) programs ## tests on a real Kubernetes node (Linux, root, Go), or on a cluster of yours
 	$(BIN)/pytest -q -n 3 --dist loadfile tests/e2e
 
 lint: $(DEV_STAMP) ## ruff
@@ -55,7 +59,7 @@ imports: $(DEV_STAMP) ## who may import whom
 bench: $(DEV_STAMP) ## the benchmarks, one after another
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
-cluster-up: $(DEV_STAMP) ## start a real Kubernetes node for tests, as root on Linux; the first time takes 30 minutes
+cluster-up: $(DEV_STAMP) ## start a real Kubernetes node for tests, as root on Linux; the first time takes 40 minutes
 	$(BIN)/python -m tests.cluster up
 
 cluster-down: $(DEV_STAMP) ## stop it; what was built is kept

@@ -13,7 +13,7 @@ from tests.cluster.places import KUBECONFIG, LOGS
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster")
-    parser.add_argument("action", choices=["up", "down", "status", "images", "logs"])
+    parser.add_argument("action", choices=list(_ACTIONS))
     action = parser.parse_args().action
     try:
         return _ACTIONS[action]()
@@ -26,6 +26,11 @@ def _up() -> int:
     ready = cluster.up()
     print(f"GPUs in name, images, MinIO at {ready.minio_url}; kubectl and helm are in {ready.bin}:")
     print(f"  export KUBECONFIG={ready.kubeconfig} PATH={ready.bin}:$PATH")
+    return 0
+
+
+def _build() -> int:
+    cluster.build()
     return 0
 
 
@@ -57,7 +62,14 @@ def _logs() -> int:
     return 0
 
 
-_ACTIONS = {"up": _up, "down": _down, "status": _status, "images": _images, "logs": _logs}
+_ACTIONS = {
+    "build": _build,
+    "up": _up,
+    "down": _down,
+    "status": _status,
+    "images": _images,
+    "logs": _logs,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -80,10 +80,15 @@ def open_cluster() -> Cluster:
         skip_or_fail(reason)
 
 
-def up() -> Cluster:
-    """Raises Impossible."""
+def build() -> None:
+    """What takes long, one after the other; next time it is there. Raises Impossible."""
     packages.install()
     programs.build()
+
+
+def up() -> Cluster:
+    """Raises Impossible."""
+    build()
     with locked(_LOCK):
         if is_up():
             say("the cluster is up")
