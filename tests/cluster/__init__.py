@@ -7,7 +7,7 @@
     python -m tests.cluster down      # or make cluster-down
 
 It needs Linux, root and Go, installs Debian's packages that are missing, and keeps what it builds
-in ``${XDG_CACHE_HOME:-~/.cache}/hippo``: 25 minutes and 10 GB the first time. All traffic stays on
+in ``${XDG_CACHE_HOME:-~/.cache}/hippo``: 40 minutes and 9 GB the first time. All traffic stays on
 loopback and on 198.18.0.0/16.
 """
 
