@@ -14,8 +14,10 @@ LRS: list[Any] = [
     for milestone in (8, 12, 16, 20, 30)
 ]
 MOMENTA: list[Any] = [0.9, {"piecewise": [[0, 0.9], [10, 0.5]]}]
-KILLS = 20
-"""Of the operator, at moments all over the studies: at least so many."""
+KILLS = 12
+"""Of the operator, at moments all over the studies: at least so many; about twice as many happen
+before they end.
+"""
 PODS = 3
 """Killed on the way as well."""
 
@@ -27,18 +29,18 @@ def count_opened(site: Site) -> int:
 
 def test_operator_and_pods_are_killed_again_and_again(site: Site) -> None:
     dice = random.Random(5)
-    grid = site.study("grid", {"lr": LRS, "momentum": MOMENTA}, steps=40, config={"sleep": 0.3})
+    grid = site.study("grid", {"lr": LRS, "momentum": MOMENTA}, steps=40, config={"sleep": 0.4})
     asha = site.study(
         "asha",
         {"lr": LRS[1:], "momentum": MOMENTA},
         steps=40,
         algorithm={"name": "asha", "eta": 2, "minSteps": 10},
         maxTrials=6,
-        config={"sleep": 0.3},
+        config={"sleep": 0.4},
         trainer={"version": "2"},  # a plan of its own: what verdicts let go is nobody else's
     )
     site.apply(grid, asha)
-    kills, doomed = 0, dice.sample(range(4, KILLS), PODS)
+    kills, doomed = 0, dice.sample(range(3, KILLS), PODS)
 
     def has_ended() -> bool:
         return all(site.status(name).get("phase") == "Succeeded" for name in ("grid", "asha"))
@@ -62,6 +64,7 @@ def test_operator_and_pods_are_killed_again_and_again(site: Site) -> None:
             ]
             for name in running[:1]:
                 site.kubectl("delete", "pod", name, "--wait=false", "--grace-period=0", "--force")
+    print(f"the operator was killed {kills} times")
     assert kills >= KILLS, "the studies are too short for this test"
     site.start_operator()
     for name in ("grid", "asha"):
