@@ -15,11 +15,6 @@ def format_time(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def parse_time(text: str) -> float:
-    """Unix time."""
-    return datetime.fromisoformat(text).timestamp()
-
-
 def set_condition(
     conditions: Iterable[Condition],
     type_: str,

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from hippo.kube import names
 from hippo.kube.api import STUDY, Api, NotFound
-from hippo.kube.conditions import format_time, set_condition
+from hippo.kube.conditions import find_condition, format_time, set_condition
 from hippo.kube.driver import Accepted, PlanDriver
 from hippo.kube.statuses import Condition, StudyStatus
 from hippo.kube.views import fill_plan_status, fill_study_status
@@ -197,7 +197,8 @@ class Reporter:
                 tell(item.document, status.phase, "what runs is saved and stops", False)
             elif status.phase is not None:
                 tell(item.document, status.phase, status.message, status.phase == "Failed")
-        was, now_ = _progressing(before), _progressing(status)
+        was = find_condition(before.conditions, names.PROGRESSING)
+        now_ = find_condition(status.conditions, names.PROGRESSING)
         if now_ is None or now_.status == "True" or status.phase != "Running":
             return
         if was is None or (was.reason, was.message) != (now_.reason, now_.message):
@@ -210,11 +211,6 @@ def _read(document: Mapping[str, Any]) -> StudyStatus:
         return StudyStatus.model_validate(document.get("status") or {})
     except ValidationError:
         return StudyStatus()
-
-
-def _progressing(status: StudyStatus) -> Condition | None:
-    found = [c for c in status.conditions if c.type == names.PROGRESSING]
-    return found[0] if found else None
 
 
 def _describe(item: Accepted, status: StudyStatus) -> str:
