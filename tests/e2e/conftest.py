@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.builds import locked
 from tests.cluster import Cluster, open_cluster, programs
+from tests.cluster.places import RUN
 from tests.e2e.site import Site
 
 CRDS = Path(__file__).parents[2] / "crds"
 
+_LOCK = RUN.with_name("crds.lock")
 _SECONDS = 600.0
 _SECONDS_OF_THE_FIRST_TIME = 4500.0
 
@@ -33,9 +36,10 @@ def site(cluster: Cluster, crds: None, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def crds(cluster: Cluster) -> None:
-    """The CRDs as they are in the repository."""
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    """The CRDs as they are in the repository. Two processes that create them at once would collide."""
+    with locked(_LOCK):
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

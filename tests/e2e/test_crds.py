@@ -332,11 +332,8 @@ class Kubectl:
 
 
 @pytest.fixture(scope="module")
-def kubectl(cluster: Cluster) -> Iterator[Kubectl]:
+def kubectl(cluster: Cluster, crds: None) -> Iterator[Kubectl]:
     """In a namespace of its own, with the CRDs that are committed."""
-    cluster.kubectl("apply", "-f", str(ROOT / "crds"))
-    for plural in ("studies", "trials", "searchplans"):
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.hippo.dev")
     namespace = f"crds-{uuid.uuid4().hex[:8]}"
     cluster.kubectl("create", "namespace", namespace)
     yield Kubectl(cluster, namespace)
