@@ -17,7 +17,6 @@ from typing import Any
 
 from hippo.kube import names
 from hippo.kube.api import POD, AlreadyExists, Api, ApiError, NotFound, Refused
-from hippo.kube.conditions import format_time
 from hippo.kube.manifests import build_pod, pod_name
 from hippo.kube.plan_object import PlanObject
 from hippo.kube.pod_causes import Cause
@@ -73,20 +72,21 @@ class Chains:
         self.is_tidy = True
         """No pod of a chain that has ended is still to end, as of the last ``tidy``."""
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self.records = {record.name: record for record in plan.status.chains}
+        """By name of the chain, as they are to stand in the SearchPlan."""
 
-    @property
-    def records(self) -> dict[str, ChainRecord]:
-        return {record.name: record for record in self._plan.status.chains}
+    def pod_of(self, chain: str) -> str:
+        """The name of its pod."""
+        return pod_name(self._name, chain)
 
     async def find_recorded(self) -> dict[str, dict[str, Any]]:
         """The pods of recorded chains, from the server itself; pods that nobody recorded go."""
         selector = f"{names.LABEL_PLAN}={self._name}"
         pods = await self._api.list(POD, self._namespace, labels=selector)
-        records = self.records
         found: dict[str, dict[str, Any]] = {}
         for pod in pods:
             chain = pod["metadata"].get("labels", {}).get(names.LABEL_CHAIN, "")
-            if chain in records and records[chain].pod == pod["metadata"]["name"]:
+            if chain in self.records and pod["metadata"]["name"] == self.pod_of(chain):
                 found[chain] = pod
             elif not observe(pod).is_finished:
                 await self._api.delete(
@@ -97,19 +97,9 @@ class Chains:
     async def launch(self, wanted: Iterable[tuple[Assignment, Study]]) -> list[NotLaunched]:
         """Record chains, then create their pods; returns those that never can be."""
         wanted = list(wanted)
-        now = format_time(time.time())
-        self._plan.status.chains += [
-            ChainRecord(
-                name=assignment.chain,
-                pod=pod_name(self._name, assignment.chain),
-                study=study.name,
-                start=assignment.start,
-                stop=assignment.route.stop_at,
-                root_key=assignment.start_key or "",
-                launched_at=now,
-            )
-            for assignment, study in wanted
-        ]
+        for assignment, study in wanted:
+            self.records[assignment.chain] = ChainRecord(name=assignment.chain, study=study.name)
+        self._plan.status.chains = list(self.records.values())
         await self._plan.write()
         results = await asyncio.gather(*(self._build(*item) for item in wanted))
         return [result for result in results if result is not None]
@@ -145,7 +135,7 @@ class Chains:
             return False
         self._uncreated.pop(chain, None)
         self._created[chain] = time.monotonic()
-        log.info("pod %s/%s is created", self._namespace, self.records[chain].pod)
+        log.info("pod %s/%s is created", self._namespace, self.pod_of(chain))
         return True
 
     async def create_again(self) -> None:
@@ -162,13 +152,12 @@ class Chains:
 
     def forget(self, chains: Iterable[str]) -> bool:
         """Chains that have ended need no record any more; whether there was one to drop."""
-        gone = set(chains)
-        kept = [record for record in self._plan.status.chains if record.name not in gone]
-        has_changed = len(kept) != len(self._plan.status.chains)
-        self._plan.status.chains = kept
-        for chain in gone:
+        has_changed = False
+        for chain in list(chains):
+            has_changed |= self.records.pop(chain, None) is not None
             self._created.pop(chain, None)
             self._uncreated.pop(chain, None)
+        self._plan.status.chains = list(self.records.values())
         return has_changed
 
     async def look_for(self, chain: str, pods: Mapping[str, PodState]) -> PodState | None:
@@ -176,8 +165,7 @@ class Chains:
 
         One that the watch has not shown yet is asked for, from the server itself.
         """
-        record = self.records[chain]
-        state = pods.get(record.pod)
+        state = pods.get(self.pod_of(chain))
         if state is not None:
             self._created.pop(chain, None)  # if it is missing from now on, it is gone
             return state
@@ -187,7 +175,7 @@ class Chains:
         if created is not None and time.monotonic() - created < WATCH_LAG_SECONDS:
             return PodState(PodPhase.PENDING)
         try:
-            return observe(await self._api.get(POD, self._namespace, record.pod))
+            return observe(await self._api.get(POD, self._namespace, self.pod_of(chain)))
         except NotFound:
             return None
 
@@ -195,25 +183,21 @@ class Chains:
         """Delete a chain's pod, which then leaves in its own time, or within the seconds given."""
         if self._uncreated.pop(chain, None) is not None:
             return
-        await self._api.delete(
-            POD, self._namespace, self.records[chain].pod, grace_seconds=grace_seconds
-        )
+        await self._delete(self.pod_of(chain), grace_seconds)
 
     async def tidy(self, pods: Mapping[str, PodState]) -> None:
         """Delete ended pods but for the newest, which stay for their logs; and those whose trainer
         is over while another container goes on.
         """
-        recorded = {record.pod for record in self._plan.status.chains}
+        recorded = {self.pod_of(chain) for chain in self.records}
         leaving = {
             name: state
             for name, state in pods.items()
             if name not in recorded and state.gone_by is None
         }
-        for name, state in leaving.items():
-            if state.lingers:
-                await self._api.delete(
-                    POD, self._namespace, name, grace_seconds=OTHERS_GRACE_SECONDS
-                )
+        unwanted: dict[str, int | None] = {
+            name: OTHERS_GRACE_SECONDS for name, state in leaving.items() if state.lingers
+        }
         self.is_tidy = all(s.is_finished and not s.lingers for s in leaving.values())
         for has_failed in (False, True):
             over = sorted(
@@ -223,8 +207,12 @@ class Chains:
                 and (state.phase is PodPhase.FAILED) is has_failed
                 and name not in recorded
             )
-            for _, name in over[:-KEPT_PODS]:
-                await self._api.delete(POD, self._namespace, name)
+            unwanted |= {name: None for _, name in over[:-KEPT_PODS]}
+        await asyncio.gather(*(self._delete(name, grace) for name, grace in unwanted.items()))
+
+    async def _delete(self, pod: str, grace_seconds: int | None) -> None:
+        async with self._gate:
+            await self._api.delete(POD, self._namespace, pod, grace_seconds=grace_seconds)
 
 
 def is_for_quota(error: ApiError) -> bool:

@@ -97,8 +97,8 @@ def _search_plan() -> dict[str, Any]:
     spec[_VALIDATIONS] = rules.plan_rules()
     status = build_schema(SearchPlanStatus)
     chains = status["properties"]["chains"]
-    chains["x-kubernetes-list-type"] = "map"
-    chains["x-kubernetes-list-map-keys"] = ["name"]
+    # Of one writer: else the server would keep track of who owns each field of each chain.
+    chains["x-kubernetes-list-type"] = "atomic"
     return _definition(
         plural=SEARCH_PLANS,
         kind="SearchPlan",

@@ -86,9 +86,8 @@ class PodWatch:
 
     def note_preempted(self, chain: str, study: str) -> None:
         """Its worker has left because it was told to; why, its pod's status is to tell."""
-        record = self._chains.records.get(chain)
-        if record is not None:
-            self._preempted[record.pod] = _Preempted(study, chain)
+        if chain in self._chains.records:
+            self._preempted[self._chains.pod_of(chain)] = _Preempted(study, chain)
 
     def tell_preempted(self, pods: Mapping[str, PodState]) -> Iterator[tuple[str, str]]:
         """Study and message, once for each that was noted."""

@@ -146,22 +146,15 @@ class TrialStatus(StatusModel):
 
 
 class ChainRecord(StatusModel):
-    """A chain that was launched and whose end was not taken in yet. Written before its pod."""
+    """A chain that was launched and whose end was not taken in yet. Written before its pod.
+
+    All are written whenever one is: what its pod tells does not stand here.
+    """
 
     name: str
-    """Unique within the plan for ever: each attempt has another."""
-    pod: str
-    """Name of its pod."""
+    """Unique within the plan for ever: each attempt has another. Its pod is named after it."""
     study: str
     """The lead study, which lends template and slot."""
-    start: int
-    """Step of the checkpoint that it starts from."""
-    stop: int
-    """Step that it goes to, as launched."""
-    root_key: str
-    """Content key of its first stage."""
-    launched_at: Timestamp
-    """When it was recorded."""
 
 
 class StageCounts(StatusModel):

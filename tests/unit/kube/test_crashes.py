@@ -16,6 +16,7 @@ import pytest
 
 from hippo.kube.api import POD, SEARCH_PLAN, TRIAL
 from hippo.kube.driver import Accepted, PlanDriver, Tools
+from hippo.kube.manifests import pod_name
 from hippo.kube.metrics import Metrics
 from hippo.kube.names import ANNOTATION_ASSIGNMENT
 from hippo.kube.pods import PodState, observe
@@ -87,7 +88,8 @@ class World:
     def state(self) -> dict[str, Any]:
         """What users see, and who trains what; a chain's name is of no account."""
         (plan,) = self.server.names(SEARCH_PLAN)
-        recorded = {c["pod"] for c in self.server.find(SEARCH_PLAN, plan)["status"]["chains"]}
+        chains = self.server.find(SEARCH_PLAN, plan)["status"]["chains"]
+        recorded = {pod_name(plan, chain["name"]) for chain in chains}
         assert recorded == set(self.server.names(POD)), "each is recorded, and each has its pod"
         work = []
         for name in self.server.names(POD):

@@ -62,17 +62,7 @@ PLAN = SearchPlanStatus(
     merge_rate=2.5,
     worker_seconds=31.0,
     saved_seconds=1800.0,
-    chains=[
-        ChainRecord(
-            name="1-1",
-            pod="p",
-            study="digits",
-            start=0,
-            stop=9,
-            root_key="k",
-            launched_at="2026-11-25T10:00:00Z",
-        )
-    ],
+    chains=[ChainRecord(name="1-1", study="digits")],
 )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from hippo.kube.api import SEARCH_PLAN, ApiError
+from hippo.kube.api import SEARCH_PLAN, ApiError, dump
 from hippo.kube.plan_object import PlanObject, TakenOver
-from hippo.kube.statuses import ChainRecord
+from hippo.kube.statuses import ChainRecord, SearchPlanStatus, TreeStage
+from hippo.kube.tree import MOST_ENTRIES
 from hippo.model import Study
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, run
 
@@ -44,11 +46,7 @@ def owners(*uids: str) -> list[dict[str, Any]]:
 
 
 def record(plan: PlanObject, chain: str) -> None:
-    plan.status.chains.append(
-        ChainRecord(
-            name=chain, pod=chain, study="a", start=0, stop=1, root_key="", launched_at="now"
-        )
-    )
+    plan.status.chains.append(ChainRecord(name=chain, study="a"))
     run(plan.write())
 
 
@@ -127,3 +125,20 @@ def test_a_lost_answer_leaves_a_record_and_whoever_opens_sees_it() -> None:
         record(plan, "r1-1")
     world.server.replace_status = replace  # type: ignore[method-assign]
     assert [chain.name for chain in world.open(2).status.chains] == ["r1-1"]
+
+
+def test_a_thousand_chains_leave_the_status_far_below_what_an_object_may_hold() -> None:
+    """It is written whole whenever a chain is launched."""
+    stage = TreeStage(
+        steps="100000-200000",
+        state="Running",
+        trials=1000,
+        changes={"lr": 0.0123456789, "batch_size": 128.0},
+        depth=10,
+        chain="r12-12345",
+    )
+    status = SearchPlanStatus(
+        chains=[ChainRecord(name=f"r12-{n:05d}", study="resnet-50") for n in range(1000)],
+        tree=[stage] * MOST_ENTRIES,
+    )
+    assert len(json.dumps(dump(status), separators=(",", ":"))) < 64 << 10

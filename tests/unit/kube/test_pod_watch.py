@@ -37,11 +37,13 @@ class World:
         self.watch = PodWatch("research", "plan", plan, chains, Metrics())
 
     def add(self, chain: str, state: PodState | None, **engine: bool) -> None:
-        record = {"name": chain, "pod": chain, "study": "study", "start": 0, "stop": 9}
-        self.records[chain] = ChainRecord(**record, root_key="", launched_at="2026-11-25T10:00:00Z")  # type: ignore[arg-type]
+        self.records[chain] = ChainRecord(name=chain, study="study")
         self.running[chain] = SimpleNamespace(**{"begun": False, "is_leaving": False, **engine})
         if state is not None:
             self.pods[chain] = state
+
+    def pod_of(self, chain: str) -> str:
+        return chain
 
     async def create_again(self) -> None:
         pass
