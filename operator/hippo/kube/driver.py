@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,6 +40,7 @@ from hippo.kube.settings import Settings, build_holder
 from hippo.kube.sweeps import forget_missing
 from hippo.messages import (
     Adopted,
+    Command,
     Event,
     Reported,
     StudyChanged,
@@ -72,8 +73,12 @@ LEAST_POLL_SECONDS, MOST_POLL_SECONDS = 0.25, 5.0
 """Between two looks at the reports of running chains."""
 ANSWER_POLL_SECONDS = 0.1
 """The same while a chain that stands still is to answer, or to leave."""
+POLL_SECONDS_PER_CHAIN = 0.001
+"""In any case, if there are so many of them: a look lists all reports that are not folded yet."""
 LONGEST_ROUTE = 1000
 """Saves and evaluations of a chain at once: its assignment is to fit into an annotation."""
+REPORTS_AT_ONCE = 100
+"""That the engine is told of before anything that comes of them is done."""
 MAILBOX_SECONDS = 1.0
 """Between two looks at what external studies are asked for."""
 
@@ -139,6 +144,7 @@ class PlanDriver:
     _pace: Pace = field(init=False, default_factory=Pace)
     _has_news: bool = field(init=False, default=False)  # since spending was noted
     _poll_at: float = field(init=False, default=0.0)
+    _rest_until: float = field(init=False, default=-math.inf)  # no look at reports before
     _free_since: float | None = field(init=False, default=None)  # a worker, and nothing launched
     _owners: set[str] = field(init=False, default_factory=set)
 
@@ -230,7 +236,7 @@ class PlanDriver:
         ended: list[Ended] = []
         records = self.chains.records
         self._reports.ended(sorted(self.session.records.unfolded - records.keys()))
-        for chain, record in records.items():
+        for chain, record in list(records.items()):
             told = self.session.records.reports.get(chain, [])
             pod = pods.get(chain)
             assignment = _read_assignment(pod) if pod is not None else None
@@ -268,16 +274,21 @@ class PlanDriver:
         pods: Mapping[str, PodState],
         user_trials: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """Bring everything in line: what is wanted, what has happened, what is to be done."""
+        """Bring everything in line: what is wanted, what has happened, what is to be done.
+
+        ``pods`` may change meanwhile: pods are watched, and some are created here.
+        """
         await asyncio.to_thread(self._lock.renew_if_due)
         await self._heed_studies(studies)
         await self._heed_requests(user_trials)
-        for report in await self._reports.read_news():
-            await self._take(report)
-        self._poll_at = self.tools.clock() + self._estimate_poll()
-        for chain, state in await self.watch.look(self.engine, pods):
+        if self.tools.clock() >= self._rest_until:
+            await self._take(await self._reports.read_news())
+            self._rest_until = self.tools.clock() + POLL_SECONDS_PER_CHAIN * len(self.engine.chains)
+        self._poll_at = max(self._rest_until, self.tools.clock() + self._estimate_poll())
+        seen = dict(pods)
+        for chain, state in await self.watch.look(self.engine, seen):
             await self._note_end(chain, state)
-        for study, message in self.watch.tell_preempted(pods):
+        for study, message in self.watch.tell_preempted(seen):
             self._tell(study, names.REASON_CHAIN_PREEMPTED, message)
         await self._feed(WorkersChanged(self._count_workers()))
         if self._performer.wake_at <= self.tools.clock():
@@ -289,7 +300,7 @@ class PlanDriver:
             self.is_changed |= self._has_ended
         self.is_changed |= self.watch.is_changed
         self.watch.is_changed = False
-        await self.chains.tidy(pods)
+        await self.chains.tidy(seen)
         await self._reports.fold()
 
     @property
@@ -435,8 +446,17 @@ class PlanDriver:
 
     # -- chains ------------------------------------------------------------------------------------
 
-    async def _take(self, report: Report) -> None:
-        """Tell the engine what a worker has reported."""
+    async def _take(self, reports: Sequence[Report]) -> None:
+        """Tell the engine what workers have reported: of many together, so that what comes of it is
+        written together.
+        """
+        for start in range(0, len(reports), REPORTS_AT_ONCE):
+            batch = reports[start : start + REPORTS_AT_ONCE]
+            for report in batch:
+                await self._note(report)
+            await self._feed(*(Reported(report) for report in batch))
+
+    async def _note(self, report: Report) -> None:
         self._has_news = True
         place, metrics = (self.namespace, self.name), self.tools.metrics
         metrics.note_report(*place, report, self._pace.lag(report, self.tools.clock()))
@@ -453,7 +473,6 @@ class PlanDriver:
         if isinstance(report, Ended):
             self._note_ended(report)
         self._reports.taken(report)
-        await self._feed(Reported(report))
 
     def _note_ended(self, report: Ended) -> None:
         self._has_news = True
@@ -481,8 +500,7 @@ class PlanDriver:
         the pod tells how it ended.
         """
         self._free_since = self._free_since or self.tools.clock()
-        for report in await self._reports.read_last(chain):
-            await self._take(report)
+        await self._take(await self._reports.read_last(chain))
         running = self.engine.chains.get(chain)
         if running is None:
             return
@@ -509,13 +527,15 @@ class PlanDriver:
 
     # -- the engine --------------------------------------------------------------------------------
 
-    async def _feed(self, event: Event) -> None:
-        waiting = [event]
+    async def _feed(self, *events: Event) -> None:
+        waiting: Sequence[Event] = events
         while waiting:
-            commands = await asyncio.to_thread(
-                self.engine.handle, waiting.pop(0), self.tools.clock()
-            )
-            waiting += await self._performer.carry_out(commands)
+            commands = await asyncio.to_thread(self._handle, waiting)
+            waiting = await self._performer.carry_out(commands)
+
+    def _handle(self, events: Sequence[Event]) -> list[Command]:
+        now = self.tools.clock()
+        return [command for event in events for command in self.engine.handle(event, now)]
 
     async def _finish(self, run: StudyRun) -> None:
         await self._note_spending()

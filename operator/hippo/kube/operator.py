@@ -316,7 +316,7 @@ class Operator:
         if time.monotonic() - task.listed > self.settings.resync:
             await self._list_pods(task)
         trials = self._user_trials.get(task.namespace, {})
-        await driver.reconcile(dict(task.studies), dict(task.pods), trials)
+        await driver.reconcile(dict(task.studies), task.pods, trials)
         await reporter.report()
         if driver.is_done and not driver.is_changed:
             log.info("plan %s/%s: all studies have ended", task.namespace, task.name)

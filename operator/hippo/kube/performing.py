@@ -33,6 +33,7 @@ from hippo.model import Study
 from hippo.runs import StudyRun
 from hippo.store import PlanStore, StoreError
 from hippo.store.records import Assignment, Decision, Outcome, WorkerError
+from hippo.store.together import map_together
 
 
 class Performer:
@@ -70,7 +71,7 @@ class Performer:
     async def carry_out(self, commands: list[Command]) -> list[Event]:
         """Neighbours of one kind are carried out together; returns what came of it at once."""
         events: list[Event] = []
-        for kind, group in groupby(commands, key=type):
+        for kind, group in groupby(gathered(commands), key=type):
             alike: list[Any] = list(group)
             if kind is Record:
                 await self._record(alike)
@@ -94,6 +95,8 @@ class Performer:
                 await self.books[study].write(decisions)
 
     async def _launch(self, commands: list[Launch]) -> list[Event]:
+        # What has ended need not be recorded with them.
+        self._chains.forget(self._chains.records.keys() - self._engine.chains.keys())
         wanted: list[tuple[Assignment, Study]] = []
         for command in commands:
             assignment = command.assignment
@@ -120,8 +123,10 @@ class Performer:
             self._store.write_control(command.control)
 
     def _delete(self, commands: list[DeleteCheckpoint]) -> None:
-        for command in commands:
-            self._store.delete_checkpoint(command.key)
+        keys = [command.key for command in commands]
+        is_remote = self._store.blobs.is_remote
+        for _ in map_together(self._store.delete_checkpoint, keys, is_remote=is_remote):
+            pass
 
     async def _do(self, command: Command) -> None:
         match command:
@@ -138,3 +143,25 @@ class Performer:
                 raise StoreError(message)
             case _:
                 raise TypeError(f"not a command: {command}")
+
+
+def gathered(commands: list[Command]) -> list[Command]:
+    """The same, with launches at the end, and deletions after them, so that a round writes the
+    SearchPlan once for all its chains. No command waits for these, but the control of a chain that
+    is launched with it.
+    """
+    found: list[Command] = []
+    launches: dict[str, Launch] = {}
+    deletions: list[Command] = []
+    for command in commands:
+        match command:
+            case Launch(assignment):
+                launches[assignment.chain] = command
+            case DeleteCheckpoint():
+                deletions.append(command)
+            case Steer(control) if control.chain in launches:
+                found += [*launches.values(), command]
+                launches.clear()
+            case _:
+                found.append(command)
+    return [*found, *launches.values(), *deletions]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from hippo.store import PlanStore
+from hippo.store import PlanStore, StoreError
 from hippo.store.records import Began, CheckpointSaved, Ended, Report
 
 FOLD_AFTER = 200
@@ -50,6 +50,7 @@ class ReportReader:
         self._store = store
         self._read: dict[str, int] = {}  # by running chain, how many of its reports are known
         self._ended: list[str] = []  # not folded yet
+        self._folding: asyncio.Task[StoreError | None] | None = None
         self.counted: dict[str, int] = {}
         """Of every chain that was read here, how many reports the engine was told of."""
 
@@ -88,7 +89,24 @@ class ReportReader:
             self._ended.append(chain)
 
     async def fold(self, *, all_: bool = False) -> None:
-        """Move the reports of ended chains into the ledger, many at a time."""
-        if self._ended and (all_ or len(self._ended) >= FOLD_AFTER):
-            await asyncio.to_thread(self._store.fold, list(self._ended))
-            self._ended.clear()
+        """Move the reports of ended chains into the ledger, many at a time.
+
+        That is thousands of requests, so it goes on beside what follows; what it fails with is
+        raised here the next time. With ``all_`` nothing is left to do afterwards.
+        """
+        if self._folding is not None and (all_ or self._folding.done()):
+            folding, self._folding = self._folding, None
+            if (error := await folding) is not None:
+                raise error
+        if self._folding is None and self._ended and (all_ or len(self._ended) >= FOLD_AFTER):
+            chains, self._ended = self._ended, []
+            self._folding = asyncio.create_task(self._fold(chains), name="fold")
+            if all_:
+                await self.fold(all_=True)
+
+    async def _fold(self, chains: list[str]) -> StoreError | None:
+        try:
+            await asyncio.to_thread(self._store.fold, chains)
+        except StoreError as error:
+            return error
+        return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
-from hippo.kube.reports import Pace, ReportReader
-from hippo.store import DirectoryBlobs, PlanStore
+import pytest
+
+from hippo.kube.reports import FOLD_AFTER, Pace, ReportReader
+from hippo.store import DirectoryBlobs, PlanStore, StoreError
 from hippo.store.records import Began, CheckpointSaved, Ended, Outcome, Report
 from tests.unit.kube.memory import run
 from tests.unit.store.builders import KEY, whole_chain
@@ -126,3 +129,27 @@ def test_ended_chains_are_folded_and_stay_readable(tmp_path: Path) -> None:
     records = store.load()
     assert not records.unfolded
     assert numbers(records.reports["r1-1"])[-1] == ("r1-1", 3)
+
+
+def test_rounds_go_on_while_chains_are_folded_and_are_told_if_that_fails(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    store.initialise({"entrypoint": "trainer:T"})
+    may_go_on = threading.Event()
+
+    def fail(*_: object) -> None:
+        assert may_go_on.wait(10)
+        raise StoreError("the disk is full")
+
+    store.fold = fail  # type: ignore[method-assign]
+
+    async def go() -> None:
+        reader = ReportReader(store)
+        reader.ended(f"r1-{number}" for number in range(FOLD_AFTER))
+        await reader.fold()
+        reader.ended(f"r1-{number}" for number in range(FOLD_AFTER, 2 * FOLD_AFTER))
+        await reader.fold()
+        may_go_on.set()
+        with pytest.raises(StoreError, match="disk is full"):
+            await reader.fold(all_=True)
+
+    run(go())
