@@ -9,13 +9,14 @@ CORES  := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # More workers than this have nothing to do in the demo's stage tree.
 WORKERS ?= $(shell [ $(CORES) -lt 8 ] && echo $(CORES) || echo 8)
 
-DEV_STAMP  := $(VENV)/.installed-dev
-DEMO_STAMP := $(VENV)/.installed-demo
+DEV_STAMP   := $(VENV)/.installed-dev
+DEMO_STAMP  := $(VENV)/.installed-demo
+BENCH_STAMP := $(VENV)/.installed-bench
 # What is installed for development is enough for the demo.
 RUN_STAMP  := $(if $(wildcard $(DEV_STAMP)),$(DEV_STAMP),$(DEMO_STAMP))
 
 # record_curves.py trains what prefix_first replays; its record is kept.
-BENCHMARKS := planning runner_overhead store_throughput prefix_first
+BENCHMARKS := planning runner_overhead store_throughput prefix_first side_by_side
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit programs integration e2e lint type imports bench cluster-up cluster-down clean
@@ -56,7 +57,7 @@ type: $(DEV_STAMP) ## mypy, strict
 imports: $(DEV_STAMP) ## who may import whom
 	$(BIN)/lint-imports
 
-bench: $(DEV_STAMP) ## the benchmarks, one after another
+bench: $(BENCH_STAMP) ## the benchmarks, one after another
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
 cluster-up: $(DEV_STAMP) ## start a real Kubernetes node for tests, as root on Linux; the first time takes 40 minutes
@@ -74,6 +75,11 @@ clean: ## remove what was built, and .venv
 $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing Hippo and its tools into $(VENV) (PyTorch is large: a few minutes)"
 	$(PIP) -c constraints.txt -e '.[dev,torch,examples,optuna,operator]'
+	@touch $@
+
+$(BENCH_STAMP): $(DEV_STAMP)
+	@echo "Installing what the benchmarks compare Hippo with into $(VENV)"
+	$(PIP) -c constraints.txt -e '.[bench]'
 	@touch $@
 
 $(DEMO_STAMP): pyproject.toml constraints.txt | $(BIN)/python
