@@ -71,12 +71,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from stage_runner.worker import end_process, run_worker
+    from stage_runner.worker import end_process, open_store, run_worker
 
     faulthandler.enable()
     status = run_worker(
         parsed.assignment,
-        PlanStore(open_blobs(parsed.store), parsed.plan),
+        open_store(parsed.store, parsed.plan),
         path=parsed.path.resolve(),
         launched=_LAUNCHED,
         hints=parsed.hints,

@@ -32,11 +32,17 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hippo.store import PlanStore, StoreError, open_blobs
+from hippo.store import StoreError, open_blobs
 from stage_runner.environment import set_threads
 from stage_runner.fingerprint import take_fingerprint
 from stage_runner.loading import add_to_path
-from stage_runner.worker import die_with_parent, end_process, print_to_log, run_worker
+from stage_runner.worker import (
+    die_with_parent,
+    end_process,
+    open_store,
+    print_to_log,
+    run_worker,
+)
 
 _READ = 65536  # bytes
 _CHECK_SECONDS = 1.0  # how often the server looks whether its own parent still lives
@@ -203,7 +209,7 @@ class _Server:
         faulthandler.enable()
         return run_worker(
             "-",
-            PlanStore(open_blobs(self._store), plan),
+            open_store(self._store, plan),
             path=self._path,
             launched=launched,
             hints=self._hints_end,

@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from hippo.store import PlanStore
+from hippo.store import PlanStore, open_blobs
+from hippo.store.cache import find_cache
 from hippo.store.records import Assignment, Outcome
 from stage_runner.chain import EXIT_CODES, Chain
 from stage_runner.hints import LogHints, PipeHints
@@ -58,6 +59,15 @@ def run_worker(
         signals=signals,
     )
     return chain.run()
+
+
+def open_store(url: str, plan: str) -> PlanStore:
+    """The plan as a worker sees it: through this machine's cache, if there is one. A folder needs
+    none. Raises StoreError.
+    """
+    blobs = open_blobs(url)
+    cache = find_cache(tell=lambda text: sys.stderr.write(f"{text}\n")) if blobs.is_remote else None
+    return PlanStore(blobs, plan, cache=cache)
 
 
 class _Log(io.RawIOBase):

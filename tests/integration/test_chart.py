@@ -184,6 +184,8 @@ def test_the_command_line_follows_the_values() -> None:
         "--resync=60",
         "--image-pull-policy=Always",
         f"--store-ca-configmap={names.STORE_CA}",
+        "--cache-claim=hippo-cache",
+        "--cache-bytes=50000000000",
         "--log-format=json",
     ]
     assert _operator("everything", "hippo-everything-operator")["image"].count("@sha256:") == 1

@@ -56,6 +56,18 @@ def operate(
             show_default=False,
         ),
     ] = None,
+    cache_claim: Annotated[
+        str | None,
+        typer.Option(
+            help="PersistentVolumeClaim in each namespace with studies in which stage pods of one"
+            " node keep checkpoints for one another.",
+            show_default=False,
+        ),
+    ] = None,
+    cache_bytes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most that they keep there. Default: 10 GiB.", show_default=False),
+    ] = None,
     image_pull_policy: Annotated[
         str, typer.Option(help="Of the trainers' images: Always, IfNotPresent or Never.")
     ] = "IfNotPresent",
@@ -83,6 +95,8 @@ def operate(
         resync=resync,
         identity=identity,
         store_ca_configmap=store_ca_configmap,
+        cache_claim=cache_claim,
+        cache_bytes=cache_bytes,
         image_pull_policy=image_pull_policy,
         store_environment=read_store_environment(),
     )

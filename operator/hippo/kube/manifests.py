@@ -11,12 +11,14 @@ from hippo.kube import names
 from hippo.kube.settings import Settings
 from hippo.kube.templates import merge_pod
 from hippo.model import Study
+from hippo.store.cache import BYTES_VARIABLE, FOLDER_VARIABLE
 from hippo.store.records import Assignment, Decision, Route, TrainerCall
 
 Document = dict[str, Any]
 
 ASSIGNMENT_FOLDER = "/etc/hippo"
 CA_FOLDER = "/etc/hippo-ca"
+CACHE_FOLDER = "/var/cache/hippo"
 GRACE_MARGIN_SECONDS = 30
 """Beyond the worker's own grace: to write what was saved, and to report."""
 
@@ -59,6 +61,13 @@ def build_pod(
         environment.append({"name": "AWS_CA_BUNDLE", "value": f"{CA_FOLDER}/ca.crt"})
         mounts.append({"name": "hippo-ca", "mountPath": CA_FOLDER, "readOnly": True})
         volumes.append({"name": "hippo-ca", "configMap": {"name": settings.store_ca_configmap}})
+    if settings.cache_claim:
+        environment.append({"name": FOLDER_VARIABLE, "value": CACHE_FOLDER})
+        if settings.cache_bytes is not None:
+            environment.append({"name": BYTES_VARIABLE, "value": str(settings.cache_bytes)})
+        mounts.append({"name": "hippo-cache", "mountPath": CACHE_FOLDER})
+        claim = {"claimName": settings.cache_claim}
+        volumes.append({"name": "hippo-cache", "persistentVolumeClaim": claim})
     base: Document = {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -31,6 +31,8 @@ class Settings:
     resync: float = 60.0  # everything is looked at again this often
     identity: str = "hippo"  # whoever starts under the same one takes over at once
     store_ca_configmap: str | None = None
+    cache_claim: str | None = None  # volume claim in each namespace, for CheckpointCache
+    cache_bytes: int | None = None  # None: CheckpointCache's own bound
     image_pull_policy: str = "IfNotPresent"
     window: int = 500  # trials of a study under way at once
     store_environment: Mapping[str, str] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import os
 import selectors
 import signal
 import threading
@@ -51,6 +52,7 @@ from hippo.messages import (
 from hippo.model import signature
 from hippo.runs import StudyRun
 from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, open_blobs, plan_path
+from hippo.store.cache import FOLDER_VARIABLE, CheckpointCache, find_cache
 from hippo.store.records import Assignment, Ended, Outcome, WorkerError
 
 EXIT_PREEMPTED = 143
@@ -67,6 +69,8 @@ REMOTE_POLL_SECONDS = 0.5
 """How often a worker looks for a new route; each look is a read of the store. Well below the time
 for which one lingers.
 """
+CACHE_FOLDER = ".cache"
+"""Beside the logs; no namespace has this name."""
 FOLD_AFTER = 200
 """So many ended chains are folded into the ledger at a time."""
 
@@ -136,6 +140,7 @@ class LocalDriver:
         self._files = StudyFiles(dict.fromkeys(item.file for item in self.studies))
         document = build_signature_document(self.studies, merge=self.options.merge)
         blobs = open_blobs(self.options.store)
+        cache_folder = self.options.logs / CACHE_FOLDER if blobs.is_remote else None
         trainer = self.studies[0].study.spec.trainer
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._signals())
@@ -145,20 +150,34 @@ class LocalDriver:
                 path=self.studies[0].folder,
                 entrypoint=trainer.entrypoint,
                 logs=self.options.logs,
+                cache=cache_folder,
             )
             stack.callback(self._server.close)
             fingerprint = self._server.wait_until_ready()
             if trainer.exactness == "strict":
                 document["fingerprint"] = fingerprint
             namespace = self.studies[0].study.namespace
-            store = PlanStore(blobs, plan_path(namespace, signature(document)))
+            cache = self._find_cache(cache_folder)
+            store = PlanStore(blobs, plan_path(namespace, signature(document)), cache=cache)
             lock = PlanLock(store, seconds=LOCK_SECONDS)
             lock.acquire()
             stack.callback(_release, lock)
             self._open(store, document, generation=lock.generation)
             self._is_starting = False
             self._loop(lock)
+            if cache is not None and not os.environ.get(FOLDER_VARIABLE):
+                cache.clear()  # all that a later run may need is in the store
         return self.engine
+
+    def _find_cache(self, folder: Path | None) -> CheckpointCache | None:
+        """The cache of the workers, to forget there what is deleted; ``folder`` if nobody says
+        otherwise.
+        """
+        if folder is None:
+            return None
+        return find_cache(
+            default_folder=str(folder), tell=lambda text: self.observer.notified(text, None)
+        )
 
     def _open(self, store: PlanStore, document: dict[str, Any], *, generation: int) -> None:
         """Give the engine what the store holds, and the studies."""

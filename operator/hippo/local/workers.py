@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hippo.store.cache import FOLDER_VARIABLE
 from hippo.store.records import Assignment
 
 READY_TIMEOUT_SECONDS = 120.0
@@ -32,8 +33,16 @@ class WorkerServer:
     """Starts, stops and watches workers. Not thread-safe."""
 
     def __init__(
-        self, *, store: str, threads: int, path: Path, entrypoint: str, logs: Path
+        self,
+        *,
+        store: str,
+        threads: int,
+        path: Path,
+        entrypoint: str,
+        logs: Path,
+        cache: Path | None = None,
     ) -> None:
+        """``cache``: where workers keep checkpoints, unless the environment says so already."""
         try:
             logs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -50,6 +59,8 @@ class WorkerServer:
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         }
         environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts them
+        if cache is not None and not environment.get(FOLDER_VARIABLE):
+            environment[FOLDER_VARIABLE] = str(cache)
         command = [
             *(sys.executable, "-m", "stage_runner", "serve", "--store", store),
             *("--threads", str(threads), "--path", str(path), "--preload", module),

@@ -16,6 +16,7 @@ from typing import Any
 
 from hippo.store import ledger, loading
 from hippo.store.blobs import Blobs, CorruptCheckpoint, MissingBlob, StoreError
+from hippo.store.cache import CheckpointCache
 from hippo.store.encoding import (
     PlanRecord,
     StudyRecord,
@@ -37,12 +38,14 @@ class PlanStore:
     """The records of one plan. Every failure is a StoreError of one line.
 
     Any number of workers may write here; to decide, fold and delete is for the one driver that
-    holds the PlanLock.
+    holds the PlanLock. With a ``cache`` the data of checkpoints is read there first; whether there
+    is a checkpoint, only the store can tell.
     """
 
-    def __init__(self, blobs: Blobs, plan: str) -> None:
+    def __init__(self, blobs: Blobs, plan: str, *, cache: CheckpointCache | None = None) -> None:
         self.blobs = blobs
         self.plan = plan
+        self._cache = cache
         self._layout = Layout(plan)
 
     def initialise(self, signature_document: dict[str, Any]) -> None:
@@ -98,11 +101,15 @@ class PlanStore:
         )
         data = self._layout.data_of(key) + manifest.sha256
         self.blobs.put(data, chunks)
-        if self.blobs.put(self._layout.manifest(key), encode_manifest(manifest), if_absent=True):
-            return manifest, False
-        winner = self._find_intact(key)
+        is_first = self.blobs.put(
+            self._layout.manifest(key), encode_manifest(manifest), if_absent=True
+        )
+        winner = None if is_first else self._find_intact(key)
         if winner is None:
-            self.blobs.put(self._layout.manifest(key), encode_manifest(manifest))
+            if not is_first:
+                self.blobs.put(self._layout.manifest(key), encode_manifest(manifest))
+            if self._cache is not None:
+                self._cache.put(manifest.sha256, chunks)
             return manifest, False
         if winner.sha256 != manifest.sha256:
             self.blobs.delete(data)
@@ -124,18 +131,28 @@ class PlanStore:
 
     def read_checkpoint(self, manifest: Manifest) -> bytes:
         """The checkpoint's data, verified. Raises CorruptCheckpoint."""
+        name = self._data_name(manifest)
+        if self._cache is not None:
+            cached = self._cache.get(manifest.sha256, manifest.size)
+            if cached is not None:
+                return cached
         try:
-            data = self.blobs.get(self._data_name(manifest))
+            data = self.blobs.get(name)
         except MissingBlob:
             raise CorruptCheckpoint(f"checkpoint {manifest.key}: its data is missing") from None
         _verify(manifest, len(data), hashlib.sha256(data).hexdigest())
+        if self._cache is not None:
+            self._cache.put(manifest.sha256, [data])
         return data
 
     def delete_checkpoint(self, key: str) -> None:
         """Idempotent. Also removes data that never got a manifest."""
         self.blobs.delete(self._layout.manifest(key))
-        for info in self.blobs.list(self._layout.data_of(key)):
+        start = self._layout.data_of(key)
+        for info in self.blobs.list(start):
             self.blobs.delete(info.name)
+            if self._cache is not None:
+                self._cache.drop(info.name.removeprefix(start))
 
     # Reports and controls of chains
 

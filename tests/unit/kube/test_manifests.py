@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,6 +112,20 @@ def test_credentials_come_from_the_namespaces_secret_alone() -> None:
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert environment["AWS_ENDPOINT_URL"] == "https://s3.example.org"
     assert not [name for name in environment if "SECRET" in name or "KEY" in name]
+
+
+def test_pods_keep_checkpoints_in_the_namespaces_claim() -> None:
+    settings = replace(SETTINGS, cache_claim="local", cache_bytes=1 << 40)
+    made = build_pod(study(), CHAIN, plan="plan", plan_uid="uid", settings=settings)
+    check_restricted(made)
+    container = made["spec"]["containers"][0]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["HIPPO_CACHE_BYTES"] == "1099511627776"
+    (mount,) = [m for m in container["volumeMounts"] if m["name"] == "hippo-cache"]
+    assert mount["mountPath"] == environment["HIPPO_CACHE_DIR"]
+    (volume,) = [v for v in made["spec"]["volumes"] if v["name"] == "hippo-cache"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "local"}
+    assert "HIPPO_CACHE_DIR" not in json.dumps(pod())
 
 
 def test_a_dry_run_is_of_no_plan_and_its_name_is_one() -> None:

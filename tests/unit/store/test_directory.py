@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,8 +15,6 @@ import pytest
 from hippo.store import DirectoryBlobs, MissingBlob, StoreError, open_blobs
 from tests.unit.store import processes
 from tests.unit.store.blobs_contract import STALLED_WRITER, BlobsContract
-
-_NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "-r"]
 
 _PUT_AND_EXPLAIN = """
 import os, resource, sys
@@ -219,17 +216,6 @@ def explain(root: Path, first: str, wrapper: list[str] | None = None) -> Iterato
     for line in lines:
         assert line.startswith(f"cannot write {root}/plan/a: "), line
         yield line
-
-
-@pytest.fixture
-def namespace(tmp_path: Path) -> list[str]:
-    """A command line's beginning under which file systems may be mounted, unseen by others."""
-    if shutil.which("unshare") is None:
-        pytest.skip("no unshare here")
-    mount = ["mount", "-t", "tmpfs", "none", str(tmp_path)]
-    if subprocess.run([*_NAMESPACE, *mount], capture_output=True).returncode:
-        pytest.skip("may not mount here")
-    return _NAMESPACE
 
 
 def test_a_full_disk(root: Path, namespace: list[str]) -> None:

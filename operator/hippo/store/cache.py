@@ -1,0 +1,200 @@
+"""Checkpoints on this machine's own disk, so that who goes on here downloads nothing.
+
+An entry is a file named by the SHA-256 of what it holds: whichever worker, plan or study wrote it,
+it is right if its hash is, and that is verified with every read. So nothing has to be durable, and
+a folder shared by any number of processes needs no lock: entries appear by renaming, and one that
+has vanished is a miss.
+
+The cache never fails anybody. What goes wrong is told once, and then it is as if there were none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+FOLDER_VARIABLE = "HIPPO_CACHE_DIR"
+BYTES_VARIABLE = "HIPPO_CACHE_BYTES"
+DEFAULT_BYTES = 10 << 30
+
+_ENTRY = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED = ".new-"
+_ABANDONED_SECONDS = 600.0  # a writer that lives has written a block within that time
+_BLOCK = 16 << 20  # bytes
+_SPARED = 20  # a 20th of the file system is left free for others
+
+
+class CheckpointCache:
+    """A folder that holds at most ``limit`` bytes; who has not been read for longest leaves first.
+
+    What is being written counts as if it were there, so the bound holds with several writers, too.
+    """
+
+    def __init__(self, folder: str, limit: int, *, tell: Callable[[str], object]) -> None:
+        self._folder = os.path.abspath(folder)
+        self._limit = limit
+        self._tell = tell
+        self._is_given_up = False
+
+    def get(self, sha256: str, size: int) -> bytes | None:
+        """The data with this hash, verified; None if it is not here. Damaged data is removed."""
+        if self._is_given_up:
+            return None
+        path = self._path(sha256)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._give_up(error)
+            return None
+        try:
+            with open(descriptor, "rb", buffering=0) as file:
+                status = os.fstat(descriptor)
+                data = file.read() if _is_file_of(status, size) else b""
+                with contextlib.suppress(OSError):  # another user's: it only leaves sooner
+                    os.utime(descriptor)
+        except OSError as error:
+            self._give_up(error)
+            return None
+        if len(data) == size and hashlib.sha256(data).hexdigest() == sha256:
+            return data
+        self.drop(sha256)
+        return None
+
+    def put(self, sha256: str, chunks: Sequence[bytes | memoryview]) -> None:
+        """Keep data whose hash this is, if there is room for it."""
+        if self._is_given_up:
+            return
+        try:
+            self._put(self._path(sha256), chunks)
+        except FileNotFoundError:
+            pass  # somebody has emptied the folder meanwhile
+        except OSError as error:
+            self._give_up(error)
+
+    def drop(self, sha256: str) -> None:
+        """Forget data that nobody will ask for; nothing happens if it is not here."""
+        with contextlib.suppress(OSError, ValueError):
+            os.unlink(self._path(sha256))
+
+    def clear(self) -> None:
+        """Forget everything. Who is reading or writing takes no harm."""
+        with contextlib.suppress(OSError):
+            for entry in self._scan():
+                entry.remove()
+            os.rmdir(self._folder)
+
+    def _path(self, sha256: str) -> str:
+        if _ENTRY.fullmatch(sha256) is None:
+            raise ValueError(f"not a SHA-256: {sha256!r}")
+        return f"{self._folder}/{sha256}"
+
+    def _put(self, target: str, chunks: Sequence[bytes | memoryview]) -> None:
+        views = [memoryview(chunk).cast("B") for chunk in chunks if memoryview(chunk).nbytes]
+        size = sum(view.nbytes for view in views)
+        with contextlib.suppress(FileNotFoundError):
+            if _is_file_of(os.lstat(target), size):
+                return os.utime(target)
+        if size > self._limit:
+            return None
+        os.makedirs(self._folder, exist_ok=True)
+        path = f"{self._folder}/{_UNFINISHED}{secrets.token_hex(12)}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.truncate(descriptor, size)  # so that others count it
+            if self._make_room(size):
+                for view in views:
+                    _write(descriptor, view)
+                os.rename(path, target)
+        finally:
+            os.close(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _make_room(self, size: int) -> bool:
+        """Whether the bound holds, with ``size`` bytes about to be written; if need be, after older
+        entries have left.
+        """
+        entries = sorted(self._scan(), key=lambda entry: entry.used)
+        taken = sum(entry.size for entry in entries)
+        disk = os.statvfs(self._folder)
+        free = (disk.f_bavail - disk.f_blocks / _SPARED) * disk.f_frsize
+        limit = min(self._limit, taken - size + free)
+        for entry in entries:
+            if taken <= limit:
+                break
+            if entry.may_leave and entry.remove():
+                taken -= entry.size
+        return taken <= limit
+
+    def _scan(self) -> list[_Entry]:
+        found = []
+        with os.scandir(self._folder) as files:
+            for file in files:
+                is_unfinished = file.name.startswith(_UNFINISHED)
+                if not is_unfinished and _ENTRY.fullmatch(file.name) is None:
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    status = file.stat(follow_symlinks=False)
+                    used = status.st_mtime
+                    may_leave = not is_unfinished or used < time.time() - _ABANDONED_SECONDS
+                    found.append(_Entry(file.path, status.st_size, used, may_leave))
+        return found
+
+    def _give_up(self, error: OSError) -> None:
+        self._is_given_up = True
+        reason = error.strerror or str(error)
+        self._tell(f"checkpoints are not kept in {self._folder}: {reason}; going on without")
+
+
+class _Entry:
+    """A file of the cache."""
+
+    def __init__(self, path: str, size: int, used: float, may_leave: bool) -> None:
+        self.path = path
+        self.size = size  # bytes
+        self.used = used  # Unix time
+        self.may_leave = may_leave  # it is not being written
+
+    def remove(self) -> bool:
+        """Whether it is gone."""
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            return True
+        except OSError:  # another user's, perhaps
+            return False
+        return True
+
+
+def find_cache(
+    *,
+    tell: Callable[[str], object],
+    default_folder: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> CheckpointCache | None:
+    """The cache that the environment asks for; None if it asks for none."""
+    folder = environment.get(FOLDER_VARIABLE) or default_folder
+    text = environment.get(BYTES_VARIABLE) or str(DEFAULT_BYTES)
+    if not folder or text == "0":
+        return None
+    if not text.isascii() or not text.isdigit():
+        tell(f"{BYTES_VARIABLE} is {text!r}, not a number of bytes: going on without a cache")
+        return None
+    return CheckpointCache(folder, int(text), tell=tell)
+
+
+def _is_file_of(status: os.stat_result, size: int) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
+
+
+def _write(descriptor: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(descriptor, view[:_BLOCK]) :]
