@@ -63,6 +63,8 @@ def _configure(found: kopf.OperatorSettings) -> kopf.OperatorSettings:
     found.watching.server_timeout = 600
     found.watching.client_timeout = 660
     found.watching.connect_timeout = 10
+    # Handlers filter what they are told; all other pods of the cluster are not to be told at all.
+    found.watching.label_selectors["v1", "pods"] = names.LABEL_PLAN
     found.networking.request_timeout = 30
     found.networking.connect_timeout = 10
     found.posting.enabled = False

@@ -46,6 +46,7 @@ class PodWatch:
         self.problem: tuple[str, str] | None = None
         """Reason and message, if nothing more may be launched."""
         self.is_changed = False
+        """There is a problem that was not there before."""
 
     async def look(
         self, engine: Engine, pods: Mapping[str, PodState]
@@ -80,8 +81,7 @@ class PodWatch:
                 await self._chains.remove(chain)  # it need not begin in order to be told to leave
             elif state.message:
                 waiting[chain] = state.message
-        if waiting != self.waiting:
-            self.waiting, self.is_changed = waiting, True
+        self.waiting = waiting
         return over
 
     def note_preempted(self, chain: str, study: str) -> None:

@@ -73,16 +73,19 @@ class Reporter:
         self._driver = driver
         self._statuses = statuses
         self._due = 0.0
+        self._problems: dict[str, tuple[str, str] | None] = {}  # by study, as they were told
 
     async def report(self) -> None:
         """Write what has changed, if it is due. Raises ApiError, TakenOver."""
         driver = self._driver
         now = driver.tools.clock()
-        if now < self._due and not driver.is_changed:
+        problems = {name: self._find_problem(name) for name in driver.studies}
+        is_news = driver.is_changed or problems != self._problems
+        if now < self._due and not is_news:
             if driver.is_behind:
                 await driver.write_trials()
             return
-        self._due, driver.is_changed = now + EVERY_SECONDS, False
+        self._due, driver.is_changed, self._problems = now + EVERY_SECONDS, False, problems
         for name, item in list(driver.studies.items()):
             before = self._statuses.find(item)
             status = await asyncio.to_thread(self._build, name, item, before)

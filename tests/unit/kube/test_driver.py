@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hippo.kube import names
 from hippo.kube.api import POD, STUDY, TRIAL
 from hippo.kube.driver import Accepted, PlanDriver, Tools
 from hippo.kube.metrics import Metrics
@@ -150,5 +151,30 @@ def test_a_study_that_ended_before_its_status_said_so(tmp_path: Path) -> None:
         assert status["progress"] == "1/1"
         assert world.server.find(TRIAL, "a-0")["status"]["phase"] == "Stopped"
         assert not [c for c in driver.engine.chains.values() if not c.is_leaving]
+
+    run(go())
+
+
+def test_that_a_study_waits_is_told_at_once_and_other_pods_that_wait_are_not(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+
+    async def go() -> None:
+        driver = await world.open()
+        reporter = Reporter(driver, StudyStatuses(world.server.api))
+        await reporter.report()
+        (chain,) = driver.engine.chains
+        told_of = [({chain: "no room"}, names.REASON_WAITING), ({}, names.REASON_RUNNING)]
+        for waiting, reason in told_of:
+            driver.watch.waiting = waiting
+            await reporter.report()
+            conditions = world.server.find(STUDY, "a")["status"]["conditions"]
+            (told,) = [item for item in conditions if item["type"] == names.PROGRESSING]
+            assert told["reason"] == reason
+        driver.watch.waiting = {"another": "no room", "a third": "no room"}
+        before = len(world.server.calls)
+        await reporter.report()
+        assert len(world.server.calls) == before
 
     run(go())
