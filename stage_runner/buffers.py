@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from stage_runner.memory import Memory
+
 _NUMPY_DTYPE = re.compile(r"[<>|][biufcSUMm][0-9]{1,9}(\[[0-9A-Za-z]{1,8}\])?")
 _TORCH_DTYPES = frozenset(
     {
@@ -33,19 +35,19 @@ class Block:
     data: memoryview
 
 
-def find_block(value: Any, *, copy: bool) -> Block | None:
+def find_block(value: Any, *, copy: bool, memory: Memory | None = None) -> Block | None:
     """The block that a value is; None if it is no array, tensor or bytes. Raises Unsavable.
 
-    With ``copy`` the block shares no memory with the value.
+    With ``copy`` the block shares no memory with the value; it is in ``memory`` if there is room.
     """
     if type(value) is bytes:
         return Block("bytes", "", (len(value),), memoryview(value))
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray):
-        return _from_array(numpy, value, copy=copy)
+        return _from_array(numpy, value, copy=copy, memory=memory)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        return _from_tensor(torch, value, copy=copy)
+        return _from_tensor(torch, value, copy=copy, memory=memory)
     return None
 
 
@@ -71,16 +73,23 @@ def find_scalar(value: Any) -> Any:
     return value if isinstance(item, numpy.generic) else item
 
 
-def _from_array(numpy: Any, array: Any, *, copy: bool) -> Block:
+def _from_array(numpy: Any, array: Any, *, copy: bool, memory: Memory | None) -> Block:
     if type(array) is not numpy.ndarray:
         raise Unsavable(f"a {type(array).__name__} cannot be saved; save a plain numpy.ndarray")
     if _NUMPY_DTYPE.fullmatch(array.dtype.str) is None or array.dtype.names is not None:
         raise Unsavable(f"an array of dtype {array.dtype} cannot be saved; save plain numbers")
-    dense = numpy.array(array, order="C", copy=True) if copy else numpy.asarray(array, order="C")
+    room = memory.take(array.nbytes) if copy and memory is not None else None
+    if room is not None:
+        dense = numpy.ndarray(array.shape, array.dtype, room)
+        dense[...] = array
+    elif copy:
+        dense = numpy.array(array, order="C", copy=True)
+    else:
+        dense = numpy.asarray(array, order="C")
     return Block("array", array.dtype.str, array.shape, _bytes_of(numpy, dense))
 
 
-def _from_tensor(torch: Any, tensor: Any, *, copy: bool) -> Block:
+def _from_tensor(torch: Any, tensor: Any, *, copy: bool, memory: Memory | None) -> Block:
     plain = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
     dtype = str(tensor.dtype).removeprefix("torch.")
     if type(tensor) not in plain:
@@ -91,6 +100,11 @@ def _from_tensor(torch: Any, tensor: Any, *, copy: bool) -> Block:
     if tensor.is_meta:
         raise Unsavable("a tensor on the meta device has no data to save")
     held = tensor.detach().resolve_conj().resolve_neg()
+    room = memory.take(held.nbytes) if copy and memory is not None else None
+    if room is not None:
+        flat = held.contiguous().reshape(-1).view(torch.uint8)
+        torch.frombuffer(room, dtype=torch.uint8).copy_(flat)
+        return Block("tensor", dtype, tuple(tensor.shape), room)
     moved = held.to("cpu").contiguous()
     if copy and moved.data_ptr() == tensor.data_ptr():
         moved = moved.clone()

@@ -177,7 +177,7 @@ class Chain:
                 raise _Refused(f"the plan was begun elsewhere: {foreign}")
         self._during = "load"
         if self._step:
-            self._load()
+            self._writer.expect(self._load())
         self._during = "step"
         counts = self._counts()
         start_seconds, load_seconds = set_up - self._launched, time.monotonic() - set_up
@@ -193,7 +193,8 @@ class Chain:
         )
         self._reset_save_timer()
 
-    def _load(self) -> None:
+    def _load(self) -> int:
+        """The size of the checkpoint, in bytes."""
         key = self._course.sequence.key(self._step, self._assignment.signature)
         if self._assignment.start_key != key:
             raise CorruptCheckpoint(
@@ -215,6 +216,7 @@ class Chain:
         except CodecError as error:
             raise CorruptCheckpoint(f"checkpoint {key}: {error}") from None
         self._trainer.load_state_dict(state)
+        return manifest.size
 
     def _train_step(self) -> float:
         """Returns the time at which it ended, by time.perf_counter()."""
@@ -248,15 +250,15 @@ class Chain:
             self._termination.settle()
         self._during = "save"
         key = self._course.sequence.key(self._step, self._assignment.signature)
-        self._writer.wait_for_room()
         began = time.perf_counter()
+        memory = self._writer.wait_for_room()
         try:
-            taken = snapshot(self._trainer.state_dict())
+            taken = snapshot(self._trainer.state_dict(), memory)
         except BaseException:
-            self._writer.give_up_room()
+            self._writer.give_up_room(memory)
             raise
         copy_seconds = time.perf_counter() - began
-        self._writer.save(Save(taken, key, self._fingerprint, copy_seconds, self._counts()))
+        self._writer.save(Save(taken, memory, key, self._fingerprint, copy_seconds, self._counts()))
         self._saved.add(self._step)
         self._reset_save_timer()
         self._during = "step"

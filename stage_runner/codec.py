@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from stage_runner.buffers import Block, Unsavable, find_block, find_scalar, restore
+from stage_runner.memory import Memory
 
 FORMAT_VERSION = 1
 _MAGIC = b"\x89HIPPO\r\n"
@@ -43,9 +44,12 @@ class Snapshot:
     blocks: tuple[Block, ...]
 
 
-def snapshot(state: Any) -> Snapshot:
-    """A copy of a state, which no later training alters. Raises UnsavableState."""
-    return take_apart(state, copy=True)
+def snapshot(state: Any, memory: Memory | None = None) -> Snapshot:
+    """A copy of a state, which no later training alters; in ``memory``, as far as there is room.
+
+    Raises UnsavableState.
+    """
+    return take_apart(state, copy=True, memory=memory)
 
 
 def encode(state: Any) -> list[bytes | memoryview]:
@@ -98,7 +102,7 @@ def decode(data: bytes | bytearray | memoryview) -> Any:
         raise CodecError(f"the checkpoint cannot be restored: {error}") from None
 
 
-def take_apart(state: Any, *, copy: bool = False) -> Snapshot:
+def take_apart(state: Any, *, copy: bool = False, memory: Memory | None = None) -> Snapshot:
     """Walk a state once; without ``copy`` the result shares its memory. Raises UnsavableState."""
     blocks: list[Block] = []
 
@@ -125,7 +129,7 @@ def take_apart(state: Any, *, copy: bool = False) -> Snapshot:
                 entries.append([taken, take(item, below, depth + 1)])
             return {"dict": entries}
         try:
-            block = find_block(value, copy=copy)
+            block = find_block(value, copy=copy, memory=memory)
         except Unsavable as error:
             refuse(path, str(error))
         if block is None:

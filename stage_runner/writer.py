@@ -13,6 +13,7 @@ from hippo.store import PlanStore, StoreError
 from hippo.store.records import CheckpointSaved, Report
 from stage_runner.codec import Snapshot, encode
 from stage_runner.digest import state_digest
+from stage_runner.memory import Memory
 
 MakeReport = Callable[[int], Report]
 """Builds a report from its sequence number."""
@@ -30,9 +31,10 @@ class Counts(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """A checkpoint to be written."""
+    """A checkpoint to be written; ``memory`` is what the snapshot was taken into."""
 
     taken: Snapshot
+    memory: Memory | None
     key: str
     fingerprint: dict[str, str]
     copy_seconds: float
@@ -41,6 +43,7 @@ class Save:
 
 class Writer:
     """One thread and a queue. At most two snapshots are in memory at once: then saving waits.
+    Memory for one of them is kept.
 
     After the first StoreError nothing more is written; it is raised by every later call but
     ``finish``.
@@ -51,17 +54,27 @@ class Writer:
         self._on_report = on_report
         self._queue: queue.Queue[MakeReport | Save | None] = queue.Queue()
         self._room = threading.BoundedSemaphore(2)
+        self._memory = Memory()
         self._number = 0
         self._finished = threading.Lock()
         self._error: StoreError | None = None
         threading.Thread(target=self._work, name="writer", daemon=True).start()
 
-    def wait_for_room(self) -> None:
-        """Before a snapshot is taken; ``save`` must follow, or ``give_up_room``."""
+    def expect(self, size: int) -> None:
+        """Snapshots of about that many bytes will be taken."""
+        self._memory.expect(size)
+
+    def wait_for_room(self) -> Memory | None:
+        """Before a snapshot is taken; ``save`` must follow, or ``give_up_room``. What to take it
+        into, if that is not in use.
+        """
         self._room.acquire()
         self.check()
+        return self._memory if self._memory.acquire() else None
 
-    def give_up_room(self) -> None:
+    def give_up_room(self, memory: Memory | None) -> None:
+        if memory is not None:
+            memory.release()
         self._room.release()
 
     def save(self, save: Save) -> None:
@@ -111,7 +124,7 @@ class Writer:
                 self._error = StoreError(f"writing failed: {type(error).__name__}: {error}")
             finally:
                 if isinstance(job, Save):
-                    self._room.release()
+                    self.give_up_room(job.memory)
                 del job  # a snapshot may be large
                 self._queue.task_done()
 

@@ -13,6 +13,7 @@ import pytest
 
 from hippo.store import PlanStore, StoreError
 from hippo.store.records import Began, CheckpointSaved, ControlAnswered, Outcome, Route
+from stage_runner import memory
 from stage_runner.codec import decode
 from tests.unit.stage_runner.chains import SCHEDULES, Lab
 
@@ -42,6 +43,19 @@ def test_a_fork_trains_on_under_other_values(lab: Lab) -> None:
     alone = lab.run(lab.assignment(12, hyperparameters=fork, evaluate_at=(12,)), plan="alone")
     assert forked.digests[12] == alone.digests[12]
     assert forked.metrics == alone.metrics
+
+
+@pytest.mark.parametrize("entrypoint", ["plain:PlainTrainer", "tiny_torch:TinyTrainer"])
+def test_memory_that_is_used_again_gives_the_same_bits(
+    lab: Lab, entrypoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.entrypoint = entrypoint
+    fresh = lab.run(lab.assignment(evaluate_at=EVERY_STEP), plan="fresh")
+    monkeypatch.setattr(memory, "_WORTHWHILE", 0)
+    again = lab.run(lab.assignment(6, evaluate_at=EVERY_STEP[:6]))
+    on = lab.run(lab.assignment(12, start=6, evaluate_at=EVERY_STEP[6:]))
+    assert again.digests | on.digests == fresh.digests
+    assert again.metrics | on.metrics == fresh.metrics
 
 
 def test_a_mark_is_evaluated_and_nothing_is_stored_for_it(lab: Lab) -> None:
