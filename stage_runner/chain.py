@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from hippo.store import CorruptCheckpoint, PlanStore, StoreError
+from hippo.store.courses import Course, InvalidRoute
 from hippo.store.records import (
     FORMAT_VERSION,
     Arrived,
@@ -39,7 +40,6 @@ from stage_runner.hints import Hints
 from stage_runner.loading import EntryPointError, load_trainer
 from stage_runner.metrics import InvalidTrainer, check_metrics
 from stage_runner.randomness import seed_generators
-from stage_runner.routes import Course, InvalidRoute
 from stage_runner.signals import Termination
 from stage_runner.trainer import Trainer
 from stage_runner.writer import Counts, Save, Writer

@@ -13,6 +13,7 @@ from hippo.messages import Command, WakeAt
 from hippo.plan import Claim, CostModel
 from hippo.runs import ChainRun, StudyRun
 from hippo.store.records import Report
+from hippo.workforce import Workforce
 
 LEAST_SECONDS = 1e-6
 """A budget of which less is left is spent: rounding would ask for ticks that change nothing."""
@@ -22,19 +23,19 @@ Asking = Callable[[Claim, int], tuple[str, ...]]
 
 
 class Accounting:
-    """Charges studies as reports come. Studies and chains are the engine's."""
+    """Charges studies as reports come. Studies and the workforce are the engine's."""
 
     def __init__(
         self,
         studies: Mapping[str, StudyRun],
-        chains: Mapping[str, ChainRun],
+        workforce: Workforce,
         costs: CostModel,
         *,
         asking: Asking,
         emit: Callable[[Command], None],
     ) -> None:
         self._studies = studies
-        self._chains = chains
+        self._workforce = workforce
         self._costs = costs
         self._asking = asking
         self._emit = emit
@@ -44,7 +45,7 @@ class Accounting:
         steps = report.trained - chain.trained
         seconds = report.worker_seconds - chain.worker_seconds
         since = chain.origin_step + report.trained - (1 if steps else 0)
-        chain.studies = self._asking(chain.claim, since) or chain.studies
+        self._workforce.share(chain, self._asking(chain.claim, since) or chain.studies)
         for name in chain.studies:
             run = self._studies[name]
             run.steps_trained += steps / len(chain.studies)
@@ -80,7 +81,7 @@ class Accounting:
     def _estimate(self, run: StudyRun, now: float) -> tuple[float, float]:
         """A study's worker-seconds, by estimate since the last reports; and what a second adds."""
         spent, per_second = run.worker_seconds, 0.0
-        for chain in self._chains.values():
+        for chain in self._workforce.chains.values():
             if chain.begun and run.name in chain.studies:
                 share = 1 / len(chain.studies)
                 spent += (now - chain.accounted) * share

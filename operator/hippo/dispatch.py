@@ -16,6 +16,7 @@ from hippo.messages import Command, Launch, Steer, WakeAt
 from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, SearchPlan, Turn
 from hippo.runs import ChainRun, StudyRun
 from hippo.store.records import Assignment, Control, ControlAnswered, Route, TrainerCall
+from hippo.workforce import Workforce
 
 CHEAP_SAVE_SECONDS = 1.0
 """A save below this is always worth it at a possible fork, however little it would take to
@@ -27,6 +28,7 @@ LEAST_GRACE_SECONDS = 60.0
 """Grace = clamp(step + save + margin, least, the trainer's maxGrace)."""
 
 MIN_PAUSE_SECONDS = 0.05
+MIN_PAUSE_STEPS = 0.25
 """Yielding is considered no more often than this."""
 
 WORTH_SWITCHES = 10.0
@@ -59,16 +61,18 @@ class Dispatcher:
         frontier: Frontier,
         costs: CostModel,
         studies: dict[str, StudyRun],
-        chains: dict[str, ChainRun],
+        workforce: Workforce,
         options: EngineOptions,
     ) -> None:
         self._plan = plan
         self._frontier = frontier
         self._costs = costs
         self._studies = studies
-        self._chains = chains
+        self._workforce = workforce
+        self._chains = workforce.chains
         self._options = options
         self._launched = 0
+        self._wakes_at = 0.0  # the next look at who might yield, if it lies ahead
         self._doubtful: set[Claim] = set()  # something they promised is no longer wanted
         self._commands: list[Command] = []
         self._now = 0.0
@@ -83,7 +87,7 @@ class Dispatcher:
             self._trim(claim)
         self._doubtful.clear()
         frontier.refresh(now)
-        for chain in list(self._chains.values()):
+        for chain in list(self._workforce.arrived.values()):
             if self.is_waiting(chain):
                 self._continue_or_release(chain)
         while len(self._chains) < workers:
@@ -113,7 +117,7 @@ class Dispatcher:
             return False
         if limit is None:
             return True
-        return sum(1 for chain in self._chains.values() if chain.study == study) < limit
+        return self._workforce.lent[study] < limit
 
     def _turn(self, study: str) -> Turn | None:
         """Who gets the next worker: by priority, then who holds the fewest."""
@@ -122,16 +126,10 @@ class Dispatcher:
         return self._standing(study)
 
     def _standing(self, study: str, *, without: ChainRun | None = None) -> Turn:
-        priority = self._studies[study].study.spec.priority
-        return -priority, self._count_held(study, without)
-
-    def _count_held(self, study: str, without: ChainRun | None = None) -> float:
-        """Workers that train for a study; one that trains for several counts in parts."""
-        return sum(
-            1 / len(chain.studies)
-            for chain in self._chains.values()
-            if study in chain.studies and chain is not without
-        )
+        held = self._workforce.held(study)
+        if without is not None and study in without.studies:
+            held -= 1 / len(without.studies)
+        return -self._studies[study].study.spec.priority, held
 
     # -- launching and continuing ------------------------------------------------------------------
 
@@ -197,7 +195,7 @@ class Dispatcher:
         )
         if checkpoint is not None:
             checkpoint.pins.add(("chain", name))
-        self._chains[name] = chain
+        self._workforce.add(chain)
         self._frontier.claim(claim)
         trainer = lead.study.spec.trainer
         every = [self._studies[study].study.spec.checkpoints.every_seconds for study in studies]
@@ -264,10 +262,10 @@ class Dispatcher:
         claim, route = self._plan_route(head, chain.name)
         claim.refused = set(chain.claim.refused)
         chain.claim = claim
-        chain.study = lender
-        chain.studies = self._asking(head)
+        self._workforce.lend(chain, lender, self._asking(head))
         frontier.claim(claim)
         chain.take(WorkerEvent.REROUTED)
+        del self._workforce.arrived[chain.name]
         self._steer(chain, route)
         frontier.refresh(self._now)
 
@@ -347,6 +345,8 @@ class Dispatcher:
         """Tell a worker to leave at the end of the step that it is in."""
         chain.claim.open_to_more = False
         chain.take(WorkerEvent.TOLD_TO_STOP)
+        self._workforce.arrived.pop(chain.name, None)
+        self._workforce.leaving.add(chain.name)
         route = chain.route.model_copy(
             update={"stop_at": 0, "save_at_stop": save, "save_at": (), "evaluate_at": ()}
         )
@@ -394,60 +394,90 @@ class Dispatcher:
         h)`` a waiting path is critical if it can no longer wait one step: ``h + start + load + 1 >=
         T``.
         """
-        frontier, costs = self._frontier, self._costs
+        frontier, costs, workforce = self._frontier, self._costs, self._workforce
         if not frontier.ready or not costs.is_known or not 0 < self._workers <= len(self._chains):
             return
-        if any(chain.is_leaving for chain in self._chains.values()):
+        if workforce.leaving:
             return
         best = frontier.best(self._turn)
         if best is None:
             return
         waiting, lender = best
-        switch, step = costs.switch, costs.mean_step
-        running = [
-            (frontier.remaining(chain.claim, chain.position(self._now, step)), index, chain)
-            for index, chain in enumerate(self._chains.values())
-        ]
-        if self._make_room_for(lender, running):
-            return
-        shortest, _, victim = min(running)
+        self._estimate()
+        if self._make_room_for(lender) or not self._options.merge:
+            return  # trial by trial, none is set aside for another
+        switch, step, now = costs.switch, costs.mean_step, self._now
+        victim = workforce.soonest()
         theirs = min(self._standing(study, without=victim) for study in victim.studies)
         if theirs < self._standing(lender, without=victim):
             return  # its own studies would get the worker back
-        work = frontier.ready_work + sum(entry[0] for entry in running)
+        work = frontier.ready_work + workforce.total - now * len(self._chains)
         level = waiting.demand.level
-        horizon = max(work / max(1, self._workers), max(running)[0], switch + level)
+        horizon = max(
+            work / max(1, self._workers), workforce.latest_moment() - now, switch + level
+        )
+        shortest = workforce.done_at(victim)[0] - now
         # All three shrink by a second a second, so this is how long the path can still wait, and
         # how long until it is worth a switch.
         slack = horizon - (level + switch + step)
         short = shortest + switch + costs.overheads.save - level
         if slack > 0 or short >= 0:
-            pause = max(slack, short, MIN_PAUSE_SECONDS)
-            self._commands.append(WakeAt(self._now + pause))
+            pause = max(slack, short, MIN_PAUSE_STEPS * step, MIN_PAUSE_SECONDS)
+            if not now < self._wakes_at <= now + pause:
+                self._wakes_at = now + pause
+                self._commands.append(WakeAt(self._wakes_at))
         elif shortest > step and _can_leave(victim):  # else its worker is free in time anyway
             self._stop(victim, save=True)
 
-    def _make_room_for(self, lender: str, running: list[tuple[float, int, ChainRun]]) -> bool:
+    def _estimate(self) -> None:
+        """When the running chains' paths are done, as far as that may have changed."""
+        frontier, workforce = self._frontier, self._workforce
+        for claim in sorted(frontier.unsettled, key=lambda claim: claim.name):
+            chain = self._chains.get(claim.name)
+            if chain is not None and chain.claim is claim:
+                workforce.expect(chain, self._now + self._remaining(chain))
+        frontier.unsettled.clear()
+        while True:  # whoever would be first may be late
+            chain = workforce.soonest()
+            remaining = self._remaining(chain)
+            if workforce.done_at(chain)[0] >= self._now + remaining - self._costs.mean_step:
+                return
+            workforce.expect(chain, self._now + remaining)
+
+    def _remaining(self, chain: ChainRun) -> float:
+        """Estimated seconds until the longest path that begins with this chain is done."""
+        costs, since = self._costs, self._now - chain.step_time
+        if not chain.begun:
+            coming = max(0.0, costs.switch - since)
+            return coming + self._frontier.remaining(chain.claim, chain.step)
+        pace = costs.seconds(chain.claim.node.sequence, chain.step, chain.step + 1)
+        position = chain.position(self._now, pace)
+        into = min(max(0.0, since - (position - chain.step) * pace), pace)
+        return self._frontier.remaining(chain.claim, position) - into
+
+    def _make_room_for(self, lender: str) -> bool:
         """Let a chain leave for a waiting study of higher priority, or of far fewer workers."""
+        parties = self._workforce.parties
+        if all(lender in studies for studies in parties):
+            return False
         priority, held = self._standing(lender)
-        standings = {
-            name: self._standing(name)
-            for name in {study for _, _, chain in running for study in chain.studies}
-        }
+        standings = {name: self._standing(name) for studies in parties for name in studies}
         switch = self._costs.switch + self._costs.overheads.save
         worth = max(WORTH_SWITCHES * switch, self._costs.mean_step)
-        candidates = [
-            (min(standings[study] for study in chain.studies), remaining, index, chain)
-            for remaining, index, chain in running
-            if remaining > worth and lender not in chain.studies and _can_leave(chain)
-        ]
-        below = [entry for entry in candidates if entry[0][0] > priority]
-        if not below:
-            below = [c for c in candidates if c[0][0] == priority and c[0][1] >= held + 2]
-        if not below:
+        candidates: list[tuple[tuple[float, ...], ChainRun]] = []
+        for studies, party in parties.items():
+            standing = min(standings[study] for study in studies)
+            is_below, is_far = standing[0] > priority, standing[1] >= held + 2
+            if lender in studies or not (is_below or (standing[0] == priority and is_far)):
+                continue
+            for chain in party.values():
+                done, order = self._workforce.done_at(chain)
+                if done - self._now > worth and _can_leave(chain):
+                    neediest_last = [-place for place in standing]
+                    candidates.append(((not is_below, *neediest_last, done, order), chain))
+        if not candidates:
             return False
-        neediest = max(entry[0] for entry in below)
-        _, _, _, victim = min(entry for entry in below if entry[0] == neediest)
+        _, victim = min(candidates, key=lambda entry: entry[0])
         self._stop(victim, save=True)
         return True
 

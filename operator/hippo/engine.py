@@ -67,10 +67,15 @@ from hippo.store.records import (
     WorkerError,
 )
 from hippo.tune import Result, create_tuner
+from hippo.workforce import Workforce
 
 
 class Engine:
     """One search plan with its studies and workers."""
+
+    frontier_type: type[Frontier] = Frontier
+    dispatcher_type: type[Dispatcher] = Dispatcher
+    """Benchmarks put other policies in their places."""
 
     def __init__(
         self,
@@ -84,17 +89,18 @@ class Engine:
         self.plan = plan
         self.options = options
         self.costs = costs if costs is not None else CostModel()
-        self.frontier = Frontier(plan, self.costs)
+        self.frontier = self.frontier_type(plan, self.costs)
         self.studies: dict[str, StudyRun] = {}
-        self.chains: dict[str, ChainRun] = {}
+        self._workforce = Workforce()
+        self.chains = self._workforce.chains
         self.workers = 0
         self._retention = Retention(plan, self.studies, kept)
-        self._dispatcher = Dispatcher(
-            plan, self.frontier, self.costs, self.studies, self.chains, options
+        self._dispatcher = self.dispatcher_type(
+            plan, self.frontier, self.costs, self.studies, self._workforce, options
         )
         self._accounting = Accounting(
             self.studies,
-            self.chains,
+            self._workforce,
             self.costs,
             asking=self._dispatcher.asking_beyond,
             emit=self.emit,
@@ -267,7 +273,7 @@ class Engine:
 
     def _count_idle(self, run: StudyRun) -> int:
         """Workers that a study may still fill: no work of its own or of higher priority waits."""
-        arrived = sum(1 for chain in self.chains.values() if self._dispatcher.is_waiting(chain))
+        arrived = sum(1 for c in self._workforce.arrived.values() if self._dispatcher.is_waiting(c))
         priority = run.study.spec.priority
         waiting = sum(
             count
@@ -281,8 +287,7 @@ class Engine:
         idle = self.count_free_workers() + arrived - waiting
         limit = run.study.spec.parallelism
         if limit is not None:
-            busy = sum(1 for chain in self.chains.values() if chain.study == run.name)
-            idle = min(idle, limit - busy)
+            idle = min(idle, limit - self._workforce.lent[run.name])
         return max(0, idle)
 
     def _apply(self, run: StudyRun, decision: Decision) -> None:
@@ -382,9 +387,7 @@ class Engine:
                 f"{len(run.failing)} stages failed, more than maxFailedTrials"
                 f" ({spec.max_failed_trials}); the last one: {last}",
             )
-        elif all(trial.state.is_final for trial in run.trials) and (
-            run.tuner.finished or not run.is_tuning
-        ):
+        elif run.has_no_trial_left() and (run.tuner.finished or not run.is_tuning):
             if run.best is None:
                 other = "every trial diverged" if run.trials else "none was asked for"
                 last = next(reversed(run.failing.values()), other)
@@ -404,7 +407,7 @@ class Engine:
                 self._apply(run, decision)
             if run.is_replicating:
                 self._stop_others(run)
-        if all(trial.state.is_final for trial in run.trials) or run.is_tuning:
+        if run.has_no_trial_left() or run.is_tuning:
             self._finish(run, StudyEvent.SUCCEED, message)
 
     def _end_tuning(self, run: StudyRun) -> None:
@@ -524,6 +527,8 @@ class Engine:
                 self._dispatcher.note_answer(chain, report)
             case Arrived():
                 chain.take(WorkerEvent.ARRIVED)
+                if not chain.is_leaving:
+                    self._workforce.arrived[chain.name] = chain
             case Ended():
                 self._end_chain(chain, report.outcome, report.error)
         if self.costs.settle():
@@ -534,6 +539,7 @@ class Engine:
         if chain is not None and step >= chain.step:
             chain.step, chain.step_time = step, self.now
             chain.claim.position = max(chain.claim.position, step)
+            self.frontier.unsettled.add(chain.claim)
 
     def _note_checkpoint(self, chain: ChainRun, report: CheckpointSaved) -> None:
         self._recovery.note_stored()
@@ -580,7 +586,7 @@ class Engine:
         """Take up a chain where its reports leave it; what is no longer wanted of it is trimmed."""
         chain = adopt_chain(self.plan, event, self.studies, self.now)
         self._retention.pin_attached()
-        self.chains[chain.name] = chain
+        self._workforce.add(chain)
         self.frontier.claim(chain.claim)
         self._dispatcher.reconsider([chain.claim])
 
@@ -588,7 +594,7 @@ class Engine:
 
     def _end_chain(self, chain: ChainRun, outcome: Outcome, error: WorkerError | None) -> None:
         chain.take(WorkerEvent.ENDED)
-        del self.chains[chain.name]
+        self._workforce.remove(chain)
         self.frontier.release(chain.claim)
         self._unpin_start(chain)
         self._recovery.note_end(chain, outcome, error, self.now)

@@ -114,6 +114,7 @@ class StudyRun:
     steps_trained: float = 0.0
     wall_before: float = 0.0
     wakes_at: float = -math.inf  # when it has asked to be looked at because of its budget
+    _ended: int = 0  # so many of the first trials are known to have ended
 
     @property
     def name(self) -> str:
@@ -135,6 +136,12 @@ class StudyRun:
 
     def take(self, event: StudyEvent) -> None:
         self.state = advance(self.state, event)
+
+    def has_no_trial_left(self) -> bool:
+        """Whether all trials so far have ended, for good; what was looked at once is skipped."""
+        while self._ended < len(self.trials) and self.trials[self._ended].state.is_final:
+            self._ended += 1
+        return self._ended == len(self.trials)
 
     def is_about_replicate(self, decision: Decision) -> bool:
         if decision.kind == "suggest":

@@ -128,6 +128,7 @@ class Frontier:
         default_factory=set
     )  # promises were added: its chain must be asked
     touched: set[Node] = field(default_factory=set)  # for the clean-up of checkpoints
+    unsettled: set[Claim] = field(default_factory=set)  # what remains of them may have changed
     _heaps: dict[str, list[tuple[Order, int, Head]]] = field(default_factory=dict)
     _added: count[int] = field(default_factory=count)
 
@@ -153,6 +154,7 @@ class Frontier:
     def relevel(self) -> None:
         """Estimates have moved: everything that is wanted is to be derived again."""
         for node in self.plan.nodes():
+            self.unsettled.update(node.claims)
             if node.wants or node.demanding is not None:
                 self.plan.changed.add(node)
 
@@ -187,6 +189,7 @@ class Frontier:
             self.plan.changed.add(node)
             self.plan.changed.update(node.children.values())
         self.to_steer.discard(claim)
+        self.unsettled.discard(claim)
 
     def route_of(self, head: Head) -> tuple[Node, int, set[int], set[int]]:
         """The chain from a head: (node of its end, stop_at, evaluations, saves).
@@ -235,6 +238,7 @@ class Frontier:
         """Everything derived of one node; returns the nodes that must be looked at again."""
         again: list[Node] = []
         self.touched.add(node)
+        self.unsettled.update(node.claims)
         needs = self._unpromised(node)
         self._ask_for_marks(node)
         forks = self._fork_is_needed(node)

@@ -1,5 +1,4 @@
-"""The stage tree: the stages still to train, derived from scratch, and the bounds that follow from
-it.
+"""The stage tree: the stages still to train, derived from scratch.
 
 A stage is a range of steps cut at forks, at wanted steps and at stored checkpoints. Its parent is
 the stage that ends where it begins; without one it starts from a stored checkpoint, or from
@@ -84,37 +83,6 @@ def _pieces(node: Node, wanted: set[int]) -> list[tuple[int, int]]:
             steps = steps[1:]
         pieces.extend(pairwise([position, *steps]))
     return pieces
-
-
-def critical_path(stages: Iterable[Stage]) -> int:
-    """Steps of the longest path."""
-    return max((stage.depth + stage.steps for stage in stages), default=0)
-
-
-def unique_steps(stages: Iterable[Stage]) -> int:
-    """Steps to train, each once."""
-    return sum(stage.steps for stage in stages)
-
-
-def lower_bound(stages: Iterable[Stage], workers: int) -> int:
-    """C*: no schedule on ``workers`` workers ends before, even with free preemption at step ends.
-
-    ``C* = max over d of (d + ceil(steps deeper than d / workers))``, ``d`` from 0 to the critical
-    path. Between two cuts the function is linear but for rounding, so only cuts need be looked at.
-    """
-    stages = list(stages)
-    changes: dict[int, int] = {}
-    for stage in stages:
-        changes[stage.depth] = changes.get(stage.depth, 0) + 1
-        changes[stage.depth + stage.steps] = changes.get(stage.depth + stage.steps, 0) - 1
-    best, deeper, width = 0, unique_steps(stages), 0
-    last = 0
-    for depth in sorted(changes):
-        deeper -= width * (depth - last)
-        width += changes[depth]
-        best = max(best, depth + -(-deeper // workers))
-        last = depth
-    return best
 
 
 def count_unique_steps(plan: SearchPlan, targets: Iterable[tuple[Node, int]]) -> int:

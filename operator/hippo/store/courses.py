@@ -1,4 +1,4 @@
-"""A route as the training loop uses it: the sequence, the marks, and which routes may follow."""
+"""A route as a worker uses it: the sequence, the marks, and which routes may follow."""
 
 from __future__ import annotations
 
