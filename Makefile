@@ -16,7 +16,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 RUN_STAMP  := $(if $(wildcard $(DEV_STAMP)),$(DEV_STAMP),$(DEMO_STAMP))
 
 # record_curves.py trains what prefix_first replays; its record is kept.
-BENCHMARKS := planning runner_overhead store_throughput prefix_first side_by_side
+BENCHMARKS := planning runner_overhead store_throughput checkpointing prefix_first side_by_side
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit programs integration e2e lint type imports bench cluster-up cluster-down clean

@@ -1,42 +1,69 @@
 """Throughput of checkpoints, and rate of small records, against plain disk and plain server.
 
-    python benchmarks/store_throughput.py [--megabytes 1 64 512] [--rounds 3] [--records 300]
+    python -m benchmarks.store_throughput [--mebibytes 1 64 500] [--rounds 3] [--output FILE]
+    python -m benchmarks.store_throughput --quick
 
-Four ways take turns within each round, so that other load on the machine meets them alike: a plain
+Five ways take turns within each round, so that other load on the machine meets them alike: a plain
 file, flushed; a checkpoint in a directory; the ``minio`` package's own ``fput_object`` and
-``fget_object``; a checkpoint in a bucket. A checkpoint is written with two hashes and a manifest,
-and verified when it is read. MinIO runs on this machine and shares its cores with the client, so
-the ratios say more than the megabytes per second.
+``fget_object``; a checkpoint in a bucket; the same behind this machine's cache. A checkpoint is
+written with a hash and a manifest, and verified when it is read. MinIO runs on this machine and
+shares its cores with the client, so the ratios say more than the mebibytes per second.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from minio import Minio
 
+from benchmarks.machine import describe_machine
 from hippo.store import PlanStore, open_blobs
+from hippo.store.cache import CheckpointCache
 from hippo.store.records import Began
+from tests import minio_server
 from tests.minio_server import ADMIN, BUCKET, PASSWORD, MinioServer
 
 TENSOR = 8 << 20  # bytes; a checkpoint is a list of them
+RATIOS = (
+    ("directory", "file"),
+    ("bucket", "minio package"),
+    ("bucket, cached", "minio package"),
+    ("bucket, cached", "bucket"),
+)
 Way = tuple[str, Callable[[], None], Callable[[], None], Callable[[], None]]
 """Name, write, read, remove."""
+Document = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--megabytes", type=int, nargs="+", default=[1, 64, 512])
+    parser.add_argument("--mebibytes", type=int, nargs="+", default=[1, 64, 500])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--records", type=int, default=300)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures, as JSON")
+    parser.add_argument("--quick", action="store_true", help="to see that it works")
     options = parser.parse_args()
+    if options.quick:
+        options.mebibytes, options.rounds, options.records = [1, 20], 1, 20
+    document = measure(options.mebibytes, options.rounds, options.records)
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(document, indent=1) + "\n")
+    print(table(document))
+
+
+def measure(sizes: list[int], rounds: int, records: int) -> Document:
+    """Sizes in MiB. Seconds of every write and read; records a second."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         server = MinioServer(folder / "minio")
@@ -47,20 +74,61 @@ def main() -> None:
         try:
             server.make_bucket(BUCKET)
             os.environ.update(server.settings)
-            for size in options.megabytes:
-                compare(ways(folder, server, size << 20), size, options.rounds)
-            count_records(folder, server, options.records)
+            machine = describe_machine("minio") | {"minio server": minio_server.RECIPE.version}
+            checkpoints = []
+            for size in sizes:
+                print(f"{size} MiB ...", file=sys.stderr, flush=True)
+                ways = find_ways(folder, server, size << 20)
+                checkpoints.append({"mebibytes": size, "seconds": take_turns(ways, rounds)})
+            rates = count_records(folder, server, records)
         finally:
             server.stop()
+    return {"machine": machine, "checkpoints": checkpoints, "recordsPerSecond": rates}
 
 
-def ways(folder: Path, server: MinioServer, size: int) -> list[Way]:
-    client = Minio(server.address, ADMIN, PASSWORD, secure=False, region="us-east-1")
-    data = os.urandom(min(size, TENSOR)) * max(1, size // TENSOR)
-    view = memoryview(data)
+def table(document: Document) -> str:
+    """In Markdown: throughput by size and way, medians of ratios within a round, record rates."""
+    blocks = []
+    for title, side in (("put", "puts"), ("get", "gets")):
+        names = list(document["checkpoints"][0]["seconds"])
+        lines = [row(f"{title}, MiB/s", *names), ruled(len(names))]
+        ratios = [row(f"{title}, times as fast", *(f"{a} : {b}" for a, b in RATIOS))]
+        ratios.append(ruled(len(RATIOS)))
+        for found in document["checkpoints"]:
+            size, seconds = found["mebibytes"], found["seconds"]
+            speeds = [f"{size / statistics.median(seconds[name][side]):.0f}" for name in names]
+            lines.append(row(f"{size} MiB", *speeds))
+            compared = [
+                statistics.median(
+                    [b / a for a, b in zip(seconds[x][side], seconds[y][side], strict=True)]
+                )
+                for x, y in RATIOS
+            ]
+            ratios.append(row(f"{size} MiB", *(f"{ratio:.2f}" for ratio in compared)))
+        blocks += ["\n".join(lines), "\n".join(ratios)]
+    rates = document["recordsPerSecond"]
+    names = list(rates["bucket"])
+    lines = [row("records a second", *names), ruled(len(names))]
+    for way, found in rates.items():
+        lines.append(row(way, *(f"{found[n]:.0f}" if n in found else "" for n in names)))
+    return "\n\n".join([*blocks, "\n".join(lines)])
+
+
+def row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def ruled(columns: int) -> str:
+    return "| --- |" + " ---: |" * columns
+
+
+def find_ways(folder: Path, server: MinioServer, size: int) -> list[Way]:
+    client = connect(server)
+    data = os.urandom(min(size, TENSOR)) * -(-size // TENSOR)
+    view = memoryview(data)[:size]
     chunks = [view[i : i + TENSOR] for i in range(0, size, TENSOR)]
     source, copy = folder / "source", folder / "copy"
-    source.write_bytes(data)
+    source.write_bytes(view)
 
     def write_file() -> None:
         with copy.open("wb") as file:
@@ -78,8 +146,8 @@ def ways(folder: Path, server: MinioServer, size: int) -> list[Way]:
     def fget() -> None:
         client.fget_object(BUCKET, "raw", str(copy))
 
-    def hippo(url: str, name: str) -> Way:
-        store = PlanStore(open_blobs(url), "plan")
+    def hippo(url: str, name: str, cache: CheckpointCache | None = None) -> Way:
+        store = PlanStore(open_blobs(url), "plan", cache=cache)
         key = f"{size}"
 
         def write() -> None:
@@ -93,34 +161,30 @@ def ways(folder: Path, server: MinioServer, size: int) -> list[Way]:
 
         return name, write, read, lambda: store.delete_checkpoint(key)
 
+    cache = CheckpointCache(str(folder / "cache"), 1 << 40, tell=print)
     return [
         ("file", write_file, read_file, lambda: copy.unlink()),
         hippo(str(folder / "store"), "directory"),
         ("minio package", fput, fget, lambda: client.remove_object(BUCKET, "raw")),
         hippo(f"s3://{BUCKET}/store", "bucket"),
+        hippo(f"s3://{BUCKET}/cached", "bucket, cached", cache),
     ]
 
 
-def compare(found: list[Way], megabytes: int, rounds: int) -> None:
-    puts: dict[str, list[float]] = {name: [] for name, *_ in found}
-    gets: dict[str, list[float]] = {name: [] for name, *_ in found}
+def take_turns(ways: list[Way], rounds: int) -> Document:
+    """Seconds by way, in the order of rounds."""
+    found: Document = {name: {"puts": [], "gets": []} for name, *_ in ways}
     for _ in range(rounds):
-        for name, write, read, remove in found:
-            puts[name].append(megabytes / seconds_of(write))
-            gets[name].append(megabytes / seconds_of(read))
+        for name, write, read, remove in ways:
+            found[name]["puts"].append(seconds_of(write))
+            found[name]["gets"].append(seconds_of(read))
             remove()
-    print(f"\n{megabytes} MiB, median of {rounds}    put MiB/s    get MiB/s")
-    for name in puts:
-        print(f"{name:>25} {middle(puts[name]):>12.0f} {middle(gets[name]):>12.0f}")
-    for mine, raw in (("directory", "file"), ("bucket", "minio package")):
-        put = middle([a / b for a, b in zip(puts[mine], puts[raw], strict=True)])
-        get = middle([a / b for a, b in zip(gets[mine], gets[raw], strict=True)])
-        print(f"{mine + ' : ' + raw:>25} {put:>12.2f} {get:>12.2f}")
+    return found
 
 
-def count_records(folder: Path, server: MinioServer, count: int) -> None:
+def count_records(folder: Path, server: MinioServer, count: int) -> Document:
     """Records a second, one after the other."""
-    client = Minio(server.address, ADMIN, PASSWORD, secure=False, region="us-east-1")
+    client = connect(server)
     record = Began(
         chain="c", sequence_number=0, step=0, fingerprint={"torch": "2"}, start_seconds=1.0,
         load_seconds=0.0,
@@ -136,19 +200,23 @@ def count_records(folder: Path, server: MinioServer, count: int) -> None:
     def raw(method: str, name: str) -> None:
         client._execute(method, BUCKET, name, body=data if method == "PUT" else None)
 
-    print(f"\n{count} small records       reports/s    control polls/s    news polls/s")
+    found: Document = {}
     for name, url in (("directory", str(folder / "small")), ("bucket", f"s3://{BUCKET}/small")):
         store = PlanStore(open_blobs(url), "plan")
         store.write_report(record.model_copy(update={"chain": "warm"}))
-        rates = [
-            rate(lambda i, s=store: s.write_report(numbered(record, i))),
-            rate(lambda _, s=store: s.read_control("c")),
-            rate(lambda _, s=store: s.read_news({"c": count, "d": 0})),
-        ]
-        print(f"{name:>25} {rates[0]:>6.0f} {rates[1]:>15.0f} {rates[2]:>18.0f}")
+        found[name] = {
+            "reports": rate(lambda i, s=store: s.write_report(numbered(record, i))),
+            "control polls": rate(lambda _, s=store: s.read_control("c")),
+            "news polls": rate(lambda _, s=store: s.read_news({"c": count, "d": 0})),
+        }
     raw("PUT", "raw/c")
     put, get = rate(lambda i: raw("PUT", f"raw/{i}")), rate(lambda _: raw("GET", "raw/c"))
-    print(f"{'minio package, put / get':>25} {put:>6.0f} {get:>15.0f}")
+    found["minio package, put and get"] = {"reports": put, "control polls": get}
+    return found
+
+
+def connect(server: MinioServer) -> Minio:
+    return Minio(server.address, ADMIN, PASSWORD, secure=False, region="us-east-1")
 
 
 def numbered(record: Began, number: int) -> Began:
@@ -159,10 +227,6 @@ def seconds_of(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-def middle(values: list[float]) -> float:
-    return statistics.median(values)
 
 
 if __name__ == "__main__":
