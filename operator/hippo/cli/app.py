@@ -12,7 +12,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from hippo.cli import analysis, cluster, crds, operating, storage, tables, verification
+from hippo.cli import (
+    analysis,
+    cluster,
+    crds,
+    operating,
+    simulating,
+    storage,
+    tables,
+    verification,
+)
 from hippo.cli.live import Progress
 from hippo.cli.locating import find_named, locate_studies, store_beside
 from hippo.cli.output import Output, OutputOption, open_console, print_json
@@ -103,6 +112,9 @@ def plan(studies: Studies, output: OutputOption = Output.TABLE) -> None:
         print_json(analysis.to_json(found))
     else:
         tables.print_plan(open_console(), found)
+
+
+app.command()(simulating.simulate)
 
 
 @app.command()

@@ -4,6 +4,8 @@ from hippo.simulate.bounds import Bounds, find_bounds
 from hippo.simulate.comparison import Comparison, compare
 from hippo.simulate.curves import Curves, RecordedCurves, SyntheticCurves
 from hippo.simulate.pace import Pace
+from hippo.simulate.recordings import find_curves
+from hippo.simulate.replaying import replay
 from hippo.simulate.simulation import Simulation, SimulationOptions, Tally
 
 __all__ = [
@@ -18,4 +20,6 @@ __all__ = [
     "Tally",
     "compare",
     "find_bounds",
+    "find_curves",
+    "replay",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hippo.model import InvalidSpec, Objective, Sequence, canonical_json
-from hippo.plan import Metrics
+from hippo.plan import Metrics, SearchPlan
 
 _PARTS = 8
 
@@ -53,19 +53,23 @@ def _draw(seed: int, values: Mapping[str, object]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RecordedCurves:
-    """Metrics by content key, of trainings that took place under this signature."""
+    """Metrics by content key, of trainings that took place under this signature and seed."""
 
     signature: str
     recorded: Mapping[str, Metrics]
     source: str  # for messages
+    seed: int = 0
 
     def metrics(self, sequence: Sequence, step: int, seed: int) -> Metrics:
         """Raises InvalidSpec where nothing was recorded."""
-        found = self.recorded.get(sequence.key(step, self.signature))
+        plan = SearchPlan(self.signature)
+        node = plan.insert(sequence, seed=seed if seed != self.seed else None)
+        found = self.recorded.get(node.at(step).key(step))
         if found is None:
+            values = canonical_json(dict(sequence.hyperparameters))
             raise InvalidSpec.at(
                 "--curves",
-                f"{self.source} holds no metrics of {canonical_json(sequence.hyperparameters)} at"
-                f" step {step}: train it there, by a grid over the same space for instance",
+                f"{self.source} holds no metrics of {values} at step {step}, seed {seed}:"
+                " train it there, by a grid over the same space for instance",
             )
         return found

@@ -36,7 +36,7 @@ from hippo.store.records import Assignment, CheckpointSaved, Decision, Ended, Ou
 
 SIGNATURE = "simulated"
 LINGER_SECONDS = 1.0
-"""Of no account: whoever has arrived is told in the same moment what to do next."""
+"""Any time would do: whoever has arrived is told in the same moment what to do next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class SimulationOptions:
     pace: Pace = field(default_factory=Pace)
     overheads: Overheads = field(default_factory=Overheads)
     merge: bool = True  # False: trial by trial
+    lingers: bool = True  # workers may go on with other work where their routes end
     arrivals: Mapping[str, float] = field(default_factory=dict)  # of studies that come later
 
 
@@ -97,7 +98,7 @@ class Simulation:
         options = self.options
         self.engine = self.engine_type(
             SearchPlan(SIGNATURE),
-            EngineOptions(merge=options.merge, linger=LINGER_SECONDS),
+            EngineOptions(merge=options.merge, linger=LINGER_SECONDS if options.lingers else 0.0),
             costs=CostModel(options.pace.step, replace(options.overheads), is_stated=True),
         )
 

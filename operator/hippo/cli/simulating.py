@@ -1,0 +1,176 @@
+"""``hippo simulate``: what a stage tree saves, in virtual time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hippo.cli.locating import locate_studies, open_store
+from hippo.cli.output import Output, OutputOption, count, open_console, print_json
+from hippo.driving.sessions import LocatedStudy, build_signature_document
+from hippo.model import External, InvalidSpec
+from hippo.plan import Overheads
+from hippo.simulate import (
+    Comparison,
+    Curves,
+    Pace,
+    Simulation,
+    SimulationOptions,
+    SyntheticCurves,
+    compare,
+    find_curves,
+)
+from hippo.summary import best_value, summarise
+
+
+def _seconds(meaning: str) -> Any:
+    return typer.Option(min=0.0, help=meaning)
+
+
+def simulate(
+    studies: Annotated[list[Path], typer.Argument(help="Study files (YAML).", show_default=False)],
+    workers: Annotated[int, typer.Option(min=1, help="Workers at once.", show_default=False)],
+    step_seconds: Annotated[float, _seconds("Training one step.")] = 1.0,
+    start_seconds: Annotated[float, _seconds("Starting a worker and setting up.")] = 0.0,
+    load_seconds: Annotated[float, _seconds("Loading a checkpoint.")] = 0.0,
+    save_seconds: Annotated[float, _seconds("Saving a checkpoint.")] = 0.0,
+    evaluate_seconds: Annotated[float, _seconds("Evaluating.")] = 0.0,
+    curves: Annotated[
+        str | None,
+        typer.Option(
+            help="Store in which the trainer has been at work: metrics are taken from there."
+            " Default: a synthetic family of learning curves.",
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Run studies in virtual time, through the stage tree and trial by trial. Trains nothing.
+
+    All times in seconds, or in steps where --step-seconds is 1. Several files are several studies
+    over one plan.
+    """
+    overheads = Overheads(start_seconds, load_seconds, save_seconds, evaluate_seconds)
+    if not 0 < step_seconds < math.inf:
+        raise InvalidSpec.at("--step-seconds", "must be more than 0, and finite")
+    for name, seconds in dataclasses.asdict(overheads).items():
+        if not math.isfinite(seconds):
+            raise InvalidSpec.at(f"--{name}-seconds", "must be finite")
+    located = locate_studies(studies)
+    document = build_signature_document(located, merge=True)
+    for item in located:
+        if isinstance(item.study.spec.algorithm, External):
+            raise InvalidSpec.at(
+                "spec.algorithm.name",
+                f"{item.study.name} is external: its trials are made while it runs",
+            )
+    options = SimulationOptions(workers, Pace(step_seconds), overheads)
+    found = compare(
+        [item.study for item in located], _open_curves(located, curves, document), options
+    )
+    if output is Output.JSON:
+        print_json(to_json(found, curves))
+    else:
+        print_comparison(open_console(), found, curves)
+
+
+def _open_curves(
+    located: list[LocatedStudy], store: str | None, document: dict[str, Any]
+) -> Curves:
+    studies = [item.study for item in located]
+    if store is not None:
+        opened = open_store(store)
+        seed = studies[0].spec.trainer.seed
+        return find_curves(opened.blobs, opened.url, studies[0].namespace, document, seed)
+    objectives = tuple(study.spec.objective for study in studies)
+    return SyntheticCurves(objectives, max(study.spec.steps for study in studies))
+
+
+def to_json(found: Comparison, curves: str | None) -> dict[str, Any]:
+    """The document of ``hippo simulate -o json``. Times in seconds."""
+    options, bounds = found.tree.options, found.bounds
+    summary = summarise(found.tree.engine)
+    return {
+        "trials": sum(len(run.trials) for run in found.tree.engine.studies.values()),
+        "stepsRequested": summary.steps_requested,
+        "stepsUnique": bounds.steps_unique,
+        "mergeRate": summary.merge_rate,
+        "workers": options.workers,
+        **_figures(found.tree),
+        "trialBased": _figures(found.alone),
+        "lowerBound": bounds.lower_bound,
+        "overheadBound": bounds.overhead_bound,
+        "criticalPathSteps": bounds.critical_path_steps,
+        "workOverWorkers": bounds.work_over_workers,
+        "efficiency": bounds.lower_bound / found.tree.now if found.tree.now else 1.0,
+        "speedup": found.speedup,
+        "workerSecondsRatio": found.saving,
+        "studies": [
+            {
+                "study": run.name,
+                "phase": str(run.state),
+                "message": run.message,
+                "trials": len(run.trials),
+                "best": best[0].name if (best := best_value(run)) is not None else None,
+            }
+            for run in found.tree.engine.studies.values()
+        ],
+        "curves": curves if curves is not None else "synthetic",
+        "seconds": {
+            "step": options.pace.step,
+            "start": options.overheads.start,
+            "load": options.overheads.load,
+            "save": options.overheads.save,
+            "evaluate": options.overheads.evaluate,
+        },
+    }
+
+
+def _figures(simulation: Simulation) -> dict[str, Any]:
+    tally = simulation.tally
+    return {
+        "makespan": simulation.now,
+        "workerSeconds": tally.worker_seconds,
+        "stepsTrained": tally.steps_trained,
+        "chains": tally.chains,
+        "saves": tally.saves,
+    }
+
+
+def print_comparison(console: Console, found: Comparison, curves: str | None) -> None:
+    """Both ways side by side, and how far the first is from what is possible."""
+    tree, bounds = found.tree, found.bounds
+    summary = summarise(tree.engine)
+    trials = sum(len(run.trials) for run in tree.engine.studies.values())
+    console.print(
+        f"{count(trials, 'trial')} on {count(tree.options.workers, 'worker')}:"
+        f" {summary.steps_requested} steps requested, {bounds.steps_unique} once merged, merge rate"
+        f" {summary.merge_rate:.2f}"
+    )
+    table = Table(box=None, padding=(0, 3, 0, 0))
+    for name in ("", "time", "worker time", "steps trained", "chains", "saves"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, simulation in (("stage tree", tree), ("trial by trial", found.alone)):
+        tally = simulation.tally
+        table.add_row(
+            name,
+            f"{simulation.now:.5g}",
+            f"{tally.worker_seconds:.5g}",
+            str(tally.steps_trained),
+            str(tally.chains),
+            str(tally.saves),
+        )
+    console.print(table)
+    console.print(
+        f"{found.speedup:.2f}x in time, {found.saving:.2f}x in worker time; no schedule ends before"
+        f" {bounds.lower_bound:.5g} (longest path {bounds.critical_path_steps} steps, work over"
+        f" workers {bounds.work_over_workers:.5g})"
+    )
+    if curves is None and any(len(run.tuner.rungs) > 1 for run in tree.engine.studies.values()):
+        console.print("learning curves are synthetic: real ones may have other trials go on")
