@@ -286,8 +286,7 @@ class PlanDriver:
             self._rest_until = self.tools.clock() + POLL_SECONDS_PER_CHAIN * len(self.engine.chains)
         self._poll_at = max(self._rest_until, self.tools.clock() + self._estimate_poll())
         seen = dict(pods)
-        for chain, state in await self.watch.look(self.engine, seen):
-            await self._note_end(chain, state)
+        await self._note_ends(await self.watch.look(self.engine, seen))
         for study, message in self.watch.tell_preempted(seen):
             self._tell(study, names.REASON_CHAIN_PREEMPTED, message)
         await self._feed(WorkersChanged(self._count_workers()))
@@ -495,12 +494,17 @@ class PlanDriver:
         if self.engine.studies[chain.study].study.spec.trainer.exactness == "strict":
             await self.chains.remove(report.chain, grace_seconds=0)
 
-    async def _note_end(self, chain: str, state: PodState | None) -> None:
-        """A pod is over. Its last reports were written before it ended; without an end among them,
-        the pod tells how it ended.
+    async def _note_ends(self, over: Sequence[tuple[str, PodState | None]]) -> None:
+        """Pods are over. Their last reports were written before they ended; of whom no end is among
+        them, the pod tells how it ended.
         """
-        self._free_since = self._free_since or self.tools.clock()
-        await self._take(await self._reports.read_last(chain))
+        if over:
+            self._free_since = self._free_since or self.tools.clock()
+            await self._take(await self._reports.read_last([chain for chain, _ in over]))
+        for chain, state in over:
+            await self._note_end(chain, state)
+
+    async def _note_end(self, chain: str, state: PodState | None) -> None:
         running = self.engine.chains.get(chain)
         if running is None:
             return

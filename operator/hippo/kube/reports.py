@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from hippo.store import PlanStore, StoreError
 from hippo.store.records import Began, CheckpointSaved, Ended, Report
+from hippo.store.together import map_together
 
 FOLD_AFTER = 200
 """So many ended chains are folded into the ledger at a time."""
@@ -67,10 +68,19 @@ class ReportReader:
             self._note(report)
         return news
 
-    async def read_last(self, chain: str) -> list[Report]:
-        """What one chain has reported since."""
-        after = self._read.get(chain, 0) - 1
-        news = await asyncio.to_thread(self._store.read_reports, chain, after)
+    async def read_last(self, chains: Iterable[str]) -> list[Report]:
+        """What these chains have reported since."""
+        after = {chain: self._read.get(chain, 0) - 1 for chain in chains}
+
+        def read() -> list[Report]:
+            found = map_together(
+                lambda chain: self._store.read_reports(chain, after[chain]),
+                after,
+                is_remote=self._store.blobs.is_remote,
+            )
+            return [report for reports in found for report in reports]
+
+        news = await asyncio.to_thread(read)
         for report in news:
             self._note(report)
         return news

@@ -95,7 +95,7 @@ def test_each_report_is_read_once(tmp_path: Path) -> None:
     assert run(reader.read_news()) == []
     for report in (*one[2:], two[2]):
         store.write_report(report)
-    assert numbers(run(reader.read_last("r1-1"))) == [("r1-1", 2), ("r1-1", 3)]
+    assert numbers(run(reader.read_last(["r1-1"]))) == [("r1-1", 2), ("r1-1", 3)]
     reader.ended(["r1-1"])
     assert numbers(run(reader.read_news())) == [("r1-2", 2)]
 
