@@ -23,9 +23,9 @@ _USERS = {
 }
 
 
-def make_certificates() -> None:
-    """In ``RUN/pki``; the kubeconfigs in RUN."""
-    folder = RUN / "pki"
+def make_certificates(run_folder: Path = RUN, *, server: str = API_SERVER) -> None:
+    """In its ``pki``; the kubeconfigs, which lead to the server, in the folder itself."""
+    folder = run_folder / "pki"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     run(
         [
@@ -37,8 +37,8 @@ def make_certificates() -> None:
     _sign(folder, "kubelet-client", "/O=system:masters/CN=apiserver-kubelet-client")
     for user, subject in _USERS.items():
         _sign(folder, user, subject)
-        path = RUN / f"{user}.kubeconfig"
-        path.write_text(_kubeconfig(folder, user))
+        path = run_folder / f"{user}.kubeconfig"
+        path.write_text(_kubeconfig(folder, user, server))
         path.chmod(0o600)
     run(["openssl", "genrsa", "-out", folder / "accounts.key", "2048"])
     run(
@@ -66,9 +66,9 @@ def _sign(folder: Path, name: str, subject: str) -> None:
     )
 
 
-def _kubeconfig(folder: Path, user: str) -> str:
+def _kubeconfig(folder: Path, user: str, server: str) -> str:
     name = "hippo-tests"
-    cluster = {"server": API_SERVER, "certificate-authority": f"{folder}/ca.crt"}
+    cluster = {"server": server, "certificate-authority": f"{folder}/ca.crt"}
     secrets = {
         "client-certificate": f"{folder}/{user}.crt",
         "client-key": f"{folder}/{user}.key",

@@ -38,8 +38,10 @@ def build_etcd(programs: Path, folder: Path, *, clients: str, peers: str) -> lis
     ]
 
 
-def build_api_server(programs: Path, *, etcd: str, address: str, port: int) -> list[str | Path]:
-    """Its command line, with the certificates of this run."""
+def build_api_server(
+    programs: Path, *, etcd: str, address: str, port: int, pki: Path = _PKI
+) -> list[str | Path]:
+    """Its command line. ``pki``: where its certificates are."""
     return [
         programs / "kube-apiserver",
         f"--etcd-servers={etcd}",
@@ -47,15 +49,15 @@ def build_api_server(programs: Path, *, etcd: str, address: str, port: int) -> l
         f"--advertise-address={NODE_ADDRESS}",
         f"--secure-port={port}",
         f"--service-cluster-ip-range={SERVICE_ADDRESSES}",
-        f"--tls-cert-file={_PKI / 'server.crt'}",
-        f"--tls-private-key-file={_PKI / 'server.key'}",
-        f"--client-ca-file={_PKI / 'ca.crt'}",
-        f"--kubelet-client-certificate={_PKI / 'kubelet-client.crt'}",
-        f"--kubelet-client-key={_PKI / 'kubelet-client.key'}",
-        f"--kubelet-certificate-authority={_PKI / 'ca.crt'}",
+        f"--tls-cert-file={pki / 'server.crt'}",
+        f"--tls-private-key-file={pki / 'server.key'}",
+        f"--client-ca-file={pki / 'ca.crt'}",
+        f"--kubelet-client-certificate={pki / 'kubelet-client.crt'}",
+        f"--kubelet-client-key={pki / 'kubelet-client.key'}",
+        f"--kubelet-certificate-authority={pki / 'ca.crt'}",
         "--kubelet-preferred-address-types=InternalIP",
-        f"--service-account-key-file={_PKI / 'accounts.pub'}",
-        f"--service-account-signing-key-file={_PKI / 'accounts.key'}",
+        f"--service-account-key-file={pki / 'accounts.pub'}",
+        f"--service-account-signing-key-file={pki / 'accounts.key'}",
         "--service-account-issuer=https://kubernetes.default.svc",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
