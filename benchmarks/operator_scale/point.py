@@ -182,7 +182,8 @@ def _count_objects(place: Place, namespace: str) -> dict[str, int]:
 
 
 def _list(place: Place, namespace: str, kind: str) -> list[Document]:
-    text = place.server.kubectl("get", kind, "-n", namespace, "-o", "json")
+    words = ("get", kind, "-n", namespace, "-o", "json", "--show-managed-fields")
+    text = place.server.kubectl(*words)
     found: list[Document] = json.loads(text)["items"]
     return found
 
