@@ -72,6 +72,8 @@ def compare(document: dict[str, Any], works: list[Work], *, repetitions: int, wo
                     f" {entry['coldSeconds']:.1f} s, warm {entry['warmSeconds']:.1f} s",
                     file=sys.stderr,
                 )
+                if (outcome.worker_processes or 0) > workers:
+                    print("Ray did not reuse all of its actors: a slow start", file=sys.stderr)
 
 
 def to_entry(

@@ -72,7 +72,10 @@ def start_cluster(workers: int, folder: Path) -> None:
 
 
 def train(trials: list[str], workers: int, folder: Path) -> list[dict[str, Any]]:
-    """One experiment over all trials; each worker takes the next one."""
+    """One experiment over all trials; each worker takes the next one.
+
+    The limit keeps Tune from asking for actors that it would have to cancel, one for each trial.
+    """
     no_checkpoints = tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)
     tuner = tune.Tuner(
         tune.with_resources(WholeTrial, {"cpu": 1}),
@@ -111,7 +114,7 @@ def main() -> None:
                 "trials": outcomes,
                 "stepsTrained": sum(outcome["steps"] for outcome in outcomes),
                 "workerSeconds": sum(outcome["workerSeconds"] for outcome in outcomes),
-                "workerProcesses": len(list(options.folder.glob("warm-*"))),
+                "workerProcesses": len(list(options.folder.glob("started-*"))),
             }
             print(json.dumps(result, allow_nan=False), file=output, flush=True)
         finally:

@@ -83,9 +83,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        "RAY_preload_python_modules": ",".join(
-            ["trainer", f"{__package__}.trainable", f"{__package__}.warmth"]
-        ),
+        "RAY_preload_python_modules": f"{__package__}.warmth",
         "SIDE_BY_SIDE_FOLDER": str(folder),
         "RAY_idle_worker_killing_time_threshold_ms": "3600000",  # warm ones wait for their actors
         "RAY_worker_niceness": "0",  # 15 by default; Hippo's workers are not nice

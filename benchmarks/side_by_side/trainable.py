@@ -24,35 +24,43 @@ from stage_runner.randomness import seed_generators
 
 
 class WholeTrial(tune.Trainable):
-    """``config["trial"]``: JSON of study, hyperparameters, steps, trainer and its folder."""
+    """``config["trial"]``: JSON of study, hyperparameters, steps, trainer and its folder.
+
+    Nothing is built before ``step``, so that actors are there at once: where a first trial ends
+    before another one's actor is there, Tune kills that and passes the first one's on.
+    """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._begun = time.perf_counter()
         self._trial = json.loads(config["trial"])
-        self._call = TrainerCall.model_validate(self._trial["trainer"])
-        self._sequence = Sequence.of(self._trial["hyperparameters"], self._trial["steps"])
-        set_threads(self._call.threads)
-        trainer_class = load_trainer(self._call.entrypoint, Path(self._trial["folder"]))
-        self._trainer = build_trainer(trainer_class, seed=self._call.seed)
-        self._trainer.setup(self._call.config, dict(self._sequence.values(0)))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        seed, steps = self._call.seed, self._sequence.steps
-        for step in range(steps):
-            values = dict(self._sequence.values(step))
-            seed_generators("step", seed, step)
-            self._trainer.step(values)
-        seed_generators("evaluate", seed, steps)
-        metrics = check_metrics(self._trainer.evaluate())
+        begun = time.perf_counter()
+        metrics = train(self._trial)
         outcome = {
             "study": self._trial["study"],
             "hyperparameters": self._trial["hyperparameters"],
-            "steps": steps,
+            "steps": self._trial["steps"],
             "metrics": {k: v if math.isfinite(v) else None for k, v in metrics.items()},
-            "workerSeconds": time.perf_counter() - self._begun,
+            "workerSeconds": time.perf_counter() - begun,
         }
         return {"outcome": json.dumps(outcome), "done": True}
+
+
+def train(trial: dict[str, Any]) -> dict[str, float]:
+    """All steps of a trial; its metrics at the end."""
+    call = TrainerCall.model_validate(trial["trainer"])
+    sequence = Sequence.of(trial["hyperparameters"], trial["steps"])
+    set_threads(call.threads)
+    trainer_class = load_trainer(call.entrypoint, Path(trial["folder"]))
+    trainer = build_trainer(trainer_class, seed=call.seed)
+    trainer.setup(call.config, dict(sequence.values(0)))
+    for step in range(sequence.steps):
+        values = dict(sequence.values(step))
+        seed_generators("step", call.seed, step)
+        trainer.step(values)
+    seed_generators("evaluate", call.seed, sequence.steps)
+    return check_metrics(trainer.evaluate())
