@@ -91,7 +91,7 @@ class Dispatcher:
             if self.is_waiting(chain):
                 self._continue_or_release(chain)
         while len(self._chains) < workers:
-            found = frontier.best(self._turn)
+            found = self._next()
             if found is None:
                 break
             self._launch(*found)
@@ -125,11 +125,30 @@ class Dispatcher:
             return None
         return self._standing(study)
 
+    def _right(self, study: str) -> Turn | None:
+        """The same by priority alone."""
+        if not self.may_have_another(study):
+            return None
+        return (-self._studies[study].study.spec.priority,)
+
     def _standing(self, study: str, *, without: ChainRun | None = None) -> Turn:
         held = self._workforce.held(study)
         if without is not None and study in without.studies:
             held -= 1 / len(without.studies)
         return -self._studies[study].study.spec.priority, held
+
+    def _next(self) -> tuple[Head, str] | None:
+        """What to begin next, and for whom: the longest path of the study whose turn it is.
+
+        But a path that cannot wait goes first, whoever's it is among equals: fair shares divide
+        what can, and would else make all studies end later.
+        """
+        best = self._frontier.best(self._turn)
+        if best is None or len(self._frontier.ready_of) < 2:
+            return best
+        longest = self._frontier.best(self._right)
+        assert longest is not None
+        return longest if self._is_critical(longest[0].demand.level) else best
 
     # -- launching and continuing ------------------------------------------------------------------
 
@@ -250,7 +269,7 @@ class Dispatcher:
         """A worker has arrived: give it what begins right there, unless others are in more need."""
         frontier = self._frontier
         here = self._head_at(chain)
-        best = frontier.best(self._turn)
+        best = self._next()
         if here is None or best is None or len(self._chains) > self._workers:
             self._stop(chain, save=True)
             return
@@ -276,10 +295,11 @@ class Dispatcher:
         theirs, ours = (self._standing(study, without=chain) for _, study in (best, here))
         if theirs[0] != ours[0]:
             return theirs[0] < ours[0]
-        if theirs[1] + 1 <= ours[1]:
+        levels = best[0].demand.level, here[0].demand.level
+        if theirs[1] + 1 <= ours[1] and not self._is_critical(levels[1]):
             return True
-        longer = best[0].demand.level > here[0].demand.level + self._costs.switch
-        return longer and theirs[1] <= ours[1]
+        is_longer = levels[0] > levels[1] + self._costs.switch
+        return is_longer and (theirs[1] <= ours[1] or self._is_critical(levels[0]))
 
     def _head_at(self, chain: ChainRun) -> tuple[Head, str] | None:
         """The best head that begins in the very state a waiting worker holds, and its lender."""
@@ -388,46 +408,66 @@ class Dispatcher:
     # -- yielding ----------------------------------------------------------------------------------
 
     def _consider_yielding(self) -> None:
-        """Let the running chain with the shortest path yield to a waiting one that is critical.
-
-        With ``T = max(remaining work / workers, longest running h, start + load + longest waiting
-        h)`` a waiting path is critical if it can no longer wait one step: ``h + start + load + 1 >=
-        T``.
-        """
+        """Let the running chain with the shortest path yield to a waiting one that is critical."""
         frontier, costs, workforce = self._frontier, self._costs, self._workforce
         if not frontier.ready or not costs.is_known or not 0 < self._workers <= len(self._chains):
             return
         if workforce.leaving:
             return
-        best = frontier.best(self._turn)
-        if best is None:
+        found, turn = self._next(), frontier.best(self._turn)
+        if found is None or turn is None:
             return
-        waiting, lender = best
         self._estimate()
-        if self._make_room_for(lender) or not self._options.merge:
+        if self._make_room_for(turn[1]) or not self._options.merge:
             return  # trial by trial, none is set aside for another
-        switch, step, now = costs.switch, costs.mean_step, self._now
+        level, lender = found[0].demand.level, found[1]
         victim = workforce.soonest()
-        theirs = min(self._standing(study, without=victim) for study in victim.studies)
-        if theirs < self._standing(lender, without=victim):
+        if any(
+            self._studies[name].lead[0] > self._studies[lender].lead[0] for name in victim.studies
+        ):
             return  # its own studies would get the worker back
-        work = frontier.ready_work + workforce.total - now * len(self._chains)
-        level = waiting.demand.level
-        horizon = max(
-            work / max(1, self._workers), workforce.latest_moment() - now, switch + level
-        )
-        shortest = workforce.done_at(victim)[0] - now
-        # All three shrink by a second a second, so this is how long the path can still wait, and
-        # how long until it is worth a switch.
-        slack = horizon - (level + switch + step)
-        short = shortest + switch + costs.overheads.save - level
+        slack = self._slack(level)
+        shortest = workforce.done_at(victim)[0] - self._now
+        # Both shrink by a second a second: how long the path can still wait, and how long until it
+        # is worth a switch.
+        short = shortest + costs.switch + costs.overheads.save - level
         if slack > 0 or short >= 0:
-            pause = max(slack, short, MIN_PAUSE_STEPS * step, MIN_PAUSE_SECONDS)
-            if not now < self._wakes_at <= now + pause:
-                self._wakes_at = now + pause
-                self._commands.append(WakeAt(self._wakes_at))
-        elif shortest > step and _can_leave(victim):  # else its worker is free in time anyway
-            self._stop(victim, save=True)
+            self._look_again(max(slack, short))
+        elif shortest > costs.mean_step:  # else its worker is free in time anyway
+            if self._can_leave(victim):
+                self._stop(victim, save=True)
+            else:
+                self._look_again(0.0)
+
+    def _is_critical(self, level: float) -> bool:
+        return self._costs.is_known and self._slack(level) <= 0
+
+    def _slack(self, level: float) -> float:
+        """How many seconds a waiting path can still wait, so that all ends as early as it may.
+
+        With ``T = max(remaining work / workers, longest running h, start + load + longest waiting
+        h)`` a waiting path is critical if it can no longer wait one step: ``h + start + load + 1 >=
+        T``.
+        """
+        self._estimate()
+        workforce, costs = self._workforce, self._costs
+        running = len(self._chains)
+        work = self._frontier.ready_work + workforce.total - self._now * running
+        latest = workforce.latest_moment() - self._now if running else 0.0
+        horizon = max(work / max(1, self._workers), latest, costs.switch + level)
+        return horizon - (level + costs.switch + costs.mean_step)
+
+    def _look_again(self, pause: float) -> None:
+        """In so many seconds, but not too soon, see again who might yield."""
+        pause = max(pause, MIN_PAUSE_STEPS * self._costs.mean_step, MIN_PAUSE_SECONDS)
+        if not self._now < self._wakes_at <= self._now + pause:
+            self._wakes_at = self._now + pause
+            self._commands.append(WakeAt(self._wakes_at))
+
+    def _can_leave(self, chain: ChainRun) -> bool:
+        """Whether it is at work, and has trained something, or will have by the time it leaves."""
+        has_begun_a_step = chain.trained > 0 or self._now > chain.step_time
+        return chain.state is WorkerState.TRAINING and chain.pending is None and has_begun_a_step
 
     def _estimate(self) -> None:
         """When the running chains' paths are done, as far as that may have changed."""
@@ -437,7 +477,7 @@ class Dispatcher:
             if chain is not None and chain.claim is claim:
                 workforce.expect(chain, self._now + self._remaining(chain))
         frontier.unsettled.clear()
-        while True:  # whoever would be first may be late
+        while self._chains:  # whoever would be first may be late
             chain = workforce.soonest()
             remaining = self._remaining(chain)
             if workforce.done_at(chain)[0] >= self._now + remaining - self._costs.mean_step:
@@ -462,8 +502,8 @@ class Dispatcher:
             return False
         priority, held = self._standing(lender)
         standings = {name: self._standing(name) for studies in parties for name in studies}
-        switch = self._costs.switch + self._costs.overheads.save
-        worth = max(WORTH_SWITCHES * switch, self._costs.mean_step)
+        save = self._costs.overheads.save
+        worth = max(WORTH_SWITCHES * (self._costs.switch + save), self._costs.mean_step)
         candidates: list[tuple[tuple[float, ...], ChainRun]] = []
         for studies, party in parties.items():
             standing = min(standings[study] for study in studies)
@@ -472,7 +512,9 @@ class Dispatcher:
                 continue
             for chain in party.values():
                 done, order = self._workforce.done_at(chain)
-                if done - self._now > worth and _can_leave(chain):
+                left = done - self._now
+                is_vital = not is_below and self._is_critical(left + save)
+                if left > worth and not is_vital and self._can_leave(chain):
                     neediest_last = [-place for place in standing]
                     candidates.append(((not is_below, *neediest_last, done, order), chain))
         if not candidates:
@@ -480,10 +522,6 @@ class Dispatcher:
         _, victim = min(candidates, key=lambda entry: entry[0])
         self._stop(victim, save=True)
         return True
-
-
-def _can_leave(chain: ChainRun) -> bool:
-    return chain.state is WorkerState.TRAINING and chain.pending is None
 
 
 def _route(claim: Claim, evaluations: set[int], saves: set[int]) -> Route:
