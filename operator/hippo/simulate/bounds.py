@@ -26,14 +26,17 @@ from hippo.simulate.pace import Pace
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """In seconds but for the steps. Evaluations count in the last one only."""
+    """In seconds but for the steps.
+
+    Where a single study waits for all results of a rung before the next (SHA, PBT), both bounds are
+    sums over its rungs, of the bounds of each rung's forest.
+    """
 
     steps_unique: int
     critical_path_steps: int
     work_over_workers: float
     lower_bound: float
-    """C*: without overheads, with free preemption. Where a study waits for all results of a rung
-    before the next (SHA, PBT), the sum over its rungs of C* of each rung's forest."""
+    """C*: without overheads, with free preemption."""
     overhead_bound: float
     """max(C*, (work + leaves * (start + load) + forks * save + evaluations) / workers): as if each
     path began in a worker of its own, and each fork were saved once."""
@@ -43,23 +46,30 @@ def find_bounds(engine: Engine, workers: int, pace: Pace, overheads: Overheads) 
     """Of all that the studies' trials have reached."""
     runs = list(engine.studies.values())
     whole = _build_tree(trial for run in runs for trial in run.trials)
-    exact = replace(pace, noise=0.0)
-    bound = _lower_bound(whole, workers, exact)
+    forests = [whole]
     if len(runs) == 1 and isinstance(runs[0].study.spec.algorithm, Sha | Pbt):
-        rungs = _build_rungs(runs[0])
-        bound = max(bound, sum(_lower_bound(forest, workers, exact) for forest in rungs))
-    work = sum(_seconds(stage, exact) for stage in whole)
-    beside = (
-        count_leaves(whole) * (overheads.start + overheads.load)
-        + count_forks(whole) * overheads.save
-        + sum(1 for stage in whole if stage.trials) * overheads.evaluate
-    )
+        forests = list(_build_rungs(runs[0]))
+        if runs[0].is_replicating:
+            forests.append(_build_tree(t for t in runs[0].trials if t.is_replicate))
+    exact = replace(pace, noise=0.0)
+    bounds = [_lower_bound(forest, workers, exact) for forest in forests]
+    works = [_work(forest, exact, overheads) / workers for forest in forests]
     return Bounds(
         steps_unique=unique_steps(whole),
         critical_path_steps=critical_path(whole),
-        work_over_workers=work / workers,
-        lower_bound=bound,
-        overhead_bound=max(bound, (work + beside) / workers),
+        work_over_workers=_work(whole, exact, Overheads()) / workers,
+        lower_bound=sum(bounds),
+        overhead_bound=sum(map(max, bounds, works)),
+    )
+
+
+def _work(stages: list[Stage], pace: Pace, overheads: Overheads) -> float:
+    """Worker-seconds of all stages, and of what is due beside them."""
+    return (
+        sum(_seconds(stage, pace) for stage in stages)
+        + count_leaves(stages) * (overheads.start + overheads.load)
+        + count_forks(stages) * overheads.save
+        + sum(1 for stage in stages if stage.trials) * overheads.evaluate
     )
 
 

@@ -35,8 +35,6 @@ from hippo.simulate.workers import SimulatedWorker
 from hippo.store.records import Assignment, CheckpointSaved, Decision, Ended, Outcome, Report
 
 SIGNATURE = "simulated"
-LINGER_SECONDS = 1.0
-"""Any time would do: whoever has arrived is told in the same moment what to do next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class SimulationOptions:
     pace: Pace = field(default_factory=Pace)
     overheads: Overheads = field(default_factory=Overheads)
     merge: bool = True  # False: trial by trial
-    lingers: bool = True  # workers may go on with other work where their routes end
+    linger: float = 1.0  # how long a worker waits at the end of its route for another
     arrivals: Mapping[str, float] = field(default_factory=dict)  # of studies that come later
 
 
@@ -98,7 +96,7 @@ class Simulation:
         options = self.options
         self.engine = self.engine_type(
             SearchPlan(SIGNATURE),
-            EngineOptions(merge=options.merge, linger=LINGER_SECONDS if options.lingers else 0.0),
+            EngineOptions(merge=options.merge, linger=options.linger),
             costs=CostModel(options.pace.step, replace(options.overheads), is_stated=True),
         )
 
@@ -164,7 +162,7 @@ class Simulation:
             case Steer(control):
                 running = self._running[control.chain]
                 running.worker.control = control
-                look = running.worker.next_step_end()
+                look = running.worker.next_look()
                 if look is not None:
                     running.ticket = self._schedule(look, control.chain)
             case DeleteCheckpoint(key):

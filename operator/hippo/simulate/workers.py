@@ -65,6 +65,7 @@ class SimulatedWorker:
     _seconds: float = 0.0  # within steps
     _stretch: Stretch | None = None  # being trained
     _since: float = 0.0  # when it was begun
+    _waits: bool = False  # at the end of its route
 
     def __post_init__(self) -> None:
         self._step = self.assignment.start
@@ -72,10 +73,10 @@ class SimulatedWorker:
         self._course = Course(self.assignment.route)
         self._begun = self.site.now
 
-    def next_step_end(self) -> float | None:
-        """When it will look at its control object, if it is in a stretch of steps."""
+    def next_look(self) -> float | None:
+        """When it looks at its control object, if before it goes on by itself."""
         if self._stretch is None:
-            return None
+            return self.site.now if self._waits else None
         step = self._stretch.first_end(self.site.now - self._since)
         return self._since + self._stretch.seconds_until(step)
 
@@ -113,7 +114,11 @@ class SimulatedWorker:
                 yield from self._train()
             elif assignment.linger_seconds and not has_arrived and outcome is Outcome.COMPLETED:
                 has_arrived = True
-                self._tell(Arrived)  # it is told at once what to do next
+                self._tell(Arrived)
+                if not self._has_news():
+                    self._waits = True
+                    yield assignment.linger_seconds
+                    self._waits = False
             else:
                 self._tell(Ended, outcome=outcome)
                 return
@@ -131,10 +136,13 @@ class SimulatedWorker:
         self.trained += self._step - begun
         self._stretch = None
 
+    def _has_news(self) -> bool:
+        return self.control is not None and self.control.version > self._version
+
     def _take_control(self) -> bool:
         """Whether there was another route, and it could be taken."""
         control = self.control
-        if control is None or control.version <= self._version:
+        if control is None or not self._has_news():
             return False
         self._version = control.version
         course = Course(control.route)

@@ -44,7 +44,7 @@ def simulate(world: World, curves: Any = None) -> Simulation:
         Pace(costs.step),
         overheads,
         merge=world.merge,
-        lingers=costs.linger > 0,
+        linger=costs.linger,
     )
     return Simulation(world.studies, curves or TrainedAlone(), options).run()
 

@@ -1,0 +1,70 @@
+"""What the scheduler achieves, where its worth can be told in advance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hippo.model import Study
+from hippo.plan import Overheads
+from hippo.simulate import Pace, Simulation, SimulationOptions, find_bounds
+from tests.unit.simulate.test_simulation import synthetic
+from tests.world import build_study
+
+
+def constants(name: str, count: int, **spec: Any) -> Study:
+    """So many trials that share nothing."""
+    choices = [round(0.1 + 0.01 * k, 2) for k in range(count)]
+    return build_study(name, space={f"of_{name}": {"choices": choices}}, **spec)
+
+
+def run(*studies: Study, **options: Any) -> Simulation:
+    return Simulation(list(studies), synthetic(*studies), SimulationOptions(**options)).run()
+
+
+def test_free_switches_come_to_an_end() -> None:
+    """A chain that was told to leave as it began trained nothing, and two did so for ever."""
+    seconds = {32: 2.6, 64: 1.6, 96: 1.2, 128: 1.0, 192: 0.8, 256: 0.7}
+    space = {
+        "lr": {"choices": [0.01 * k for k in range(1, 37)]},
+        "batch_size": {"choices": list(seconds)},
+    }
+    pace = Pace(by_values=lambda values: seconds[int(str(values["batch_size"]))])
+    simulation = run(build_study(space=space, steps=160), workers=40, pace=pace)
+    bounds = find_bounds(simulation.engine, 40, pace, Overheads())
+    assert bounds.lower_bound / simulation.now > 0.99
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_path_that_cannot_wait_goes_before_fair_shares(order: int) -> None:
+    """One of the two long paths can wait for a while, but not for all short ones."""
+    studies = [constants("long", 2, steps=12), constants("short", 12, steps=1)]
+    simulation = run(*studies[::order], workers=2)
+    assert simulation.now <= (2 * 12 + 12) / 2 + 1
+
+
+def test_what_can_wait_is_divided_fairly() -> None:
+    """A study's ten trials do not wait for all twenty of one that came first."""
+    studies = [constants("first", 20, steps=4), constants("second", 10, steps=4)]
+    simulation = Simulation(studies, synthetic(*studies), SimulationOptions(2))
+    half: list[int] = []
+
+    def note(event: Any, now: float, handle: Any = simulation.engine.handle) -> Any:
+        commands = handle(event, now)
+        if now >= 40 and not half:
+            runs = simulation.engine.studies
+            half.extend(sum(map(bool, (t.results for t in run.trials))) for run in runs.values())
+        return commands
+
+    simulation.engine.handle = note  # type: ignore[method-assign]
+    simulation.run()
+    assert simulation.now == 60
+    assert half == [9, 9]  # and the last of each is about to report
+
+
+def test_trial_by_trial_nobody_is_set_aside() -> None:
+    """As schedulers of whole trials do: five trials on two workers take three rounds."""
+    study = constants("s", 5, steps=10)
+    assert run(study, workers=2, merge=False).now == 30
+    assert run(study, workers=2).now < 27
