@@ -29,6 +29,7 @@ from hippo.store.encoding import (
 from hippo.store.layout import Layout, number_of
 from hippo.store.loading import PlanRecords
 from hippo.store.records import Control, Decision, Manifest, Report, Spending
+from hippo.store.together import map_together
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOCK = 1 << 20  # bytes read at once while a checkpoint is verified
@@ -190,12 +191,16 @@ class PlanStore:
         if read[first]:
             after = self._layout.report(first, read[first] - 1)
         names = {info.name for info in self.blobs.list(self._layout.reports, after=after)}
-        news: list[Report] = []
+        found: list[tuple[str, int]] = []
         for chain, number in sorted(read.items()):
             while self._layout.report(chain, number) in names:
-                news.append(self._read_report(chain, number))
+                found.append((chain, number))
                 number += 1
-        return news
+        return list(
+            map_together(
+                lambda item: self._read_report(*item), found, is_remote=self.blobs.is_remote
+            )
+        )
 
     def _read_report(self, chain: str, number: int) -> Report:
         data = self.blobs.get(self._layout.report(chain, number))

@@ -25,5 +25,7 @@ class Counting(Passing):
         self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        self.calls.append(name)
-        return super().__getattr__(name)
+        found = super().__getattr__(name)
+        if callable(found):
+            self.calls.append(name)
+        return found
