@@ -15,8 +15,11 @@ BENCH_STAMP := $(VENV)/.installed-bench
 # What is installed for development is enough for the demo.
 RUN_STAMP  := $(if $(wildcard $(DEV_STAMP)),$(DEV_STAMP),$(DEMO_STAMP))
 
-# record_curves.py trains what prefix_first replays; its record is kept.
-BENCHMARKS := planning runner_overhead store_throughput checkpointing prefix_first side_by_side
+# Their tables go into docs/benchmarks.md; operator_scale (root, Linux, what the node's tests build) as well:
+# make bench MEASURED=operator_scale PRINTED=
+MEASURED ?= side_by_side savings scheduling asha engine_scale checkpointing store_throughput
+# record_curves.py trains what prefix_first and asha replay; its record is kept.
+PRINTED  ?= planning runner_overhead prefix_first
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit programs integration e2e lint type imports bench cluster-up cluster-down clean
@@ -57,8 +60,11 @@ type: $(DEV_STAMP) ## mypy, strict
 imports: $(DEV_STAMP) ## who may import whom
 	$(BIN)/lint-imports
 
-bench: $(BENCH_STAMP) ## the benchmarks, one after another
-	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+bench: $(BENCH_STAMP) programs ## the benchmarks, into docs/benchmarks.md; an hour on two quiet cores
+	@set -e; for name in $(MEASURED); do echo "== $$name"; \
+	  $(BIN)/python -m "benchmarks.$$name" --output "build/bench/$$name.json"; done
+	$(BIN)/python -m benchmarks.report
+	@set -e; for name in $(PRINTED); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
 cluster-up: $(DEV_STAMP) ## start a real Kubernetes node for tests, as root on Linux; the first time takes 40 minutes
 	$(BIN)/python -m tests.cluster up

@@ -3,8 +3,8 @@
     python -m benchmarks.engine_scale [--output build/bench/engine-scale.json] [--quick]
 
 Random search over a space of late branches in virtual time. Each point runs in a process of its
-own; the time is the processor's, in ``Engine.handle`` alone, the memory the most that the process ever held,
-simulated workers included.
+own; the time is the processor's in ``Engine.handle`` alone, the memory the most that the process
+ever held, simulated workers included.
 """
 
 from __future__ import annotations

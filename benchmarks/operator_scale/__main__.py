@@ -38,6 +38,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             document = run(Path(folder), options.pods, options.deadline)
     if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(document, indent=2) + "\n")
     print(table(document))
     wrong = [problem for point in document["points"] for problem in point["wrong"]]
