@@ -118,3 +118,25 @@ def test_a_simulated_engine_decides_as_the_real_one(place: Place, name: str) -> 
     decided = [command.decision for command in commands if isinstance(command, Record)]
     assert decided == place.plan().read_decisions(name)
     assert "stop" in {decision.kind for decision in decided}
+
+
+def test_tuners_are_tried_on_what_a_grid_has_recorded(place: Place) -> None:
+    grid = place.study("grid", SPACE, steps=STEPS)
+    trained = place.run(grid)
+    found = place.call(
+        "simulate", grid, "--workers", "2", "--curves", place.store_folder, "-o", "json"
+    ).json()
+    assert found["curves"] == str(place.store_folder)
+    assert found["studies"][0]["best"] == trained["best"]["trial"]
+    assert found["stepsTrained"] == trained["stepsTrained"]
+    sha = place.study("sha", SPACE, steps=STEPS, **FREE_OF_ORDER["sha"])
+    failed = place.call(
+        "simulate", sha, "--workers", "2", "--curves", place.store_folder, status=None
+    )
+    assert failed.status == 2
+    assert "holds no metrics of" in failed.errors[0]
+    assert "at step 2, seed 0: train it there" in failed.errors[0]
+    one = {"algorithm": {"name": "random", "seed": 3}, "maxTrials": 5}
+    drawn = place.study("random", SPACE, steps=STEPS, **one)
+    done = place.call("simulate", drawn, "--workers", "2", "--curves", place.store_folder)
+    assert "5 trials on 2 workers" in done.stdout
