@@ -36,10 +36,12 @@ def site(cluster: Cluster, crds: None, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def crds(cluster: Cluster) -> None:
-    """The CRDs as they are in the repository. Two processes that create them at once would collide."""
+    """The CRDs as they are in the repository. Two processes would collide in creating them."""
     with locked(_LOCK):
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
         cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        # Established, and yet the server may ask to try again in a second.
+        cluster.kubectl("get", "studies,trials,searchplans", "--all-namespaces")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -283,17 +283,20 @@ def test_metrics_arrive_and_no_alert_fires(
     queries = set(list_queries())
     assert len(queries) > 30
     empty = {query for query in queries if not prometheus.query(query)}
-    assert empty == {query for query in queries if any(word in query for word in _OF_TROUBLE)}
+    by_chance = {query for query in queries if _BY_CHANCE in query}
+    of_trouble = {query for query in queries if any(word in query for word in _OF_TROUBLE)}
+    assert empty - by_chance == of_trouble
     rules = prometheus.list_rules()
     assert {rule["name"]: (rule["state"], rule["health"]) for rule in rules} == dict.fromkeys(
         ALERTS, ("inactive", "ok")
     )
 
 
+_BY_CHANCE = "hippo_chain_gap_seconds"
+"""Whether a chain had to wait for another one's end."""
 _OF_TROUBLE = (
     "hippo_chain_failures_total",
     "hippo_chain_disruptions_total",
-    "hippo_chain_gap_seconds",  # no trial has waited for another
     "hippo_store_errors_total",
     "hippo_study_last_progress_timestamp_seconds",  # of studies that run
 )

@@ -192,10 +192,12 @@ class Reporter:
         """Events on transitions."""
         tell = self._driver.tools.tell
         if status.phase != before.phase:
-            if status.phase == "Running" and before.phase == "Suspended":
+            resumed = before.phase == "Suspended" and status.phase in ("Running", "Succeeded")
+            if resumed:  # it may have ended since
                 tell(item.document, names.REASON_RESUMED, "it goes on", False)
-            elif status.phase == "Running":
-                tell(item.document, status.phase, _describe(item, status), False)
+            if status.phase == "Running":
+                if not resumed:
+                    tell(item.document, status.phase, _describe(item, status), False)
             elif status.phase == "Suspended":
                 tell(item.document, status.phase, "what runs is saved and stops", False)
             elif status.phase is not None:
