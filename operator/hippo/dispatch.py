@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hippo.laxity import Laxity
 from hippo.lifecycles import WorkerEvent, WorkerState
 from hippo.messages import Command, Launch, Steer, WakeAt
 from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, SearchPlan, Turn
@@ -71,6 +72,7 @@ class Dispatcher:
         self._workforce = workforce
         self._chains = workforce.chains
         self._options = options
+        self._laxity = Laxity(frontier, workforce, costs)
         self._launched = 0
         self._wakes_at = 0.0  # the next look at who might yield, if it lies ahead
         self._doubtful: set[Claim] = set()  # something they promised is no longer wanted
@@ -82,6 +84,7 @@ class Dispatcher:
         """Give every worker the best there is to do; returns the commands."""
         self._commands = []
         self._now, self._workers = now, workers
+        self._laxity.look(now, workers)
         frontier = self._frontier
         for claim in sorted(self._doubtful, key=lambda claim: claim.name):
             self._trim(claim)
@@ -148,7 +151,7 @@ class Dispatcher:
             return best
         longest = self._frontier.best(self._right)
         assert longest is not None
-        return longest if self._is_critical(longest[0].demand.level) else best
+        return longest if self._laxity.is_critical(longest[0].demand.level) else best
 
     # -- launching and continuing ------------------------------------------------------------------
 
@@ -296,10 +299,10 @@ class Dispatcher:
         if theirs[0] != ours[0]:
             return theirs[0] < ours[0]
         levels = best[0].demand.level, here[0].demand.level
-        if theirs[1] + 1 <= ours[1] and not self._is_critical(levels[1]):
+        if theirs[1] + 1 <= ours[1] and not self._laxity.is_critical(levels[1]):
             return True
         is_longer = levels[0] > levels[1] + self._costs.switch
-        return is_longer and (theirs[1] <= ours[1] or self._is_critical(levels[0]))
+        return is_longer and (theirs[1] <= ours[1] or self._laxity.is_critical(levels[0]))
 
     def _head_at(self, chain: ChainRun) -> tuple[Head, str] | None:
         """The best head that begins in the very state a waiting worker holds, and its lender."""
@@ -409,25 +412,23 @@ class Dispatcher:
 
     def _consider_yielding(self) -> None:
         """Let the running chain with the shortest path yield to a waiting one that is critical."""
-        frontier, costs, workforce = self._frontier, self._costs, self._workforce
+        frontier, costs = self._frontier, self._costs
         if not frontier.ready or not costs.is_known or not 0 < self._workers <= len(self._chains):
             return
-        if workforce.leaving:
+        if self._workforce.leaving:
             return
         found, turn = self._next(), frontier.best(self._turn)
         if found is None or turn is None:
             return
-        self._estimate()
         if self._make_room_for(turn[1]) or not self._options.merge:
             return  # trial by trial, none is set aside for another
         level, lender = found[0].demand.level, found[1]
-        victim = workforce.soonest()
+        victim = self._laxity.soonest()
         if any(
             self._studies[name].lead[0] > self._studies[lender].lead[0] for name in victim.studies
         ):
             return  # its own studies would get the worker back
-        slack = self._slack(level)
-        shortest = workforce.done_at(victim)[0] - self._now
+        slack, shortest = self._laxity.slack(level), self._laxity.left(victim)
         # Both shrink by a second a second: how long the path can still wait, and how long until it
         # is worth a switch.
         short = shortest + costs.switch + costs.overheads.save - level
@@ -438,24 +439,6 @@ class Dispatcher:
                 self._stop(victim, save=True)
             else:
                 self._look_again(0.0)
-
-    def _is_critical(self, level: float) -> bool:
-        return self._costs.is_known and self._slack(level) <= 0
-
-    def _slack(self, level: float) -> float:
-        """How many seconds a waiting path can still wait, so that all ends as early as it may.
-
-        With ``T = max(remaining work / workers, longest running h, start + load + longest waiting
-        h)`` a waiting path is critical if it can no longer wait one step: ``h + start + load + 1 >=
-        T``.
-        """
-        self._estimate()
-        workforce, costs = self._workforce, self._costs
-        running = len(self._chains)
-        work = self._frontier.ready_work + workforce.total - self._now * running
-        latest = workforce.latest_moment() - self._now if running else 0.0
-        horizon = max(work / max(1, self._workers), latest, costs.switch + level)
-        return horizon - (level + costs.switch + costs.mean_step)
 
     def _look_again(self, pause: float) -> None:
         """In so many seconds, but not too soon, see again who might yield."""
@@ -468,32 +451,6 @@ class Dispatcher:
         """Whether it is at work, and has trained something, or will have by the time it leaves."""
         has_begun_a_step = chain.trained > 0 or self._now > chain.step_time
         return chain.state is WorkerState.TRAINING and chain.pending is None and has_begun_a_step
-
-    def _estimate(self) -> None:
-        """When the running chains' paths are done, as far as that may have changed."""
-        frontier, workforce = self._frontier, self._workforce
-        for claim in sorted(frontier.unsettled, key=lambda claim: claim.name):
-            chain = self._chains.get(claim.name)
-            if chain is not None and chain.claim is claim:
-                workforce.expect(chain, self._now + self._remaining(chain))
-        frontier.unsettled.clear()
-        while self._chains:  # whoever would be first may be late
-            chain = workforce.soonest()
-            remaining = self._remaining(chain)
-            if workforce.done_at(chain)[0] >= self._now + remaining - self._costs.mean_step:
-                return
-            workforce.expect(chain, self._now + remaining)
-
-    def _remaining(self, chain: ChainRun) -> float:
-        """Estimated seconds until the longest path that begins with this chain is done."""
-        costs, since = self._costs, self._now - chain.step_time
-        if not chain.begun:
-            coming = max(0.0, costs.switch - since)
-            return coming + self._frontier.remaining(chain.claim, chain.step)
-        pace = costs.seconds(chain.claim.node.sequence, chain.step, chain.step + 1)
-        position = chain.position(self._now, pace)
-        into = min(max(0.0, since - (position - chain.step) * pace), pace)
-        return self._frontier.remaining(chain.claim, position) - into
 
     def _make_room_for(self, lender: str) -> bool:
         """Let a chain leave for a waiting study of higher priority, or of far fewer workers."""
@@ -511,12 +468,12 @@ class Dispatcher:
             if lender in studies or not (is_below or (standing[0] == priority and is_far)):
                 continue
             for chain in party.values():
-                done, order = self._workforce.done_at(chain)
-                left = done - self._now
-                is_vital = not is_below and self._is_critical(left + save)
+                left = self._laxity.left(chain)
+                is_vital = not is_below and self._laxity.is_critical(left + save)
                 if left > worth and not is_vital and self._can_leave(chain):
                     neediest_last = [-place for place in standing]
-                    candidates.append(((not is_below, *neediest_last, done, order), chain))
+                    order = self._workforce.done_at(chain)
+                    candidates.append(((not is_below, *neediest_last, *order), chain))
         if not candidates:
             return False
         _, victim = min(candidates, key=lambda entry: entry[0])
