@@ -122,14 +122,14 @@ def table(document: dict[str, Any]) -> str:
         case = row["case"]
         place = (case["overheads"], case["noise"], case["apart"], case["workload"], case["workers"])
         found.setdefault(place, {})[case["policy"]] = row
-    lines: list[str] = []
-    heading: tuple[Any, ...] | None = None
+    groups: dict[tuple[Any, ...], list[str]] = {}
     for place, policies in found.items():
-        if place[:3] != heading:
-            heading = place[:3]
-            lines += ["", f"{_describe(*heading)}:", "", _head()]
-        lines.append(_line(place, policies))
-    return "\n".join(lines).strip()
+        groups.setdefault(place[:3], []).append(_line(place, policies))
+    parts = [
+        "\n".join([f"{_describe(*heading)}:", "", _head(), *lines])
+        for heading, lines in groups.items()
+    ]
+    return "\n\n".join(parts)
 
 
 def _describe(overheads: str, noise: float, apart: float) -> str:
