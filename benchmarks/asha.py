@@ -9,14 +9,13 @@ accuracy of a trial that was trained in full; a trial that was not costs and doe
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import build_parser, leave
 from benchmarks.prefix_first import Curves
 from hippo.model import Sequence, Study, parse_study
 from hippo.simulate import Pace, Simulation, SimulationOptions
@@ -155,17 +154,13 @@ def plot(document: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = build_parser(__doc__)
     folder = Path(__file__).resolve().parent / "curves"
     parser.add_argument("--curves", type=Path, default=folder / "digits.json")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--output", type=Path, help="write all figures here, as JSON")
     options = parser.parse_args()
     document = measure(options.curves, options.seeds)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(document, indent=1) + "\n")
-    print(table(document))
+    leave(document, table(document), options.output)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,15 @@ ever held, simulated workers included.
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import statistics
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import build_parser, leave
 from benchmarks.machine import describe_machine
 from hippo.engine import Engine
 from hippo.messages import Command, Event
@@ -155,15 +153,11 @@ def plot(document: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="write all figures here, as JSON")
+    parser = build_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="small studies only")
     options = parser.parse_args()
     document = measure(quick=options.quick)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(document, indent=1) + "\n")
-    sys.stdout.write(table(document) + "\n")
+    leave(document, table(document), options.output)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,14 @@ that survivors are any ("at random"). Trials that are equal up to a rung tie, an
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks import spaces
+from benchmarks.figures import build_parser, leave
 from benchmarks.scheduling import OVERHEADS
 from hippo.model import Sequence, Study
 from hippo.simulate import Curves, Pace, SimulationOptions, compare
@@ -155,15 +153,11 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="write all figures here, as JSON")
+    parser = build_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="a small part of the suite")
     options = parser.parse_args()
     document = measure(quick=options.quick)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(document, indent=1) + "\n")
-    print(table(document))
+    leave(document, table(document), options.output)
 
 
 if __name__ == "__main__":

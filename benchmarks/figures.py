@@ -1,0 +1,23 @@
+"""How a benchmark is called, and how it leaves its figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def build_parser(description: str | None) -> argparse.ArgumentParser:
+    """``--output``; ``description``: a module's docstring, of which the first line is taken."""
+    parser = argparse.ArgumentParser(description=str(description).splitlines()[0])
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures, as JSON")
+    return parser
+
+
+def leave(document: dict[str, Any], table: str, output: Path | None) -> None:
+    """Print the table; write the document, if that was asked for."""
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(document, indent=1) + "\n")
+    print(table)
