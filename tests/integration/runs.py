@@ -25,7 +25,7 @@ from tests.integration import oracle
 
 HIPPO = str(Path(sys.executable).with_name("hippo"))
 TRAINERS = Path(__file__).parent / "trainers"
-DEADLINE = 60.0  # seconds: far more than anything here takes, even on a busy machine
+DEADLINE = 180.0  # seconds: far more than anything here takes, even on a busy machine
 LEAVE_SECONDS = 3.0
 """By then every process has left after its driver was killed."""
 
