@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import build_parser, leave
+from benchmarks import figures
 from benchmarks.machine import describe_machine
 from hippo.engine import Engine
 from hippo.messages import Command, Event
@@ -152,13 +152,5 @@ def plot(document: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    parser = build_parser(__doc__)
-    parser.add_argument("--quick", action="store_true", help="small studies only")
-    options = parser.parse_args()
-    document = measure(quick=options.quick)
-    leave(document, table(document), options.output)
-
-
 if __name__ == "__main__":
-    main()
+    figures.run(__doc__, measure, table, quick="small studies only")

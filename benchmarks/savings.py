@@ -16,8 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import spaces
-from benchmarks.figures import build_parser, leave
+from benchmarks import figures, spaces
 from benchmarks.scheduling import OVERHEADS
 from hippo.model import Sequence, Study
 from hippo.simulate import Curves, Pace, SimulationOptions, compare
@@ -152,13 +151,5 @@ def _line(row: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> None:
-    parser = build_parser(__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small part of the suite")
-    options = parser.parse_args()
-    document = measure(quick=options.quick)
-    leave(document, table(document), options.output)
-
-
 if __name__ == "__main__":
-    main()
+    figures.run(__doc__, measure, table, quick="a small part of the suite")

@@ -15,8 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import spaces
-from benchmarks.figures import build_parser, leave
+from benchmarks import figures, spaces
 from benchmarks.policies import POLICIES
 from hippo.model import Study
 from hippo.plan import Overheads
@@ -155,13 +154,5 @@ def _line(place: tuple[Any, ...], policies: dict[str, dict[str, Any]]) -> str:
     return f"| {' | '.join(row)} |"
 
 
-def main() -> None:
-    parser = build_parser(__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small part of the suite")
-    options = parser.parse_args()
-    document = measure(quick=options.quick)
-    leave(document, table(document), options.output)
-
-
 if __name__ == "__main__":
-    main()
+    figures.run(__doc__, measure, table, quick="a small part of the suite")
