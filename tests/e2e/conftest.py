@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.builds import locked
 from tests.cluster import Cluster, open_cluster, programs
-from tests.cluster.places import RUN
+from tests.e2e.crds import install
 from tests.e2e.site import Site
 
-CRDS = Path(__file__).parents[2] / "crds"
-
-_LOCK = RUN.with_name("crds.lock")
 _SECONDS = 600.0
 _SECONDS_OF_THE_FIRST_TIME = 4500.0
 
@@ -36,12 +32,7 @@ def site(cluster: Cluster, crds: None, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def crds(cluster: Cluster) -> None:
-    """The CRDs as they are in the repository. Two processes would collide in creating them."""
-    with locked(_LOCK):
-        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
-        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
-        # Established, and yet the server may ask to try again in a second.
-        cluster.kubectl("get", "studies,trials,searchplans", "--all-namespaces")
+    install(cluster)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
