@@ -33,12 +33,12 @@ MODULES = {
 """By the name of the file: who has ``table(document)``, and perhaps ``plot(document, path)``."""
 
 
-def insert(text: str, name: str, body: str) -> str:
+def insert(text: str, name: str, body: str, *, by: str = "make bench") -> str:
     """The text with another body between the markers of ``name``; without them ValueError."""
-    begin, end = f"<!-- {name}: written by make bench -->", f"<!-- end of {name} -->"
+    begin, end = f"<!-- {name}: written by {by} -->", f"<!-- end of {name} -->"
     found = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if not found.search(text):
-        raise ValueError(f"{DOCUMENT.name} has no place for {name}: write {begin} and {end}")
+        raise ValueError(f"the document has no place for {name}: write {begin} and {end}")
     return found.sub(lambda _: f"{begin}\n\n{body}\n\n{end}", text, count=1)
 
 

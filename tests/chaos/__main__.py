@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import describe_machine
 from tests import chaos
 from tests.chaos import campaign
 
@@ -43,7 +44,8 @@ def main() -> int:
     campaign.compare(rows)
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        document = {"command": "make chaos", "machine": describe_machine("kopf"), "rows": rows}
+        options.output.write_text(json.dumps(document, indent=1) + "\n")
     wrong = [row for row in rows if row["problems"]]
     print(f"{len(rows)} studies, {sum(r['injected'] for r in rows)} faults, {len(wrong)} wrong")
     return 1 if wrong else 0

@@ -10,14 +10,10 @@ import ssl
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 
 from tests.chaos.proxy import Asked, Proxy, Rule, Spoil
 from tests.chaos.run import Run
-from tests.e2e.site import HIPPO
 from tests.minio_server import find_free_port
 
 LAG_SECONDS = 5.0
@@ -27,23 +23,21 @@ _SMALL = re.compile(r"[0-9a-f]{8,}|\d+")
 _WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
-@contextmanager
-def api_proxy(run: Run) -> Iterator[Proxy]:
-    """Before the API server, with an administrator's rights; ``kubeconfig`` beside the log."""
+def api_proxy(run: Run) -> tuple[Proxy, dict[str, str]]:
+    """Before the API server, with an administrator's rights, until the run is over; and the
+    environment of an operator that goes through it.
+    """
     config = json.loads(run.site.cluster.kubeconfig.read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
     tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
     tls.load_cert_chain(user["client-certificate"], user["client-key"])
-    with Proxy(cluster["server"], tls=tls).running() as proxy:
-        config["clusters"][0]["cluster"] = {"server": proxy.endpoint}
-        config["users"][0]["user"] = {}
-        _kubeconfig(run, proxy).write_text(json.dumps(config))
-        yield proxy
-
-
-def _kubeconfig(run: Run, proxy: Proxy) -> Path:
-    return run.site.log.with_name(f"proxy-{proxy.endpoint.rpartition(':')[2]}.kubeconfig")
+    proxy = run.stack.enter_context(Proxy(cluster["server"], tls=tls).running())
+    config["clusters"][0]["cluster"] = {"server": proxy.endpoint}
+    config["users"][0]["user"] = {}
+    file = run.site.log.with_name("proxy.kubeconfig")
+    file.write_text(json.dumps(config))
+    return proxy, {"KUBECONFIG": str(file)}
 
 
 def name_phase(asked: Asked) -> str | None:
@@ -65,12 +59,11 @@ def name_phase(asked: Asked) -> str | None:
 def killed_at_each_write(run: Run) -> None:
     """SIGKILL before and after the first write of each kind; a new one starts each time."""
     done: Counter[str] = Counter()
-    own = _is_own
 
     def rule(asked: Asked) -> Spoil | None:
         phase = name_phase(asked)
         process = run.site.operator
-        if phase is None or process is None or process.poll() is not None or not own(asked):
+        if phase is None or process is None or process.poll() is not None or not _is_own(asked):
             return None
         done[phase] += 1
         if done[phase] == 1:
@@ -79,23 +72,20 @@ def killed_at_each_write(run: Run) -> None:
             return Spoil(then=lambda: _kill(run, process), is_lost=True)
         return None
 
-    with api_proxy(run) as api:
-        store = run.put_before(run.minio.endpoint)
-        api.rule = store.rule = rule
-        endpoints = {"KUBECONFIG": str(_kubeconfig(run, api)), "AWS_ENDPOINT_URL": store.endpoint}
-        run.begin(**endpoints)
-        while not run.has_ended:
-            process = run.site.operator
-            if process is not None and process.poll() is not None:
-                run.site.start_operator(**endpoints)
-            time.sleep(0.1)
-        api.rule = store.rule = lambda _: None
-        run.phases = sorted(phase for phase, times in done.items() if times >= 2)
-        if run.site.operator is None or run.site.operator.poll() is not None:
-            run.site.start_operator()
-        else:
-            run.site.stop_operator()
-            run.site.start_operator()
+    api, environment = api_proxy(run)
+    store = run.put_before(run.minio.endpoint)
+    api.rule = store.rule = rule
+    environment["AWS_ENDPOINT_URL"] = store.endpoint
+    run.begin(**environment)
+    while not run.has_ended:
+        process = run.site.operator
+        if process is not None and process.poll() is not None:
+            run.site.start_operator(**environment)
+        time.sleep(0.1)
+    run.phases = sorted(phase for phase, times in done.items() if times >= 2)
+    api.rule = store.rule = lambda _: None
+    run.site.stop_operator()
+    run.site.start_operator()
 
 
 def _is_own(asked: Asked) -> bool:
@@ -120,8 +110,13 @@ def killed_often(run: Run) -> None:
         run.site.start_operator()
 
 
+_AS_IN_A_POD = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""Each is process 1 of its own, and sees no other."""
+
+
 def second_by_mistake(run: Run) -> None:
     """Under the same identity, from the beginning to the end."""
+    run.site.launcher = _AS_IN_A_POD
     _beside(run, [])
 
 
@@ -131,9 +126,10 @@ def second_of_another_name(run: Run) -> None:
 
 def both_with_stale_caches(run: Run) -> None:
     """Two of one identity; what each sees of changes comes seconds late."""
-    with api_proxy(run) as api:
-        api.rule = watches_lag
-        _beside(run, [], KUBECONFIG=str(_kubeconfig(run, api)))
+    run.site.launcher = _AS_IN_A_POD
+    api, environment = api_proxy(run)
+    api.rule = watches_lag
+    _beside(run, [], **environment)
 
 
 def watches_lag(asked: Asked) -> Spoil | None:
@@ -142,23 +138,16 @@ def watches_lag(asked: Asked) -> Spoil | None:
 
 def _beside(run: Run, options: list[str], **environment: str) -> None:
     run.begin(**environment)
-    with second_operator(run, options, **environment):
-        run.injected()
-        run.wait_until(lambda: run.has_ended, "the study has ended")
+    start_second(run, options, **environment)
+    run.injected()
 
 
-@contextmanager
-def second_operator(run: Run, options: list[str], **environment: str) -> Iterator[None]:
-    site = run.site
-    command = [HIPPO, "operator", "--store", site.url, "--namespace", site.namespace]
-    command += ["--metrics-port", str(find_free_port()), "--resync", "10", *options]
-    with site.log.with_name("second.log").open("ab") as log:
-        process = subprocess.Popen(command, env={**site.environment, **environment}, stderr=log)
-        try:
-            yield
-        finally:
-            process.kill()
-            process.wait()
+def start_second(run: Run, options: list[str], **environment: str) -> None:
+    """Another operator, until the run is over."""
+    log = run.site.log.with_name("second.log")
+    process = run.site.launch_operator(log, find_free_port(), *options, **environment)
+    run.stack.callback(process.wait)
+    run.stack.callback(process.kill)
 
 
 def frozen_while_another_takes_over(run: Run) -> None:
@@ -168,11 +157,10 @@ def frozen_while_another_takes_over(run: Run) -> None:
     first = run.site.operator
     assert first is not None
     first.send_signal(signal.SIGSTOP)
-    with second_operator(run, ["--identity", "another"]):
-        run.injected()
-        time.sleep(FROZEN_SECONDS)
-        first.send_signal(signal.SIGCONT)
-        run.wait_until(lambda: run.has_ended, "the study has ended")
+    start_second(run, ["--identity", "another"])
+    run.injected()
+    time.sleep(FROZEN_SECONDS)
+    first.send_signal(signal.SIGCONT)
 
 
 def slow_api_server(run: Run) -> None:
@@ -202,11 +190,9 @@ def _through_proxy(run: Run, rule: Rule) -> None:
             next(spoilt)
         return found
 
-    with api_proxy(run) as api:
-        api.rule = counted
-        run.begin(KUBECONFIG=str(_kubeconfig(run, api)))
-        run.wait_until(lambda: run.has_ended, "the study has ended")
-        run.injected(next(spoilt))
-        api.rule = lambda _: None
-        run.site.stop_operator()
-        run.site.start_operator()
+    api, environment = api_proxy(run)
+    api.rule = counted
+    run.begin(**environment)
+    run.wait_until(lambda: run.has_ended, "the study has ended")
+    run.injected(next(spoilt))
+    api.rule = lambda _: None

@@ -13,7 +13,7 @@ TIMES = 3
 """To so many pods, one after the other."""
 
 
-def _to_pods(run: Run, harm: Callable[[str], None], times: int = TIMES) -> None:
+def _to_pods(run: Run, harm: Callable[[str], object], times: int = TIMES) -> None:
     """Each time to a pod that has trained some steps."""
     harmed: set[str] = set()
     for _ in range(times):
@@ -66,13 +66,13 @@ def evicted(run: Run) -> None:
 
 def deleted(run: Run) -> None:
     run.begin()
-    _to_pods(run, lambda pod: run.site.kubectl("delete", "pod", pod, "--wait=false") and None)
+    _to_pods(run, lambda pod: run.site.kubectl("delete", "pod", pod, "--wait=false"))
 
 
 def deleted_by_force(run: Run) -> None:
     force = ("--grace-period=0", "--force", "--wait=false")
     run.begin()
-    _to_pods(run, lambda pod: run.site.kubectl("delete", "pod", pod, *force) and None)
+    _to_pods(run, lambda pod: run.site.kubectl("delete", "pod", pod, *force))
 
 
 def all_deleted_with_the_plan(run: Run) -> None:

@@ -164,11 +164,11 @@ async def _late(answer: aiohttp.ClientResponse, lag: float) -> AsyncIterator[byt
     fetching = asyncio.create_task(fetch())
     try:
         while True:
-            due, piece = await queue.get()
+            due, late = await queue.get()
             await asyncio.sleep(max(0.0, due - loop.time()))
-            if piece is None:
+            if late is None:
                 return
-            yield piece
+            yield late
     finally:
         fetching.cancel()
 

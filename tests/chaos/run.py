@@ -233,8 +233,8 @@ class Run:
         self.outcome.problems += self.store.load().problems
 
     def _read_chains(self, plan: str) -> list[Document]:
-        found: list[Document] = self.site.get("searchplan", plan)["status"].get("chains", [])
-        return found
+        status = self.site.get("searchplan", plan)["status"]
+        return list(status.get("chains", []))
 
 
 def decided(site: Site) -> Document:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import random
 import time
 from itertools import count
 from pathlib import Path
 
 from minio import Minio, MinioAdmin
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 
 from hippo.kube.manifests import pod_name
 from tests.chaos.proxy import Asked, Proxy, Spoil
@@ -115,7 +116,9 @@ def _unmount(run: Run, folder: Path) -> None:
 def denying(run: Run) -> None:
     """The keys of operator and pods lose the right to write, and get it back."""
     credentials = StaticProvider(ADMIN, PASSWORD)
-    admin = MinioAdmin(run.minio.address, credentials, region="us-east-1", secure=False)
+    admin = MinioAdmin(
+        endpoint=run.minio.address, credentials=credentials, region="us-east-1", secure=False
+    )
     user, secret = "team", "team-password"
     admin.user_add(user, secret)
     admin.attach_policy(["readwrite"], user=user)
@@ -174,6 +177,4 @@ def truncated_reports(run: Run) -> None:
 
 
 def _overwrite(bucket: Minio, name: str, data: bytes) -> None:
-    import io
-
     bucket.put_object(BUCKET, name, io.BytesIO(data), len(data))

@@ -50,6 +50,8 @@ class Site:
     """Of an operator that is not ours, such as a chart's."""
     store: dict[str, str] = field(default_factory=dict)
     """Environment of whoever uses a store that is not the cluster's own."""
+    launcher: tuple[str, ...] = ()
+    """Before the operator's command."""
 
     def set_up(self) -> None:
         """Namespace, Pod Security, the Secret of the store, the trainers' code."""
@@ -87,11 +89,17 @@ class Site:
     # -- the operator ------------------------------------------------------------------------------
 
     def start_operator(self, *options: str, **environment: str) -> None:
-        command = [HIPPO, "operator", "--store", self.url, "--namespace", self.namespace]
-        command += ["--metrics-port", str(self.port), "--resync", "10", *options]
-        with self.log.open("ab") as log:
-            self.operator = subprocess.Popen(
-                command, env={**self.environment, **environment}, stderr=log
+        self.operator = self.launch_operator(self.log, self.port, *options, **environment)
+
+    def launch_operator(
+        self, log: Path, port: int, *options: str, **environment: str
+    ) -> subprocess.Popen[bytes]:
+        """One that is the caller's to end."""
+        command = [*self.launcher, HIPPO, "operator", "--store", self.url]
+        command += ["--namespace", self.namespace, "--metrics-port", str(port), "--resync", "10"]
+        with log.open("ab") as file:
+            return subprocess.Popen(
+                [*command, *options], env={**self.environment, **environment}, stderr=file
             )
 
     def stop_operator(self, number: signal.Signals = signal.SIGTERM) -> None:
