@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -18,6 +19,12 @@ from hippo.kube.names import GROUP, SEARCH_PLANS, STUDIES, TRIALS, VERSION
 from hippo.kube.statuses import StatusModel
 
 REQUEST_SECONDS = 30.0
+AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0)
+"""Before a request is made again that failed for reasons of the server's, or had no answer. One
+that was done all the same does no harm: what was created exists, what was written conflicts."""
+MOST_SECONDS = 10.0
+"""Of a wait that the server asks for."""
+_PASSING = {0, 429, 500, 502, 503, 504}
 PAGE = 500
 FIELD_MANAGER = "hippo"
 
@@ -26,11 +33,14 @@ Documents = list[Document]
 
 
 class ApiError(Exception):
-    """The API server refused or failed. One line; ``status`` is the HTTP status, 0: no answer."""
+    """The API server refused or failed. One line; ``status`` is the HTTP status, 0: no answer.
+    ``wait``: the seconds that the server asks to wait.
+    """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, wait: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        self.wait = wait
 
 
 class NotFound(ApiError):
@@ -159,6 +169,16 @@ class Api:
             body=body,
             auth_settings=["BearerToken"],
         )
+        for pause in AGAIN_SECONDS:
+            try:
+                return await self._ask(request)
+            except ApiError as error:
+                if error.status not in _PASSING:
+                    raise
+                await asyncio.sleep(max(pause, min(error.wait, MOST_SECONDS)))
+        return await self._ask(request)
+
+    async def _ask(self, request: Any) -> Document:
         verb, url, headers, content = request[:4]
         try:
             answer = await self._client.call_api(
@@ -166,11 +186,13 @@ class Api:
             )
             data: bytes = await answer.read()  # type: ignore[no-untyped-call]
         except ApiException as error:
-            raise _translate(error.status or 0, error.body, error.reason) from None
+            told = _read_wait(error.headers)
+            raise _translate(error.status or 0, error.body, error.reason, told) from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ApiError(0, f"the API server does not answer: {error!r}") from None
         if not 200 <= answer.status <= 299:
-            raise _translate(answer.status, data, answer.reason)
+            told = _read_wait(answer.headers)
+            raise _translate(answer.status, data, answer.reason, told)
         return _decode(answer.status, data)
 
 
@@ -213,7 +235,13 @@ def _has_kubeconfig() -> bool:
     return any(Path(name).expanduser().is_file() for name in files if name)
 
 
-def _translate(status: int, body: str | bytes | None, reason: str | None) -> ApiError:
+def _read_wait(headers: Mapping[str, str] | None) -> float:
+    """Seconds, from Retry-After; 0 if it is not there, or a date."""
+    told = (headers or {}).get("Retry-After", "")
+    return float(told) if told.isascii() and told.isdigit() else 0.0
+
+
+def _translate(status: int, body: str | bytes | None, reason: str | None, wait: float) -> ApiError:
     try:
         told = json.loads(body or "{}")
     except ValueError:
@@ -222,4 +250,4 @@ def _translate(status: int, body: str | bytes | None, reason: str | None) -> Api
     kind = {404: NotFound, 422: Refused, 403: Refused, 400: Refused}.get(status, ApiError)
     if status == 409:
         kind = AlreadyExists if told.get("reason") == "AlreadyExists" else Conflict
-    return kind(status, message)
+    return kind(status, message, wait=wait)
