@@ -57,7 +57,9 @@ class PlanTask:
     listed: float = -math.inf  # when pods were listed, by time.monotonic()
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     driver: PlanDriver | None = None
+    reporter: Reporter | None = None  # of this driver
     failures: int = 0
+    is_over: bool = False  # no study is left
     task: asyncio.Task[None] | None = None
 
 
@@ -228,58 +230,56 @@ class Operator:
                     await plan.driver.close()
 
     async def _work(self, task: PlanTask) -> None:
-        reporter: Reporter | None = None
         await self._has_begun.wait()
-        while True:
-            if task.driver is None:
-                reporter = None  # with all that the driver knew
+        while not task.is_over:
             await self._rest(task)
-            task.wake.clear()
-            began = time.monotonic()
-            failed = False
-            try:
-                if task.driver is None and not self._is_wanted(task):
-                    if await self._settle(task):
-                        return
-                    continue
-                if task.driver is None:
-                    reporter = Reporter(await self._open(task), self.statuses)
-                assert task.driver is not None
-                assert reporter is not None
-                await self._round(task, task.driver, reporter)
-                task.failures = 0
-            except Reopen:
-                await self._drop(task)
-                task.wake.set()
-            except LockHeld as error:
-                failed = True
-                await self._complain(task, names.REASON_LOCKED, str(error), only_new=True)
-            except (TakenOver, LockLost) as error:
-                failed = self._was_overtaken = True
+            await self.take_turn(task)
+
+    async def take_turn(self, task: PlanTask) -> None:
+        """One round of a plan, whatever comes of it."""
+        task.wake.clear()
+        began = time.monotonic()
+        failed = False
+        try:
+            if task.driver is None and not self._is_wanted(task):
+                task.is_over = await self._settle(task)
+                return
+            driver = task.driver or await self._open(task)
+            task.reporter = task.reporter or Reporter(driver, self.statuses)
+            await self._round(task, driver, task.reporter)
+            task.failures = 0
+        except Reopen:
+            await self._drop(task)
+            task.wake.set()
+        except LockHeld as error:
+            failed = True
+            await self._complain(task, names.REASON_LOCKED, str(error), only_new=True)
+        except (TakenOver, LockLost) as error:
+            failed = self._was_overtaken = True
+            log.warning("plan %s/%s: %s", task.namespace, task.name, error)
+            await self._drop(task)
+        except StoreError as error:
+            failed = True
+            self.metrics.note_store_error(task.namespace, task.name)
+            await self._drop(task)
+            await self._complain(task, names.REASON_STORE, str(error))
+        except ApiError as error:
+            failed = True
+            await self._drop(task)
+            if task.failures:  # not for the first time
+                await self._complain(task, names.REASON_API, str(error))
+            else:
                 log.warning("plan %s/%s: %s", task.namespace, task.name, error)
-                await self._drop(task)
-            except StoreError as error:
-                failed = True
-                self.metrics.note_store_error(task.namespace, task.name)
-                await self._drop(task)
-                await self._complain(task, names.REASON_STORE, str(error))
-            except ApiError as error:
-                failed = True
-                await self._drop(task)
-                if task.failures:  # not for the first time
-                    await self._complain(task, names.REASON_API, str(error))
-                else:
-                    log.warning("plan %s/%s: %s", task.namespace, task.name, error)
-            except Exception as error:
-                failed = True
-                log.exception("plan %s/%s: a defect of Hippo", task.namespace, task.name)
-                await self._drop(task)
-                message = f"a defect of Hippo, see the operator's log: {type(error).__name__}"
-                await self._complain(task, names.REASON_DEFECT, message)
-            if failed:
-                task.failures += 1
-            seconds = time.monotonic() - began
-            self.metrics.reconciled(task.namespace, task.name, seconds, error=failed)
+        except Exception as error:
+            failed = True
+            log.exception("plan %s/%s: a defect of Hippo", task.namespace, task.name)
+            await self._drop(task)
+            message = f"a defect of Hippo, see the operator's log: {type(error).__name__}"
+            await self._complain(task, names.REASON_DEFECT, message)
+        if failed:
+            task.failures += 1
+        seconds = time.monotonic() - began
+        self.metrics.reconciled(task.namespace, task.name, seconds, error=failed)
 
     async def _rest(self, task: PlanTask) -> None:
         """Until there is something to do; after a failure for a while, whatever happens."""
@@ -321,7 +321,7 @@ class Operator:
         if driver.is_done and not driver.is_changed:
             log.info("plan %s/%s: all studies have ended", task.namespace, task.name)
             await driver.close()
-            task.driver = None
+            task.driver = task.reporter = None  # with all that it knew
 
     async def _list_pods(self, task: PlanTask) -> None:
         """A watch may miss that a pod is gone, while it is interrupted."""
@@ -432,7 +432,7 @@ class Operator:
 
     async def _drop(self, task: PlanTask) -> None:
         """Forget all that the driver knew; pods go on."""
-        driver, task.driver = task.driver, None
+        driver, task.driver, task.reporter = task.driver, None, None
         if driver is not None:
             with contextlib.suppress(Exception):
                 await driver.release()
