@@ -191,6 +191,7 @@ class Chain:
                 **counts,
             )
         )
+        self._writer.flush()  # if the chain may not begin, as others do its work, this fails
         self._reset_save_timer()
 
     def _load(self) -> int:

@@ -420,7 +420,7 @@ class World:
             control = self._controls.get(chain)
             if control is not None and control.version > version:
                 version = control.version
-                accepted = _can_take(control.route, route, sequence, t)
+                accepted = can_take(control.route, route, sequence, t)
                 if accepted:
                     route = control.route
                     sequence = Sequence.of(route.hyperparameters, route.steps)
@@ -494,7 +494,7 @@ class World:
             self.trained[key] += 1
 
 
-def _can_take(new: Route, old: Route, sequence: Sequence, t: int) -> bool:
+def can_take(new: Route, old: Route, sequence: Sequence, t: int) -> bool:
     """The rule of ``records.Control``."""
     if new.stop_at <= t:
         return True

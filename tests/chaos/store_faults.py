@@ -167,6 +167,7 @@ def truncated_reports(run: Run) -> None:
             return
         plan = run.site.plan_name(STUDY)
         prefix = f"{run.site.namespace}/{run.site.namespace}/{plan}/reports/"
+        run.spoilt |= {pod_name(plan, chain) for chain in run.store.load().reports}
         for item in bucket.list_objects(BUCKET, prefix, recursive=True):
             name = str(item.object_name)
             answer = bucket.get_object(BUCKET, name)

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +120,29 @@ class Api:
         return await self._call("PATCH", path, body=body, query=query, kind="merge-patch+json")
 
     async def set_status(
-        self, resource: Resource, namespace: str, name: str, status: StatusModel
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        status: StatusModel,
+        *,
+        phase: str | None = None,
     ) -> Document:
-        """Replace the whole status, whoever wrote it: for views, of which there is one writer."""
+        """Without a resourceVersion: for views, of which there is one writer. ``phase``: what the
+        object's status says as far as that writer knows. Raises Conflict if it says otherwise.
+        """
         path, query = resource.path(namespace, name, "status"), {"fieldManager": FIELD_MANAGER}
-        body = [{"op": "add", "path": "/status", "value": dump(status)}]
-        return await self._call("PATCH", path, body=body, query=query, kind="json-patch+json")
+        body: Documents = [{"op": "add", "path": "/status", "value": dump(status)}]
+        if phase is not None:
+            body.insert(0, {"op": "test", "path": "/status/phase", "value": phase})
+        try:
+            return await self._call("PATCH", path, body=body, query=query, kind="json-patch+json")
+        except Refused as error:
+            if phase is None or error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+                raise
+            raise Conflict(
+                error.status, f"the status of {name} was written by somebody else: {error}"
+            ) from None
 
     async def replace_status(
         self, resource: Resource, namespace: str, name: str, body: Document

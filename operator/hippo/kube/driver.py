@@ -79,6 +79,8 @@ LONGEST_ROUTE = 1000
 """Saves and evaluations of a chain at once: its assignment is to fit into an annotation."""
 REPORTS_AT_ONCE = 100
 """That the engine is told of before anything that comes of them is done."""
+MOST_PROBLEMS = 10
+"""Damaged records that are told of when a plan is opened."""
 MAILBOX_SECONDS = 1.0
 """Between two looks at what external studies are asked for."""
 
@@ -194,6 +196,8 @@ class PlanDriver:
         )
         for item in sorted(studies.values(), key=lambda item: (item.created, item.study.name)):
             await self._add(item, more_follow=True)
+        for problem in self.session.records.problems[:MOST_PROBLEMS]:
+            self._tell(None, names.REASON_NOTICE, f"{problem}; it is trained again if it is needed")
         ended = await self._adopt(pods)
         await self._feed(WorkersChanged(self._count_workers()))
         for report in ended:  # charged already, with all else that the store held
@@ -242,9 +246,14 @@ class PlanDriver:
             assignment = _read_assignment(pod) if pod is not None else None
             askers = (record.study, *(assignment.studies if assignment is not None else ()))
             lender = next((name for name in askers if name in self.engine.studies), None)
-            if assignment is None or lender is None:
-                if pod is not None:
+            is_broken = chain in self.session.records.broken
+            if assignment is None or lender is None or is_broken:
+                if is_broken:  # what it does cannot be followed: others go on from what it saved
+                    await self.chains.remove(chain, grace_seconds=0)
+                elif pod is not None:
                     await self.chains.remove(chain)
+                elif not told and not await asyncio.to_thread(self.session.store.bar, chain):
+                    raise Reopen  # its pod has come meanwhile
                 self.chains.forget([chain])  # what it has left is in the store
                 self._reports.ended([chain] if told else [])
                 continue

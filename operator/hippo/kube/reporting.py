@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hippo.kube import names
-from hippo.kube.api import STUDY, Api, NotFound
+from hippo.kube.api import STUDY, Api, Conflict, NotFound
 from hippo.kube.conditions import find_condition, format_time, set_condition
 from hippo.kube.driver import Accepted, PlanDriver
 from hippo.kube.statuses import Condition, StudyStatus
@@ -48,13 +48,20 @@ class StudyStatuses:
         return (known or _read(document)).model_copy()
 
     async def write(self, item: Accepted, status: StudyStatus) -> bool:
-        """Whether there was anything to write. Raises ApiError."""
-        if status == self.find(item):
+        """Whether there was anything to write. Raises ApiError; Conflict if somebody else has taken
+        the study into another phase: an operator that was overtaken ends here.
+        """
+        before = self.find(item)
+        if status == before:
             return False
+        place = (item.study.namespace, item.study.name)
         try:
-            await self.api.set_status(STUDY, item.study.namespace, item.study.name, status)
+            await self.api.set_status(STUDY, *place, status, phase=before.phase)
         except NotFound:
             return False
+        except Conflict:
+            self.forget(item.uid)  # the cluster knows better
+            raise
         self._written[item.uid] = status
         return True
 

@@ -12,7 +12,7 @@ from hippo.store.blobs import Blobs, MissingBlob
 from hippo.store.encoding import LedgerChunk, Unreadable, encode
 from hippo.store.layout import Layout, number_of
 from hippo.store.loading import decode_report
-from hippo.store.records import Report
+from hippo.store.records import Report, is_bar
 from hippo.store.together import map_together
 
 _CHUNK = 10_000  # reports, about 3 MB
@@ -56,7 +56,9 @@ def _batches(
 
 
 def _read_whole(blobs: Blobs, layout: Layout, chain: str) -> list[Report]:
-    """A chain's reports; none if one of them is damaged or missing: nothing is lost in doubt."""
+    """A chain's reports; none if one of them is damaged or missing: nothing is lost in doubt. None
+    either of a chain that never began.
+    """
     reports: list[Report] = []
     for info in blobs.list(layout.reports_of(chain)):
         if number_of(info.name) != len(reports):
@@ -65,6 +67,8 @@ def _read_whole(blobs: Blobs, layout: Layout, chain: str) -> list[Report]:
             reports.append(decode_report(blobs.get(info.name), chain, len(reports)))
         except (Unreadable, MissingBlob):
             return []
+    if reports and is_bar(reports[0]):
+        return []  # it keeps a worker out for as long as it stands there
     return reports
 
 

@@ -28,6 +28,7 @@ class PlanRecords:
     manifests: dict[str, Manifest] = field(default_factory=dict)  # by key, sorted; data is there
     reports: dict[str, list[Report]] = field(default_factory=dict)  # by chain, sorted; by number
     unfolded: frozenset[str] = frozenset()  # chains with reports outside the ledger
+    broken: frozenset[str] = frozenset()  # chains of which a report is damaged or missing
     orphans: frozenset[str] = frozenset()  # keys whose data has no manifest: a writer was killed
     strays: tuple[BlobInfo, ...] = ()  # data beside that of an intact manifest: a writer lost
     problems: tuple[str, ...] = ()  # a line each
@@ -59,7 +60,7 @@ def load(blobs: Blobs, layout: Layout) -> PlanRecords:
     problems: list[str] = []
     signature = read_signature(blobs, layout, problems)
     manifests, orphans, strays = _read_manifests(blobs, layout, problems)
-    live, unfolded = _read_live_reports(blobs, layout, problems)
+    live, unfolded, broken = _read_live_reports(blobs, layout, problems)
     by_chain: dict[str, dict[int, Report]] = {}
     for chunk in read_ledger(blobs, layout, problems):
         for chain, reports in chunk.chains.items():
@@ -72,8 +73,18 @@ def load(blobs: Blobs, layout: Layout) -> PlanRecords:
         if len(numbers) != numbers[-1] + 1:
             gap = next(i for i in range(numbers[-1] + 1) if i not in by_chain[chain])
             problems.append(f"report {gap} of chain {chain} is missing, though later ones exist")
+            broken.add(chain)
         ordered[chain] = [by_chain[chain][number] for number in numbers]
-    return PlanRecords(signature, manifests, ordered, unfolded, orphans, strays, tuple(problems))
+    return PlanRecords(
+        signature=signature,
+        manifests=manifests,
+        reports=ordered,
+        unfolded=unfolded,
+        broken=frozenset(broken),
+        orphans=orphans,
+        strays=strays,
+        problems=tuple(problems),
+    )
 
 
 def read_ledger(blobs: Blobs, layout: Layout, problems: list[str]) -> Iterator[LedgerChunk]:
@@ -145,9 +156,10 @@ def _read_manifests(
 
 def _read_live_reports(
     blobs: Blobs, layout: Layout, problems: list[str]
-) -> tuple[list[Report], frozenset[str]]:
+) -> tuple[list[Report], frozenset[str], set[str]]:
+    """With the chains that have some, and those of which one cannot be read."""
     reports: list[Report] = []
-    chains = set()
+    chains, broken = set[str](), set[str]()
     names = [info.name for info in blobs.list(layout.reports)]
     for name, data in zip(names, get_all(blobs, names), strict=True):
         chain = name[len(layout.reports) :].partition("/")[0]
@@ -161,4 +173,5 @@ def _read_live_reports(
             reports.append(decode_report(data, chain, number))
         except Unreadable as error:
             problems.append(str(error))
-    return reports, frozenset(chains)
+            broken.add(chain)
+    return reports, frozenset(chains), broken

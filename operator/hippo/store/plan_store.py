@@ -28,7 +28,7 @@ from hippo.store.encoding import (
 )
 from hippo.store.layout import Layout, number_of
 from hippo.store.loading import PlanRecords
-from hippo.store.records import Control, Decision, Manifest, Report, Spending
+from hippo.store.records import Control, Decision, Manifest, Report, Spending, build_bar
 from hippo.store.together import map_together
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -166,6 +166,17 @@ class PlanStore:
                 f"report {report.sequence_number} of chain {report.chain} exists already and says"
                 " otherwise: two workers run under one name"
             )
+
+    def bar(self, chain: str) -> bool:
+        """See to it that a chain that has not begun never does; False if it has begun.
+
+        Who writes a chain's first report decides: a worker that finds another one there leaves
+        before it trains. Raises StoreError.
+        """
+        report = build_bar(chain)
+        name = self._layout.report(chain, report.sequence_number)
+        data = encode(report)
+        return self.blobs.put(name, data, if_absent=True) or self.blobs.get(name) == data
 
     def read_reports(self, chain: str, after: int = -1) -> list[Report]:
         """The reports numbered ``after + 1`` and so on, up to the first that is not there yet.

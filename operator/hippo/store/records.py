@@ -187,6 +187,16 @@ Report = Annotated[
 REPORT: TypeAdapter[Report] = TypeAdapter(Report)
 
 
+def build_bar(chain: str) -> Ended:
+    """The first report of a chain that is never to begin: see ``PlanStore.bar``."""
+    return Ended(chain=chain, sequence_number=0, step=0, outcome=Outcome.LOST)
+
+
+def is_bar(report: Report) -> bool:
+    """No worker says of itself that it is lost."""
+    return isinstance(report, Ended) and report.outcome is Outcome.LOST
+
+
 class Decision(Record):
     """One durable decision of a study: written before it is acted on, and never derived again.
 

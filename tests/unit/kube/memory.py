@@ -110,10 +110,18 @@ class MemoryApi:
         return self._written(found)
 
     async def set_status(
-        self, resource: Resource, namespace: str, name: str, status: StatusModel
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        status: StatusModel,
+        *,
+        phase: str | None = None,
     ) -> Document:
         await self._begin("status", resource, name)
         found = self._find(resource, namespace, name)
+        if phase is not None and (found.get("status") or {}).get("phase") != phase:
+            raise Conflict(422, "its status was written meanwhile")
         found["status"] = dump(status)
         return self._written(found)
 

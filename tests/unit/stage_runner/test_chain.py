@@ -228,6 +228,15 @@ def answers(reports: list[Any]) -> list[tuple[int, bool]]:
     return [(r.version, r.accepted) for r in reports if isinstance(r, ControlAnswered)]
 
 
+def test_a_barred_chain_trains_nothing(lab: Lab) -> None:
+    assignment = lab.assignment()
+    assert lab.store().bar(assignment.chain)
+    ran = lab.run(assignment)
+    assert ran.status == 74
+    assert lab.counted() == []
+    assert ran.kinds == ["ended@0"]
+
+
 def test_told_to_stop_it_saves_and_stops(lab: Lab) -> None:
     assignment = lab.assignment(2000, **SLOW)
     thread = lab.steer_later(assignment, [("began", 1, route(0))])

@@ -126,6 +126,23 @@ def test_non_finite_metrics_survive(store: PlanStore) -> None:
     assert math.copysign(1, values[3]) == -1
 
 
+def test_a_chain_that_was_barred_never_begins(store: PlanStore) -> None:
+    assert store.bar("c1") is True
+    assert store.bar("c1") is True
+    with pytest.raises(StoreError, match="two workers run under one name"):
+        store.write_report(whole_chain("c1")[0])
+    store.fold(["c1"])
+    with pytest.raises(StoreError, match="two workers run under one name"):
+        store.write_report(whole_chain("c1")[0])
+
+
+def test_one_that_has_begun_is_not_barred(store: PlanStore) -> None:
+    first = whole_chain("c1")[0]
+    store.write_report(first)
+    assert store.bar("c1") is False
+    assert store.read_reports("c1") == [first]
+
+
 def test_a_damaged_report_is_named(store: PlanStore, folder: Path) -> None:
     store.write_report(metrics("c1", 0))
     (folder / "reports/c1/000000.json").write_text('{"kind": "metrics", "chain"')

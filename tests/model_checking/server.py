@@ -1,0 +1,126 @@
+"""The API server: objects in memory, with graceful deletion of pods and garbage collection."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from typing import Any
+
+from hippo.kube.api import POD, SEARCH_PLAN, ApiError, Document, Resource
+from hippo.kube.manifests import pod_name
+from tests.model_checking.faults import Faults
+from tests.unit.kube.memory import NAMESPACE, MemoryApi
+
+
+def _error() -> Exception:
+    return ApiError(0, "the API server does not answer")
+
+
+class Server(MemoryApi):
+    """What there is, whoever asks. Pods that are to leave stay until their node lets them go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.unrecorded: list[str] = []
+        """Pods that were created though no SearchPlan told of their chains."""
+
+    async def create(
+        self, resource: Resource, namespace: str, body: Document, *, dry_run: bool = False
+    ) -> Document:
+        if resource is POD and not dry_run:
+            self._check_recorded(body)
+        return await super().create(resource, namespace, body, dry_run=dry_run)
+
+    def _check_recorded(self, pod: Document) -> None:
+        """The first phase of a launch goes before the second, always."""
+        plans = [d for (plural, *_), d in self.objects.items() if plural == SEARCH_PLAN.plural]
+        recorded = {
+            pod_name(plan["metadata"]["name"], chain["name"])
+            for plan in plans
+            for chain in (plan.get("status") or {}).get("chains", [])
+        }
+        if pod["metadata"]["name"] not in recorded:
+            self.unrecorded.append(pod["metadata"]["name"])
+
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> None:
+        if resource is not POD:
+            await super().delete(resource, namespace, name, uid=uid)
+            return
+        await self._begin("delete", resource, name)
+        found = self.objects.get((resource.plural, namespace, name))
+        if found is not None and uid in (None, found["metadata"]["uid"]):
+            self.tell_to_leave(found)
+
+    def tell_to_leave(self, pod: Document) -> None:
+        pod["metadata"].setdefault("deletionTimestamp", "2026-01-01T00:00:00Z")
+        self._written(pod)
+
+    def pods(self) -> list[Document]:
+        return [d for (plural, *_), d in sorted(self.objects.items()) if plural == POD.plural]
+
+    def watched(self, plurals: Collection[str]) -> dict[tuple[str, str], Document]:
+        """By plural and name."""
+        return {
+            (plural, name): copy.deepcopy(document)
+            for (plural, _, name), document in self.objects.items()
+            if plural in plurals
+        }
+
+    def change_spec(self, resource: Resource, name: str, **fields: Any) -> None:
+        """As a user does."""
+        document = self.find(resource, name)
+        document["spec"] |= fields
+        document["metadata"]["generation"] += 1
+        self._written(document)
+
+    def remove(self, resource: Resource, name: str) -> None:
+        """It is gone, whatever its grace."""
+        del self.objects[resource.plural, NAMESPACE, name]
+
+    def set_pod_status(self, pod: Document, status: dict[str, Any]) -> None:
+        pod["status"] = status
+        self._written(pod)
+
+    def collect_garbage(self) -> None:
+        """What belonged to objects that are gone."""
+        while True:
+            uids = {document["metadata"]["uid"] for document in self.objects.values()}
+            for key, document in list(self.objects.items()):
+                owners = document["metadata"].get("ownerReferences") or []
+                if owners and not any(owner["uid"] in uids for owner in owners):
+                    if key[0] == POD.plural:
+                        self.tell_to_leave(document)
+                    else:
+                        del self.objects[key]
+                        break
+            else:
+                return
+
+
+class Connection:
+    """The server as one operator reaches it."""
+
+    def __init__(self, server: Server, faults: Faults) -> None:
+        self._server = server
+        self.faults = faults
+
+    def __getattr__(self, verb: str) -> Any:
+        call = getattr(self._server, verb)
+
+        async def asked(*arguments: Any, **options: Any) -> Any:
+            await self.faults.wait()
+            after = self.faults.next(_error)
+            answer = await call(*arguments, **options)
+            after()
+            return copy.deepcopy(answer)
+
+        return asked

@@ -1,0 +1,278 @@
+"""The whole model: a cluster with a node, a store, operators; and what must never happen."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from hippo.kube import names
+from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, Document
+from hippo.keeping import sweep
+from hippo.store import Holder, PlanLock, PlanStore
+from hippo.store.records import Assignment
+from tests.model_checking.faults import Killed
+from tests.model_checking.operators import ModelledOperator
+from tests.model_checking.running import Runner
+from tests.model_checking.server import Server
+from tests.model_checking.store import MemoryBlobs
+from tests.model_checking.workers import Worker
+from tests.unit.kube.memory import NAMESPACE, study_document
+from tests.world import train_alone
+
+EPOCH = 1_800_000_000.0
+"""Unix time at the beginning."""
+_TIMED = ("operator", "driver", "chains", "pod_watch", "reporting", "reception", "events", "sweeps")
+FINAL = ("Succeeded", "Failed")
+LOCK_SECONDS = 61.0
+
+
+async def _inline(call: Any, /, *arguments: Any, **options: Any) -> Any:
+    """As asyncio.to_thread, without a thread: each run gives the same."""
+    return call(*arguments, **options)
+
+
+class World:
+    def __init__(self) -> None:
+        self.server = Server()
+        self.blobs: dict[str, bytes] = {}
+        self.operators: dict[int, ModelledOperator] = {}
+        self.workers: dict[str, Worker] = {}  # by uid of the pod
+        self.zombies: list[Worker] = []
+        self.trained: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()  # steps that may be trained once more
+        self.is_strict = True
+        """No study has come late, or gone: no state was let go that another needs."""
+        self.problems: list[str] = []
+        self.steps = 0
+        self._decisions: dict[str, bytes] = {}
+        self._ended: dict[str, str] = {}  # phases of studies, by uid
+        self._results: dict[str, Any] = {}  # of trials, by name
+        self.operators_made = 0
+        self._current: ModelledOperator | None = None
+        self._runner = Runner()
+        self._stack = ExitStack()
+        clock = SimpleNamespace(
+            monotonic=lambda: self.server.now, time=lambda: EPOCH + self.server.now
+        )
+        for module in _TIMED:
+            self._stack.enter_context(mock.patch(f"hippo.kube.{module}.time", clock))
+        self._stack.enter_context(mock.patch("hippo.driving.sessions.time", clock))
+        for module in ("operator", "driver"):
+            patched = mock.patch(f"hippo.kube.{module}.build_holder", self._build_holder)
+            self._stack.enter_context(patched)
+        lock = functools.partial(PlanLock, clock=clock.time)
+        self._stack.enter_context(mock.patch("hippo.kube.driver.PlanLock", lock))
+        self._stack.enter_context(mock.patch("asyncio.to_thread", _inline))
+
+    def close(self) -> None:
+        self._runner.close()
+        self._stack.close()
+
+    def _build_holder(self, identity: str, *, eagerly: bool = True) -> Holder:
+        assert self._current is not None
+        return self._current.build_holder(identity, eagerly=eagerly)
+
+    # -- operators ---------------------------------------------------------------------------------
+
+    def start_operator(self, slot: int, identity: str) -> None:
+        self.operators_made += 1
+        made = ModelledOperator(self.server, self.blobs, identity, self.operators_made)
+        self.operators[slot] = made
+        self.run(slot, made.start())
+
+    def kill_operator(self, slot: int) -> None:
+        operator = self.operators.pop(slot, None)
+        if operator is not None:
+            self._runner.kill(operator.number)
+
+    def take_turn(self, slot: int) -> None:
+        """Each of its plans has a round."""
+        for task in self.operators[slot].plans:
+            if slot in self.free_operators() and not task.is_over:
+                self.run(slot, self.operators[slot].operator.take_turn(task))
+
+    def free_operators(self) -> dict[int, ModelledOperator]:
+        """Those that are not held up."""
+        return {
+            slot: operator
+            for slot, operator in self.operators.items()
+            if not self._runner.is_held(operator.number)
+        }
+
+    def run(self, slot: int, work: Coroutine[Any, Any, Any]) -> None:
+        """Let an operator do something; it may be killed in the middle, and then is gone."""
+        self._guard(slot, lambda o: self._runner.run(o.number, o.faults, work))
+
+    def resume(self, slot: int) -> None:
+        """What it was held up in goes on."""
+        if slot not in self.free_operators():
+            self._guard(slot, lambda o: self._runner.resume(o.number, o.faults))
+
+    def _guard(self, slot: int, act: Callable[[ModelledOperator], None]) -> None:
+        operator = self._current = self.operators[slot]
+        try:
+            act(operator)
+        except Killed:
+            self.kill_operator(slot)
+
+    # -- users -------------------------------------------------------------------------------------
+
+    def apply(self, name: str, **spec: Any) -> None:
+        body = study_document(name, **spec)
+        body["spec"]["objective"] = {"metric": "score", "goal": "maximize"}
+        self._runner.do(self.server.create(STUDY, NAMESPACE, body))
+
+    def studies(self) -> list[Document]:
+        return [self.server.find(STUDY, name) for name in self.server.names(STUDY)]
+
+    def delete_study(self, name: str) -> None:
+        self.is_strict = False
+        self.server.remove(STUDY, name)
+        self.server.collect_garbage()
+
+    # -- the node ----------------------------------------------------------------------------------
+
+    def pods(self, *phases: str) -> list[Document]:
+        return [pod for pod in self.server.pods() if _phase(pod) in phases]
+
+    def serve_pods(self, actions: int) -> None:
+        """Pods that wait begin, and those that run do so much."""
+        for pod in self.pods("Pending"):
+            self.start_pod(pod)
+        for pod in self.pods("Running"):
+            for _ in range(actions):
+                if pod["metadata"]["uid"] in self.workers:
+                    self.work(pod)
+
+    def start_pod(self, pod: Document) -> None:
+        """Its container begins, unless it is to leave."""
+        if "deletionTimestamp" in pod["metadata"]:
+            self.server.remove(POD, pod["metadata"]["name"])
+            return
+        text = pod["metadata"]["annotations"][names.ANNOTATION_ASSIGNMENT]
+        assignment = Assignment.model_validate_json(text)
+        plan = pod["metadata"]["labels"][names.LABEL_PLAN]
+        store = PlanStore(MemoryBlobs(self.blobs), f"{NAMESPACE}/{plan}")
+        worker = Worker(assignment, store, lambda: self.server.now)
+        worker.on_trained = functools.partial(self._note_trained, worker)
+        if pod["metadata"]["name"] in self.server.unrecorded:
+            worker.on_trained = functools.partial(self._note_unrecorded, worker)
+        self.workers[pod["metadata"]["uid"]] = worker
+        self.server.set_pod_status(pod, _status("Running", {"running": {}}))
+
+    def work(self, pod: Document) -> None:
+        """One action of its trainer; or its node notices that it has ended."""
+        worker = self.workers[pod["metadata"]["uid"]]
+        worker.is_told_to_leave |= "deletionTimestamp" in pod["metadata"]
+        if not self._advance(worker):
+            self._end(pod, worker.exit_code)
+
+    def work_unseen(self) -> None:
+        """One action of each trainer on a node that was lost."""
+        self.zombies = [worker for worker in self.zombies if self._advance(worker)]
+
+    @staticmethod
+    def _advance(worker: Worker) -> bool:
+        return next(worker.steps, worker) is None
+
+    def _end(self, pod: Document, code: int, reason: str = "Error") -> None:
+        worker = self.workers.pop(pod["metadata"]["uid"])
+        self.lost.update(worker.unsaved)
+        if "deletionTimestamp" in pod["metadata"]:
+            self.server.remove(POD, pod["metadata"]["name"])
+            return
+        ended = {"terminated": {"exitCode": code, "reason": reason if code else "Completed"}}
+        self.server.set_pod_status(pod, _status("Failed" if code else "Succeeded", ended))
+
+    def kill_pod(self, pod: Document, code: int, reason: str) -> None:
+        self._end(pod, code, reason)
+
+    def evict(self, pod: Document) -> None:
+        self._end(pod, 137)
+        name = pod["metadata"]["name"]
+        if (POD.plural, NAMESPACE, name) in self.server.objects:
+            pod["status"] |= {"reason": "Evicted", "message": "The node was low on memory"}
+
+    def lose_node(self, pod: Document) -> None:
+        """The pod's object is gone, by force; its trainer goes on where nobody sees it."""
+        worker = self.workers.pop(pod["metadata"]["uid"])
+        self.lost.update(worker.unsaved)
+        worker.on_trained = lambda key: None
+        self.zombies.append(worker)
+        self.server.remove(POD, pod["metadata"]["name"])
+
+    def _note_trained(self, worker: Worker, key: str) -> None:
+        self.trained[key] += 1
+        if self.trained[key] == 1 or not self.is_strict:
+            return
+        if self.lost[key] <= 0:
+            self.problems.append(f"{worker.assignment.chain} trains again what is not lost: {key}")
+        self.lost[key] -= 1
+
+    def _note_unrecorded(self, worker: Worker, key: str) -> None:
+        chain = worker.assignment.chain
+        self.problems.append(f"{chain} trains, and no SearchPlan told of it when its pod was made")
+
+    # -- what must hold ----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """After every step."""
+        assert not self.problems, self.problems
+        for name, data in self.blobs.items():
+            if "/decisions/" in name:
+                assert self._decisions.setdefault(name, data) == data, f"{name} was rewritten"
+        for study in self.studies():
+            uid, phase = study["metadata"]["uid"], (study.get("status") or {}).get("phase")
+            before = self._ended.get(uid)
+            assert before in (None, phase), f"{study['metadata']['name']}: {before}, then {phase}"
+            if phase in FINAL:
+                self._ended[uid] = phase
+        for name in self.server.names(TRIAL):
+            found = self.server.find(TRIAL, name)
+            key = found["metadata"]["uid"]
+            results = {
+                item["step"]: item["metrics"]
+                for item in [found.get("status") or {}]
+                if "step" in item
+            }
+            for step, metrics in results.items():
+                known = self._results.setdefault(f"{key} {step}", metrics)
+                assert known == metrics, f"{name}: a result has changed"
+        for name in self.server.names(SEARCH_PLAN):
+            assert len(json.dumps(self.server.find(SEARCH_PLAN, name))) < 65_536
+
+    def check_end(self) -> None:
+        """Once all has come to rest."""
+        for study in self.studies():
+            status = study["status"]
+            assert status["phase"] == "Succeeded", status
+        for name in self.server.names(TRIAL):
+            found = self.server.find(TRIAL, name)
+            spec, status = found["spec"], found["status"]
+            horizon = self.server.find(STUDY, spec["study"])["spec"]["steps"]
+            expected = train_alone(spec["hyperparameters"], horizon, status["step"])[1]
+            assert status["metrics"] == expected, name
+        assert not [pod for pod in self.server.pods() if _phase(pod) in ("Pending", "Running")]
+        for name in self.server.names(SEARCH_PLAN):
+            assert not self.server.find(SEARCH_PLAN, name)["status"]["chains"]
+            store = PlanStore(MemoryBlobs(self.blobs), f"{NAMESPACE}/{name}")
+            sweep(store, now=EPOCH + self.server.now)  # as the operator does every hour
+            records = store.load()
+            assert not records.problems
+            assert not records.orphans
+            assert not records.strays
+
+
+def _phase(pod: Document) -> str:
+    return str((pod.get("status") or {}).get("phase", "Pending"))
+
+
+def _status(phase: str, state: Document) -> Document:
+    container = {"name": names.TRAINER_CONTAINER, "state": state, "imageID": "sha256:one"}
+    return {"phase": phase, "containerStatuses": [container]}
