@@ -86,10 +86,11 @@ def replicated(run: StudyRun) -> list[Replicated]:
     objective = run.study.spec.objective
     sign = 1.0 if objective.goal == "minimize" else -1.0
 
-    def order(entry: Replicated) -> tuple[bool, float, object]:
+    def order(entry: Replicated) -> tuple[bool, float, bool, object]:
         spread = entry.spread(objective.metric)
         value = sign * spread.mean if spread is not None else 0.0
-        return spread is None, value, run.standing(entry.trial)
+        is_unknown = entry.trial.latest is None  # a damaged store may have lost its own result
+        return spread is None, value, is_unknown, () if is_unknown else run.standing(entry.trial)
 
     return sorted(
         (Replicated(run.trials[index], tuple(group)) for index, group in groups.items()), key=order

@@ -15,7 +15,9 @@ class Bracket:
         self._eta = eta
         # None: sent to the rung, and no result yet.
         self._ranks: list[dict[int, Rank | None]] = [{} for _ in range(rungs)]
-        self._unknown = [0] * rungs
+        self._unknown = [0] * rungs  # results that verdicts wait for
+        self._waived: set[tuple[int, int]] = set()
+        """Rungs and trials that were judged, and whose results a damaged store has lost since."""
         self._due: list[set[int]] = [set() for _ in range(rungs - 1)]
         self.has_begun = False
         """A verdict has been recorded: the bracket takes no new trial any more."""
@@ -34,7 +36,8 @@ class Bracket:
         if self._ranks[rung].get(trial, rank) is not None:
             return
         self._ranks[rung][trial] = rank
-        self._unknown[rung] -= 1
+        if (rung, trial) not in self._waived:
+            self._unknown[rung] -= 1
         failed = rank[0]
         if failed and rung < len(self._due):
             self._due[rung].discard(trial)
@@ -42,8 +45,11 @@ class Bracket:
     def judge(self, trial: int) -> None:
         """The trial's verdict has been recorded."""
         self.has_begun = True
-        for due in self._due:
+        for rung, due in enumerate(self._due):
             due.discard(trial)
+            if self._ranks[rung].get(trial, self) is None and (rung, trial) not in self._waived:
+                self._waived.add((rung, trial))
+                self._unknown[rung] -= 1
 
     @property
     def is_settled(self) -> bool:
@@ -66,5 +72,6 @@ class Bracket:
                     for position, (*_, trial) in enumerate(order, start=1)
                     if trial in due
                 ]
-                return rung, standing, len(order), max(1, len(order) // self._eta)
+                size = len(self._ranks[rung])
+                return rung, standing, size, max(1, size // self._eta)
         return None

@@ -148,6 +148,26 @@ def test_kills_restarts_and_preemptions_change_no_result(world: World, seed: int
     check_results(world.run_disturbed(random.Random(seed)))
 
 
+@settings(max_examples=80)
+@given(worlds(), st.integers(0, 2**16))
+def test_results_that_a_damaged_store_has_lost_keep_no_study_from_its_end(
+    world: World, seed: int
+) -> None:
+    dice = random.Random(seed)
+    for _ in range(dice.randrange(5, 150)):
+        if world.engine.is_finished or not world.advance():
+            break
+    for key in list(world.metrics):
+        if dice.random() < 0.5:
+            del world.metrics[key]
+    for key in list(world.checkpoints):
+        if dice.random() < 0.2:
+            del world.checkpoints[key]
+    world.start_engine()
+    world.run()
+    check_trials(world)
+
+
 @settings(max_examples=60)
 @given(worlds(), st.sampled_from([None, 0.5, 0.9]), st.integers(0, 2**16))
 def test_studies_come_change_and_go_and_stay_as_they_ended(
