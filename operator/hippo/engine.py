@@ -312,7 +312,10 @@ class Engine:
                 trial.target, trial.marks = decision.steps, decision.marks
                 self._request(run, trial)
             case "stop":
-                self._stop_trial(trial)
+                if run.replaying and trial.is_missing_result_at(decision.steps):
+                    run.stops_due.add(trial.index)  # a damaged store has lost it: first again
+                else:
+                    self._stop_trial(trial)
             case "fail":
                 self._withdraw(trial)
                 trial.take(TrialEvent.FAILED)
@@ -465,6 +468,8 @@ class Engine:
             is_last = step >= run.study.spec.steps
             trial.take(TrialEvent.COMPLETED if is_last else TrialEvent.REPORTED)
             self._retention.trial_reported(run, trial, step)
+            if trial.index in run.stops_due:
+                self._stop_trial(trial)
         if not trial.is_replicate:
             if run.note_leader(trial):
                 self._retention.leaders_changed(run)

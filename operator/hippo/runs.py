@@ -51,6 +51,10 @@ class TrialRun:
         """Trained under another seed, after the tuner has ended: no tuner knows of it."""
         return self.seed is not None
 
+    def is_missing_result_at(self, step: int) -> bool:
+        """Whether it waits for a result at just this step."""
+        return self.state is TrialState.PENDING and self.target == step
+
     @property
     def latest(self) -> tuple[int, Metrics] | None:
         """The last step with metrics, and them."""
@@ -106,6 +110,8 @@ class StudyRun:
     best: TrialRun | None = None
     is_replicating: bool = False  # the tuner has ended, and the best are trained again
     last_steps: dict[int, int] = field(default_factory=dict)
+    stops_due: set[int] = field(default_factory=set)
+    """Trials that were stopped, of which a result has to be found again first."""
     """While decisions are replayed: trials that are to be stopped or to fail, and the last step
     whose result counts. What others have made known beyond does not count for them."""
     open_to_forks: bool = True  # its tuner may still draw trials from the space

@@ -1,62 +1,39 @@
-"""The operator's clock jumps, for it alone: by libfaketime, as its time is asked for."""
+"""A process's clock jumps, for it alone: by a library that is loaded before the C library."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from pathlib import Path
 
-from tests.builds import Impossible, say
+from tests.builds import Impossible
 from tests.chaos.run import Run
-from tests.cluster.commands import CommandFailed
 from tests.cluster.commands import run as execute
 
-_LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1",)
-
-
-def find_library() -> Path:
-    """Installed if need be. Raises Impossible."""
-    if not (found := _find()):
-        if shutil.which("apt-get") is None or os.geteuid() != 0:
-            raise Impossible("clock jumps need libfaketime: install the package libfaketime")
-        say("installing libfaketime")
-        try:
-            command = ["apt-get", "install", "-y", "--no-install-recommends", "libfaketime"]
-            execute(["env", "DEBIAN_FRONTEND=noninteractive", *command])
-        except CommandFailed as error:
-            raise Impossible(f"clock jumps need libfaketime: {error}") from error
-        found = _find()
-    return found[0]
-
-
-def _find() -> list[Path]:
-    return [path for pattern in _LIBRARIES for path in Path("/").glob(pattern.lstrip("/"))]
+SOURCE = Path(__file__).with_name("clock.c")
 
 
 class Clock:
     """Of processes with its ``environment``. Time since boot stays as it is."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / "clock"
+        """Raises Impossible without a C compiler."""
+        if shutil.which("cc") is None:
+            raise Impossible("clock jumps need a C compiler: apt-get install gcc")
+        library, self._file = folder / "clock.so", folder / "clock"
+        execute(["cc", "-shared", "-fPIC", "-O2", "-o", library, SOURCE, "-ldl"])
         self.set(0)
-        self.environment = {
-            "LD_PRELOAD": str(find_library()),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_DONT_RESET": "1",
-        }
+        self.environment = {"LD_PRELOAD": str(library), "CLOCK_OFFSET": str(self._file)}
 
-    def set(self, seconds: float) -> None:
+    def set(self, seconds: int) -> None:
         """So many ahead of the real one."""
         new = self._file.with_suffix(".new")
-        new.write_text(f"{seconds:+d}s\n" if seconds else "+0s\n")
+        new.write_text(str(seconds))
         new.rename(self._file)
 
 
 def jumps(run: Run) -> None:
-    """By ten minutes, forth, back, and back again: less than a store minds."""
+    """By ten minutes, forth, back, and right again: less than a store minds."""
     clock = Clock(run.site.log.parent)
     run.begin(**clock.environment)
     for seconds in (600, -600, 0):

@@ -163,9 +163,14 @@ def test_results_that_a_damaged_store_has_lost_keep_no_study_from_its_end(
     for key in list(world.checkpoints):
         if dice.random() < 0.2:
             del world.checkpoints[key]
+    world.ended.clear()  # as a driver takes it that finds damaged records
     world.start_engine()
     world.run()
     check_trials(world)
+    specs = [study.spec for study in world.studies]
+    if len(specs) == 1 and specs[0].algorithm.name in ("grid", "sha") and not specs[0].replicates:
+        calm = World(world.studies, workers=2).run()
+        assert _ends(world) == _ends(calm)
 
 
 @settings(max_examples=60)
