@@ -100,7 +100,8 @@ def replicated(run: StudyRun) -> list[Replicated]:
 def find_winner(run: StudyRun) -> TrialRun | None:
     """The best trial: by the mean over its replicates if there are any, else by its own result."""
     for entry in replicated(run):
-        if entry.spread(run.study.spec.objective.metric) is not None:
+        has_spread = entry.spread(run.study.spec.objective.metric) is not None
+        if has_spread and entry.trial.latest is not None:
             return entry.trial
     return run.best
 
