@@ -22,7 +22,7 @@ MEASURED ?= side_by_side savings scheduling asha engine_scale checkpointing stor
 PRINTED  ?= planning runner_overhead prefix_first
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit programs integration e2e lint type imports bench cluster-up cluster-down clean
+.PHONY: help setup demo test unit programs integration e2e lint type imports bench chaos cluster-up cluster-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

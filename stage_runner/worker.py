@@ -12,10 +12,9 @@ import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic import ValidationError
-
-from hippo.store import PlanStore, open_blobs
+from hippo.store import NewerFormat, PlanStore, StoreError, open_blobs
 from hippo.store.cache import find_cache
+from hippo.store.encoding import decode
 from hippo.store.records import Assignment, Outcome
 from stage_runner.chain import EXIT_CODES, Chain
 from stage_runner.hints import LogHints, PipeHints
@@ -41,14 +40,22 @@ def run_worker(
         leave_with(server)
         signals = (signal.SIGTERM,)
     try:
-        text = sys.stdin.read() if assignment_file == "-" else Path(assignment_file).read_text()
-        assignment = Assignment.model_validate_json(text)
+        from_stdin = assignment_file == "-"
+        data = sys.stdin.buffer.read() if from_stdin else Path(assignment_file).read_bytes()
+        assignment = decode(
+            Assignment.model_validate_json, data, f"the assignment ({assignment_file})"
+        )
     except OSError as error:
         sys.stderr.write(f"--assignment {assignment_file}: {error.strerror}\n")
         return EXIT_CODES[Outcome.INVALID]
-    except (ValidationError, UnicodeDecodeError) as error:
-        first = str(error).replace("\n", " ")
-        sys.stderr.write(f"--assignment {assignment_file} is no assignment: {first}\n")
+    except NewerFormat:
+        sys.stderr.write(
+            f"--assignment {assignment_file} was written by a newer Hippo: build the trainer's"
+            " image with the operator's version of Hippo\n"
+        )
+        return EXIT_CODES[Outcome.INVALID]
+    except StoreError as error:
+        sys.stderr.write(f"--assignment: {error}\n")
         return EXIT_CODES[Outcome.INVALID]
     chain = Chain(
         assignment,

@@ -8,7 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from hippo.kube import rules
-from hippo.kube.names import GROUP, SEARCH_PLANS, STUDIES, TRIALS, VERSION
+from hippo.kube.names import (
+    ANNOTATION_FORMAT,
+    CLUSTER_FORMAT,
+    GROUP,
+    SEARCH_PLANS,
+    STUDIES,
+    TRIALS,
+    VERSION,
+)
 from hippo.kube.schemas import UNTYPED, Schema, build_schema
 from hippo.kube.spaces import space_schema
 from hippo.kube.statuses import SearchPlanSpec, SearchPlanStatus, StudyStatus, TrialStatus
@@ -208,7 +216,10 @@ def _definition(
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}"},
+        "metadata": {
+            "name": f"{plural}.{GROUP}",
+            "annotations": {ANNOTATION_FORMAT: str(CLUSTER_FORMAT)},
+        },
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",

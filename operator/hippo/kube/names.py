@@ -39,6 +39,7 @@ REASON_IMMUTABLE = "ImmutableField"
 REASON_POD_REFUSED = "PodRefused"
 REASON_IMAGE_CHANGED = "ImageChanged"
 REASON_STORE = "StoreUnavailable"
+REASON_NEWER = "NewerFormat"
 REASON_LOCKED = "PlanInUse"
 REASON_API = "RequestFailed"
 REASON_DEFECT = "Defect"
@@ -51,3 +52,9 @@ REASON_FAILED = "Failed"
 REASON_CHAIN_FAILED = "ChainFailed"
 REASON_CHAIN_PREEMPTED = "ChainPreempted"
 REASON_NOTICE = "Notice"
+
+CLUSTER_FORMAT = 1
+"""Version of what operators write into objects for one another, and of the CRDs that hold it. An
+operator leaves alone what has a greater one."""
+ANNOTATION_FORMAT = f"{GROUP}/format-version"
+"""Of a CRD."""

@@ -29,7 +29,7 @@ from hippo.kube.settings import Settings, build_holder
 from hippo.kube.strays import Strays
 from hippo.kube.sweeps import mark_missing
 from hippo.model import InvalidSpec, Study, signature, signature_document
-from hippo.store import Blobs, LockHeld, LockLost, StoreError
+from hippo.store import Blobs, LockHeld, LockLost, NewerFormat, StoreError
 from hippo.store.catalog import PLAN_NAME_DIGITS
 
 log = logging.getLogger(__name__)
@@ -258,6 +258,10 @@ class Operator:
             failed = self._was_overtaken = True
             log.warning("plan %s/%s: %s", task.namespace, task.name, error)
             await self._drop(task)
+        except NewerFormat as error:
+            failed = True
+            await self._drop(task)
+            self._tell_all(task, names.REASON_NEWER, str(error))
         except StoreError as error:
             failed = True
             self.metrics.note_store_error(task.namespace, task.name)
@@ -460,6 +464,12 @@ class Operator:
             with contextlib.suppress(ApiError):
                 if await self.statuses.write(item, changed):
                     self.events.tell(item.document, reason, message, True)
+
+    def _tell_all(self, task: PlanTask, reason: str, message: str) -> None:
+        """By Events alone: what a newer operator has written into statuses stays as it is."""
+        log.warning("plan %s/%s: %s", task.namespace, task.name, message)
+        for item in task.studies.values():
+            self.events.tell(item.document, reason, message, True)
 
 
 def _explain_refusal(error: Refused) -> str:

@@ -8,12 +8,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from hippo.kube.api import SEARCH_PLAN, AlreadyExists, Api, Conflict, NotFound, dump
+from hippo.kube.api import SEARCH_PLAN, AlreadyExists, Api, ApiError, Conflict, NotFound, dump
 from hippo.kube.manifests import build_search_plan
+from hippo.kube.names import CLUSTER_FORMAT
 from hippo.kube.statuses import SearchPlanStatus
 from hippo.model import Study
+from hippo.store import NewerFormat, StoreError
 
 _ATTEMPTS = 5
+
+
+class NewerPlan(NewerFormat):
+    """A newer operator has written this object."""
+
+    def __init__(self, name: str, version: int) -> None:
+        StoreError.__init__(
+            self,
+            f"the SearchPlan {name} was written by a newer Hippo (format {version}, this operator"
+            f" knows up to {CLUSTER_FORMAT}): run that version of the operator again",
+        )
+
+
+class OldDefinitions(ApiError):
+    """The CRDs do not keep what this operator writes."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            0,
+            "the CRDs in this cluster are older than this operator, and would lose what it writes:"
+            " apply those of its version (helm upgrade, or hippo crds | kubectl apply"
+            " --server-side -f -)",
+        )
 
 
 class TakenOver(Exception):
@@ -36,18 +61,24 @@ class PlanObject:
 
     async def read_generation(self) -> int:
         """Of the last hold on the plan that its object knows; 0 if there is none. A store that was
-        lost, or replaced, counts from the beginning. Raises ApiError.
+        lost, or replaced, counts from the beginning. Raises ApiError, NewerPlan.
         """
         try:
             found = await self._api.get(SEARCH_PLAN, self._namespace, self._name)
         except NotFound:
             return 0
+        self._check_format(found)
         return _generation(found)
+
+    def _check_format(self, found: dict[str, Any]) -> None:
+        version = (found.get("status") or {}).get("formatVersion", CLUSTER_FORMAT)
+        if int(version) > CLUSTER_FORMAT:
+            raise NewerPlan(self._name, int(version))
 
     async def ensure(
         self, *, signature: str, study: Study, owners: list[dict[str, Any]], generation: int
     ) -> None:
-        """Find or make the object, and take it over. Raises ApiError, TakenOver."""
+        """Find or make the object, and take it over. Raises ApiError, TakenOver, NewerPlan."""
         body = build_search_plan(
             self._name, self._namespace, signature=signature, study=study, owners=owners
         )
@@ -55,11 +86,15 @@ class PlanObject:
             self._document = await self._api.create(SEARCH_PLAN, self._namespace, body)
         except AlreadyExists:
             self._document = await self._patch_owners(owners)
+        self._check_format(self._document)
         self.status = SearchPlanStatus.model_validate(self._document.get("status") or {})
         if self.status.generation >= generation:
             raise self._taken_over()
         self.status.generation = generation
+        self.status.format_version = CLUSTER_FORMAT
         await self.write()
+        if (self._document.get("status") or {}).get("formatVersion") != CLUSTER_FORMAT:
+            raise OldDefinitions
 
     async def set_owners(self, owners: list[dict[str, Any]]) -> None:
         """The live studies: the garbage collector keeps the plan until the last is gone. Raises

@@ -214,6 +214,8 @@ class SearchPlanStatus(StatusModel):
     """That its workers have taken."""
     saved_seconds: float | None = None
     """Estimate: worker-seconds that its trials would have cost one by one, less those taken."""
+    format_version: int | None = None
+    """Of what the operator has written here: an older operator leaves the plan alone."""
     generation: int = 0
     """Of the operator's hold on the plan; chains are named after it."""
     image_id: str | None = None

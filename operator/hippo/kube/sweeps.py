@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from hippo.keeping import Swept, delete_study, sweep
+from hippo.kube.api import ApiError
 from hippo.store import Blobs, Holder, LockHeld, PlanLock, PlanStore, StoreError, list_plans
 
 log = logging.getLogger(__name__)
@@ -124,5 +125,7 @@ async def sweep_for_ever(
             ):
                 if swept.freed:
                     log.info("%s: %d bytes freed", swept.plan, swept.freed)
+        except (ApiError, StoreError) as error:
+            log.warning("the store is not swept: %s", error)
         except Exception:
-            log.exception("the store is not swept")
+            log.exception("the store is not swept: a defect of Hippo")
