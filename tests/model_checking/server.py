@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Collection
 from typing import Any
 
@@ -63,6 +64,10 @@ class Server(MemoryApi):
     def tell_to_leave(self, pod: Document) -> None:
         pod["metadata"].setdefault("deletionTimestamp", "2026-01-01T00:00:00Z")
         self._written(pod)
+
+    def count_from(self, number: int) -> None:
+        """Of versions and uids that are still to be given."""
+        self._numbers = itertools.count(number)
 
     def pods(self) -> list[Document]:
         return [d for (plural, *_), d in sorted(self.objects.items()) if plural == POD.plural]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 from collections import Counter
@@ -11,9 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from hippo.keeping import sweep
 from hippo.kube import names
 from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, Document
-from hippo.keeping import sweep
 from hippo.store import Holder, PlanLock, PlanStore
 from hippo.store.records import Assignment
 from tests.model_checking.faults import Killed
@@ -69,6 +70,18 @@ class World:
         lock = functools.partial(PlanLock, clock=clock.time)
         self._stack.enter_context(mock.patch("hippo.kube.driver.PlanLock", lock))
         self._stack.enter_context(mock.patch("asyncio.to_thread", _inline))
+
+    @classmethod
+    def restored(cls, document: Document) -> World:
+        """As it was left by ``tests.golden.make``; its trainers are no longer at work."""
+        world = cls()
+        for plural, namespace, name, found in document["objects"]:
+            world.server.objects[plural, namespace, name] = found
+        world.server.count_from(10_000)
+        world.blobs |= {n: base64.b64decode(data) for n, data in document["blobs"].items()}
+        world.trained.update(document["trained"])
+        world.lost.update(document["unsaved"])
+        return world
 
     def close(self) -> None:
         self._runner.close()

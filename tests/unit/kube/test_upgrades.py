@@ -1,0 +1,146 @@
+"""A study that one version began, the next one finishes; what a newer one wrote is left alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hippo.kube.api import POD, SEARCH_PLAN, STUDY
+from hippo.kube.crds import build_crds
+from hippo.kube.names import ANNOTATION_FORMAT, CLUSTER_FORMAT
+from hippo.store.records import FORMAT_VERSION
+from tests.model_checking.world import FINAL, World
+from tests.unit.kube.structural import refusals
+
+GOLDEN = sorted((Path(__file__).parents[2] / "golden").glob("*.json"))
+NEWER = FORMAT_VERSION + 1
+
+
+@pytest.fixture(params=GOLDEN, ids=lambda path: path.stem)
+def world(request: pytest.FixtureRequest) -> Any:
+    world = World.restored(json.loads(request.param.read_text()))
+    yield world
+    world.close()
+
+
+def take_turns(world: World, number: int = 1) -> None:
+    operator = world.operators[0]
+    for _ in range(number):
+        for key in operator.behind():
+            world.run(0, operator.deliver(key))
+        world.take_turn(0)
+
+
+def test_a_study_begun_by_an_earlier_version_is_finished(world: World) -> None:
+    before = set(world.trained)
+    assert before
+    (plan,) = (world.server.find(SEARCH_PLAN, name) for name in world.server.names(SEARCH_PLAN))
+    recorded = [chain["name"] for chain in plan["status"]["chains"]]
+    running = world.pods("Running")
+    assert running, "pods of the earlier version are at work"
+
+    world.start_operator(0, "hippo")
+    take_turns(world)
+    status = world.server.find(SEARCH_PLAN, plan["metadata"]["name"])["status"]
+    adopted = {chain["name"] for chain in status["chains"]}
+    assert adopted & set(recorded), "they go on under the new version"
+    for pod in running:  # then their node is drained
+        world.server.remove(POD, pod["metadata"]["name"])
+    for _ in range(200):
+        take_turns(world)
+        world.serve_pods(actions=3)
+        world.server.now += 2.0
+        world.check()  # also that nothing that was saved is trained again
+        if all(study["status"]["phase"] in FINAL for study in world.studies()):
+            break
+    for _ in range(20):
+        take_turns(world)
+        world.server.now += 3.0
+    world.check_end()
+    assert before < set(world.trained)
+
+
+def make_newer(world: World, part: str) -> None:
+    for name, data in world.blobs.items():
+        if f"/{part}" in name:
+            document = json.loads(data.partition(b"\n")[0])
+            line = json.dumps({**document, "formatVersion": NEWER, "more": True}).encode()
+            seal = b'\n{"sha256":"%s"}\n' % hashlib.sha256(line).hexdigest().encode()
+            world.blobs[name] = line + (seal if part == "manifests/" else b"")
+
+
+@pytest.mark.parametrize("part", ["plan.json", "lock/", "manifests/", "reports/", "decisions/"])
+def test_a_newer_store_is_left_alone(world: World, part: str) -> None:
+    make_newer(world, part)
+    check_left_alone(world, "written by a newer Hippo")
+
+
+def test_a_newer_search_plan_is_left_alone(world: World) -> None:
+    for name in world.server.names(SEARCH_PLAN):
+        status = world.server.find(SEARCH_PLAN, name)["status"]
+        status |= {"formatVersion": CLUSTER_FORMAT + 1, "chains": [{"id": "of a newer kind"}]}
+    check_left_alone(world, "run that version of the operator again")
+
+
+def check_left_alone(world: World, words: str) -> None:
+    def rest() -> Any:
+        store = {n: d for n, d in world.blobs.items() if "/lock/" not in n}
+        pods = [pod["metadata"]["name"] for pod in world.server.pods()]
+        return store, pods, [study.get("status") for study in world.studies()]
+
+    before = json.dumps(rest(), default=str)
+    world.start_operator(0, "hippo")
+    for _ in range(3):
+        take_turns(world)
+        world.server.now += 70.0
+    assert json.dumps(rest(), default=str) == before
+    queue = world.operators[0].operator.events._queue
+    told = [queue.get_nowait() for _ in range(queue.qsize())]
+    assert {event["reason"] for event in told} == {"NewerFormat"}
+    assert all(words in event["message"] for event in told)
+    assert "\n" not in told[0]["message"]
+
+
+def test_definitions_that_lose_what_is_written_are_told_of(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = world.server.replace_status
+
+    async def forgetful(resource: Any, namespace: str, name: str, body: Any) -> Any:
+        status = {k: v for k, v in body["status"].items() if k != "formatVersion"}
+        return await replace(resource, namespace, name, {**body, "status": status})
+
+    monkeypatch.setattr(world.server, "replace_status", forgetful)
+    world.start_operator(0, "hippo")
+    take_turns(world, 2)
+    (study,) = world.studies()
+    assert "the CRDs in this cluster are older than this operator" in study["status"]["message"]
+    assert world.server.pods() == world.pods("Running", "Succeeded", "Pending")
+
+
+def test_objects_of_earlier_versions_fit_the_definitions_of_this_one(world: World) -> None:
+    schemas = {
+        crd["spec"]["names"]["plural"]: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        for crd in build_crds()
+    }
+    checked = 0
+    for (plural, _, name), found in world.server.objects.items():
+        if plural in schemas:
+            parts = {part: found[part] for part in ("spec", "status") if part in found}
+            assert not refusals(schemas[plural], parts), f"{plural} {name}"
+            checked += 1
+    assert checked > 3
+    assert all(
+        crd["metadata"]["annotations"] == {ANNOTATION_FORMAT: str(CLUSTER_FORMAT)}
+        for crd in build_crds()
+    )
+
+
+def test_study_and_pods_are_there(world: World) -> None:
+    """The golden files are what they are taken for."""
+    assert world.server.names(STUDY) == ["s"]
+    assert any("/reports/" in name for name in world.blobs)
