@@ -24,7 +24,7 @@ from hippo.model import (
 from hippo.plan import CostModel, SearchPlan
 from hippo.recall import build_costs, build_plan
 from hippo.runs import StudyRun
-from hippo.store import PlanRecords, PlanStore, StoreError, find_studies
+from hippo.store import RESTORE, PlanRecords, PlanStore, StoreError, find_studies
 from hippo.store.records import Spending, Spent
 
 
@@ -131,8 +131,8 @@ class Session:
         status = known.get("status") or {}
         # With a damaged record it may lack results; if not, it ends again at once.
         has_ended = bool(status.get("state")) and not self.records.problems
+        stored = self._parse(known["study"], study.name)
         try:
-            stored = parse_study(known["study"])
             if editable_changes(stored, study):
                 if has_ended:
                     study = stored  # it stays as it was
@@ -151,6 +151,16 @@ class Session:
             wall_seconds=float(status.get("wallSeconds", 0.0)),
             ended=(StudyState(status["state"]), status["message"]) if has_ended else None,
         )
+
+    @staticmethod
+    def _parse(document: dict[str, Any], name: str) -> Study:
+        try:
+            return parse_study(document)
+        except InvalidSpec as error:
+            reason = str(error).splitlines()[0]
+            raise StoreError(
+                f"study {name} in the store cannot be read: {reason}: {RESTORE}"
+            ) from None
 
     def write_study(
         self,

@@ -38,6 +38,7 @@ from hippo.kube.pods import GONE, PodState, outcome
 from hippo.kube.reports import Pace, ReportReader
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.sweeps import forget_missing
+from hippo.lifecycles import InvariantViolated
 from hippo.messages import (
     Adopted,
     Command,
@@ -51,7 +52,7 @@ from hippo.messages import (
 )
 from hippo.model import External, InvalidSpec, Study, editable_changes
 from hippo.runs import StudyRun
-from hippo.store import STALE_SECONDS, Blobs, PlanLock, PlanStore, StoreError, plan_path
+from hippo.store import RESTORE, STALE_SECONDS, Blobs, PlanLock, PlanStore, StoreError, plan_path
 from hippo.store.records import (
     Arrived,
     Assignment,
@@ -83,6 +84,10 @@ MOST_PROBLEMS = 10
 """Damaged records that are told of when a plan is opened."""
 MAILBOX_SECONDS = 1.0
 """Between two looks at what external studies are asked for."""
+
+
+CANNOT_BE = (ValueError, LookupError, InvariantViolated)
+"""What the engine raises for records that no worker and no operator writes in good faith."""
 
 
 class Reopen(Exception):
@@ -125,6 +130,8 @@ class PlanDriver:
     document: dict[str, Any]  # of the signature
     signature: str
     tools: Tools
+    distrusted: set[str] = field(default_factory=set)
+    """Chains whose reports contradict what they are to do. Outlives the driver."""
     engine: Engine = field(init=False)
     session: Session = field(init=False)
     plan: PlanObject = field(init=False)
@@ -246,7 +253,7 @@ class PlanDriver:
             assignment = _read_assignment(pod) if pod is not None else None
             askers = (record.study, *(assignment.studies if assignment is not None else ()))
             lender = next((name for name in askers if name in self.engine.studies), None)
-            is_broken = chain in self.session.records.broken
+            is_broken = chain in self.session.records.broken or chain in self.distrusted
             if assignment is None or lender is None or is_broken:
                 if is_broken:  # what it does cannot be followed: others go on from what it saved
                     await self.chains.remove(chain, grace_seconds=0)
@@ -259,7 +266,11 @@ class PlanDriver:
                 continue
             control = await asyncio.to_thread(self.session.store.read_control, chain)
             alive = tuple(report for report in told if not isinstance(report, Ended))
-            await self._feed(Adopted(assignment, lender, control, alive, more_follow=True))
+            try:
+                await self._feed(Adopted(assignment, lender, control, alive, more_follow=True))
+            except CANNOT_BE:
+                self.distrusted.add(chain)
+                raise Reopen from None
             self._reports.expect(chain, len(told))
             if told and isinstance(told[-1], Ended):
                 ended.append(told[-1])
@@ -386,7 +397,13 @@ class PlanDriver:
 
     async def _add(self, item: Accepted, *, more_follow: bool = False) -> None:
         study, session = item.study, self.session
-        event = await asyncio.to_thread(lambda: session.admit(study, uid=item.uid))
+        try:
+            event = await asyncio.to_thread(lambda: session.admit(study, uid=item.uid))
+        except InvalidSpec as error:  # the cluster lets nobody change it, so the store was
+            reason = str(error).splitlines()[0]
+            raise StoreError(
+                f"what the store holds is another study: {reason}: {RESTORE}"
+            ) from None
         book = DecisionBook(self.tools.api, session.store, event.study, item.uid)
         decisions = await book.recover()
         if study.name not in session.documents:
@@ -400,7 +417,15 @@ class PlanDriver:
             self._user_trials[study.name] = await asyncio.to_thread(
                 UserTrials, session.store, study, book, live
             )
-        await self._feed(replace(event, decisions=decisions, more_follow=more_follow))
+        try:
+            await self._feed(replace(event, decisions=decisions, more_follow=more_follow))
+        except CANNOT_BE as error:
+            if not decisions:
+                raise
+            reason = " ".join(str(error).split())
+            raise StoreError(
+                f"the decisions of study {study.name} cannot be followed: {reason}: {RESTORE}"
+            ) from error
         self.is_changed = True
 
     async def _change(self, known: Accepted, item: Accepted) -> Accepted:
@@ -462,7 +487,11 @@ class PlanDriver:
             batch = reports[start : start + REPORTS_AT_ONCE]
             for report in batch:
                 await self._note(report)
-            await self._feed(*(Reported(report) for report in batch))
+            try:
+                await self._feed(*(Reported(report) for report in batch))
+            except CANNOT_BE as error:  # whose report it was is found out when it is opened again
+                reason = " ".join(str(error).split())
+                raise StoreError(f"a worker reports what cannot be: {reason}") from error
 
     async def _note(self, report: Report) -> None:
         self._has_news = True

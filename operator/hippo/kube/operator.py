@@ -58,6 +58,7 @@ class PlanTask:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     driver: PlanDriver | None = None
     reporter: Reporter | None = None  # of this driver
+    distrusted: set[str] = field(default_factory=set)  # chains, for its drivers
     failures: int = 0
     is_over: bool = False  # no study is left
     task: asyncio.Task[None] | None = None
@@ -304,7 +305,9 @@ class Operator:
         return any(self.statuses.find(item).phase not in _ENDED for item in task.studies.values())
 
     async def _open(self, task: PlanTask) -> PlanDriver:
-        driver = PlanDriver(task.namespace, task.name, task.document, task.signature, self.tools)
+        driver = PlanDriver(
+            task.namespace, task.name, task.document, task.signature, self.tools, task.distrusted
+        )
         log.info("plan %s/%s: opened for %s", task.namespace, task.name, ", ".join(task.studies))
         try:
             await driver.open(dict(task.studies), eagerly=not self._was_overtaken)

@@ -255,6 +255,10 @@ _SECURE: dict[str, tuple[Any, ...]] = {
 }
 
 
+_SE_LINUX_TYPES = (None, "", "container_t", "container_init_t", "container_kvm_t")
+"""That the restricted standard allows, beside none."""
+
+
 def _check_security(security: Any, path: str, problems: Problems) -> None:
     """Of a pod or a container: only stricter than what the operator sets, or beside it."""
     if not isinstance(security, Mapping):
@@ -272,6 +276,14 @@ def _check_security(security: Any, path: str, problems: Problems) -> None:
         kind = profile.get("type", "RuntimeDefault") if isinstance(profile, Mapping) else None
         if kind not in ("RuntimeDefault", "Localhost"):
             problems.add(f"{path}.{field}", _NOT_PRIVILEGED)
+    labels = security.get("seLinuxOptions")
+    if labels is not None and (
+        not isinstance(labels, Mapping)
+        or labels.get("user")
+        or labels.get("role")
+        or labels.get("type") not in _SE_LINUX_TYPES
+    ):
+        problems.add(f"{path}.seLinuxOptions", _NOT_PRIVILEGED)
     windows = security.get("windowsOptions")
     if isinstance(windows, Mapping) and windows.get("hostProcess"):
         problems.add(f"{path}.windowsOptions.hostProcess", _NOT_PRIVILEGED)

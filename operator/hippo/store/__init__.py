@@ -13,10 +13,11 @@ from hippo.store.directory import DirectoryBlobs
 from hippo.store.encoding import NewerFormat, Unreadable
 from hippo.store.loading import PlanRecords
 from hippo.store.lock import Holder, LockHeld, LockLost, PlanLock
-from hippo.store.plan_store import PlanStore
+from hippo.store.plan_store import RESTORE, PlanStore
 from hippo.store.urls import locate_store, open_blobs
 
 __all__ = [
+    "RESTORE",
     "STALE_SECONDS",
     "BlobInfo",
     "Blobs",

@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.alias_generators import to_camel
 
 from hippo.store.blobs import StoreError
 from hippo.store.records import FORMAT_VERSION, Manifest, Record, Report
+
+_LONGEST_LINE = 500  # characters of a reason, which may quote what was found
 
 
 class NewerFormat(StoreError):
@@ -39,9 +42,50 @@ class PlanRecord(Record):
     signature: dict[str, Any]
 
 
+class _Shape(BaseModel):
+    """Of a document that its readers take apart: more may stand in it."""
+
+    model_config = ConfigDict(extra="allow", strict=True, alias_generator=to_camel)
+
+
+class _Metadata(_Shape):
+    name: str
+
+
+class _Study(_Shape):
+    metadata: _Metadata
+    spec: dict[str, Any]
+
+
+class _Status(_Shape):
+    wall_seconds: float = Field(0.0, ge=0.0, allow_inf_nan=False)
+    state: Literal[None, "Running", "Suspended", "Succeeded", "Failed"] = None
+    message: str = ""
+    best: int | None = None
+    best_step: int | None = None
+    best_key: str | None = None
+
+
+class _StudyDocument(_Shape):
+    study: _Study
+    status: _Status | None = None
+    uid: str | None = None
+    deleted: float | None = Field(None, allow_inf_nan=False)
+    before: dict[str, float] = {}
+
+
 class StudyRecord(Record):
     format_version: int = FORMAT_VERSION
     document: dict[str, Any]
+
+    @field_validator("document")
+    @classmethod
+    def _has_its_shape(cls, document: dict[str, Any]) -> dict[str, Any]:
+        try:
+            _StudyDocument.model_validate(document)
+        except ValidationError as error:
+            raise ValueError(_first_line(error)) from None
+        return document
 
 
 class LedgerChunk(Record):
@@ -71,12 +115,16 @@ def decode(validate: Callable[[bytes], _T], data: bytes, what: str) -> _T:
         version = _find_version(data)
         if version is not None and version > FORMAT_VERSION:
             raise NewerFormat(what, version) from None
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        reason = f"{path}: {first['msg']}" if path else first["msg"]
-        raise Unreadable(f"{what} cannot be read: {reason}") from None
+        raise Unreadable(f"{what} cannot be read: {_first_line(error)}") from None
     check_version(record.format_version, what)
     return record
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    text = f"{path}: {first['msg']}" if path else first["msg"]
+    return " ".join(text.split())[:_LONGEST_LINE]
 
 
 def check_version(version: int, what: str) -> None:

@@ -252,14 +252,14 @@ class PlanStore:
             what = f"decision {len(decisions)} of study {study} ({name})"
             if data is None or number_of(name) != len(decisions):
                 raise StoreError(
-                    f"decision {len(decisions)} of study {study} is missing: {_RESTORE}"
+                    f"decision {len(decisions)} of study {study} is missing: {RESTORE}"
                 )
             try:
                 decision = decode(Decision.model_validate_json, data, what)
             except Unreadable as error:
-                raise StoreError(f"{error}: {_RESTORE}") from None
+                raise StoreError(f"{error}: {RESTORE}") from None
             if decision.index != len(decisions):
-                raise StoreError(f"{what} is decision {decision.index}: {_RESTORE}")
+                raise StoreError(f"{what} is decision {decision.index}: {RESTORE}")
             decisions.append(decision)
         return decisions
 
@@ -354,7 +354,7 @@ class PlanStore:
         return self._layout.data_of(manifest.key) + manifest.sha256
 
 
-_RESTORE = "restore it from a backup, or delete the study's folder in the store to begin it afresh"
+RESTORE = "restore it from a backup, or delete the study's folder in the store to begin it afresh"
 
 
 def _verify(manifest: Manifest, size: int, sha256: str) -> None:

@@ -33,6 +33,11 @@ class Record(BaseModel):
     )
 
 
+Seconds = Annotated[float, Field(ge=0.0, le=1e10)]
+"""A duration, as workers write it: one that is not finite would spoil every sum."""
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
 class TrainerCall(Record):
     """What to import and how to build it; the part of a study's trainer that a worker needs."""
 
@@ -94,8 +99,8 @@ class Manifest(Record):
 
     format_version: int = FORMAT_VERSION
     key: str
-    step: int
-    size: int  # bytes of the data object
+    step: Count
+    size: Count  # bytes of the data object
     sha256: str  # of the data object
     state_digest: str  # of the state itself, independent of its encoding
     fingerprint: dict[str, str]  # software and hardware that produced it
@@ -119,11 +124,11 @@ class Outcome(StrEnum):
 class _Report(Record):
     format_version: int = FORMAT_VERSION
     chain: str
-    sequence_number: int  # 0, 1, 2, ... within the chain
-    step: int  # where the chain stood
-    trained: int = 0  # steps trained by this chain so far
-    train_seconds: float = 0.0  # time within the trainer's step() so far
-    worker_seconds: float = 0.0  # time since the worker began, all included
+    sequence_number: Count  # 0, 1, 2, ... within the chain
+    step: Count  # where the chain stood
+    trained: Count = 0  # steps trained by this chain so far
+    train_seconds: Seconds = 0.0  # time within the trainer's step() so far
+    worker_seconds: Seconds = 0.0  # time since the worker began, all included
 
 
 class Began(_Report):
@@ -132,17 +137,17 @@ class Began(_Report):
     kind: Literal["began"] = "began"
     studies: tuple[str, ...] = ()  # copied from the assignment
     fingerprint: dict[str, str]
-    start_seconds: float  # from launch until setup() returned
-    load_seconds: float  # reading and restoring the start checkpoint
+    start_seconds: Seconds  # from launch until setup() returned
+    load_seconds: Seconds  # reading and restoring the start checkpoint
 
 
 class CheckpointSaved(_Report):
     kind: Literal["checkpoint"] = "checkpoint"
     key: str
-    size: int
+    size: Count
     state_digest: str
-    copy_seconds: float  # training stood still
-    write_seconds: float  # in the background
+    copy_seconds: Seconds  # training stood still
+    write_seconds: Seconds  # in the background
     existed: bool = False  # another writer was first
     differs: bool = False  # ... and its state digest was another one
 
@@ -151,7 +156,7 @@ class MetricsReported(_Report):
     kind: Literal["metrics"] = "metrics"
     key: str
     metrics: dict[str, float]
-    evaluate_seconds: float
+    evaluate_seconds: Seconds
 
 
 class ControlAnswered(_Report):
@@ -218,10 +223,10 @@ class Decision(Record):
 
 
 class Spent(Record):
-    """What a study has been charged."""
+    """What a study has been charged. Rounding may leave it a little below 0."""
 
-    worker_seconds: float = 0.0
-    steps_trained: float = 0.0
+    worker_seconds: float = Field(0.0, ge=-1.0, le=1e15)
+    steps_trained: float = Field(0.0, ge=-1.0, le=1e15)
 
 
 class Spending(Record):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hippo.store.records import Began, Decision, Ended, MetricsReported, Outcome, Report
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -42,3 +44,8 @@ def suggestion(index: int, **hyperparameters: object) -> Decision:
         hyperparameters=hyperparameters,
         reason="next of the grid",
     )
+
+
+def study_document(**spec: Any) -> dict[str, Any]:
+    """As little as a study's document in the store must hold."""
+    return {"study": {"metadata": {"name": "s"}, "spec": spec}}

@@ -6,7 +6,7 @@ import pytest
 
 from hippo.store import PlanStore, open_blobs
 from hippo.store.records import Manifest
-from tests.unit.store.builders import KEY, metrics, suggestion, whole_chain
+from tests.unit.store.builders import KEY, metrics, study_document, suggestion, whole_chain
 from tests.unit.store.wrappers import Counting
 
 
@@ -71,7 +71,7 @@ class PlanContract:
             store.write_report(report)
         store.write_report(metrics("c2", 0))
         store.write_decision("study", suggestion(0, lr=0.1))
-        store.write_study("study", {"study": {}})
+        store.write_study("study", study_document())
         before = store.load()
         assert before.signature == {"entrypoint": "a:B"}
         assert before.manifests == {KEY: manifest}

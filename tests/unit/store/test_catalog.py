@@ -15,6 +15,7 @@ from hippo.store import (
     measure,
     plan_path,
 )
+from tests.unit.store.builders import study_document
 
 A, B = "0123456789abcdef", "fedcba9876543210"
 
@@ -27,7 +28,7 @@ def blobs(tmp_path: Path) -> DirectoryBlobs:
 def write(
     blobs: DirectoryBlobs, plan: str, name: str, updated: float, deleted: float | None = None
 ) -> None:
-    document = {"status": {"updated": updated}}
+    document = {**study_document(), "status": {"updated": updated}}
     PlanStore(blobs, plan).write_study(name, document | ({"deleted": deleted} if deleted else {}))
 
 

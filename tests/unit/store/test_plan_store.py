@@ -11,7 +11,7 @@ import pytest
 
 from hippo.store import BlobInfo, DirectoryBlobs, MissingBlob, NewerFormat, PlanStore, StoreError
 from hippo.store.records import Control, Decision, MetricsReported, Route
-from tests.unit.store.builders import metrics, suggestion, whole_chain
+from tests.unit.store.builders import metrics, study_document, suggestion, whole_chain
 from tests.unit.store.plan_contract import PlanContract
 
 NEWER = (
@@ -60,7 +60,10 @@ def test_anything_of_a_newer_hippo_stops_with_one_clear_line(
             lambda: store.write_control(control(1)),
             lambda: store.read_control("c1"),
         ),
-        "studies/s/study.json": (lambda: store.write_study("s", {}), lambda: store.read_study("s")),
+        "studies/s/study.json": (
+            lambda: store.write_study("s", study_document()),
+            lambda: store.read_study("s"),
+        ),
         "studies/s/decisions/000000.json": (
             lambda: store.write_decision("s", suggestion(0)),
             lambda: store.read_decisions("s"),
@@ -228,12 +231,12 @@ def test_no_decision_may_be_lost(
 
 def test_studies_are_listed_by_name(store: PlanStore) -> None:
     assert store.list_studies() == []
-    store.write_study("b", {"spec": {"steps": 1}})
-    store.write_study("a", {})
-    store.write_study("b", {"spec": {"steps": 2}})
+    store.write_study("b", study_document(steps=1))
+    store.write_study("a", study_document())
+    store.write_study("b", study_document(steps=2))
     store.write_decision("not-written", suggestion(0))
     assert store.list_studies() == ["a", "b"]
-    assert store.read_study("b") == {"spec": {"steps": 2}}
+    assert store.read_study("b") == study_document(steps=2)
     with pytest.raises(MissingBlob):
         store.read_study("c")
 
@@ -258,7 +261,7 @@ def test_names_that_would_leave_their_place_are_refused(store: PlanStore, name: 
 def test_two_plans_in_one_store_do_not_meet(store: PlanStore) -> None:
     other = PlanStore(store.blobs, "plan-2")
     other.write_report(metrics("c1", 0))
-    other.write_study("s", {})
+    other.write_study("s", study_document())
     assert store.load().reports == {}
     assert store.list_studies() == []
     assert list(other.load().reports) == ["c1"]

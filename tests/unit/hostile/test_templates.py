@@ -1,0 +1,188 @@
+"""Whatever podTemplate is accepted, its pod meets the restricted Pod Security standard.
+
+The standard is written down here once more, from its documentation, and not taken from the checks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hippo.kube import names
+from hippo.kube.manifests import build_pod
+from hippo.kube.settings import Settings
+from hippo.kube.template_rules import check_template
+from hippo.model import InvalidSpec, parse_study
+from hippo.store.records import Assignment, Route, TrainerCall
+from tests.unit.hostile.values import anything, spoilt
+from tests.unit.kube.memory import study_document
+
+VOLUMES = {
+    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"),
+    *("projected", "secret"),
+}
+CONTEXT: dict[str, Any] = {
+    "privileged": True,
+    "allowPrivilegeEscalation": True,
+    "capabilities": {"add": ["SYS_ADMIN"], "drop": ["ALL"]},
+    "procMount": "Unmasked",
+    "runAsUser": 0,
+    "runAsNonRoot": False,
+    "seccompProfile": {"type": "Unconfined"},
+    "appArmorProfile": {"type": "Unconfined"},
+    "seLinuxOptions": {"user": "system_u", "type": "spc_t"},
+    "windowsOptions": {"hostProcess": True},
+    "readOnlyRootFilesystem": False,
+}
+CONTAINER: dict[str, Any] = {
+    "name": names.TRAINER_CONTAINER,
+    "image": "evil:1",
+    "command": ["sh"],
+    "env": [{"name": "HIPPO_STORE", "value": "s3://other"}, {"name": "LD_PRELOAD", "value": "x"}],
+    "envFrom": [{"secretRef": {"name": "admin"}}],
+    "ports": [{"containerPort": 80, "hostPort": 80}],
+    "securityContext": CONTEXT,
+    "volumeMounts": [{"name": "hippo-assignment", "mountPath": "/", "subPath": "../.."}],
+    "volumeDevices": [{"name": "disk", "devicePath": "/dev/sda"}],
+    "lifecycle": {"postStart": {"exec": {"command": ["id"]}}},
+    "livenessProbe": {"httpGet": {"host": "10.0.0.1", "port": 80}},
+    "resizePolicy": [],
+}
+TEMPLATE: dict[str, Any] = {
+    "metadata": {
+        "labels": {names.LABEL_PLAN: "other", "a": "b"},
+        "annotations": {"container.apparmor.security.beta.kubernetes.io/trainer": "unconfined"},
+        "namespace": "kube-system",
+        "name": "other",
+        "ownerReferences": [],
+    },
+    "spec": {
+        "hostNetwork": True,
+        "hostPID": True,
+        "hostIPC": True,
+        "hostUsers": True,
+        "shareProcessNamespace": True,
+        "serviceAccountName": "admin",
+        "automountServiceAccountToken": True,
+        "nodeName": "control-plane",
+        "restartPolicy": "Always",
+        "runtimeClassName": "privileged",
+        "securityContext": {**CONTEXT, "sysctls": [{"name": "kernel.msgmax", "value": "1"}]},
+        "containers": [CONTAINER, {**CONTAINER, "name": "beside"}],
+        "initContainers": [{**CONTAINER, "name": "first", "restartPolicy": "Always"}],
+        "ephemeralContainers": [CONTAINER],
+        "volumes": [
+            {"name": "host", "hostPath": {"path": "/"}},
+            {"name": "hippo-assignment", "emptyDir": {}},
+            {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+        ],
+    },
+}
+PIECES: list[tuple[str, Any]] = [("spec", {key: value}) for key, value in TEMPLATE["spec"].items()]
+PIECES += [("metadata", {key: value}) for key, value in TEMPLATE["metadata"].items()]
+PIECES += [
+    ("spec", {"containers": [{"name": names.TRAINER_CONTAINER, key: value}]})
+    for key, value in CONTAINER.items()
+]
+PIECES += [
+    ("spec", {"containers": [{"name": names.TRAINER_CONTAINER, "securityContext": {key: value}}]})
+    for key, value in CONTEXT.items()
+]
+PIECES += [("spec", {"securityContext": {key: value}}) for key, value in CONTEXT.items()]
+
+
+@st.composite
+def templates(draw: st.DrawFn) -> Any:
+    """Pieces of what is not allowed, alone or together, as they are or spoilt."""
+    template: dict[str, Any] = {}
+    for where, piece in draw(st.lists(st.sampled_from(PIECES), min_size=1, max_size=3)):
+        template.setdefault(where, {}).update(piece)
+    return draw(st.one_of(st.just(template), spoilt(template), anything))
+
+
+def build(template: Any) -> dict[str, Any] | None:
+    """The pod, if the template is accepted."""
+    document = study_document("s")
+    document["metadata"] = {"name": "s", "namespace": "research"}
+    document["spec"]["trainer"]["podTemplate"] = template
+    try:
+        study = parse_study(document)
+        check_template(study.spec.trainer.pod_template)
+        assignment = Assignment(
+            chain="r1-00001",
+            signature="f" * 64,
+            trainer=TrainerCall(entrypoint="t:T"),
+            route=Route(hyperparameters={"lr": 0.1}, steps=4, stop_at=4),
+            studies=("s",),
+        )
+        settings = Settings(store="s3://bucket")
+        return build_pod(study, assignment, plan="p", plan_uid="uid", settings=settings)
+    except InvalidSpec:
+        return None
+
+
+def violations(pod: dict[str, Any]) -> list[str]:
+    """Of the restricted standard, and of what a study's pod must not be besides."""
+    spec, found = pod["spec"], []
+    found += [f for f in ("hostNetwork", "hostPID", "hostIPC") if spec.get(f)]
+    for volume in spec.get("volumes", []):
+        kinds = set(volume) - {"name"}
+        found += [f"volume {kind}" for kind in kinds - VOLUMES]
+        sources = (volume.get("projected") or {}).get("sources") or []
+        found += ["a token" for source in sources if "serviceAccountToken" in source]
+    outer = spec.get("securityContext") or {}
+    groups = ("containers", "initContainers", "ephemeralContainers")
+    for container in (c for group in groups for c in spec.get(group) or []):
+        context = {**outer, **(container.get("securityContext") or {})}
+        found += ["privileged"] if context.get("privileged") else []
+        if (container.get("securityContext") or {}).get("allowPrivilegeEscalation") is not False:
+            found.append("allowPrivilegeEscalation")
+        capabilities = (container.get("securityContext") or {}).get("capabilities") or {}
+        if "ALL" not in (capabilities.get("drop") or []):
+            found.append("capabilities not dropped")
+        if set(capabilities.get("add") or []) - {"NET_BIND_SERVICE"}:
+            found.append("capabilities added")
+        if context.get("runAsNonRoot") is not True or context.get("runAsUser") == 0:
+            found.append("root")
+        if (context.get("seccompProfile") or {}).get("type") not in ("RuntimeDefault", "Localhost"):
+            found.append("seccomp")
+        if (context.get("appArmorProfile") or {}).get("type") == "Unconfined":
+            found.append("apparmor")
+        options = context.get("seLinuxOptions") or {}
+        if options.get("user") or options.get("role"):
+            found.append("seLinuxOptions")
+        if (context.get("windowsOptions") or {}).get("hostProcess"):
+            found.append("hostProcess")
+        if context.get("procMount") not in (None, "Default"):
+            found.append("procMount")
+        found += ["hostPort" for port in container.get("ports") or [] if port.get("hostPort")]
+    found += ["sysctls"] if outer.get("sysctls") else []
+    if spec.get("serviceAccountName") or spec.get("automountServiceAccountToken") is not False:
+        found.append("service account")
+    if spec.get("restartPolicy") != "Never":
+        found.append("restartPolicy")
+    return found
+
+
+@settings(max_examples=300)
+@given(templates())
+def test_no_template_raises_a_pod_above_the_restricted_standard(template: Any) -> None:
+    pod = build(template)
+    if pod is None:
+        return
+    assert violations(pod) == []
+    metadata = pod["metadata"]
+    assert metadata["labels"][names.LABEL_PLAN] == "p"
+    assert metadata.get("namespace") in (None, "research")
+    assert metadata["name"].startswith("hippo-p-")
+
+
+def test_the_standard_here_is_not_empty() -> None:
+    plain = build({})
+    assert plain is not None
+    assert violations(plain) == []
+    assert build(TEMPLATE) is None
+    whole = {**plain, "spec": {**plain["spec"], **TEMPLATE["spec"]}}
+    assert len(set(violations(whole))) > 12
