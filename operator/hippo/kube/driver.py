@@ -280,6 +280,8 @@ class PlanDriver:
         """Leave the store tidy, and let others have the plan."""
         await self._note_spending()
         await self._reports.fold(all_=True)
+        if not self.chains.records and self.chains.is_tidy:
+            await asyncio.to_thread(self.session.store.remove_fragments)
         await self.release()
 
     async def release(self) -> None:

@@ -272,6 +272,8 @@ class LocalDriver:
                 self.session.write_study(run.study, run, wall_seconds=self._wall_seconds(run))
         self._note_spending()
         self.session.store.fold(self._ended)
+        if not self._workers:
+            self.session.store.remove_fragments()
         if self._halt is not None:
             raise RunStopped(f"{self._halt}; nothing is lost: put it right and run again")
         if self._heeded > 1:

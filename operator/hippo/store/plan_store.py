@@ -155,6 +155,18 @@ class PlanStore:
             if self._cache is not None:
                 self._cache.drop(info.name.removeprefix(start))
 
+    def remove_fragments(self) -> None:
+        """Remove data that never got a manifest, as killed writers leave it. None may be at work.
+
+        Two lists, whatever there is. Raises StoreError.
+        """
+        start = self._layout.manifests
+        known = {info.name[len(start) : -len(".json")] for info in self.blobs.list(start)}
+        start = self._layout.data
+        keys = {info.name[len(start) :].partition("/")[0] for info in self.blobs.list(start)}
+        for key in sorted(keys - known):
+            self.delete_checkpoint(key)
+
     # Reports and controls of chains
 
     def write_report(self, report: Report) -> None:

@@ -258,6 +258,22 @@ def test_names_that_would_leave_their_place_are_refused(store: PlanStore, name: 
         PlanStore(store.blobs, name.replace("a/b", "a//b"))
 
 
+def test_data_without_a_manifest_is_removed(store: PlanStore) -> None:
+    def write(key: str) -> None:
+        store.write_checkpoint(
+            key=key, step=1, chunks=[b"x"], state_digest="d", fingerprint={}, chain="c"
+        )
+
+    write("whole")
+    write("killed")
+    store.blobs.delete(f"{store.plan}/manifests/killed.json")
+    assert store.load().orphans == {"killed"}
+    store.remove_fragments()
+    records = store.load()
+    assert not records.orphans
+    assert set(records.manifests) == {"whole"}
+
+
 def test_two_plans_in_one_store_do_not_meet(store: PlanStore) -> None:
     other = PlanStore(store.blobs, "plan-2")
     other.write_report(metrics("c1", 0))
