@@ -95,7 +95,7 @@ def spoil_bytes(data: bytes, dice: random.Random) -> bytes:
         return b"[" * 100_000 + b"]" * 100_000
     try:
         document = json.loads(data.partition(b"\n")[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         return data[::-1]
     path = dice.choice(places(document))
     value = dice.choice([*NASTY, deep(50)])
