@@ -22,7 +22,7 @@ MEASURED ?= side_by_side savings scheduling asha engine_scale checkpointing stor
 PRINTED  ?= planning runner_overhead prefix_first
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit programs integration e2e lint type imports bench chaos cluster-up cluster-down clean
+.PHONY: help setup demo test unit programs integration e2e lint type imports bench chaos nightly audit cluster-up cluster-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ demo: $(RUN_STAMP) ## train a grid of 48 trials through a stage tree, in about t
 	@rm -rf build/demo
 	$(BIN)/hippo run examples/digits/grid.yaml --workers $(WORKERS) --store build/demo
 
-test: lint type imports unit integration e2e ## everything that has to pass
+test: lint type imports audit unit integration e2e ## everything that has to pass
 
 unit: $(DEV_STAMP) ## the fast tests: below a minute
 	$(BIN)/pytest -q -n 2 -m 'not slow' tests/unit
@@ -59,6 +59,17 @@ type: $(DEV_STAMP) ## mypy, strict
 
 imports: $(DEV_STAMP) ## who may import whom
 	$(BIN)/lint-imports
+
+audit: $(DEV_STAMP) ## what is installed: pinned, fitting together, licences
+	$(BIN)/pytest -q tests/unit/test_dependencies.py tests/unit/hostile/test_sources.py
+
+chaos: $(DEV_STAMP) programs ## faults on a real node and locally, into docs/reliability.md; half an hour alone
+	$(BIN)/python -m tests.chaos --output build/chaos.json $(FAULTS)
+	$(BIN)/python -m tests.chaos.report
+
+nightly: $(DEV_STAMP) ## model checking for 100,000 steps, a day of churn, longer fuzzing: some ten minutes
+	HIPPO_TEST_PROFILE=nightly $(BIN)/pytest -q -s -rP tests/unit/kube/test_state_machine.py tests/unit/kube/test_churn.py
+	HIPPO_TEST_PROFILE=nightly $(BIN)/pytest -q tests/unit/hostile tests/unit/engine/test_properties.py
 
 bench: $(BENCH_STAMP) programs ## the benchmarks, into docs/benchmarks.md; an hour on two quiet cores
 	@set -e; for name in $(MEASURED); do echo "== $$name"; \

@@ -222,7 +222,7 @@ class _Server:
         command = [sys.executable, "-u", "-m", "stage_runner", "run", "--assignment", "-"]
         command += ["--store", self._store, "--plan", plan, "--path", str(self._path)]
         command += ["--hints", str(self._hints_end), "--server", str(self._life)]
-        os.execv(sys.executable, command)
+        os.execv(sys.executable, command)  # noqa: S606 - our own interpreter
 
     def _signal(self, chain: str, number: signal.Signals) -> None:
         for pid, name in self._chains.items():

@@ -1,4 +1,4 @@
-"""What keys of an S3 may do and no more, with a real server: docs/security.md shows the policies."""
+"""What keys of an S3 may do, with a real server: docs/security.md shows the policies."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from hippo.store.records import Assignment, Decision, Route, TrainerCall
 
 Document = dict[str, Any]
 
+TEMPORARY = "/tmp"  # noqa: S108 - within a pod of its own, an emptyDir
 ASSIGNMENT_FOLDER = "/etc/hippo"
 CA_FOLDER = "/etc/hippo-ca"
 CACHE_FOLDER = "/var/cache/hippo"
@@ -36,10 +37,10 @@ def build_pod(
     environment = [
         {"name": name, "value": value} for name, value in sorted(settings.store_environment.items())
     ]
-    environment.append({"name": "HOME", "value": "/tmp"})
+    environment.append({"name": "HOME", "value": TEMPORARY})
     mounts: list[Document] = [
         {"name": "hippo-assignment", "mountPath": ASSIGNMENT_FOLDER, "readOnly": True},
-        {"name": "hippo-tmp", "mountPath": "/tmp"},
+        {"name": "hippo-tmp", "mountPath": TEMPORARY},
     ]
     volumes: list[Document] = [
         {

@@ -20,7 +20,7 @@ MANAGED_BY = "hippo"
 ANNOTATION_ASSIGNMENT = "hippo.dev/assignment"
 """On pods: the assignment, as JSON, which the runner reads from a downward-API file."""
 
-STORE_SECRET = "hippo-store"
+STORE_SECRET = "hippo-store"  # noqa: S105 - the name of one
 """In each namespace with studies, made by its admin: the credentials of its pods for the store."""
 STORE_CA = "hippo-store-ca"
 """ConfigMap in each namespace with studies, if the store's certificate needs it: key ca.crt."""

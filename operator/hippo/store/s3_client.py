@@ -129,7 +129,7 @@ class S3Client:
                 if self._is_down or now + pause > deadline:
                     self._is_down = True
                     raise explain(error, action, name, self.settings) from error
-            time.sleep(pause * random.uniform(0.5, 1.0))
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def find(self, action: str, name: str) -> Headers | None:
