@@ -127,6 +127,7 @@ class World:
     merge: bool = True
     known_costs: bool = True
     longest_route: int | None = None
+    patience: float = 3600.0
     step_seconds: Callable[[dict[str, Any]], float] | None = None
     fail: Callable[[str, int], str | None] = lambda key, attempt: None  # by key after the step
     score: Callable[[str], dict[str, float]] = evaluate
@@ -190,6 +191,7 @@ class World:
             merge=self.merge,
             linger=self.costs.linger,
             longest_route=self.longest_route,
+            patience=self.patience,
         )
         self.engine = Engine(plan, options, costs=model)
         for study in self.studies:

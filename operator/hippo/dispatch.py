@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hippo.laxity import Laxity
 from hippo.lifecycles import WorkerEvent, WorkerState
 from hippo.messages import Command, Launch, Steer, WakeAt
+from hippo.patience import Patience
 from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, SearchPlan, Turn
 from hippo.runs import ChainRun, StudyRun
 from hippo.store.records import Assignment, Control, ControlAnswered, Route, TrainerCall
@@ -51,6 +52,7 @@ class EngineOptions:
     keeps_foreign: bool = False  # checkpoints that a worker refuses stay: another may take them
     retry_pause: float = 1.0  # before the first retry; doubles each time
     longest_pause: float = 300.0
+    patience: float = 3600.0  # after which a study without a worker goes first, see ``Patience``
 
 
 class Dispatcher:
@@ -73,6 +75,7 @@ class Dispatcher:
         self._chains = workforce.chains
         self._options = options
         self._laxity = Laxity(frontier, workforce, costs)
+        self._patience = Patience(frontier, workforce, studies, options.patience)
         self._launched = 0
         self._wakes_at = 0.0  # the next look at who might yield, if it lies ahead
         self._doubtful: set[Claim] = set()  # something they promised is no longer wanted
@@ -90,6 +93,7 @@ class Dispatcher:
             self._trim(claim)
         self._doubtful.clear()
         frontier.refresh(now)
+        self._patience.look(now)
         for chain in list(self._workforce.arrived.values()):
             if self.is_waiting(chain):
                 self._continue_or_release(chain)
@@ -132,13 +136,13 @@ class Dispatcher:
         """The same by priority alone."""
         if not self.may_have_another(study):
             return None
-        return (-self._studies[study].study.spec.priority,)
+        return (self._patience.rank(study),)
 
     def _standing(self, study: str, *, without: ChainRun | None = None) -> Turn:
         held = self._workforce.held(study)
         if without is not None and study in without.studies:
             held -= 1 / len(without.studies)
-        return -self._studies[study].study.spec.priority, held
+        return self._patience.rank(study), held
 
     def _next(self) -> tuple[Head, str] | None:
         """What to begin next, and for whom: the longest path of the study whose turn it is.
@@ -217,6 +221,7 @@ class Dispatcher:
         )
         if checkpoint is not None:
             checkpoint.pins.add(("chain", name))
+        self._patience.launched(name, lender)
         self._workforce.add(chain)
         self._frontier.claim(claim)
         trainer = lead.study.spec.trainer
@@ -468,6 +473,8 @@ class Dispatcher:
             if lender in studies or not (is_below or (standing[0] == priority and is_far)):
                 continue
             for chain in party.values():
+                if is_below and self._patience.is_guarded(chain.name):
+                    continue
                 left = self._laxity.left(chain)
                 is_vital = not is_below and self._laxity.is_critical(left + save)
                 if left > worth and not is_vital and self._can_leave(chain):

@@ -170,7 +170,7 @@ def test_results_that_a_damaged_store_has_lost_keep_no_study_from_its_end(
     specs = [study.spec for study in world.studies]
     if len(specs) == 1 and specs[0].algorithm.name in ("grid", "sha") and not specs[0].replicates:
         calm = World(world.studies, workers=2).run()
-        assert _ends(world) == _ends(calm)
+        assert _last_results(world) == _last_results(calm)
 
 
 @settings(max_examples=60)
@@ -231,6 +231,13 @@ def _alter(world: World, dice: random.Random) -> None:
         world.change(name, parallelism=dice.choice([None, 1, 2]))
     else:
         world.change(name, suspend=not world.engine.studies[name].study.spec.suspend)
+
+
+def _last_results(world: World) -> object:
+    """What is shown of a study; earlier results of a trial that went on need not be found again."""
+    (run,) = world.engine.studies.values()
+    best = run.best.index if run.best is not None else None
+    return run.state, best, [(trial.state, trial.reason, trial.latest) for trial in run.trials]
 
 
 def _ends(world: World) -> object:

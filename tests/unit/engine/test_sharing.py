@@ -237,3 +237,37 @@ def test_what_rounding_leaves_of_a_budget_keeps_nobody_waiting() -> None:
     world = World(studies, workers=1, costs=Costs(step=0.1)).run(5_000)
     assert "worker-hours is spent" in world.engine.studies["a"].message
     assert world.engine.studies["a"].worker_seconds == pytest.approx(3.6, abs=0.2)
+
+
+# -- patience --------------------------------------------------------------------------------------
+
+
+def run_beside_a_stream(patience: float, *, most: float, workers: int = 1) -> float | None:
+    """When a study of no priority has ended, while urgent ones come without an end; None: not."""
+    low = build_study("low", space=rates(0.9, 0.8), steps=6)
+    world = World([low], workers=workers, patience=patience, costs=Costs(save=0.2, start=0.5))
+    count = 0
+    while world.now < most:
+        urgent = [run for name, run in world.engine.studies.items() if name != "low"]
+        if sum(not run.state.is_final for run in urgent) < 2:
+            value = 0.1 + count / 10_000
+            world.add(build_study(f"high-{count}", space=rates(value), steps=40, priority=5))
+            count += 1
+        assert world.advance()
+        if world.engine.studies["low"].state is StudyState.SUCCEEDED:
+            return world.now
+    return None
+
+
+def test_priorities_are_strict_for_as_long_as_patience_lasts() -> None:
+    assert run_beside_a_stream(1e9, most=1500.0) is None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("patience", [5.0, 30.0, 100.0])
+def test_a_study_of_low_priority_always_ends(patience: float, workers: int) -> None:
+    # Twelve steps, of which each time it gets at least one.
+    bound = 12 * (1.1 * patience + 45.0)
+    ended = run_beside_a_stream(patience, most=bound, workers=workers)
+    assert ended is not None
+    assert ended > patience
