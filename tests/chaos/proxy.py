@@ -71,7 +71,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Proxy]:
-        thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()))
+        thread = threading.Thread(target=self._run)
         thread.start()
         assert self._is_ready.wait(_START_SECONDS), "the proxy does not start"
         try:
@@ -80,6 +80,10 @@ class Proxy:
             self._loop.call_soon_threadsafe(self._is_over.set)
             thread.join()
             self._loop.close()
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._serve())
+        self._loop.run_until_complete(_cancel_all())
 
     async def _serve(self) -> None:
         connector = aiohttp.TCPConnector(ssl=self._tls or True, limit=0)
@@ -142,6 +146,13 @@ class Proxy:
         except (ConnectionError, aiohttp.ClientError):
             return _cut(request)
         return response
+
+
+async def _cancel_all() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _late(answer: aiohttp.ClientResponse, lag: float) -> AsyncIterator[bytes]:

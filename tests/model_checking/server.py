@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from hippo.kube.api import POD, SEARCH_PLAN, ApiError, Document, Resource
@@ -25,13 +25,17 @@ class Server(MemoryApi):
         self.now = 0.0
         self.unrecorded: list[str] = []
         """Pods that were created though no SearchPlan told of their chains."""
+        self.on_pod: Callable[[Document], None] = lambda pod: None
 
     async def create(
         self, resource: Resource, namespace: str, body: Document, *, dry_run: bool = False
     ) -> Document:
+        made = await super().create(resource, namespace, body, dry_run=dry_run)
         if resource is POD and not dry_run:
-            self._check_recorded(body)
-        return await super().create(resource, namespace, body, dry_run=dry_run)
+            self._check_recorded(made)
+            self.on_pod(made)
+            self.collect_garbage()  # its owner may be gone, and the cluster looks at that first
+        return made
 
     def _check_recorded(self, pod: Document) -> None:
         """The first phase of a launch goes before the second, always."""

@@ -22,6 +22,7 @@ from hippo.store.records import (
     Outcome,
     WorkerError,
 )
+from tests.model_checking.faults import Killed
 from tests.world import can_take, evaluate, seeded_state, train
 
 FINGERPRINT = {"kind": "modelled"}
@@ -40,9 +41,11 @@ class Worker:
         self.is_told_to_leave = False
         self.unsaved: list[str] = []
         """Keys of the steps trained since the last checkpoint."""
-        self.trained: set[str] = set()
         self.exit_code = 0
         self.on_trained: Callable[[str], None] = lambda key: None
+        self.on_saved: Callable[[str], None] = lambda key: None
+        self.step = assignment.start
+        self.route = assignment.route
         self.steps = self._run()
         self._number = 0
         self._count = 0
@@ -66,6 +69,8 @@ class Worker:
             yield from self._train()
         except StoreError:
             self.exit_code = 74
+        except Killed:  # by the model, in the middle of a request to the store
+            self.exit_code = 137
 
     def _train(self) -> Iterator[None]:
         a = self.assignment
@@ -95,7 +100,8 @@ class Worker:
                 version = control.version
                 accepted = can_take(control.route, route, sequence, t)
                 if accepted:
-                    route, has_arrived = control.route, False
+                    route = self.route = control.route
+                    has_arrived = False
                     sequence = Sequence.of(route.hyperparameters, route.steps)
                     if route.stop_at <= t:
                         outcome = Outcome.STOPPED
@@ -106,7 +112,7 @@ class Worker:
                 0
             }:
                 saved.add(t)
-                self._save(sequence.key(t, a.signature), t, state)
+                yield from self._save(sequence.key(t, a.signature), t, state)
                 continue  # a control may have come meanwhile
             if t in route.evaluate_at and t not in evaluated:
                 evaluated.add(t)
@@ -127,14 +133,14 @@ class Worker:
                 self._report(Ended, t, outcome=outcome)
                 return
             state = train(state, t, sequence.values(t))
-            t += 1
+            t = self.step = t + 1
             self._count += 1
             key = sequence.key(t, a.signature)
             self.on_trained(key)
             self.unsaved.append(key)
-            self.trained.add(key)
 
-    def _save(self, key: str, step: int, state: str) -> None:
+    def _save(self, key: str, step: int, state: str) -> Iterator[None]:
+        """What was not reported counts as unsaved: nobody knows of it."""
         data = json.dumps({"state": state}).encode()
         digest = hashlib.sha256(state.encode()).hexdigest()
         manifest, existed = self.store.write_checkpoint(
@@ -145,7 +151,7 @@ class Worker:
             fingerprint=FINGERPRINT,
             chain=self.assignment.chain,
         )
-        self.unsaved.clear()
+        yield
         self._report(
             CheckpointSaved,
             step,
@@ -157,3 +163,5 @@ class Worker:
             existed=existed,
             differs=existed and manifest.state_digest != digest,
         )
+        self.unsaved.clear()
+        self.on_saved(key)

