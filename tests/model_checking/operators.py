@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Coroutine
 from typing import Any, cast
@@ -80,7 +81,7 @@ class ModelledOperator:
             before = self._told.get(key)
             if before is not None and before["metadata"]["uid"] != found["metadata"]["uid"]:
                 await self._tell(key, before, is_gone=True)
-            self._told[key] = found
+            self._told[key] = found = copy.deepcopy(found)
             await self._tell(key, found, is_gone=False)
         elif (last := self._told.pop(key, None)) is not None:
             await self._tell(key, last, is_gone=True)

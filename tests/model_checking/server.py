@@ -66,6 +66,9 @@ class Server(MemoryApi):
             self.tell_to_leave(found)
 
     def tell_to_leave(self, pod: Document) -> None:
+        if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            self.remove(POD, pod["metadata"]["name"])
+            return
         pod["metadata"].setdefault("deletionTimestamp", "2026-01-01T00:00:00Z")
         self._written(pod)
 
@@ -77,9 +80,9 @@ class Server(MemoryApi):
         return [d for (plural, *_), d in sorted(self.objects.items()) if plural == POD.plural]
 
     def watched(self, plurals: Collection[str]) -> dict[tuple[str, str], Document]:
-        """By plural and name."""
+        """By plural and name; not to be changed."""
         return {
-            (plural, name): copy.deepcopy(document)
+            (plural, name): document
             for (plural, _, name), document in self.objects.items()
             if plural in plurals
         }

@@ -159,6 +159,8 @@ class World:
         for pod in self.pods("Pending"):
             self.start_pod(pod)
         for pod in self.pods("Running"):
+            if pod["metadata"]["uid"] not in self.workers:  # it was there before the model was
+                continue
             for _ in range(actions):
                 if pod["metadata"]["uid"] in self.workers:
                     self.work(pod)
@@ -231,6 +233,17 @@ class World:
     def _note_unrecorded(self, worker: Worker, key: str) -> None:
         chain = worker.assignment.chain
         self.problems.append(f"{chain} trains, and no SearchPlan told of it when its pod was made")
+
+    def forget_what_is_gone(self) -> None:
+        """The model's own notes of objects that are gone, so that a long run stays small."""
+        uids = {found["metadata"]["uid"] for found in self.server.objects.values()}
+        self._ended = {uid: phase for uid, phase in self._ended.items() if uid in uids}
+        self._results.clear()
+        self._decisions = {n: d for n, d in self._decisions.items() if n in self.blobs}
+        self.trained.clear()
+        self.lost.clear()
+        self.server.calls.clear()
+        self.server.unrecorded.clear()
 
     # -- what must hold ----------------------------------------------------------------------------
 

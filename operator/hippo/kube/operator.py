@@ -156,6 +156,8 @@ class Operator:
         else:
             pods[metadata["name"]] = observe(document)
         task = self.plans.get((metadata["namespace"], plan))
+        if task is None and not pods:
+            self._pods.pop((metadata["namespace"], plan), None)
         if task is not None and (is_gone or before != pods[metadata["name"]]):
             task.wake.set()
 
@@ -434,6 +436,8 @@ class Operator:
         if task.studies:
             return False
         self.plans.pop((task.namespace, task.name), None)
+        if not task.pods:
+            self._pods.pop((task.namespace, task.name), None)
         self.metrics.forget_plan(task.namespace, task.name)
         return True
 

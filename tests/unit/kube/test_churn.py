@@ -1,0 +1,132 @@
+"""A day of churn: studies come, are edited, and go; the operator holds no more at its end.
+
+In virtual time, with the operator's own code (``tests.model_checking``): an hour in ``make test``,
+twenty-four in ``make nightly``.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from hippo.kube.api import STUDY
+from tests.model_checking.world import FINAL, World
+
+NIGHTLY = os.environ.get("HIPPO_TEST_PROFILE") == "nightly"
+HOURS = 24.0 if NIGHTLY else 1.0
+ROUND_SECONDS = 20.0
+LIVE = 4
+"""Studies at once."""
+LRS: list[Any] = [
+    0.1,
+    {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [3]}},
+    {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [5]}},
+    {"warmup": {"from": 0, "to": 0.1, "steps": 2, "then": 0.1}},
+]
+LOW = "low"
+"""A study of low priority, beside a stream of urgent ones."""
+
+
+def held(world: World) -> dict[str, int]:
+    """How much the operator keeps, by what."""
+    operator = world.operators[0].operator
+    return {
+        "plans": len(operator.plans),
+        "studies": len(operator._plan_of) + len(operator.statuses._written),
+        "pods": sum(map(len, operator._pods.values())),
+        "namespaces of pods": len(operator._pods),
+        "trials": sum(map(len, operator._user_trials.values())),
+        "reception": len(operator._reception._checked) + len(operator._reception._rejected),
+        "gone": len(operator._gone),
+        "tasks": len(operator._tasks),
+    }
+
+
+def churn(world: World, dice: random.Random, number: int) -> int:
+    """What users and nodes do between two rounds; returns how many studies there have been."""
+    server = world.server
+    names = [name for name in server.names(STUDY) if name != LOW]
+    if len(names) < LIVE and dice.random() < 0.5:
+        world.apply(
+            f"s{number}",
+            steps=7,
+            space={"lr": {"choices": dice.sample(LRS, dice.randint(1, 4))}},
+            algorithm=dice.choice([{"name": "grid"}, {"name": "sha", "eta": 2, "minSteps": 2}]),
+            maxTrials=4,
+            parallelism=2,
+            priority=dice.randint(1, 5),
+            # One plan for some, and one that nobody asks for again for others.
+            trainer={
+                "entrypoint": "t:T",
+                "image": "i:1",
+                "version": dice.choice(["", str(number)]),
+            },
+        )
+        number += 1
+    for name in names:
+        study = server.find(STUDY, name)
+        ended = (study.get("status") or {}).get("phase") in FINAL
+        if dice.random() < (0.3 if ended else 0.01):
+            world.delete_study(name)
+        elif not ended and dice.random() < 0.05:
+            suspended = study["spec"].get("suspend", False)
+            server.change_spec(STUDY, name, suspend=not suspended, priority=dice.randint(1, 5))
+    for pod in world.pods("Running"):
+        if dice.random() < 0.03:
+            dice.choice([world.evict, lambda p: world.kill_pod(p, 137, "Error")])(pod)
+    if dice.random() < 0.02:
+        world.operators[0].faults.set(dice.choice(["refused", "lost"]), dice.randrange(30))
+    world.is_strict = False
+    return number
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600 if NIGHTLY else 300)
+def test_a_day_of_churn_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    dice, world, number = random.Random(24), World(), 0
+    sizes: list[dict[str, int]] = []
+    memory: list[int] = []
+    low_ended = None
+    try:
+        world.apply(LOW, steps=7, space={"lr": {"choices": LRS}}, parallelism=1, priority=-5)
+        world.start_operator(0, "hippo")
+        tracemalloc.start()
+        rounds = int(HOURS * 3600 / ROUND_SECONDS)
+        for turn in range(rounds):
+            number = churn(world, dice, number)
+            operator = world.operators[0]
+            for key in operator.behind():
+                world.run(0, operator.deliver(key))
+            if turn % 3 == 0:
+                world.run(0, operator.list_again())
+            world.take_turn(0)
+            world.serve_pods(actions=3)
+            world.server.now += ROUND_SECONDS
+            world.server.collect_garbage()
+            world.forget_what_is_gone()
+            status = world.server.find(STUDY, LOW).get("status") or {}
+            if low_ended is None and status.get("phase") in FINAL:
+                low_ended = world.server.now
+            if turn % max(1, rounds // 24) == 0:
+                gc.collect()
+                sizes.append(held(world))
+                memory.append(tracemalloc.get_traced_memory()[0])
+        operator = world.operators[0]
+        assert operator.operator.events._queue.qsize() <= 1000
+    finally:
+        tracemalloc.stop()
+        world.close()
+    print(f"{number} studies in {HOURS:g} h; memory {memory}; held {sizes[-1]}; low {low_ended}")
+    assert number > 10 * HOURS
+    early = [sum(entry.values()) for entry in sizes[4:8]]
+    late = [sum(entry.values()) for entry in sizes[-4:]]
+    assert max(late) < 2 * max(early) + 40, (sizes[4], sizes[-1])
+    assert max(memory[-4:]) < 1.5 * max(memory[4:8]) + (2 << 20), memory
+    assert low_ended is not None, "a study of low priority always ends"
