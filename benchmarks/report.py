@@ -27,6 +27,7 @@ MODULES = {
     "asha": "benchmarks.asha",
     "engine_scale": "benchmarks.engine_scale",
     "operator_scale": "benchmarks.operator_scale.report",
+    "operator_load": "benchmarks.operator_load",
     "checkpointing": "benchmarks.checkpointing.report",
     "store_throughput": "benchmarks.store_throughput",
 }
