@@ -75,7 +75,7 @@ class Dispatcher:
         self._chains = workforce.chains
         self._options = options
         self._laxity = Laxity(frontier, workforce, costs)
-        self._patience = Patience(frontier, workforce, studies, options.patience)
+        self._patience = Patience(workforce, studies, options.patience)
         self._launched = 0
         self._wakes_at = 0.0  # the next look at who might yield, if it lies ahead
         self._doubtful: set[Claim] = set()  # something they promised is no longer wanted
@@ -115,6 +115,10 @@ class Dispatcher:
     def is_waiting(chain: ChainRun) -> bool:
         """At the end of its route, and not told yet what to do next."""
         return chain.state is WorkerState.ARRIVED and chain.pending is None
+
+    def is_overdue(self, study: str) -> bool:
+        """Whether it has been without a worker for so long that the next one is its own."""
+        return self._patience.is_overdue(study)
 
     def may_have_another(self, study: str) -> bool:
         """Whether one more worker would be within the study's parallelism."""

@@ -288,6 +288,8 @@ class Engine:
         limit = run.study.spec.parallelism
         if limit is not None:
             idle = min(idle, limit - self._workforce.lent[run.name])
+        if self._dispatcher.is_overdue(run.name) and not self.frontier.ready_of[run.name]:
+            return max(1, idle)  # or it would never ask, and never be seen to wait
         return max(0, idle)
 
     def _apply(self, run: StudyRun, decision: Decision) -> None:

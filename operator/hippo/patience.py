@@ -1,16 +1,16 @@
 """No study waits for ever: one that has waited long goes before all others, for a while.
 
 Priorities are strict otherwise, so an endless stream of urgent studies would keep the others from
-every worker. A study with work, and without a worker for ``seconds``, becomes overdue: it gets the
-next one, which no higher priority takes away for a tenth of that time. So of a worker that others
-could use always, a waiting study has at least an eleventh, and ends.
+every worker. A study without a worker for ``seconds`` becomes overdue: its tuner may ask for a
+trial although no worker is idle, and it gets the next one, which no higher priority takes away for
+a tenth of that time. So of a worker that others could use always, a waiting study has at least an
+eleventh, and ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hippo.plan import Frontier
 from hippo.runs import StudyRun
 from hippo.workforce import Workforce
 
@@ -24,12 +24,10 @@ class Patience:
 
     def __init__(
         self,
-        frontier: Frontier,
         workforce: Workforce,
         studies: Mapping[str, StudyRun],
         seconds: float,
     ) -> None:
-        self._frontier = frontier
         self._workforce = workforce
         self._studies = studies
         self._seconds = seconds
@@ -40,23 +38,26 @@ class Patience:
     def look(self, now: float) -> None:
         self._now = now
         for name, run in self._studies.items():
-            if run.is_active and self._frontier.ready_of[name] and not self._workforce.held(name):
+            if run.is_active and not self._workforce.held(name):
                 self._since.setdefault(name, now)
             else:
                 self._since.pop(name, None)
         if self._guarded:
             self._guarded = {c: until for c, until in self._guarded.items() if until > now}
 
+    def is_overdue(self, study: str) -> bool:
+        since = self._since.get(study)
+        return since is not None and self._now - since >= self._seconds
+
     def rank(self, study: str) -> int:
         """Its place in line, the least first: by priority, unless it has waited too long."""
-        since = self._since.get(study)
-        if since is not None and self._now - since >= self._seconds:
+        if self.is_overdue(study):
             return FIRST_OF_ALL
         return -self._studies[study].study.spec.priority
 
     def launched(self, chain: str, study: str) -> None:
         """A worker was given to a study."""
-        if self.rank(study) == FIRST_OF_ALL:
+        if self.is_overdue(study):
             self._guarded[chain] = self._now + GUARDED_SHARE * self._seconds
         self._since.pop(study, None)
 
