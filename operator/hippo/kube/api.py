@@ -127,18 +127,22 @@ class Api:
         status: StatusModel,
         *,
         phase: str | None = None,
+        is_first: bool = False,
     ) -> Document:
         """Without a resourceVersion: for views, of which there is one writer. ``phase``: what the
-        object's status says as far as that writer knows. Raises Conflict if it says otherwise.
+        object's status says as far as that writer knows; ``is_first``: that it has none. Raises
+        Conflict if it says otherwise.
         """
         path, query = resource.path(namespace, name, "status"), {"fieldManager": FIELD_MANAGER}
         body: Documents = [{"op": "add", "path": "/status", "value": dump(status)}]
         if phase is not None:
             body.insert(0, {"op": "test", "path": "/status/phase", "value": phase})
+        elif is_first:
+            body.insert(0, {"op": "test", "path": "/status", "value": None})
         try:
             return await self._call("PATCH", path, body=body, query=query, kind="json-patch+json")
         except Refused as error:
-            if phase is None or error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+            if len(body) == 1 or error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
                 raise
             raise Conflict(
                 error.status, f"the status of {name} was written by somebody else: {error}"

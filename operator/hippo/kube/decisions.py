@@ -42,6 +42,7 @@ class DecisionBook:
         self._decisions: dict[int, list[Decision]] = {}  # by trial
         self._written: dict[int, tuple[Any, ...]] = {}  # what statuses were made of
         self._found: dict[int, Any] = {}  # statuses as an earlier operator left them, by trial
+        self._phases: dict[int, str | None] = {}  # that statuses say; None: there is none yet
         self._present: set[int] = set()  # trials whose objects exist as they should
         self.user_trials: dict[int, str | None] = {}
         """Trials that users made, by the number of the request that came of each: names of their
@@ -59,7 +60,8 @@ class DecisionBook:
             written.update((decision.index, decision) for decision in decisions)
             if decisions:
                 held[decisions[0].trial] = decisions
-                self._found[decisions[0].trial] = document.get("status")
+                self._found[decisions[0].trial] = status = document.get("status")
+                self._phases[decisions[0].trial] = (status or {}).get("phase")
         known = await asyncio.to_thread(self._store.read_decisions, self._study.name)
         while (following := written.get(len(known))) is not None:
             await asyncio.to_thread(self._store.write_decision, self._study.name, following)
@@ -109,6 +111,7 @@ class DecisionBook:
         self._present.discard(index)
         self._written.pop(index, None)
         self._found.pop(index, None)
+        self._phases.pop(index, None)
 
     async def write_statuses(self, run: StudyRun) -> bool:
         """Bring the statuses of Trials up to date, some at a time; whether all are."""
@@ -135,14 +138,19 @@ class DecisionBook:
         if self._found.pop(trial.index, None) == dump(status):
             self._written[trial.index] = known
             return
+        place = (self._study.namespace, name)
+        phase = self._phases.get(trial.index)
+        is_first = trial.index in self._phases and phase is None
         async with self._gate:
             try:
-                await self._api.set_status(TRIAL, self._study.namespace, name, status)
+                await self._api.set_status(TRIAL, *place, status, phase=phase, is_first=is_first)
             except NotFound:
                 if trial.request not in self.user_trials:
                     self.lost(trial.index)
                     return
         self._written[trial.index] = known
+        if name == trial.name:
+            self._phases[trial.index] = status.phase
 
     async def _write_trials(self, trials: Iterable[int]) -> None:
         made_here = [
@@ -172,6 +180,8 @@ class DecisionBook:
                 await self._api.create(TRIAL, namespace, body)
             except AlreadyExists:
                 await self._replace(namespace, name, body)
+            else:
+                self._phases[index] = None
         self._present.add(index)
 
     async def _replace(self, namespace: str, name: str, body: dict[str, Any]) -> None:

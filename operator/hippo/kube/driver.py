@@ -438,6 +438,7 @@ class PlanDriver:
             self._tell(item.study.name, names.REASON_IMMUTABLE, str(error))
             return replace(item, study=known.study)
         if changed and not self.engine.studies[item.study.name].state.is_final:
+            await asyncio.to_thread(self._lock.renew)  # who was overtaken knows an older study
             await asyncio.to_thread(self.session.rewrite_study, item.study)
             await self._feed(StudyChanged(item.study))
             self.is_changed = True
@@ -585,6 +586,7 @@ class PlanDriver:
         await self._note_spending()
         await asyncio.to_thread(self._mailroom.publish)  # whoever sees the end finds all answers
         if run.name in self.studies:
+            await asyncio.to_thread(self._lock.renew)
             await asyncio.to_thread(self._write_study, run)
         self.is_changed = True
 

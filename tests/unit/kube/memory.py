@@ -117,9 +117,12 @@ class MemoryApi:
         status: StatusModel,
         *,
         phase: str | None = None,
+        is_first: bool = False,
     ) -> Document:
         await self._begin("status", resource, name)
         found = self._find(resource, namespace, name)
+        if is_first and found.get("status") is not None:
+            raise Conflict(422, "its status was written meanwhile")
         if phase is not None and (found.get("status") or {}).get("phase") != phase:
             raise Conflict(422, "its status was written meanwhile")
         found["status"] = dump(status)
