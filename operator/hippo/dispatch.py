@@ -8,6 +8,7 @@ laxity), or to a study that has a better right to its worker.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -78,6 +79,7 @@ class Dispatcher:
         self._patience = Patience(workforce, studies, options.patience)
         self._launched = 0
         self._wakes_at = 0.0  # the next look at who might yield, if it lies ahead
+        self._patient_until = math.inf  # likewise, at who has waited too long
         self._doubtful: set[Claim] = set()  # something they promised is no longer wanted
         self._commands: list[Command] = []
         self._now = 0.0
@@ -105,6 +107,8 @@ class Dispatcher:
             frontier.refresh(now)
         self._ask()
         self._consider_yielding()
+        if 0 < workers <= len(self._chains):
+            self._await_patience()
         return self._commands
 
     def reconsider(self, claims: Iterable[Claim]) -> None:
@@ -225,7 +229,7 @@ class Dispatcher:
         )
         if checkpoint is not None:
             checkpoint.pins.add(("chain", name))
-        self._patience.launched(name, lender)
+        self._patience.launched(name, lender, studies)
         self._workforce.add(chain)
         self._frontier.claim(claim)
         trainer = lead.study.spec.trainer
@@ -455,6 +459,12 @@ class Dispatcher:
         if not self._now < self._wakes_at <= self._now + pause:
             self._wakes_at = self._now + pause
             self._commands.append(WakeAt(self._wakes_at))
+
+    def _await_patience(self) -> None:
+        moment = self._patience.next_look()
+        if moment != self._patient_until and moment < math.inf:
+            self._commands.append(WakeAt(moment))
+        self._patient_until = moment
 
     def _can_leave(self, chain: ChainRun) -> bool:
         """Whether it is at work, and has trained something, or will have by the time it leaves."""

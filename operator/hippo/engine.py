@@ -288,7 +288,7 @@ class Engine:
         limit = run.study.spec.parallelism
         if limit is not None:
             idle = min(idle, limit - self._workforce.lent[run.name])
-        if self._dispatcher.is_overdue(run.name) and not self.frontier.ready_of[run.name]:
+        if self._dispatcher.is_overdue(run.name) and not run.tuner.awaits_results:
             return max(1, idle)  # or it would never ask, and never be seen to wait
         return max(0, idle)
 

@@ -21,6 +21,8 @@ class ExternalTuner(Tuner):
     domains of the space: it says which hyper-parameters there are, and which of them are static.
     """
 
+    asks_by_itself = False
+
     def __init__(self, study: Study) -> None:
         super().__init__(study)
         self._waiting: dict[int, Request] = {}  # neither carried out nor refused, by number

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hippo.model import DrawingSettings, Study
 from hippo.store.mailbox import Request
@@ -143,6 +143,14 @@ class Tuner(ABC):
 
         ``idle``: workers without work. Only algorithms that ask for trials one by one look at it.
         """
+
+    asks_by_itself: ClassVar[bool] = True
+    """Whether it asks for trials as long as there are workers, until it has finished."""
+
+    @property
+    def awaits_results(self) -> bool:
+        """Whether something that it asked for has no result yet."""
+        return bool(self._pending)
 
     @property
     def exhausted(self) -> bool:
