@@ -67,7 +67,7 @@ chaos: $(DEV_STAMP) programs ## faults on a real node and locally, into docs/rel
 	$(BIN)/python -m tests.chaos --output build/chaos.json $(FAULTS)
 	$(BIN)/python -m tests.chaos.report
 
-nightly: $(DEV_STAMP) ## model checking for 100,000 steps, a day of churn, longer fuzzing: some ten minutes
+nightly: $(DEV_STAMP) ## model checking for 100,000 steps, a day of churn, longer fuzzing: long
 	HIPPO_TEST_PROFILE=nightly $(BIN)/pytest -q -s -rP tests/unit/kube/test_state_machine.py tests/unit/kube/test_churn.py
 	HIPPO_TEST_PROFILE=nightly $(BIN)/pytest -q tests/unit/hostile tests/unit/engine/test_properties.py
 

@@ -19,8 +19,8 @@ from tests.model_checking.world import World
 from tests.unit.hostile.values import anything, deep, spoilt
 from tests.unit.kube.memory import NAMESPACE, study_document
 
-SECONDS = 5.0
-"""Far more than any document of this size may take."""
+SECONDS = 20.0
+"""Of the processor, not of a busy machine's clock: what grows without bound takes far more."""
 WHOLE = study_document(
     "s",
     steps=12,
@@ -47,7 +47,7 @@ WHOLE = study_document(
 @settings(max_examples=300)
 @given(st.one_of(spoilt(WHOLE), anything))
 def test_a_spoilt_study_is_refused_in_lines_or_is_one(document: Any) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     try:
         parse_study(document)
         told: list[tuple[str, str]] = []
@@ -57,7 +57,7 @@ def test_a_spoilt_study_is_refused_in_lines_or_is_one(document: Any) -> None:
         assert message
         assert "\n" not in f"{path}{message}"
         assert len(message) < 1000
-    assert time.monotonic() - began < SECONDS
+    assert time.process_time() - began < SECONDS
 
 
 @settings(max_examples=150)
@@ -119,11 +119,11 @@ FILES = {
 def test_hostile_yaml_is_refused_in_a_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_bytes(FILES[name].encode("latin-1"))
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InvalidSpec) as error:
         load_studies([path])
     assert "\n" not in error.value.errors[0][1]
-    assert time.monotonic() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     assert not (tmp_path / "it-ran").exists()
 
 
