@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -360,6 +363,12 @@ def test_policies_open_the_port_of_the_store(endpoint: str, port: int) -> None:
         ((*STORE, "--set", "metrics.port=80"), "/metrics/port"),
         ((*STORE, "--set", "store.patience=0"), "/store/patience"),
         ((*STORE, "--set", "podLabels.a=1"), "/podLabels/a"),
+        ((*STORE, "--set-string", "maxWorkers=5"), "/maxWorkers"),
+        ((*STORE, "--set", "defaultParallelism=2.5"), "/defaultParallelism"),
+        ((*STORE, "--set", "defaultParallelism=null"), "missing property 'defaultParallelism'"),
+        ((*STORE, "--set", "metrics.port=null"), "missing property 'port'"),
+        ((*STORE, "--set", "networkPolicy=null"), "missing property 'networkPolicy'"),
+        ((*IMAGE, "--set", "store.url=null"), "store.url is missing"),
     ],
 )
 def test_bad_values_are_refused_with_the_reason(arguments: tuple[str, ...], complaint: str) -> None:
@@ -372,7 +381,76 @@ def test_every_value_is_known_to_the_schema() -> None:
     values = YAML(typ="safe").load(CHART / "values.yaml")
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert _paths(values, schema) == set()
-    assert set(schema["properties"]) - set(values) == {"global"}
+    assert set(schema["properties"]) - set(values) == {"enabled", "global"}
+
+
+def test_a_parent_chart_switches_it_by_a_condition(tmp_path: Path) -> None:
+    version = YAML(typ="safe").load(CHART / "Chart.yaml")["version"]
+    parent = tmp_path / "parent"
+    shutil.copytree(CHART, parent / "charts" / "hippo")
+    (parent / "Chart.yaml").write_text(
+        "apiVersion: v2\nname: parent\nversion: 0.1.0\ndependencies:\n"
+        f"- {{name: hippo, version: {version}, condition: hippo.enabled}}\n"
+    )
+    hippo = {"image": {"repository": "r.example.org/o"}, "maxWorkers": 1000000}
+    store = {"url": "s3://my-bucket", "existingSecret": "keys"}
+    for is_enabled in (True, False):
+        values = {"global": {"a": 1}, "hippo": {**hippo, "store": store, "enabled": is_enabled}}
+        (parent / "values.yaml").write_text(json.dumps(values))
+        done = run_helm("template", "app", parent)
+        assert done.returncode == 0, done.stderr
+        objects = read_documents(done.stdout)
+        assert ("Deployment" in kinds(objects)) is is_enabled
+        assert ("--max-workers=1000000" in done.stdout) is is_enabled
+
+
+def test_enabled_does_nothing_by_itself() -> None:
+    done = template(*STORE, "--set", "enabled=false")
+    assert done.returncode != 0
+    assert "give the parent chart's dependency the condition hippo.enabled" in done.stderr
+    assert template(*STORE, "--set", "enabled=true").stdout == template(*STORE).stdout
+
+
+def test_large_numbers_stay_whole(tmp_path: Path) -> None:
+    """Helm reads numbers of a file as floats, and writes those from a million on as 1e+06."""
+    values = {
+        "maxWorkers": 1000000,
+        "defaultParallelism": 12345678,
+        "terminationGracePeriodSeconds": 2000000,
+        "resync": 3000000,
+        "stagePods": {"cache": {"claim": "c", "bytes": 1 << 50}},
+        "metrics": {"prometheusRule": {"enabled": True, "stalledAfterSeconds": 4000000}},
+        "podSecurityContext": {"runAsUser": 1000660000},
+        "resources": {"limits": {"memory": 8589934592}},
+    }
+    path = tmp_path / "values.yaml"
+    path.write_text(json.dumps(values))
+    done = template(*STORE, "--values", path)
+    assert done.returncode == 0, done.stderr
+    objects = read_documents(done.stdout)
+    pod = _deployment(objects, "hippo-operator")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    told = dict(a.removeprefix("--").split("=", 1) for a in container["args"])
+    assert told["max-workers"] == "1000000"
+    assert told["default-parallelism"] == "12345678"
+    assert told["cache-bytes"] == str(1 << 50)
+    assert float(told["resync"]) == 3e6
+    assert pod["terminationGracePeriodSeconds"] == 2000000
+    assert pod["securityContext"]["runAsUser"] == 1000660000
+    assert container["resources"]["limits"]["memory"] == 8589934592
+    assert "> 4000000" in done.stdout
+    assert not re.search(r"[ =]\d[.\d]*e\+", done.stdout.replace("resync=3e+06", ""))
+
+
+def test_null_stands_for_what_may_be_left_out() -> None:
+    names = ("maxWorkers", "resync", "store.endpoint", "store.region", "resources", "affinity")
+    done = template(*STORE, *(part for name in names for part in ("--set", f"{name}=null")))
+    assert done.returncode == 0, done.stderr
+    (container,) = _deployment(read_documents(done.stdout), "hippo-operator")["spec"]["template"][
+        "spec"
+    ]["containers"]
+    assert "AWS_ENDPOINT_URL" not in _environment(container)
+    assert not any(argument.endswith("=") for argument in container["args"])
 
 
 def test_notes_say_what_is_missing() -> None:

@@ -57,7 +57,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- if and .Values.minio.enabled (not .Values.store.url) -}}
 s3://{{ .Values.minio.bucket }}/studies
 {{- else -}}
-{{- .Values.store.url }}
+{{- .Values.store.url | default "" }}
 {{- end }}
 {{- end }}
 
@@ -65,7 +65,7 @@ s3://{{ .Values.minio.bucket }}/studies
 {{- if .Values.minio.enabled -}}
 http://{{ include "hippo.minio" . }}.{{ .Release.Namespace }}.svc:9000
 {{- else -}}
-{{- .Values.store.endpoint }}
+{{- .Values.store.endpoint | default "" }}
 {{- end }}
 {{- end }}
 
@@ -166,6 +166,9 @@ AWS_SECRET_ACCESS_KEY: {{ .Values.store.secretKey | b64enc }}
 {{/* -- what values the schema cannot refuse, each with what to do -- */}}
 
 {{- define "hippo.validate" -}}
+{{- if eq (toString .Values.enabled) "false" }}
+{{- fail "enabled: false leaves out nothing by itself: give the parent chart's dependency the condition hippo.enabled" }}
+{{- end }}
 {{- if not .Values.image.repository }}
 {{- fail "image.repository is missing: say where you have pushed the operator's image" }}
 {{- end }}

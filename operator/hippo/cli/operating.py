@@ -10,6 +10,7 @@ import typer
 from hippo.cli.locating import read_namespace
 from hippo.kube.settings import Settings, read_store_environment
 from hippo.store import StoreError, open_blobs
+from hippo.store.given import mask
 
 
 class LogFormat(StrEnum):
@@ -85,7 +86,7 @@ def operate(
             " 'hippo-tuner[operator]'"
         ) from None
     if "://" not in store:
-        raise StoreError(f"--store {store}: pods can only reach a bucket: s3://bucket/prefix")
+        raise StoreError(f"--store {mask(store)}: pods can only reach a bucket: s3://bucket/prefix")
     settings = Settings(
         store=store,
         namespaces=tuple(read_namespace(name) or "" for name in namespace or ()),

@@ -18,6 +18,7 @@ from hippo.kube.pod_fields import (
     list_maps,
     read_exit_code,
     read_last_line,
+    read_time,
     read_words,
 )
 
@@ -71,8 +72,8 @@ def explain_end(pod: Mapping[str, Any], ended: Mapping[str, Any]) -> tuple[Cause
     told = explain_disruption(pod) or _explain_refusal(pod, has_run=bool(ended))
     if told is not None:
         return told
-    if reason == "ContainerStatusUnknown":
-        return Cause.NODE_LOST, f"node {_node(pod)} lost the pod: {_GOES_ON}"
+    if _is_lost(ended):
+        return Cause.NODE_LOST, _lost_line(pod)
     if reason in ("StartError", "ContainerCannotRun"):
         return (
             Cause.CONFIG,
@@ -82,6 +83,26 @@ def explain_end(pod: Mapping[str, Any], ended: Mapping[str, Any]) -> tuple[Cause
     if not ended:
         return _explain_init(pod)
     return _explain_exit(pod, ended)
+
+
+_LOST_REASONS = ("ContainerStatusUnknown", "Unknown")  # of kubelets, of container runtimes
+_LOST_EXIT = 255  # what runtimes write for a container whose end they did not see
+
+
+def _is_lost(ended: Mapping[str, Any]) -> bool:
+    """Whether node or runtime was restarted meanwhile, and how the container ended nobody saw. A
+    process that ended by itself, with whatever status, has a time at which it did.
+    """
+    if ended.get("reason") in _LOST_REASONS:
+        return True
+    code = read_exit_code(ended)
+    if code is None:
+        return False
+    return code < 0 or (code == _LOST_EXIT and read_time(ended.get("finishedAt")) is None)
+
+
+def _lost_line(pod: Mapping[str, Any]) -> str:
+    return f"node {_node(pod)} lost the pod, as when it is restarted: {_GOES_ON}"
 
 
 _DISRUPTIONS = {
@@ -128,6 +149,8 @@ def explain_disruption(pod: Mapping[str, Any]) -> tuple[Cause, str] | None:
 
 
 _SHUTDOWN = ("Terminated", "Shutdown", "NodeShutdown", "Preempting")
+_REFUSALS = re.compile(r"OutOf.+|NodeAffinity|UnexpectedAdmissionError|TopologyAffinityError")
+"""Of kubelets, which may also say so of pods that ran before the node was restarted."""
 _PERMANENT_REFUSALS = (
     "SysctlForbidden",
     "AppArmor",
@@ -142,7 +165,7 @@ def _explain_refusal(pod: Mapping[str, Any], *, has_run: bool) -> tuple[Cause, s
     reason, words = str(status.get("reason") or ""), read_words(status)
     if reason in _SHUTDOWN:
         return Cause.PREEMPTED, f"node {_node(pod)} ended the pod: {words or reason}: {_GOES_ON}"
-    if has_run or not reason:
+    if not reason or (has_run and not _REFUSALS.fullmatch(reason)):
         return None
     if reason in _PERMANENT_REFUSALS:
         return (
@@ -160,6 +183,8 @@ def _explain_init(pod: Mapping[str, Any]) -> tuple[Cause, str]:
     for container in list_maps(get_map(pod, "status").get("initContainerStatuses")):
         ended = get_map(container, "state", "terminated")
         code = read_exit_code(ended)
+        if _is_lost(ended):
+            return Cause.NODE_LOST, _lost_line(pod)
         if code:
             name, words = container.get("name"), read_last_line(ended)
             return (

@@ -23,6 +23,7 @@ FOLDER_VARIABLE = "HIPPO_CACHE_DIR"
 BYTES_VARIABLE = "HIPPO_CACHE_BYTES"
 DEFAULT_BYTES = 10 << 30
 
+_MOST_DIGITS = 18  # of a number of bytes
 _ENTRY = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = ".new-"
 _ABANDONED_SECONDS = 600.0  # a writer that lives has written a block within that time
@@ -181,12 +182,12 @@ def find_cache(
     environment: Mapping[str, str] = os.environ,
 ) -> CheckpointCache | None:
     """The cache that the environment asks for; None if it asks for none."""
-    folder = environment.get(FOLDER_VARIABLE) or default_folder
-    text = environment.get(BYTES_VARIABLE) or str(DEFAULT_BYTES)
+    folder = environment.get(FOLDER_VARIABLE, "").strip() or default_folder
+    text = environment.get(BYTES_VARIABLE, "").strip() or str(DEFAULT_BYTES)
     if not folder or text == "0":
         return None
-    if not text.isascii() or not text.isdigit():
-        tell(f"{BYTES_VARIABLE} is {text!r}, not a number of bytes: going on without a cache")
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
+        tell(f"{BYTES_VARIABLE} is {text[:40]!r}, not a number of bytes: going on without a cache")
         return None
     return CheckpointCache(folder, int(text), tell=tell)
 

@@ -11,7 +11,6 @@ import itertools
 import os
 import random
 import secrets
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +24,7 @@ from urllib3.response import BaseHTTPResponse
 
 from hippo.store.parts import Part
 from hippo.store.s3_errors import FAILURES, code_of, explain, is_passing, status_of
+from hippo.store.s3_network import Pools, open_trust
 from hippo.store.s3_settings import S3Settings
 from hippo.store.together import AT_ONCE
 
@@ -49,20 +49,16 @@ class Bucket(Minio):
         timeout = urllib3.Timeout(
             connect=min(_CONNECT_SECONDS, settings.patience), read=settings.patience / 3
         )
-        # Authorities that people make themselves often lack extensions that Python asks for since
-        # 3.13, and no other client.
-        trust = ssl.create_default_context(cafile=settings.certificates)
-        trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
         super().__init__(
             settings.host,
             secure=settings.is_secure,
             region=settings.region,
             credentials=settings.provider,
-            http_client=urllib3.PoolManager(
+            http_client=Pools(
+                settings.proxies,
+                open_trust(settings.certificates),
                 timeout=timeout,
                 maxsize=2 * AT_ONCE,
-                ssl_context=trust,
-                cert_reqs="CERT_REQUIRED",
                 retries=False,
             ),
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from xml.etree.ElementTree import ParseError
 
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3 import exceptions
 
 from hippo.store.blobs import StoreError
-from hippo.store.s3_settings import MissingCredentials, S3Settings
+from hippo.store.s3_keys import MissingCredentials
+from hippo.store.s3_settings import S3Settings
 
 FAILURES = (MinioException, exceptions.HTTPError, OSError, ParseError, MissingCredentials)
 """All that a request may raise; ParseError: the answer is not that of S3."""
@@ -35,6 +38,15 @@ _REGION = frozenset(
         "IllegalLocationConstraintException",
     }
 )
+_PASSING_TLS = frozenset(
+    {
+        "UNEXPECTED_EOF_WHILE_READING",
+        "DECRYPTION_FAILED_OR_BAD_RECORD_MAC",
+        "SSLV3_ALERT_BAD_RECORD_MAC",
+        "TLSV1_ALERT_INTERNAL_ERROR",
+    }
+)
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 _KEPT = "or use another --store; what is stored is kept"
 _ALLOWS = {
     "read": "s3:GetObject on its objects and s3:ListBucket on the bucket",
@@ -64,8 +76,12 @@ def code_of(error: Exception) -> str:
 
 def is_passing(error: Exception) -> bool:
     """Whether trying again may help."""
-    if isinstance(error, (exceptions.SSLError, exceptions.LocationParseError)):
+    if isinstance(error, MissingCredentials):
+        return error.is_passing
+    if isinstance(error, exceptions.LocationParseError) or _is_refused_by_proxy(error):
         return False
+    if (tls := _find_tls_error(error)) is not None:
+        return _is_passing_tls(tls)
     if isinstance(error, (exceptions.HTTPError, OSError)):
         return True
     if code_of(error) in _FULL:
@@ -102,19 +118,34 @@ def explain(error: Exception, action: str, name: str, settings: S3Settings) -> S
     if isinstance(error, S3Error):
         said = " ".join((error.message or "").split())
         return StoreError(f"{where}: {endpoint} says {code}: {said}")
+    if _is_refused_by_proxy(error):
+        return StoreError(
+            f"{where}: {_find_proxy(settings)} does not let it through ({_reason(error)}): check"
+            " its user and password, or name the store's host in NO_PROXY"
+        )
     if status_of(error):
-        return StoreError(f"{where}: {endpoint} answers with HTTP status {status_of(error)}")
+        asked = " over http: perhaps it wants https" if _may_want_https(error, settings) else ""
+        return StoreError(
+            f"{where}: {endpoint} answers with HTTP status {status_of(error)}{asked}: check"
+            " AWS_ENDPOINT_URL"
+        )
     if isinstance(error, ParseError):
         return StoreError(f"{where}: {endpoint} does not answer as S3 does: check AWS_ENDPOINT_URL")
     if isinstance(error, MissingCredentials):
+        why = f": {error.reason}" if error.reason else ""
         return StoreError(
-            f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+            f"{where}: no credentials{why}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
             " AWS_PROFILE"
         )
-    if isinstance(error, exceptions.SSLError):
+    if isinstance(error, exceptions.ProxyError):
+        return StoreError(
+            f"{where}: {_find_proxy(settings)} cannot be reached ({_reason(error)}): check it, or"
+            " name the store's host in NO_PROXY"
+        )
+    if _find_tls_error(error) is not None:
         return StoreError(
             f"{where}: no secure connection to {endpoint} ({_reason(error)}): check"
-            " AWS_ENDPOINT_URL, or set AWS_CA_BUNDLE"
+            " AWS_ENDPOINT_URL, or set AWS_CA_BUNDLE to the certificate of its authority"
         )
     if isinstance(error, exceptions.ReadTimeoutError):
         return StoreError(
@@ -127,10 +158,48 @@ def explain(error: Exception, action: str, name: str, settings: S3Settings) -> S
     )
 
 
+def _find_tls_error(error: Exception) -> ssl.SSLError | None:
+    found = _innermost(error)
+    return found if isinstance(found, ssl.SSLError) else None
+
+
+def _is_passing_tls(error: ssl.SSLError) -> bool:
+    """Cut off or garbled on the way; anything else would be so again."""
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
+        return True
+    return (error.reason or "") in _PASSING_TLS
+
+
+def _is_refused_by_proxy(error: Exception) -> bool:
+    """A proxy is there, and says no."""
+    told = _TUNNEL.search(str(_innermost(error)))
+    return (told is not None and told[1].startswith("4")) or status_of(error) == 407
+
+
+def _find_proxy(settings: S3Settings) -> str:
+    return str(settings.proxies.find(settings.endpoint) or "the proxy")
+
+
+def _may_want_https(error: Exception, settings: S3Settings) -> bool:
+    return status_of(error) == 400 and not settings.is_secure
+
+
+def _innermost(error: Exception) -> Exception:
+    """What failed first: urllib3 wraps it, now as a cause, now as an argument."""
+    while True:
+        inner = next((e for e in (error.__cause__, *error.args) if isinstance(e, Exception)), None)
+        if inner is None:
+            return error
+        error = inner
+
+
 def _reason(error: Exception) -> str:
     """The innermost of what failed: a name for it, in a word or a few."""
-    inner = error
-    while inner.__cause__ is not None and isinstance(inner.__cause__, Exception):
-        inner = inner.__cause__
+    inner = _innermost(error)
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {inner.verify_message}"
+    told = _TUNNEL.search(str(inner))
+    if told is not None or status_of(error):
+        return f"HTTP status {told[1] if told else status_of(error)}"
     text = getattr(inner, "strerror", None) or type(inner).__name__
     return " ".join(str(text).split())

@@ -1,24 +1,25 @@
 """What a store on S3 needs to know: from its URL, and from the environment that users of S3 know.
 
-Nothing of Hippo's own holds a secret: keys come from the environment, from the credentials file of
-the AWS tools, or from the role of the machine or pod, by the providers of the ``minio`` package.
+All of it is checked here, once: what is wrong is told before anybody is asked, by the variable's
+name. Nothing of Hippo's own holds a secret: see ``s3_keys``.
 """
 
 from __future__ import annotations
 
-import configparser
+import math
 import os
 import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import certifi
-import urllib3
-from minio.credentials import credentials, providers
+from minio.credentials import providers
 from minio.helpers import BaseURL
 
 from hippo.store.blobs import StoreError, check_name
+from hippo.store.given import mask, read_first, read_text
+from hippo.store.s3_keys import find_provider
+from hippo.store.s3_network import Proxies, find_bundle, read_proxies
 
 AWS_ENDPOINT = "https://s3.amazonaws.com"
 PATIENCE_SECONDS = 30.0
@@ -27,30 +28,10 @@ comes back in time still holds its plan.
 """
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _PATIENCE = "HIPPO_S3_PATIENCE"
-
-
-class MissingCredentials(Exception):
-    """Nobody has keys for us."""
-
-
-class _Provider(providers.Provider):
-    """The first that has keys: the credentials file, a web identity, the machine's role."""
-
-    def __init__(self, *, asks_network: bool) -> None:
-        chain: list[providers.Provider] = [providers.AWSConfigProvider()]
-        if asks_network:
-            quickly = urllib3.PoolManager(timeout=urllib3.Timeout(1.0, 3.0), retries=1)
-            chain.append(providers.IamAwsProvider(http_client=quickly))
-        self._chain = providers.ChainedProvider(chain)
-
-    def retrieve(self) -> credentials.Credentials:
-        try:
-            return self._chain.retrieve()
-        except (ValueError, OSError, configparser.Error, urllib3.exceptions.HTTPError) as error:
-            raise MissingCredentials from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +42,8 @@ class S3Settings:
     is_secure: bool
     region: str | None  # None: asked of the server
     provider: providers.Provider = field(repr=False)
-    certificates: str  # path of a bundle
+    certificates: str | None = None  # path of a bundle; None: those that browsers trust
+    proxies: Proxies = field(default_factory=Proxies)
     patience: float = PATIENCE_SECONDS
 
     @property
@@ -74,72 +56,74 @@ class S3Settings:
 
 def read_settings(url: str, environment: Mapping[str, str] = os.environ) -> S3Settings:
     """The settings for ``s3://bucket/prefix``. Asks nobody. Raises StoreError."""
-    parts = urllib.parse.urlsplit(url)
-    if not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
-        raise StoreError(f"{url}: write s3://bucket/prefix, the bucket as S3 names it")
-    prefix = parts.path.strip("/")
-    try:
-        prefix = check_name(prefix) + "/" if prefix else ""
-    except ValueError:
-        raise StoreError(
-            f"{url}: a prefix is of letters, digits, '.', '_', '-' between slashes"
-        ) from None
-    endpoint = _first(environment, _ENDPOINTS) or AWS_ENDPOINT
-    host, is_secure = _read_endpoint(endpoint)
-    bundle = environment.get("AWS_CA_BUNDLE") or environment.get("SSL_CERT_FILE")
-    if bundle and not os.path.isfile(bundle):
-        raise StoreError(
-            f"there is no file {bundle}: set AWS_CA_BUNDLE to a bundle of certificates"
-        )
-    # Stores other than AWS mostly have one region and do not look at its name.
-    region = _first(environment, _REGIONS) or (None if endpoint == AWS_ENDPOINT else "us-east-1")
+    bucket, prefix = _read_url(url)
+    host, is_secure, region = _read_place(environment)
+    bundle = find_bundle(environment)
+    proxies = read_proxies(environment)
+    proxies.find(f"{'https' if is_secure else 'http'}://{host}")  # what is wrong with it
     return S3Settings(
-        bucket=parts.netloc,
+        bucket=bucket,
         prefix=prefix,
         host=host,
         is_secure=is_secure,
         region=region,
-        provider=_find_provider(environment),
-        certificates=bundle or certifi.where(),
+        provider=find_provider(environment, region=region, bundle=bundle, proxies=proxies),
+        certificates=bundle,
+        proxies=proxies,
         patience=_read_patience(environment),
     )
 
 
-def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    return next((environment[name] for name in names if environment.get(name)), None)
-
-
-def _read_endpoint(endpoint: str) -> tuple[str, bool]:
+def _read_url(url: str) -> tuple[str, str]:
+    """Bucket and prefix."""
     try:
-        parts = urllib.parse.urlsplit(endpoint.rstrip("/"))
-        if "@" in parts.netloc or parts.scheme not in ("http", "https"):
-            raise ValueError
-        BaseURL(endpoint.rstrip("/"), None)
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        parts = urllib.parse.SplitResult("s3", "", "", "", "")
+    if not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
+        raise StoreError(f"{mask(url)}: write s3://bucket/prefix, the bucket as S3 names it")
+    prefix = parts.path.strip("/")
+    try:
+        return parts.netloc, check_name(prefix) + "/" if prefix else ""
     except ValueError:
         raise StoreError(
-            "AWS_ENDPOINT_URL is no address: write http://host:port or https://host:port"
+            f"{mask(url)}: a prefix is of letters, digits, '.', '_', '-' between slashes"
         ) from None
-    return parts.netloc, parts.scheme == "https"
 
 
-def _find_provider(environment: Mapping[str, str]) -> providers.Provider:
-    key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-    if key and secret:
-        return providers.StaticProvider(key, secret, environment.get("AWS_SESSION_TOKEN"))
-    if key or secret:
-        raise StoreError("set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither")
-    is_disabled = environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
-    return _Provider(asks_network=not is_disabled)
+def _read_place(environment: Mapping[str, str]) -> tuple[str, bool, str | None]:
+    """Host, whether it is secure, and region."""
+    name, endpoint = read_first(environment, *_ENDPOINTS) or ("", AWS_ENDPOINT)
+    endpoint = endpoint.rstrip("/")
+    try:
+        parts = urllib.parse.urlsplit(endpoint)
+        if not _HOST.fullmatch(parts.netloc) or parts.scheme not in ("http", "https"):
+            raise ValueError
+        BaseURL(endpoint, None)
+    except ValueError:
+        raise StoreError(
+            f"{name} is no address: write http://host:port or https://host:port, and nothing behind"
+        ) from None
+    # Stores other than AWS mostly have one region and do not look at its name.
+    region = None if endpoint == AWS_ENDPOINT else "us-east-1"
+    told = read_first(environment, *_REGIONS)
+    if told is not None:
+        name, region = told
+        try:
+            BaseURL(endpoint, region)
+        except ValueError:
+            raise StoreError(f"{name} is no region: write one such as us-east-1") from None
+    return parts.netloc, parts.scheme == "https", region
 
 
 def _read_patience(environment: Mapping[str, str]) -> float:
-    text = environment.get(_PATIENCE)
-    if not text:
+    text = read_text(environment, _PATIENCE)
+    if text is None:
         return PATIENCE_SECONDS
     try:
         seconds = float(text)
     except ValueError:
-        seconds = 0.0
+        seconds = math.nan
     if not 0.1 <= seconds <= 3600.0:
         raise StoreError(f"{_PATIENCE} is {text!r}: give seconds between 0.1 and 3600")
     return seconds

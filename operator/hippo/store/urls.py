@@ -8,6 +8,7 @@ import urllib.parse
 
 from hippo.store.blobs import Blobs, StoreError
 from hippo.store.directory import DirectoryBlobs
+from hippo.store.given import mask
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -31,12 +32,12 @@ def open_blobs(url: str) -> Blobs:
         return S3Blobs(read_settings(url))
     if scheme != "file":
         raise StoreError(
-            f"{url}: a store is a directory, file:///path or s3://bucket/prefix, not {scheme}://"
+            f"{mask(url)}: a store is a directory, file:///path or s3://bucket/prefix, not {scheme}://"
         )
     parts = urllib.parse.urlsplit(url)
     path = urllib.parse.unquote(parts.path)
     if parts.netloc not in ("", "localhost") or path in ("", "/") or "\0" in path:
-        raise StoreError(f"{url}: write file:///path (three slashes and an absolute path)")
+        raise StoreError(f"{mask(url)}: write file:///path (three slashes and an absolute path)")
     return DirectoryBlobs(path)
 
 

@@ -31,6 +31,12 @@ def ended(code: int, reason: str = "Error", message: str | None = None) -> dict[
     return {"terminated": state if message is None else {**state, "message": message}}
 
 
+def untimed(code: int, reason: str = "Error") -> dict[str, Any]:
+    """Of a container whose end nobody saw."""
+    state = ended(code, reason)["terminated"]
+    return {"terminated": state | {"startedAt": None, "finishedAt": "1970-01-01T00:00:00Z"}}
+
+
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return {"waiting": {"reason": reason, "message": message}}
 
@@ -434,6 +440,63 @@ CASES: dict[str, tuple[dict[str, Any], PodPhase, Cause, str]] = {
         Cause.NODE_LOST,
         "node node-7 lost the pod",
     ),
+    "node restarted, as containerd tells it": (
+        pod("Failed", ended(255, "Unknown")),
+        F,
+        Cause.NODE_LOST,
+        "node node-7 lost the pod, as when it is restarted: its work goes on",
+    ),
+    "node restarted, and no times are known": (
+        pod("Failed", untimed(255, "Unknown")),
+        F,
+        Cause.NODE_LOST,
+        "lost the pod",
+    ),
+    "runtime restarted, under the common reason": (
+        pod("Failed", untimed(255)),
+        F,
+        Cause.NODE_LOST,
+        "lost the pod",
+    ),
+    "runtime restarted, as CRI-O tells it": (
+        pod("Failed", untimed(-1)),
+        F,
+        Cause.NODE_LOST,
+        "lost the pod",
+    ),
+    "node restarted during an init container": (
+        pod(
+            "Failed",
+            waiting("PodInitializing"),
+            init=[{"name": "fetch", "state": ended(255, "Unknown")}],
+        ),
+        F,
+        Cause.NODE_LOST,
+        "lost the pod",
+    ),
+    "node restarted, and its devices are not there yet": (
+        pod(
+            "Failed",
+            ended(255, "Error"),
+            reason="UnexpectedAdmissionError",
+            message="Allocate failed due to no healthy devices present",
+        ),
+        F,
+        Cause.REJECTED,
+        "node node-7 did not take the pod: Allocate failed",
+    ),
+    "node without an answer for long": (
+        pod("Failed", ended(1), reason="NodeLost", message="Node node-7 which was running pod"),
+        F,
+        Cause.NODE_LOST,
+        "node node-7 does not answer",
+    ),
+    "ended with 255 by itself": (
+        pod("Failed", ended(255)),
+        F,
+        Cause.TRAINER_ERROR,
+        "the trainer ended with exit status 255",
+    ),
     "node silent": (pod("Unknown", RUNNING), R, Cause.NODE_LOST, "does not answer"),
     "deadline": (
         pod(
@@ -516,7 +579,9 @@ def test_what_is_not_known() -> None:
 
 
 FREE = ("evicted", "preempted", "drained", "tainted", "collected", "deleted", "node lost",
-        "shut down", "told to leave by somebody", "no room after all")  # fmt: skip
+        "shut down", "shut down, without a condition", "told to leave by somebody",
+        "no room after all", *(name for name in CASES if "restarted" in name),
+        "node without an answer for long")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FREE)
@@ -529,6 +594,7 @@ def test_what_is_not_the_trainers_fault_is_not_charged(name: str) -> None:
     [
         "out of memory",
         "last words",
+        "ended with 255 by itself",
         "killed",
         "crashed",
         "deadline",

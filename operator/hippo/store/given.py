@@ -1,0 +1,81 @@
+"""What people give in environment variables, files and URLs: without the line break that ``echo``
+leaves, refused if no setting can hold it, and never quoted where it may be a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from hippo.store.blobs import StoreError
+
+_USER_INFO = re.compile(r"//[^/]*@")
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
+
+
+def read_text(environment: Mapping[str, str], name: str) -> str | None:
+    """The value of a variable; None if it is not set, or empty. Raises StoreError."""
+    value = environment.get(name, "").strip()
+    return check_text(name, value) if value else None
+
+
+def read_first(environment: Mapping[str, str], *names: str) -> tuple[str, str] | None:
+    """Name and value of the first of these variables that is set. Raises StoreError."""
+    for name in names:
+        value = read_text(environment, name)
+        if value is not None:
+            return name, value
+    return None
+
+
+def check_text(name: str, value: str) -> str:
+    """A value on one line. Raises StoreError, which names it and does not quote it."""
+    if not value.isprintable():
+        raise StoreError(f"{name} holds {_describe(value)}: remove it")
+    return value
+
+
+def check_word(name: str, value: str) -> str:
+    """A value that can stand in a header of HTTP: visible ASCII. Raises StoreError."""
+    wrong = next((c for c in value if not "!" <= c <= "~"), None)
+    if wrong is not None:
+        raise StoreError(f"{name} holds {_describe(wrong)}: remove it")
+    return value
+
+
+def mask(url: str) -> str:
+    """A URL to be printed: without what stands where keys are put by mistake."""
+    return _QUERY.sub("?...", _USER_INFO.sub("//...@", url))
+
+
+def read_if_there(path: str) -> bytes | None:
+    """What is in a file; None only if there is nothing of that name. Raises OSError."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.lexists(path):  # a link to nowhere
+            raise
+        return None
+
+
+def explain_file(error: OSError) -> str:
+    """Why a file cannot be read, in words that follow its name."""
+    match error:
+        case FileNotFoundError():
+            return "cannot be read: there is no file"
+        case IsADirectoryError():
+            return "is a directory, not a file"
+        case _:
+            return f"cannot be read: {(error.strerror or type(error).__name__).lower()}"
+
+
+def _describe(text: str) -> str:
+    """The first character that is wrong, in words: the text around it may be a secret."""
+    wrong = next((c for c in text if not c.isprintable()), text[0])
+    if wrong in "\r\n":
+        return "a line break"
+    if wrong.isspace():
+        return "white space"
+    return "a control character" if wrong < " " or wrong == "\x7f" else "a character beyond ASCII"
