@@ -16,7 +16,7 @@ from hippo.model import DrawingSettings, Study
 from hippo.store.mailbox import Request
 from hippo.store.records import Decision
 from hippo.tune.ordering import Rank, rank
-from hippo.tune.prefix_first import PrefixFirstDraws, Price
+from hippo.tune.prefix_first import PrefixFirstDraws
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,6 @@ class Tuner(ABC):
         self._space = study.search_space()
         self._goal = spec.objective.goal
         self._max_trials = spec.max_trials
-        self.price: Price | None = None
-        """What a trial would add to the plan's training; set by whoever has a plan.
-
-        Prefix-first draws weigh by it; without it, they weigh all candidates alike.
-        """
         self.window: int | None = None
         """Most trials that may wait for their first results, or go on, at once; None: all.
 
@@ -62,7 +57,9 @@ class Tuner(ABC):
         settings = spec.algorithm
         self._prefix_first: PrefixFirstDraws | None = None
         if isinstance(settings, DrawingSettings) and settings.prefix_first is not None:
-            self._prefix_first = PrefixFirstDraws(settings.prefix_first, self._space, seed)
+            self._prefix_first = PrefixFirstDraws(
+                settings.prefix_first, self._space, seed, self.steps
+            )
         self._targets: list[int] = []  # per trial, the step it was last asked to reach
         self._pending: set[int] = set()  # trials whose latest request has no result yet
         self._failed: set[int] = set()
@@ -94,7 +91,7 @@ class Tuner(ABC):
                 self._targets.append(decision.steps)
                 self._await(trial)
                 if self._prefix_first is not None and decision.hyperparameters is not None:
-                    self._prefix_first.suggested(decision.hyperparameters)
+                    self._prefix_first.suggested(decision.hyperparameters, decision.steps)
                 self._suggested(trial)
             case "promote":
                 at = self.rung_of(trial)
@@ -253,9 +250,7 @@ class Tuner(ABC):
         """The hyper-parameters of a new trial and the reason of its suggestion."""
         if self._prefix_first is None:
             return self._point(trial), self._why(trial)
-        point, why = self._prefix_first.choose(
-            lambda attempt: self._candidate(trial, attempt), self.price, self.steps
-        )
+        point, why = self._prefix_first.choose(lambda attempt: self._candidate(trial, attempt))
         return point, f"{self._why(trial)}: {why}"
 
     _marks: tuple[int, ...] = ()
