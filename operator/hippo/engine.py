@@ -64,7 +64,7 @@ from hippo.store.records import (
     Outcome,
     WorkerError,
 )
-from hippo.tune import Result, create_tuner
+from hippo.tune import FollowingTuner, Result, create_tuner
 from hippo.workforce import Workforce
 
 
@@ -172,9 +172,12 @@ class Engine:
         study = event.study
         if study.name in self.studies:
             raise InvariantViolated(f"study {study.name} was added before")
+        tuner = create_tuner(study)
+        if event.followed:
+            tuner = FollowingTuner(study, tuner, event.followed)
         run = StudyRun(
             study=study,
-            tuner=create_tuner(study),
+            tuner=tuner,
             order=len(self.studies),
             started=self.now,
             worker_seconds=event.worker_seconds,

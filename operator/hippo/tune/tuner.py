@@ -37,6 +37,10 @@ class Tuner(ABC):
 
     learns: bool = False
     """Whether what it suggests depends on results."""
+    by_order: str | None = None
+    """What depends on the order in which results come, in words; None: nothing does."""
+    for_idle_workers: ClassVar[bool] = False
+    """Whether it asks for trials one by one, as workers have nothing to do."""
 
     def __init__(
         self, study: Study, *, rungs: tuple[int, ...] | None = None, seed: int = 0
@@ -138,7 +142,7 @@ class Tuner(ABC):
     def decide(self, idle: int) -> list[Decision]:
         """What to do next; changes nothing.
 
-        ``idle``: workers without work. Only algorithms that ask for trials one by one look at it.
+        ``idle``: workers without work. Looked at ``for_idle_workers`` only.
         """
 
     asks_by_itself: ClassVar[bool] = True
