@@ -41,15 +41,6 @@ class FollowingTuner(Tuner):
     def request_ends(self) -> tuple[int, ...]:
         return self._own.request_ends
 
-    def has_drawn_others(self, decisions: Iterable[Decision]) -> bool:
-        """Whether these are not the beginning of what is followed."""
-        drawn = [d for d in decisions if d.kind == "suggest" and d.seed is None]
-        return any(
-            index >= len(self._trials)
-            or decision.hyperparameters != self._trials[index].hyperparameters
-            for index, decision in enumerate(drawn)
-        )
-
     def decide(self, idle: int) -> list[Decision]:
         room = max(idle, 0) if self._own.for_idle_workers else len(self._trials)
         due = [verdicts[0] for verdicts in self._verdicts.values() if self._is_due(verdicts[0])]
