@@ -14,8 +14,7 @@ Whoever asks for the same key asks for the same work, and gets it from the plan 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from hippo import replicates
 from hippo.accounting import Accounting
@@ -49,8 +48,7 @@ from hippo.messages import (
     WorkerGone,
     WorkersChanged,
 )
-from hippo.model import Sequence
-from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan, marginal_seconds
+from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan
 from hippo.recovery import Recovery
 from hippo.retention import Retention
 from hippo.runs import ChainRun, StudyRun, TrialRun, place_trial
@@ -66,7 +64,7 @@ from hippo.store.records import (
     Outcome,
     WorkerError,
 )
-from hippo.tune import Result, create_tuner
+from hippo.tune import FollowingTuner, Result, create_tuner
 from hippo.workforce import Workforce
 
 
@@ -174,9 +172,12 @@ class Engine:
         study = event.study
         if study.name in self.studies:
             raise InvariantViolated(f"study {study.name} was added before")
+        tuner = create_tuner(study)
+        if event.followed:
+            tuner = FollowingTuner(study, tuner, event.followed)
         run = StudyRun(
             study=study,
-            tuner=create_tuner(study),
+            tuner=tuner,
             order=len(self.studies),
             started=self.now,
             worker_seconds=event.worker_seconds,
@@ -184,8 +185,6 @@ class Engine:
             wall_before=event.wall_seconds,
         )
         run.tuner.window = self.options.window
-        if self.options.merge:
-            run.tuner.price = self._price
         self.studies[study.name] = run
         run.replaying = True
         run.last_steps = _last_steps(event.decisions)
@@ -204,11 +203,6 @@ class Engine:
         else:
             for trial in list(run.trials):
                 self._see_whether_target_is_reached(run, trial)
-
-    def _price(self, hyperparameters: Mapping[str, Any], steps: int) -> float:
-        """Worker-seconds that a new trial would add to what is trained anyway."""
-        sequence = Sequence.of(hyperparameters, steps)
-        return marginal_seconds(self.plan, sequence, steps, self.costs)
 
     def _change_study(self, run: StudyRun, event: StudyChanged) -> None:
         run.study = event.study

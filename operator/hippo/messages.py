@@ -16,10 +16,14 @@ from hippo.store.records import Assignment, Control, Decision, Outcome, Report, 
 
 @dataclass(frozen=True, slots=True)
 class StudyAdded:
-    """A study is to be trained. ``decisions`` of an earlier run are replayed."""
+    """A study is to be trained. ``decisions`` of an earlier run are replayed.
+
+    ``followed``: of another run, to be made again in place of the tuner's own.
+    """
 
     study: Study
     decisions: tuple[Decision, ...] = ()
+    followed: tuple[Decision, ...] = ()
     worker_seconds: float = 0.0  # spent before
     steps_trained: float = 0.0  # trained before
     wall_seconds: float = 0.0  # active before

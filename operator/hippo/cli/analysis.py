@@ -131,7 +131,6 @@ def _play(plan: SearchPlan, study: Study) -> tuple[Tuner, list[PlannedTrial]]:
             f"{study.name} is external: its trials are made while it runs, so there is no plan yet",
         )
     tuner = create_tuner(study)
-    tuner.price = lambda point, steps: steps - plan.find(Sequence.of(point, steps))[1]
     written: list[dict[str, Any]] = []
     sequences: list[Sequence] = []
     nodes: list[Node] = []

@@ -23,8 +23,9 @@ from hippo.cli import (
     verification,
 )
 from hippo.cli.live import Progress
-from hippo.cli.locating import find_named, locate_studies, store_beside
+from hippo.cli.locating import find_named, locate_studies, open_store, store_beside
 from hippo.cli.output import Output, OutputOption, open_console, print_json
+from hippo.driving.followed import find_followed
 from hippo.driving.sessions import build_signature_document
 from hippo.lifecycles import StudyState
 from hippo.local import LocalDriver, RunOptions, build_result
@@ -67,6 +68,15 @@ def run(
     no_merge: Annotated[
         bool, typer.Option("--no-merge", help="Train trial by trial, for comparison.")
     ] = False,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            help="With --no-merge: store of a merged run. Decisions that depend on the order of"
+            " results (asha, median, optuna) are repeated from there, so that both train the same"
+            " trials.",
+            show_default=False,
+        ),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Train studies on this machine. Several files are several studies over one plan.
@@ -76,8 +86,19 @@ def run(
     located = locate_studies(studies)
     url = locate_store(store) if store is not None else store_beside(studies[0])
     console = open_console(stderr=True)
+    followed = {}
+    if like is not None:
+        if not no_merge:
+            raise InvalidSpec.at("--like", "goes with --no-merge")
+        other = open_store(like)
+        written = [item.study for item in located]
+        followed = find_followed(other.blobs, other.url, written, "--like")
     options = RunOptions(
-        store=url, logs=_logs_of(url, studies), workers=workers, merge=not no_merge
+        store=url,
+        logs=_logs_of(url, studies),
+        workers=workers,
+        merge=not no_merge,
+        followed=followed,
     )
     begun = time.monotonic()
     with Progress(console) as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from pathlib import Path
@@ -11,10 +12,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hippo.cli.locating import locate_studies, open_store
+from hippo.cli.locating import Store, locate_studies, open_store
 from hippo.cli.output import Output, OutputOption, count, open_console, print_json
-from hippo.driving.sessions import LocatedStudy, build_signature_document
-from hippo.model import External, InvalidSpec
+from hippo.driving.followed import find_followed
+from hippo.driving.sessions import build_signature_document
+from hippo.model import External, InvalidSpec, Study
 from hippo.plan import Overheads
 from hippo.simulate import (
     Comparison,
@@ -26,6 +28,7 @@ from hippo.simulate import (
     compare,
     find_curves,
 )
+from hippo.store.records import Decision
 from hippo.summary import best_value, summarise
 
 
@@ -54,7 +57,9 @@ def simulate(
     """Run studies in virtual time, through the stage tree and trial by trial. Trains nothing.
 
     All times in seconds, or in steps where --step-seconds is 1. Several files are several studies
-    over one plan.
+    over one plan. Both ways train the same trials: decisions that depend on the order of results
+    (asha, median, optuna) are those of the study's run in the --curves store, if it has ended
+    there; otherwise trial by trial repeats those of the stage tree.
     """
     overheads = Overheads(start_seconds, load_seconds, save_seconds, evaluate_seconds)
     if not 0 < step_seconds < math.inf:
@@ -70,22 +75,28 @@ def simulate(
                 "spec.algorithm.name",
                 f"{item.study.name} is external: its trials are made while it runs",
             )
-    options = SimulationOptions(workers, Pace(step_seconds), overheads)
-    found = compare(
-        [item.study for item in located], _open_curves(located, curves, document), options
-    )
+    written = [item.study for item in located]
+    opened = open_store(curves) if curves is not None else None
+    followed = _find_followed(opened, written) if opened is not None else {}
+    options = SimulationOptions(workers, Pace(step_seconds), overheads, followed=followed)
+    found = compare(written, _open_curves(written, opened, document), options)
     if output is Output.JSON:
         print_json(to_json(found, curves))
     else:
         print_comparison(open_console(), found, curves)
 
 
-def _open_curves(
-    located: list[LocatedStudy], store: str | None, document: dict[str, Any]
-) -> Curves:
-    studies = [item.study for item in located]
-    if store is not None:
-        opened = open_store(store)
+def _find_followed(opened: Store, studies: list[Study]) -> dict[str, tuple[Decision, ...]]:
+    """What the store recorded of studies whose decisions depend on the order of results."""
+    found = {}
+    for study in studies:
+        with contextlib.suppress(InvalidSpec):  # none, or of another study: it decides afresh
+            found.update(find_followed(opened.blobs, opened.url, [study], "--curves"))
+    return found
+
+
+def _open_curves(studies: list[Study], opened: Store | None, document: dict[str, Any]) -> Curves:
+    if opened is not None:
         seed = studies[0].spec.trainer.seed
         return find_curves(opened.blobs, opened.url, studies[0].namespace, document, seed)
     objectives = tuple(study.spec.objective for study in studies)
@@ -117,6 +128,7 @@ def to_json(found: Comparison, curves: str | None) -> dict[str, Any]:
                 "phase": str(run.state),
                 "message": run.message,
                 "trials": len(run.trials),
+                "decisions": "recorded" if run.name in options.followed else "simulated",
                 "best": best[0].name if (best := best_value(run)) is not None else None,
             }
             for run in found.tree.engine.studies.values()
@@ -172,5 +184,13 @@ def print_comparison(console: Console, found: Comparison, curves: str | None) ->
         f" {bounds.lower_bound:.5g} (longest path {bounds.critical_path_steps} steps, work over"
         f" workers {bounds.work_over_workers:.5g})"
     )
+    for run in tree.engine.studies.values():
+        if run.name in tree.options.followed:
+            console.print(f"{run.name}: decisions are those of its run in {curves}")
+        elif run.tuner.by_order is not None:
+            console.print(
+                f"{run.name}: {run.tuner.by_order} depends on the order of results; both ways take"
+                " the decisions of the stage tree"
+            )
     if curves is None and any(len(run.tuner.rungs) > 1 for run in tree.engine.studies.values()):
         console.print("learning curves are synthetic: real ones may have other trials go on")

@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from hippo.dispatch import EngineOptions
+from hippo.driving.followed import has_other_trials, other_trials
 from hippo.driving.mailroom import Mailroom
 from hippo.driving.sessions import LocatedStudy, Session, build_signature_document
 from hippo.driving.spending import chain_prefix
@@ -43,17 +44,19 @@ from hippo.messages import (
     Refuse,
     Reported,
     Steer,
+    StudyAdded,
     StudyChanged,
     Tick,
     WakeAt,
     WorkerGone,
     WorkersChanged,
 )
-from hippo.model import signature
+from hippo.model import InvalidSpec, Study, signature
 from hippo.runs import StudyRun
 from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, open_blobs, plan_path
 from hippo.store.cache import FOLDER_VARIABLE, CheckpointCache, find_cache
-from hippo.store.records import Assignment, Ended, Outcome, WorkerError
+from hippo.store.records import Assignment, Decision, Ended, Outcome, WorkerError
+from hippo.tune import create_tuner
 
 EXIT_PREEMPTED = 143
 EXIT_STORE = 74
@@ -93,6 +96,8 @@ class RunOptions:
     logs: Path
     workers: int | None = None  # None: GPUs if there are any, otherwise cores
     merge: bool = True  # False: trial by trial, for comparison
+    followed: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
+    """By study, decisions of another run that are made again."""
 
 
 class RunStopped(Exception):
@@ -205,7 +210,7 @@ class LocalDriver:
         )
         studies = [item.study for item in self.studies]
         self._mailroom = Mailroom(session.store, self.engine, studies, self.clock)
-        added = [session.admit(item.study) for item in self.studies]
+        added = [self._admit(item.study) for item in self.studies]
         for event in added:
             name = event.study.name
             if name not in session.documents:
@@ -220,6 +225,10 @@ class LocalDriver:
                     self.observer.notified("begun afresh: it had been deleted", name)
                 session.write_study(event.study, None)
         for event in added:
+            if not self.options.merge and not event.followed and event.ended is None:
+                reason = other_trials(event.study, create_tuner(event.study))
+                if reason is not None:
+                    self.observer.notified(reason, event.study.name)
             if event.ended is not None:
                 self.observer.notified(
                     "it has ended before, and stays as it was; to train on, give it another name",
@@ -235,6 +244,16 @@ class LocalDriver:
         if workers is None:
             workers = default_workers(trainer.threads, len(self._gpus))
         self._feed(WorkersChanged(workers))
+
+    def _admit(self, study: Study) -> StudyAdded:
+        """Raises InvalidSpec."""
+        event = self.session.admit(study)
+        followed = self.options.followed.get(study.name, ())
+        if followed and has_other_trials(event.decisions, followed):
+            raise InvalidSpec.at(
+                "--like", f"{study.name} has drawn other trials here before: use another --store"
+            )
+        return replace(event, followed=followed)
 
     def _loop(self, lock: PlanLock) -> None:
         """Until every study has ended and every worker has left."""

@@ -66,15 +66,15 @@ class Grid(AlgorithmSettings):
 
 
 class PrefixFirst(SpecModel):
-    """Draw new trials so that they share prefixes with what is trained or planned."""
+    """Draw new trials so that they share prefixes with earlier ones of the study."""
 
     candidates: Several = 16
     """Possible points per new trial, among which one is chosen. 16 if absent."""
     late: Share = 0.5
     """How often a new trial is an earlier one with another value in one place. 0.5 if absent."""
     weight: NonNegativeNumber = 1.0
-    """A candidate is chosen in proportion to (1 / marginal cost)^weight; 0: all alike. 1 if
-    absent."""
+    """A candidate is chosen in proportion to (1 / n)^weight if it shares n steps with no earlier
+    trial; 0: all alike. 1 if absent."""
     levels: Several = 8
     """So many values stand for a range that has more. 8 if absent."""
 
@@ -85,8 +85,7 @@ class DrawingSettings(AlgorithmSettings):
     seed: Integer = 0
     """Decides which points are drawn and how ties break. 0 if absent."""
     prefix_first: PrefixFirst | None = None
-    """Prefer trials that share their beginning with what is trained or planned; plain draws if
-    absent."""
+    """Prefer trials that share their beginning with earlier ones; plain draws if absent."""
 
 
 class Random(DrawingSettings):

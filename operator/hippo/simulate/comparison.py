@@ -30,11 +30,17 @@ class Comparison:
 
 
 def compare(studies: list[Study], curves: Curves, options: SimulationOptions) -> Comparison:
-    """Raises InvalidSpec. ``options.merge`` is of no account.
+    """The same trials both ways. Raises InvalidSpec. ``options.merge`` is of no account.
 
-    Tuners that decide as results come (ASHA, median stopping) may train other trials in the two.
+    Where decisions depend on the order of results, the second repeats those of the first.
     """
     tree = Simulation(studies, curves, replace(options, merge=True)).run()
-    alone = Simulation(studies, curves, replace(options, merge=False)).run()
+    by_order = {
+        run.name: tuple(tree.decisions[run.name])
+        for run in tree.engine.studies.values()
+        if run.tuner.by_order is not None
+    }
+    followed = {**options.followed, **by_order}
+    alone = Simulation(studies, curves, replace(options, merge=False, followed=followed)).run()
     bounds = find_bounds(tree.engine, options.workers, options.pace, options.overheads)
     return Comparison(tree, alone, bounds)

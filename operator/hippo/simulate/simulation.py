@@ -47,6 +47,8 @@ class SimulationOptions:
     merge: bool = True  # False: trial by trial
     linger: float = 1.0  # how long a worker waits at the end of its route for another
     arrivals: Mapping[str, float] = field(default_factory=dict)  # of studies that come later
+    followed: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
+    """By study, decisions of another run that are made again."""
 
 
 @dataclass(slots=True)
@@ -113,7 +115,7 @@ class Simulation:
         late = [study for study in self.studies if self.options.arrivals.get(study.name, 0.0) > 0]
         present = [study for study in self.studies if study not in late]
         for study in present:
-            self._feed(StudyAdded(study, more_follow=study is not present[-1]))
+            self._feed(self._added(study, more_follow=study is not present[-1]))
         for study in late:
             self._schedule(self.options.arrivals[study.name], study)
         coming = len(late)
@@ -128,8 +130,12 @@ class Simulation:
             self.now = moment
             if who is not None:
                 coming -= 1
-            self._feed(StudyAdded(who) if who is not None else Tick())
+            self._feed(self._added(who) if who is not None else Tick())
         return self
+
+    def _added(self, study: Study, *, more_follow: bool = False) -> StudyAdded:
+        followed = self.options.followed.get(study.name, ())
+        return StudyAdded(study, followed=followed, more_follow=more_follow)
 
     # -- what workers find -------------------------------------------------------------------------
 

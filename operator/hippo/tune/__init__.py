@@ -17,6 +17,7 @@ from hippo.model import (
 )
 from hippo.tune.asha import AshaTuner
 from hippo.tune.external import ExternalTuner
+from hippo.tune.following import FollowingTuner
 from hippo.tune.grid import GridTuner
 from hippo.tune.hyperband import HyperbandTuner
 from hippo.tune.median import MedianTuner
@@ -27,7 +28,7 @@ from hippo.tune.random import RandomTuner
 from hippo.tune.sha import ShaTuner
 from hippo.tune.tuner import Result, Tuner
 
-__all__ = ["Rank", "Result", "Tuner", "create_tuner", "rank"]
+__all__ = ["FollowingTuner", "Rank", "Result", "Tuner", "create_tuner", "rank"]
 
 
 def create_tuner(study: Study) -> Tuner:

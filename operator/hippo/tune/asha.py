@@ -23,6 +23,9 @@ from hippo.tune.tuner import Tuner
 class AshaTuner(Tuner):
     """Decides for idle workers only; each decision costs O(rungs + log trials)."""
 
+    by_order = "which trials go on"
+    for_idle_workers = True
+
     def __init__(self, study: Study, settings: Asha) -> None:
         rungs = rung_steps(settings.min_steps, settings.eta, study.spec.steps)
         super().__init__(study, rungs=rungs, seed=settings.seed)

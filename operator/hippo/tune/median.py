@@ -40,6 +40,8 @@ class MedianTuner(Tuner):
     Costs are objectives with their sign turned so that less is better.
     """
 
+    by_order = "which trials are stopped"
+
     def __init__(self, study: Study, settings: Median) -> None:
         steps = study.spec.steps
         self._marks = tuple(range(settings.every, steps, settings.every))

@@ -53,12 +53,15 @@ _SEEDS = 2**32
 class OptunaTuner(Tuner):
     """Suggests one trial at a time, for idle workers, and trains each in full."""
 
+    for_idle_workers = True
+
     def __init__(self, study: Study, settings: Optuna) -> None:
         """Raises InvalidSpec if a package is missing."""
         super().__init__(study, seed=settings.seed)
         _check_packages(settings.sampler)
         self._source = _SOURCES[settings.sampler](self._space, settings)
         self.learns = self._source.learns
+        self.by_order = f"which points {settings.sampler} draws" if self.learns else None
         self._name = settings.sampler
         self._points: list[dict[str, Any]] = []
         self._seen: set[str] = set()

@@ -3,8 +3,12 @@
 A new trial *branches late*, with a stated probability: it is an earlier trial with another draw in
 one place, so it shares all steps before that place takes effect. Otherwise it is a fresh draw, with
 few values for each range so that values coincide. Either way there are several candidates, and one
-is chosen with probability proportional to (1 / marginal cost)^weight, the cost being what it would
-add to the training that is done anyway (``hippo.plan.marginal``).
+is chosen with probability proportional to (1 / marginal cost)^weight.
+
+The marginal cost is the steps that a candidate adds to those of the study's earlier trials, each as
+far as it was asked to go when it was suggested. So it depends on the points alone: not on what is
+measured or stored, on results, or on whether trials are merged, and a study draws alike wherever
+and however it is trained.
 
 This biases the draw, on purpose: what takes effect late is explored more than what matters from
 step 0 on. The share of fresh draws bounds it.
@@ -12,18 +16,18 @@ step 0 on. The share of fresh draws bounds it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
-from hippo.model import PrefixFirst, Space, canonical_json
+from hippo.model import PrefixFirst, Sequence, Space, canonical_json
+from hippo.model.errors import counted
 from hippo.model.sampling import below, unit
+from hippo.plan import SearchPlan
 
 Point = dict[str, Any]
 Draw = Callable[[int], Point]
 """The attempt-th fresh draw for the trial at hand; IndexError if there are no more."""
-Price = Callable[[Mapping[str, Any], int], float]
-"""What training a point up to a step would add to the plan, in any one unit; not negative."""
 
 PATIENCE = 8
 """Draws per candidate that may turn out to be known, before fewer candidates will do."""
@@ -32,39 +36,45 @@ PATIENCE = 8
 class PrefixFirstDraws:
     """Knows the points that were suggested, and chooses among candidates for the next one.
 
-    A choice is a function of the setting, the points so far, and the prices; it changes nothing.
+    A choice is a function of the settings and of what was suggested so far; it changes nothing.
     """
 
-    def __init__(self, settings: PrefixFirst, space: Space, seed: int) -> None:
+    def __init__(self, settings: PrefixFirst, space: Space, seed: int, steps: int) -> None:
+        """``steps``: the study's."""
         self._settings = settings
         self._space = space
         self._seed = seed
+        self._steps = steps
+        self._asked = SearchPlan("prefix-first")  # every point, as far as it was first asked to go
         self._points: list[Point] = []
         self._known: set[str] = set()
         self.passed = 0
         """So many of a finite space's plain draws, from the first on, were suggested already."""
 
-    def suggested(self, point: Point) -> None:
-        """The next trial has this point."""
+    def suggested(self, point: Point, steps: int) -> None:
+        """The next trial has this point, and is to go so far at first."""
+        self._asked.insert(Sequence.of(point, steps))
         self._points.append(point)
         self._known.add(canonical_json(point))
         size = self._space.size
         while size is not None and self.passed < size and self._is_known(self.passed):
             self.passed += 1
 
-    def choose(self, draw: Draw, price: Price | None, steps: int) -> tuple[Point, str]:
+    def choose(self, draw: Draw) -> tuple[Point, str]:
         """The next point, and how it came to be chosen. Never one that was suggested before, unless
-        draws yield nothing else. Without a price, all candidates are alike.
+        draws yield nothing else.
         """
         candidates = self._candidates(draw)
-        points = [point for point, _ in candidates]
-        prices = [price(point, steps) for point in points] if price is not None else []
-        chosen = _pick(prices, self._settings.weight, len(points), self._position)
+        costs = [self.marginal_steps(point) for point, _ in candidates]
+        chosen = _pick(costs, self._settings.weight, self._position)
         point, origin = candidates[chosen]
-        among = f"one of {len(points)} candidates" if len(points) > 1 else "the only candidate"
-        if not prices:
-            return point, f"{origin}; {among}"
-        return point, f"{origin}; {among}, adding {prices[chosen]:.4g} (from {min(prices):.4g} on)"
+        among = f"one of {len(costs)} candidates" if len(costs) > 1 else "the only candidate"
+        adding = counted(costs[chosen], "step")
+        return point, f"{origin}; {among}, adding {adding} (the least: {min(costs):,})"
+
+    def marginal_steps(self, point: Point) -> int:
+        """Steps that a trial of this point, trained in full, adds to what was asked for so far."""
+        return self._steps - self._asked.find(Sequence.of(point, self._steps))[1]
 
     @property
     def _position(self) -> float:
@@ -126,20 +136,18 @@ def _draws(draw: Draw) -> Iterator[Point]:
             return
 
 
-def _pick(prices: list[float], weight: float, size: int, position: float) -> int:
-    """The index of a candidate: by weight, or all alike without prices.
+def _pick(costs: list[int], weight: float, position: float) -> int:
+    """The index of a candidate, by weight.
 
     A candidate that adds nothing would tell nothing new; it is taken only if all are like that.
     """
-    if not prices or weight == 0:
-        return min(int(position * size), size - 1)
-    least = min((price for price in prices if price > 0), default=0.0)
-    if not least:
-        return min(int(position * size), size - 1)
-    shares = [(least / price) ** weight if price > 0 else 0.0 for price in prices]
+    least = min((cost for cost in costs if cost > 0), default=0)
+    if weight == 0 or not least:
+        return min(int(position * len(costs)), len(costs) - 1)
+    shares = [(least / cost) ** weight if cost > 0 else 0.0 for cost in costs]
     rest = position * sum(shares)
     for index, share in enumerate(shares):
         rest -= share
         if rest < 0:
             return index
-    return max(range(size), key=shares.__getitem__)
+    return max(range(len(costs)), key=shares.__getitem__)

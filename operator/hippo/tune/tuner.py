@@ -16,7 +16,7 @@ from hippo.model import DrawingSettings, Study
 from hippo.store.mailbox import Request
 from hippo.store.records import Decision
 from hippo.tune.ordering import Rank, rank
-from hippo.tune.prefix_first import PrefixFirstDraws, Price
+from hippo.tune.prefix_first import PrefixFirstDraws
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,10 @@ class Tuner(ABC):
 
     learns: bool = False
     """Whether what it suggests depends on results."""
+    by_order: str | None = None
+    """What depends on the order in which results come, in words; None: nothing does."""
+    for_idle_workers: ClassVar[bool] = False
+    """Whether it asks for trials one by one, as workers have nothing to do."""
 
     def __init__(
         self, study: Study, *, rungs: tuple[int, ...] | None = None, seed: int = 0
@@ -49,11 +53,6 @@ class Tuner(ABC):
         self._space = study.search_space()
         self._goal = spec.objective.goal
         self._max_trials = spec.max_trials
-        self.price: Price | None = None
-        """What a trial would add to the plan's training; set by whoever has a plan.
-
-        Prefix-first draws weigh by it; without it, they weigh all candidates alike.
-        """
         self.window: int | None = None
         """Most trials that may wait for their first results, or go on, at once; None: all.
 
@@ -62,7 +61,9 @@ class Tuner(ABC):
         settings = spec.algorithm
         self._prefix_first: PrefixFirstDraws | None = None
         if isinstance(settings, DrawingSettings) and settings.prefix_first is not None:
-            self._prefix_first = PrefixFirstDraws(settings.prefix_first, self._space, seed)
+            self._prefix_first = PrefixFirstDraws(
+                settings.prefix_first, self._space, seed, self.steps
+            )
         self._targets: list[int] = []  # per trial, the step it was last asked to reach
         self._pending: set[int] = set()  # trials whose latest request has no result yet
         self._failed: set[int] = set()
@@ -94,7 +95,7 @@ class Tuner(ABC):
                 self._targets.append(decision.steps)
                 self._await(trial)
                 if self._prefix_first is not None and decision.hyperparameters is not None:
-                    self._prefix_first.suggested(decision.hyperparameters)
+                    self._prefix_first.suggested(decision.hyperparameters, decision.steps)
                 self._suggested(trial)
             case "promote":
                 at = self.rung_of(trial)
@@ -141,7 +142,7 @@ class Tuner(ABC):
     def decide(self, idle: int) -> list[Decision]:
         """What to do next; changes nothing.
 
-        ``idle``: workers without work. Only algorithms that ask for trials one by one look at it.
+        ``idle``: workers without work. Looked at ``for_idle_workers`` only.
         """
 
     asks_by_itself: ClassVar[bool] = True
@@ -253,9 +254,7 @@ class Tuner(ABC):
         """The hyper-parameters of a new trial and the reason of its suggestion."""
         if self._prefix_first is None:
             return self._point(trial), self._why(trial)
-        point, why = self._prefix_first.choose(
-            lambda attempt: self._candidate(trial, attempt), self.price, self.steps
-        )
+        point, why = self._prefix_first.choose(lambda attempt: self._candidate(trial, attempt))
         return point, f"{self._why(trial)}: {why}"
 
     _marks: tuple[int, ...] = ()

@@ -7,11 +7,14 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hippo.cli.analysis import analyse
-from hippo.model import InvalidSpec, PrefixFirst, Space, canonical_json
+from hippo.model import InvalidSpec, PrefixFirst, Sequence, Space, canonical_json
 from hippo.tune import create_tuner
 from hippo.tune.prefix_first import PrefixFirstDraws
+from tests.unit.plan.test_trie import hyperparameters
 from tests.unit.tune.simulation import Simulation, make_study
 from tests.world import World, build_study
 
@@ -57,12 +60,12 @@ def test_the_more_weight_the_more_is_shared() -> None:
     assert rates[0] < rates[-1] / 1.2
 
 
-def suggest(draws: PrefixFirstDraws, space: Space, count: int, price: Any) -> list[dict[str, Any]]:
+def suggest(draws: PrefixFirstDraws, space: Space, count: int) -> list[dict[str, Any]]:
     points = []
     for trial in range(count):
-        point, why = draws.choose(lambda a, t=trial: space.draw(0, t + (a << 40)), price, 10)  # type: ignore[misc]
+        point, why = draws.choose(lambda a, t=trial: space.draw(0, t + (a << 40)))  # type: ignore[misc]
         assert why
-        draws.suggested(point)
+        draws.suggested(point, 10)
         points.append(point)
     return points
 
@@ -71,8 +74,8 @@ def suggest(draws: PrefixFirstDraws, space: Space, count: int, price: Any) -> li
 def test_a_stated_share_of_trials_branches_off_earlier_ones(late: float) -> None:
     names = "abcdef"
     space = Space.of(dict.fromkeys(names, INITIAL), 10)
-    draws = PrefixFirstDraws(PrefixFirst(candidates=2, late=late), space, seed=0)
-    points = suggest(draws, space, 101, lambda point, steps: 1.0)
+    draws = PrefixFirstDraws(PrefixFirst(candidates=2, late=late, weight=0), space, 0, 10)
+    points = suggest(draws, space, 101)
     near = sum(
         any(sum(point[name] != old[name] for name in names) == 1 for old in points[:number])
         for number, point in enumerate(points)
@@ -80,41 +83,59 @@ def test_a_stated_share_of_trials_branches_off_earlier_ones(late: float) -> None
     assert abs(near - 100 * late) <= 4 * math.sqrt(100 * late * (1 - late))
 
 
+def switched(after: int, to: float) -> dict[str, Any]:
+    return {"piecewise": [[0, 0.5], [after, to]]}
+
+
 @pytest.mark.parametrize(("weight", "ratio"), [(0, 1.0), (1, 3.0), (2, 9.0)])
-def test_candidates_are_chosen_by_their_price_to_a_power(weight: float, ratio: float) -> None:
-    """Prices of 1 and 3: the cheaper half is chosen 3^weight times as often."""
-    space = Space.of({"a": {"uniform": {"low": 0, "high": 1}}, "b": INITIAL}, 10)
-    settings = PrefixFirst(candidates=20, weight=weight, levels=1000, late=0)
-    chosen = Counter(
-        point["a"] < 0.5
-        for seed in range(600)
-        for point, _ in [
-            PrefixFirstDraws(settings, space, seed).choose(
-                lambda attempt, seed=seed: space.draw(seed, attempt),  # type: ignore[misc]
-                lambda point, _: 1.0 if point["a"] < 0.5 else 3.0,
-                10,
-            )
-        ]
-    )
+def test_candidates_are_chosen_by_their_cost_to_a_power(weight: float, ratio: float) -> None:
+    """Half of the candidates add 3 steps, half 9: the former are chosen 3^weight times as often."""
+    late = [switched(6, 1 + k) for k in range(10)]
+    space = Space.of({"a": {"choices": [0.5, *late, *range(1, 11)]}}, 9)
+    prefix_first = PrefixFirst(candidates=20, weight=weight, late=0)
+    chosen = Counter[int]()
+    for seed in range(600):
+        draws = PrefixFirstDraws(prefix_first, space, seed, 9)
+        draws.suggested({"a": 0.5}, 9)
+        point, _ = draws.choose(lambda attempt: space.pick(1 + attempt))
+        chosen[draws.marginal_steps(point)] += 1
+    assert set(chosen) == {3, 9}
     share = ratio / (1 + ratio)
-    assert abs(chosen[True] / 600 - share) < 5 * math.sqrt(share * (1 - share) / 600)
+    assert abs(chosen[3] / 600 - share) < 5 * math.sqrt(share * (1 - share) / 600)
 
 
 def test_what_adds_nothing_is_taken_last() -> None:
-    space = Space.of({"a": {"choices": list(range(20))}}, 10)
-    draws = PrefixFirstDraws(PrefixFirst(candidates=20), space, seed=1)
-    free = {3, 7, 11}
+    """Values after the last step tell points apart, and no step."""
+    values = [0.5, *(switched(10, to) for to in (1, 2, 3)), *range(1, 17)]
+    space = Space.of({"a": {"choices": values}}, 10)
+    draws = PrefixFirstDraws(PrefixFirst(candidates=20), space, 1, 10)
+    draws.suggested({"a": 0.5}, 10)
     order = []
-    for _ in range(20):
-        point, _why = draws.choose(
-            lambda attempt: space.sample(1, draws.passed + attempt),
-            lambda point, _: 0.0 if point["a"] in free else 1.0,
-            10,
-        )
-        draws.suggested(point)
-        order.append(point["a"])
-    assert sorted(order) == list(range(20))
-    assert set(order[-3:]) == free
+    for _ in range(19):
+        point, _why = draws.choose(lambda attempt: space.sample(1, draws.passed + attempt))
+        draws.suggested(point, 10)
+        order.append(str(point["a"]))
+    assert sorted([*order, "0.5"]) == sorted(map(str, values))
+    assert set(order[-3:]) == set(map(str, values[1:4]))
+
+
+@given(st.lists(st.tuples(hyperparameters(), st.integers(1, 12)), max_size=6), hyperparameters())
+@settings(max_examples=200)
+def test_a_point_costs_the_steps_that_it_shares_with_no_trial_so_far(
+    trials: list[tuple[dict[str, Any], int]], written: dict[str, Any]
+) -> None:
+    space = Space.of({"a": {"choices": [1]}}, 12)
+    draws = PrefixFirstDraws(PrefixFirst(), space, 0, 12)
+    for point, steps in trials:
+        draws.suggested(point, steps)
+    keys = {
+        (step, Sequence.of(point, 12).key(step, "s"))
+        for point, asked in trials
+        for step in range(1, asked + 1)
+    }
+    sequence = Sequence.of(written, 12)
+    new = [step for step in range(1, 13) if (step, sequence.key(step, "s")) not in keys]
+    assert draws.marginal_steps(written) == len(new)
 
 
 def test_a_finite_space_is_used_up_without_repeats() -> None:
@@ -179,20 +200,15 @@ def late(initial: float) -> list[Any]:
 
 
 @pytest.mark.parametrize("algorithm", [{}, {"name": "asha", "eta": 2, "minSteps": 3}])
-def test_the_engine_prices_trials_by_its_plan(algorithm: dict[str, Any]) -> None:
+def test_weight_saves_training(algorithm: dict[str, Any]) -> None:
     trained = {}
     for weight in (0, 8):
-        worlds = [run({"weight": weight}, seed=seed, **algorithm) for seed in range(4)]
+        worlds = [run({"weight": weight}, seed=seed, **algorithm) for seed in range(8)]
         for world in worlds:
             assert "adding" in world.decisions["s"][1].reason
             assert max(world.trained.values()) == 1
         trained[weight] = sum(sum(world.trained.values()) for world in worlds)
     assert trained[8] < 0.8 * trained[0]
-
-
-def test_trial_by_trial_has_no_price() -> None:
-    world = run({}, merge=False)
-    assert "adding" not in world.decisions["s"][1].reason
 
 
 def test_a_restart_repeats_no_draw() -> None:
