@@ -11,6 +11,7 @@ from hippo.plan.bounds import (
 from hippo.plan.claims import Claim
 from hippo.plan.costs import CostModel, Overheads
 from hippo.plan.frontier import Demand, Frontier, Head, Turn
+from hippo.plan.marginal import marginal_seconds, marginal_steps
 from hippo.plan.stage_tree import Stage, build_stage_tree, count_unique_steps
 from hippo.plan.trie import (
     NO_WORK,
@@ -49,5 +50,7 @@ __all__ = [
     "critical_path",
     "lower_bound",
     "lower_bound_seconds",
+    "marginal_seconds",
+    "marginal_steps",
     "unique_steps",
 ]

@@ -263,6 +263,21 @@ class SearchPlan:
             node, position = child, child.end
         return node, position
 
+    def has_in_store(self, sequence: Sequence, step: int) -> bool:
+        """Whether the store held metrics at this step before any sequence of the plan got there."""
+        return sequence.key(step, self.signature) in self._stored_metrics
+
+    def latest_in_store(self, sequence: Sequence, begun: int, end: int) -> int | None:
+        """The last of the steps ``begun < t <= end`` whose state the store held before any sequence
+        of the plan got there. Costs a key for each distinct step of what the store held.
+        """
+        for step in reversed(self._stored_steps):
+            if begun < step <= end and sequence.key(step, self.signature) in (
+                self._stored_checkpoints
+            ):
+                return step
+        return None
+
     def _add(
         self, parent: Node, first: str, sequence: Sequence, signature: str, seed: int | None
     ) -> Node:

@@ -1,0 +1,109 @@
+"""What a trial costs, given the tree: the training that it would add to what is trained anyway.
+
+The *marginal steps* of a sequence up to step s are the steps of the stage tree once s is wanted,
+minus those of the stage tree as it is. So
+
+- metrics that are known, or wanted already, cost nothing;
+- what is planned or running is free as far as the sequence agrees with it: a fork only cuts it;
+- what was trained is free only where its state can still be had. A prefix whose states were
+  deleted costs again, from the last state that is left; so does the way of a running chain that is
+  behind it, if no state was saved there.
+
+Hence only one number is to be found: the last step on the way to s whose state is at hand, which
+is stored, or promised by a running chain, or lies on work still to be done. Training goes from
+there to s.
+"""
+
+from __future__ import annotations
+
+from hippo.model import Sequence
+from hippo.plan.costs import CostModel
+from hippo.plan.trie import Node, SearchPlan
+
+
+def marginal_steps(plan: SearchPlan, sequence: Sequence, steps: int) -> int:
+    """Steps of training that a trial of ``sequence`` up to ``steps`` would add to the plan's.
+
+    ``unique_steps(build_stage_tree(plan))`` with the trial wanted, minus the same without it; where
+    chains run, work that they have passed without saving counts again. Changes nothing. The plan's
+    frontier must be up to date (``Frontier.refresh``). Costs what lies on the nodes on the way, and
+    a key per distinct step of what the store held beforehand; nothing in proportion to the plan.
+
+    Raises ValueError unless 1 <= steps <= sequence.steps.
+    """
+    begun = _begun(plan, sequence, steps)
+    return 0 if begun is None else steps - begun
+
+
+def marginal_seconds(plan: SearchPlan, sequence: Sequence, steps: int, costs: CostModel) -> float:
+    """The same in estimated worker-seconds, with what goes with it.
+
+    Its own evaluation; and if anything is to be trained, a save, and the start of a worker and the
+    load of a state. 0 if metrics at ``steps`` are known or wanted already.
+    """
+    begun = _begun(plan, sequence, steps)
+    if begun is None:
+        return 0.0
+    overheads = costs.overheads
+    if begun == steps:
+        return overheads.evaluate
+    trained = costs.seconds(sequence, begun, steps)
+    return costs.switch + trained + overheads.save + overheads.evaluate
+
+
+def _begun(plan: SearchPlan, sequence: Sequence, steps: int) -> int | None:
+    """The step from which the trial would have to be trained; None: it asks for nothing new."""
+    if not 1 <= steps <= sequence.steps:
+        raise ValueError(f"no step {steps} in a sequence of {sequence.steps} steps")
+    found, agreed = plan.find(sequence)
+    if steps <= agreed:
+        node = found.at(steps)
+        if steps in node.metrics or steps in node.wants:
+            return None
+    elif plan.has_in_store(sequence, steps):
+        return None
+    else:
+        stored = plan.latest_in_store(sequence, agreed, steps)
+        if stored is not None:
+            return stored
+    last = min(agreed, steps)
+    while last > 0:
+        node = found.at(last)
+        position = _last_at_hand(node, last)
+        if position is not None:
+            return position
+        last = node.start
+    return 0
+
+
+def _last_at_hand(node: Node, last: int) -> int | None:
+    """The greatest step t of a node, t <= ``last``, whose state can be had without training."""
+    positions = set(node.checkpoints)
+    for claim in node.claims:
+        positions.update(step for step in claim.saves() if node.start < step <= node.end)
+    best = max((step for step in positions if step <= last), default=node.start)
+    for claim in node.claims:
+        step = min(last, claim.stop_at)
+        while step > best and step in claim.refused:
+            step -= 1
+        if step > best and claim.can_be_asked(step):
+            best = step
+    for target in _open_targets(node, positions):
+        begun = max((step for step in positions if step <= target), default=node.start)
+        step = min(last, target)
+        if step > max(begun, best):
+            best = step
+    return best if best > node.start else None
+
+
+def _open_targets(node: Node, positions: set[int]) -> list[int]:
+    """Steps of a node to which something will be trained, though no chain runs there yet."""
+    targets = [
+        step
+        for step in node.wants
+        if not any(claim.promises_metrics(step) for claim in node.claims)
+    ]
+    awaited = node.demanding is not None and bool(node.demanding.demands)
+    if awaited and node.end not in positions:
+        targets.append(node.end)
+    return targets
