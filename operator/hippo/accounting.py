@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from hippo.messages import Command, WakeAt
 from hippo.plan import Claim, CostModel
 from hippo.runs import ChainRun, StudyRun
-from hippo.store.records import Report
+from hippo.store.records import Began, CheckpointSaved, MetricsReported, Report
 from hippo.workforce import Workforce
 
 LEAST_SECONDS = 1e-6
@@ -60,6 +60,11 @@ class Accounting:
             )
         chain.trained, chain.train_seconds = report.trained, report.train_seconds
         chain.worker_seconds, chain.accounted = report.worker_seconds, now
+        chain.overhead += _overhead_of(report)
+
+    def note_end(self, chain: ChainRun, now: float) -> None:
+        """What else it took from its launch to its end: processes, reports, the driver's turn."""
+        self._costs.observe_gap(now - chain.launched - chain.train_seconds - chain.overhead)
 
     def find_spent(self, run: StudyRun, now: float) -> str | None:
         """Which budget of the study is spent, in words; asks for a tick when one will be."""
@@ -93,3 +98,15 @@ class Accounting:
         if not now < run.wakes_at <= moment:
             run.wakes_at = moment
             self._emit(WakeAt(moment))
+
+
+def _overhead_of(report: Report) -> float:
+    match report:
+        case Began():
+            return report.start_seconds + report.load_seconds
+        case CheckpointSaved():
+            return report.copy_seconds
+        case MetricsReported():
+            return report.evaluate_seconds
+        case _:
+            return 0.0

@@ -598,6 +598,7 @@ class Engine:
         self._workforce.remove(chain)
         self.frontier.release(chain.claim)
         self._unpin_start(chain)
+        self._accounting.note_end(chain, self.now)
         self._recovery.note_end(chain, outcome, error, self.now)
 
     def _unpin_start(self, chain: ChainRun) -> None:

@@ -249,6 +249,7 @@ class ChainRun:
     train_seconds: float = 0.0
     worker_seconds: float = 0.0
     accounted: float = 0.0  # when these figures were reported
+    overhead: float = 0.0  # seconds that its reports tell of beside training
 
     def take(self, event: WorkerEvent) -> None:
         self.state = advance(self.state, event)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hippo.engine import Engine
 from hippo.lifecycles import TrialState
-from hippo.plan import build_stage_tree, count_unique_steps, unique_steps
+from hippo.plan import Stage, build_stage_tree, count_leaves, count_unique_steps, unique_steps
 from hippo.runs import ChainRun, StudyRun, TrialRun
 
 
@@ -78,15 +78,6 @@ def estimate_trial_based_makespan(engine: Engine, workers: int) -> float:
     return max(free)
 
 
-def count_steps_left(engine: Engine) -> int:
-    """Steps still to train: from the latest checkpoints, less what has run since."""
-    left = unique_steps(build_stage_tree(engine.plan))
-    for chain, at, stop in running_stages(engine):
-        latest = chain.claim.node.at(stop).latest_checkpoint(max(at, 1))
-        left -= max(0, at - (latest.step if latest is not None else 0))
-    return max(0, left)
-
-
 def estimate_steps_trained(engine: Engine, summary: Summary) -> int:
     """Steps trained as far as reported, and by estimate since."""
     since = sum(
@@ -95,19 +86,71 @@ def estimate_steps_trained(engine: Engine, summary: Summary) -> int:
     return summary.steps_trained + since
 
 
-def estimate_time_left(engine: Engine) -> float | None:
-    """Seconds: no less than the longest path, nor than all work over all workers."""
-    if not engine.costs.is_known:
-        return None
-    step = engine.costs.mean_step
-    running = [
-        engine.frontier.remaining(chain.claim, chain.position(engine.now, step))
-        for chain in engine.chains.values()
-    ]
-    heads = engine.frontier.ready.values()
-    longest = max([*running, *(head.demand.level for head in heads)], default=0.0)
-    work = engine.frontier.ready_work + sum(running)
-    return max(longest, work / max(1, engine.workers))
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What is still to do, as far as it is known by now."""
+
+    steps: int  # from the latest checkpoints, less what has run since
+    seconds: float | None  # None: nothing was measured yet
+    may_grow: bool  # trials may be added, or go on, by results that are not known yet
+
+
+def estimate_remaining(engine: Engine) -> Remaining:
+    """No less time than the longest path, nor than all work over all workers that may be used.
+
+    The work is that of the stages, and of the chains that train them: each has a worker to start, a
+    checkpoint to load, and a process to end. In proportion to the number of trials.
+    """
+    stages = build_stage_tree(engine.plan)
+    running = running_stages(engine)
+    steps = unique_steps(stages)
+    for chain, at, stop in running:
+        steps -= at - _stored_before(chain, at, stop)
+    return Remaining(
+        max(0, steps),
+        _estimate_time(engine, stages, running) if engine.costs.is_known else None,
+        any(_may_grow(run) for run in engine.studies.values()),
+    )
+
+
+def _estimate_time(
+    engine: Engine, stages: list[Stage], running: list[tuple[ChainRun, int, int]]
+) -> float:
+    costs, frontier = engine.costs, engine.frontier
+    overheads = costs.overheads
+    work = sum(
+        costs.seconds(stage.node.sequence, stage.start, stage.end)
+        + overheads.save
+        + (overheads.evaluate if stage.trials else 0.0)
+        for stage in stages
+    )
+    for chain, at, stop in running:  # the tree has what they trained until it is stored
+        work -= costs.seconds(chain.claim.node.sequence, _stored_before(chain, at, stop), at)
+    work += count_leaves(stages) * costs.gap
+    work += max(0, count_leaves(stages) - len(running)) * costs.switch
+    levels = [head.demand.level + costs.switch for head in frontier.ready.values()]
+    levels += [frontier.remaining(chain.claim, at) for chain, at, _ in running]
+    longest = max(levels, default=0.0)
+    return max(longest + (costs.gap if levels else 0.0), work / max(1, _count_usable(engine)))
+
+
+def _stored_before(chain: ChainRun, at: int, stop: int) -> int:
+    """The step of the last checkpoint behind a chain."""
+    latest = chain.claim.node.at(stop).latest_checkpoint(max(at, 1))
+    return min(at, latest.step) if latest is not None else 0
+
+
+def _count_usable(engine: Engine) -> int:
+    """Workers that the active studies may have together."""
+    limits = (run.study.spec.parallelism for run in engine.studies.values() if run.is_active)
+    return min(engine.workers, sum(limit or engine.workers for limit in limits))
+
+
+def _may_grow(run: StudyRun) -> bool:
+    if not run.is_active or run.is_replicating:
+        return False
+    tuner = run.tuner
+    return not tuner.exhausted or len(tuner.request_ends) > 1 or run.study.spec.replicates > 0
 
 
 def running_stages(engine: Engine) -> list[tuple[ChainRun, int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 EXIT_FAILED = 1
@@ -22,12 +23,14 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     # Imported here, because it takes a while, and Ctrl-C may come meanwhile.
     from hippo.cli.app import app
+    from hippo.cli.output import prepare_streams
     from hippo.local import RunStopped, WorkersFailed
     from hippo.model import InvalidSpec
     from hippo.store import StoreError
 
+    prepare_streams()
     try:
-        app(arguments)  # leaves by SystemExit, also after a wrong option
+        app(arguments)  # leaves by SystemExit, also after a wrong option, or if nobody reads on
     except InvalidSpec as error:
         for line in str(error).splitlines():
             _complain(line)
@@ -43,7 +46,8 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _complain(line: str) -> None:
-    sys.stderr.write(f"hippo: {line}\n")
+    with contextlib.suppress(OSError):  # nobody reads it
+        sys.stderr.write(f"hippo: {line}\n")
 
 
 __all__ = ["main"]

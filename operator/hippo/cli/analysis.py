@@ -234,18 +234,18 @@ def _merge_rate_without(trials: list[PlannedTrial], name: str) -> float:
 def _advice(name: str, choices: int, alone: int, parting: int, trials: int) -> str:
     if choices > 0.9 * trials and choices > 8:
         return (
-            f"nearly every trial draws its own {name}: quantize its domain (choices, or an int with"
-            " a step), or move the difference later (piecewise, or a warm-up to one value)"
+            f"Nearly every trial draws its own {name}: quantize its domain (choices, or an int with"
+            " a step), or let its values differ later (piecewise, or a warm-up to one value)."
         )
     if alone == choices:
-        text = f"its {choices} choices all differ from step 0 on"
+        text = f"All of its {choices} choices differ from step 0 on"
     elif parting == 0:
-        text = f"{alone} of its {choices} choices share not even step 0 with another"
+        text = f"{alone} of its {choices} choices differ from all others at step 0"
     else:
-        text = f"of its {choices} choices, half have parted from all others by step {parting}"
+        text = f"Half of its {choices} choices have diverged by step {parting}"
         if alone:
-            text += f", and {alone} differ from step 0 on"
-    return f"{text}: use fewer values, or move the difference later"
+            text += f", {alone} of them at step 0"
+    return f"{text}: use fewer values, or let them differ later."
 
 
 def to_json(analysis: PlanAnalysis) -> dict[str, Any]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import tempfile
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from hippo.cli import (
     analysis,
     cluster,
     crds,
+    exporting,
     operating,
     simulating,
     storage,
@@ -23,14 +22,15 @@ from hippo.cli import (
     verification,
 )
 from hippo.cli.live import Progress
-from hippo.cli.locating import find_named, locate_studies, open_store, store_beside
+from hippo.cli.locating import locate_studies, open_store, store_beside
 from hippo.cli.output import Output, OutputOption, open_console, print_json
+from hippo.cli.worker_logs import LOCAL_LOGS
 from hippo.driving.followed import find_followed
 from hippo.driving.sessions import build_signature_document
 from hippo.lifecycles import StudyState
 from hippo.local import LocalDriver, RunOptions, build_result
 from hippo.model import InvalidSpec
-from hippo.store import StoreError, locate_store
+from hippo.store import locate_store
 
 app = typer.Typer(
     name="hippo",
@@ -41,7 +41,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Studies = Annotated[list[Path], typer.Argument(help="Study files (YAML).", show_default=False)]
+Studies = Annotated[
+    list[Path],
+    typer.Argument(help="Study files (YAML); - is standard input.", show_default=False),
+]
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -51,6 +54,27 @@ StoreOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _print_version(is_asked: bool) -> None:
+    if not is_asked:
+        return
+    try:
+        number = version("hippo-tuner")
+    except PackageNotFoundError:  # run from its sources
+        number = "(not installed)"
+    sys.stdout.write(f"hippo {number}\n")
+    raise typer.Exit
+
+
+@app.callback()
+def main(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Say which."),
+    ] = False,
+) -> None:
+    """Train hyper-parameter studies through a stage tree: every shared prefix once."""
 
 
 @app.command()
@@ -120,7 +144,9 @@ def run(
 
 def _logs_of(url: str, paths: list[Path]) -> Path:
     """Workers' logs lie within a store that is a folder, else beside the first study."""
-    return paths[0].resolve().parent / ".hippo-logs" if "://" in url else Path(url) / "logs"
+    if "://" in url:
+        return Path(store_beside(paths[0])).with_name(LOCAL_LOGS)
+    return Path(url) / "logs"
 
 
 @app.command()
@@ -140,7 +166,7 @@ app.command()(simulating.simulate)
 
 @app.command()
 def verify(
-    study: Annotated[Path, typer.Argument(help="Study file (YAML).", show_default=False)],
+    study: Annotated[Path, typer.Argument(help="Study file (YAML), or -.", show_default=False)],
     steps: Annotated[int, typer.Option(min=2, help="Steps to train in each way.")] = 3,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -150,58 +176,12 @@ def verify(
     if output is Output.JSON:
         print_json(found)
     else:
-        verification.print_findings(Console(), located.study, found)
+        verification.print_findings(open_console(), located.study, found)
     if not found["ok"]:
         raise typer.Exit(1)
 
 
-@app.command()
-def export(
-    study: Annotated[str, typer.Argument(help="A study's file or name.", show_default=False)],
-    best: Annotated[bool, typer.Option("--best", help="The best trial.")] = False,
-    file: Annotated[
-        Path | None,
-        typer.Option("--file", help="File to write. Default: NAME-best.pt.", show_default=False),
-    ] = None,
-    store: cluster.StoreOption = None,
-    namespace: storage.NamedNamespaceOption = None,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Write the best trial's checkpoint as a plain PyTorch state."""
-    if not best:
-        raise InvalidSpec.at("export", "say which trial: --best")
-    named = find_named(study, store, namespace)
-    name, found = named.name, named.found[0]
-    status = found.document["status"]
-    if "bestKey" not in status:
-        raise StoreError(f"study {name} has no result yet: run it first")
-    if found.document["study"]["spec"].get("checkpoints", {}).get("retain") == "none":
-        raise InvalidSpec.at(
-            name, "keeps no checkpoint: set spec.checkpoints.retain to best in another study"
-        )
-    target = (file if file is not None else Path(f"{name}-best.pt")).resolve()
-    command = [sys.executable, "-m", "stage_runner", "export"]
-    command += ["--store", named.store.url, "--plan", found.plan, "--key", status["bestKey"]]
-    _run_quietly([*command, "--output", str(target)])
-    written = {"study": name, "trial": f"{name}-{status['best']}", "step": status["bestStep"]}
-    if output is Output.JSON:
-        print_json({**written, "file": str(target)})
-    else:
-        Console().print(
-            f"{written['trial']} at step {written['step']} is written to {target}", soft_wrap=True
-        )
-
-
-def _run_quietly(command: list[str]) -> None:
-    with tempfile.TemporaryFile("w+") as errors:
-        if subprocess.run(
-            command, stderr=errors, stdout=subprocess.DEVNULL, check=False
-        ).returncode:
-            errors.seek(0)
-            lines = errors.read().strip().splitlines()
-            raise StoreError(lines[-1] if lines else "the export failed and did not say why")
-
-
+app.command()(exporting.export)
 cluster.register(app)
 app.add_typer(storage.app)
 app.command("operator")(operating.operate)

@@ -9,22 +9,28 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from hippo.cli import worker_logs
 from hippo.cli.drawing import draw_stage_tree
+from hippo.cli.listing import Column, Listing
 from hippo.cli.locating import find_named
-from hippo.cli.output import Output, OutputOption, count, open_console, print_json
+from hippo.cli.numbers import describe_values, number
+from hippo.cli.output import Output, OutputOption, open_console, print_json
 from hippo.cli.replaying import Replayed, StageState, StoredTree, build_stored_tree, replay
+from hippo.cli.sorting import sort_trials
 from hippo.cli.storage import NamedNamespaceOption
-from hippo.cli.tables import describe_values
+from hippo.cli.tables import MAX_ROWS, print_best, select_own
 from hippo.driving.results import build_result
+from hippo.model.words import counted
 from hippo.plan import Stage
 
 MAX_TREE_LINES = 200
 
-StudyArgument = Annotated[str, typer.Argument(help="A study's file or name.", show_default=False)]
+StudyArgument = Annotated[
+    str,
+    typer.Argument(help="A study's file (- is standard input) or name.", show_default=False),
+]
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -41,11 +47,21 @@ def results(
     study: StudyArgument,
     store: StoreOption = None,
     namespace: NamedNamespaceOption = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY",
+            help="trial, best, steps (the most first), phase; or a metric or hyper-parameter,"
+            " ascending.",
+        ),
+    ] = "trial",
+    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List all trials of a study: phases, metrics, hyper-parameters, and why they are so."""
     replayed = replay(find_named(study, store, namespace))
     document = results_to_json(replayed)
+    document["trials"] = sort_trials(document["trials"], replayed.run, sort, reverse=reverse)
     if output is Output.JSON:
         print_json(document)
     else:
@@ -130,33 +146,48 @@ def _identity(replayed: Replayed) -> dict[str, Any]:
 
 
 def print_results(console: Console, replayed: Replayed, document: dict[str, Any]) -> None:
-    """Every trial, in the order of their numbers."""
+    """Every trial, in the order of the document; then the best, and how the study stands."""
+    objective, best = replayed.study.spec.objective, document["best"]
     metrics = _metrics_shown(replayed, document["trials"])
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("trial", "phase", "steps"):
-        table.add_column(name, no_wrap=True)
-    for name in metrics:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("hyper-parameters")
-    table.add_column("why")
+    listing = Listing(
+        [
+            Column("trial"),
+            Column("phase"),
+            Column("steps"),
+            *(Column(name, is_number=True) for name in metrics),
+            Column("hyper-parameters", is_folded=True),
+            Column("why", is_folded=True),
+        ]
+    )
+    leading = _leading_values(replayed)
     for row in document["trials"]:
-        is_best = document["best"] is not None and row["trial"] == document["best"]["trial"]
-        table.add_row(
-            Text(row["trial"]),
+        listing.add(
+            row["trial"],
             row["phase"],
             str(row["steps"]),
-            *(_number(row["metrics"].get(name)) for name in metrics),
-            Text(describe_values(row["hyperparameters"])),
-            Text(row["reason"]),
-            style="bold" if is_best else None,
+            number(row["metrics"].get(objective.metric), leading),
+            *(number(row["metrics"].get(name)) for name in metrics[1:]),
+            describe_values(row["hyperparameters"]),
+            row["reason"],
+            style="bold" if best is not None and row["trial"] == best["trial"] else "",
         )
-    console.print(table)
+    console.print(listing)
+    if best is not None:
+        print_best(console, document, select_own(document["trials"], replayed.study), objective)
     _print_standing(console, replayed)
     console.print(
-        f"{count(len(document['trials']), 'trial')}: {document['stepsRequested']} steps requested,"
+        f"{counted(len(document['trials']), 'trial')}:"
+        f" {counted(document['stepsRequested'], 'step')} requested,"
         f" {document['stepsTrained']} trained; merge rate {document['mergeRate']:.2f}",
         highlight=False,
     )
+
+
+def _leading_values(replayed: Replayed) -> list[float | None]:
+    """The objective of the best trials, whose digits are to tell them apart."""
+    run = replayed.run
+    sound = sorted((trial for trial in run.trials if trial.latest is not None), key=run.standing)
+    return [run.objective(trial.latest[1]) for trial in sound[:MAX_ROWS] if trial.latest]
 
 
 def _metrics_shown(replayed: Replayed, rows: list[dict[str, Any]]) -> list[str]:
@@ -164,10 +195,6 @@ def _metrics_shown(replayed: Replayed, rows: list[dict[str, Any]]) -> list[str]:
     first = replayed.study.spec.objective.metric
     others = {name for row in rows for name in row["metrics"]} - {first}
     return [first, *sorted(others)]
-
-
-def _number(value: float | None) -> str:
-    return f"{value:.5g}" if value is not None else "-"
 
 
 def _print_standing(console: Console, replayed: Replayed) -> None:
@@ -208,9 +235,9 @@ def print_tree(console: Console, replayed: Replayed, stored: StoredTree) -> None
         f"{sum(found is state for found in stored.states.values())} {state.lower()}"
         for state in StageState
     )
-    line = f"{count(len(stored.stages), 'stage')}: {counts}"
+    line = f"{counted(len(stored.stages), 'stage')}: {counts}"
     if stored.workers:
-        line += f"; {count(stored.workers, 'worker')} at work"
+        line += f"; {counted(stored.workers, 'worker')} at work"
     console.print(line, highlight=False)
 
 
@@ -230,7 +257,7 @@ def _tell(stages: Sequence[Stage], stored: StoredTree) -> Text:
     text.append(f"  {told}", style=_STYLES[state])
     beyond = sum(stored.beyond[stage.key] for stage in stages)
     if beyond:
-        text.append(f", {count(beyond, 'worker')} below", style=_STYLES[StageState.RUNNING])
+        text.append(f", {counted(beyond, 'worker')} below", style=_STYLES[StageState.RUNNING])
     return text
 
 

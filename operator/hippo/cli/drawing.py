@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
 
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
 from rich.text import Text
 from rich.tree import Tree
 
+from hippo.cli.numbers import describe_briefly, digits_for
 from hippo.model import Value
+from hippo.model.words import counted
 from hippo.plan import Stage, TrialId
 
+MIN_DIGITS = 4
+GUIDE_CELLS = 4  # of rich's trees, for each level
+MIN_LABEL_CELLS = 28
 MAX_LINES = 40
 MAX_SIBLINGS = 6
 BAR_CELLS = 24
@@ -41,13 +48,38 @@ Tell = Callable[[List[Stage]], Text]
 
 def draw_stage_tree(
     stages: List[Stage], *, max_lines: int = MAX_LINES, tell: Tell | None = None
-) -> Tree:
+) -> StageDrawing:
     """A tree of branches; the bar is each branch's share of the critical path."""
     roots = _branches(stages)
     longest = max((stage.end for stage in stages), default=1)
     tree = Tree(Text("stage tree", style="bold"), guide_style="dim")
     _Drawing(longest, max_lines, tell).add_all(tree, roots, {})
-    return tree
+    return StageDrawing(tree)
+
+
+@dataclass(frozen=True, slots=True)
+class StageDrawing:
+    """A renderable of rich: a tree, or where that is too deep for the width, an indented list."""
+
+    tree: Tree
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = list(_lines_of(self.tree, 0))
+        depth = max(depth for depth, _ in lines)
+        if GUIDE_CELLS * depth + MIN_LABEL_CELLS <= options.max_width:
+            yield self.tree
+            return
+        most = max(0, options.max_width - MIN_LABEL_CELLS)
+        for depth, label in lines:
+            label.overflow = "fold"
+            yield Padding(label, (0, 0, 0, min(depth, most)))
+
+
+def _lines_of(tree: Tree, depth: int) -> Iterator[tuple[int, Text]]:
+    assert isinstance(tree.label, Text)
+    yield depth, tree.label
+    for child in tree.children:
+        yield from _lines_of(child, depth + 1)
 
 
 def _branches(stages: List[Stage]) -> list[_Branch]:
@@ -96,6 +128,7 @@ class _Drawing:
 
     def add_all(self, tree: Tree, branches: list[_Branch], known: dict[str, Value]) -> None:
         shown = 0
+        digits = _digits_that_tell(branches)
         for branch in branches:
             if shown >= MAX_SIBLINGS or self.lines_left <= 0:
                 break
@@ -106,7 +139,7 @@ class _Drawing:
             if not differs and len(branches) > 1:
                 # It goes on as before: tell from what the others change.
                 differs = {name: values[name] for name in _names_that_part(branches)}
-            below = tree.add(self._label(branch, differs))
+            below = tree.add(self._label(branch, differs, digits))
             if branch.children:
                 end = branch.end
                 before = branch.stages[-1].node.sequence.values(end - 1) if end else {}
@@ -115,11 +148,11 @@ class _Drawing:
         if rest:
             steps = sum(branch.steps_below for branch in rest)
             trials = len(set().union(*(branch.trials for branch in rest)))
-            tree.add(
-                Text(f"... {len(rest)} more branches: {trials} trials, {steps} steps", style="dim")
-            )
+            branches_left = counted(len(rest), "more branch", "more branches")
+            told = f"{branches_left}: {counted(trials, 'trial')}, {counted(steps, 'step')}"
+            tree.add(Text(f"... {told}", style="dim"))
 
-    def _label(self, branch: _Branch, differs: dict[str, Value]) -> Text:
+    def _label(self, branch: _Branch, differs: dict[str, Value], digits: int) -> Text:
         steps = branch.end - branch.start
         cells = max(1, round(BAR_CELLS * steps / self.longest)) if steps else 0
         shared = len(branch.trials)
@@ -136,9 +169,14 @@ class _Drawing:
         if self.tell is not None:
             text.append_text(self.tell(branch.stages))
         if differs:
-            text.append("  " + "  ".join(f"{n}={_short(v)}" for n, v in sorted(differs.items())))
+            told = (f"{n}={describe_briefly(v, digits)}" for n, v in sorted(differs.items()))
+            text.append("  " + "  ".join(told))
         return text
 
 
-def _short(value: Value) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _digits_that_tell(branches: list[_Branch]) -> int:
+    """Significant digits that tell the values of siblings apart; 4 at least."""
+    rows = [branch.stages[0].node.sequence.values(branch.start) for branch in branches]
+    names = {name for row in rows for name in row}
+    columns = ({row[name] for row in rows if isinstance(row.get(name), float)} for name in names)
+    return max((digits_for(values, least=MIN_DIGITS) for values in columns), default=MIN_DIGITS)

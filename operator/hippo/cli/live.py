@@ -16,17 +16,20 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hippo.cli.output import count
+from hippo.cli.numbers import describe_briefly, number
+from hippo.cli.output import is_live
 from hippo.engine import Engine
 from hippo.lifecycles import TrialState
 from hippo.local import Session
 from hippo.model import Value
+from hippo.model.words import counted
+from hippo.runs import StudyRun
 from hippo.summary import (
+    Remaining,
     Summary,
     best_value,
-    count_steps_left,
+    estimate_remaining,
     estimate_steps_trained,
-    estimate_time_left,
     running_stages,
     summarise,
 )
@@ -45,7 +48,7 @@ class Progress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._is_live = console.is_terminal
+        self._is_live = is_live(console)
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._begun = time.monotonic()
         self._drawn = 0.0
@@ -88,10 +91,11 @@ class Progress:
         self.worker_seconds_earlier = summary.worker_seconds
         trials = sum(summary.trials.values())
         known = summary.steps_reached
-        text = f"{count(trials, 'trial')} so far" if trials else "no trials yet"
-        text += f", {summary.steps_requested} steps requested, {summary.steps_unique} once merged"
+        text = f"{counted(trials, 'trial')} so far" if trials else "no trials yet"
+        text += f", {counted(summary.steps_requested, 'step')} requested"
+        text += f", {summary.steps_unique} once merged"
         if known:
-            text += f"; results for {known} steps are there already"
+            text += f"; {counted(known, 'step')} already trained"
         self._print(text)
 
     def notified(self, message: str, study: str | None) -> None:
@@ -124,38 +128,38 @@ class Progress:
             self._console.print(Text(line), soft_wrap=True)
 
     def _line(self, engine: Engine, summary: Summary) -> str:
+        remaining = estimate_remaining(engine)
         parts = [
-            f"{count(len(engine.chains), 'stage')} running",
-            f"{estimate_steps_trained(engine, summary)} steps trained",
-            f"{count_steps_left(engine)} left",
-            f"saved so far {self._saved} steps",
+            f"{counted(len(engine.chains), 'stage')} running",
+            f"{counted(estimate_steps_trained(engine, summary), 'step')} trained",
+            f"{remaining.steps} left",
+            f"{counted(self._saved, 'step')} saved so far",
             *_ended(engine),
         ]
         parts += _bests(engine)
-        left = estimate_time_left(engine)
-        if left is not None:
-            parts.append(f"about {_clock(left)} left")
+        if remaining.seconds is not None:
+            parts.append(f"about {_time_left(remaining)}")
         return "; ".join(parts)
 
     def _render(self, engine: Engine, summary: Summary) -> Group:
         trained = estimate_steps_trained(engine, summary)
-        total = max(1, trained + count_steps_left(engine))
+        remaining = estimate_remaining(engine)
+        total = max(1, trained + remaining.steps)
         ended = sum(count for state, count in summary.trials.items() if state.is_final)
-        head = Table.grid(padding=(0, 2))
-        left = estimate_time_left(engine)
-        head.add_row(
-            ProgressBar(total=total, completed=trained, width=30),
+        failed = summary.trials[TrialState.FAILED]
+        parts = (
             f"{trained}/{total} steps",
-            f"{ended}/{sum(summary.trials.values())} trials ended",
-            f"{summary.trials[TrialState.FAILED]} failed"
-            if summary.trials[TrialState.FAILED]
-            else "",
-            f"saved {self._saved} steps",
-            f"{_clock(left)} left" if left is not None else "",
+            f"{ended}/{counted(sum(summary.trials.values()), 'trial')} ended",
+            f"{failed} failed" if failed else "",
+            f"saved {counted(self._saved, 'step')}",
+            _time_left(remaining) if remaining.seconds is not None else "",
         )
+        head = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=total, completed=trained, width=min(30, self._console.width // 3))
+        head.add_row(bar, Text("  ".join(part for part in parts if part)))
         stages = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for name in ("stage", "study", "step", "of", "hyper-parameters"):
-            stages.add_column(name)
+            stages.add_column(name, overflow="fold")
         for chain, at, stop in running_stages(engine)[:MAX_STAGES_SHOWN]:
             values = chain.claim.node.sequence.values(min(at, stop - 1) if stop else 0)
             stages.add_row(chain.name, chain.study, str(at), str(stop), _values(values))
@@ -173,7 +177,8 @@ def _ended(engine: Engine) -> list[str]:
     several = len(engine.studies) > 1
     return [
         (f"{run.name}: " if several else "")
-        + f"{sum(trial.state.is_final for trial in run.trials)} of {len(run.trials)} trials ended"
+        + f"{sum(trial.state.is_final for trial in run.trials)} of"
+        f" {counted(len(run.trials), 'trial')} ended"
         for run in engine.studies.values()
     ]
 
@@ -185,14 +190,26 @@ def _bests(engine: Engine) -> list[str]:
         if best is not None:
             trial, step, value = best
             metric = run.study.spec.objective.metric
-            found.append(f"best {trial.name}: {metric} {value:.5g} at step {step}")
+            shown = number(value, _values_of(run))
+            found.append(f"best {trial.name}: {metric} {shown} at step {step}")
     return found
+
+
+def _values_of(run: StudyRun) -> list[float | None]:
+    """The objective of all trials: the digits of the best tell it from the others."""
+    found = (trial.latest for trial in run.trials)
+    return [run.objective(latest[1]) for latest in found if latest is not None]
+
+
+def _time_left(remaining: Remaining) -> str:
+    assert remaining.seconds is not None
+    so_far = " for the trials so far" if remaining.may_grow else ""
+    return f"{_clock(remaining.seconds)} left{so_far}"
 
 
 def _values(values: dict[str, Value]) -> str:
     return "  ".join(
-        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in sorted(values.items())
+        f"{name}={describe_briefly(value, 4)}" for name, value in sorted(values.items())
     )
 
 

@@ -7,16 +7,29 @@ from pathlib import Path
 
 from hippo.local import LocatedStudy
 from hippo.model import InvalidSpec, load_studies
+from hippo.model.documents import STANDARD_INPUT
 from hippo.model.study import DEFAULT_NAMESPACE, check_namespace
-from hippo.store import Blobs, StoredStudy, StoreError, find_studies, locate_store, open_blobs
+from hippo.model.words import did_you_mean
+from hippo.store import (
+    Blobs,
+    StoredStudy,
+    StoreError,
+    find_studies,
+    list_study_names,
+    locate_store,
+    open_blobs,
+)
 
 DEFAULT_STORE = ".hippo"
 
 
 def locate_studies(paths: list[Path]) -> list[LocatedStudy]:
-    """The studies of all files. Raises InvalidSpec, also if two of them have one name."""
+    """The studies of all files; ``-`` is standard input, whose trainer is in the current folder.
+
+    Raises InvalidSpec, also if two of them have one name.
+    """
     located = [
-        LocatedStudy(study, path.resolve()) for path in paths for study in load_studies([path])
+        LocatedStudy(study, _place(path)) for path in paths for study in load_studies([path])
     ]
     seen: set[tuple[str, str]] = set()
     for item in located:
@@ -27,9 +40,19 @@ def locate_studies(paths: list[Path]) -> list[LocatedStudy]:
     return located
 
 
+def is_file_name(study: str) -> bool:
+    """Whether a study on the command line is named by its file."""
+    path = Path(study)
+    return path == STANDARD_INPUT or path.suffix in (".yaml", ".yml") or path.is_file()
+
+
+def _place(path: Path) -> Path:
+    return Path.cwd() / "standard input" if path == STANDARD_INPUT else path.resolve()
+
+
 def store_beside(path: Path) -> str:
     """The store of the studies in a file, if no other is named."""
-    return str(path.resolve().parent / DEFAULT_STORE)
+    return str(_place(path).parent / DEFAULT_STORE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +84,7 @@ class Named:
 def find_named(study: str, store: str | None, namespace: str | None) -> Named:
     """A study by its file or its name, in the store. Raises InvalidSpec, StoreError."""
     path = Path(study)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+    if is_file_name(study):
         name, given = _read_identity(path)
         if namespace not in (None, given):
             raise InvalidSpec.at("metadata.namespace", f"is {given}, not {namespace}: omit -n")
@@ -73,6 +96,8 @@ def find_named(study: str, store: str | None, namespace: str | None) -> Named:
     if not found:
         others = sorted({item.namespace for item in find_studies(opened.blobs, name)})
         advice = f"there is one in {', '.join(others)}: say -n" if others else "run it first"
+        if not others:
+            advice += did_you_mean(name, list_study_names(opened.blobs, given))
         raise StoreError(f"the store {opened.url} has no study {name!r} in {given}: {advice}")
     return Named(name, given, opened, found)
 
@@ -88,5 +113,6 @@ def read_namespace(option: str | None) -> str | None:
 def _read_identity(path: Path) -> tuple[str, str]:
     located = locate_studies([path])
     if len(located) != 1:
-        raise InvalidSpec.at(str(path), "holds several studies: name one, and the --store")
+        shown = "standard input" if path == STANDARD_INPUT else str(path)
+        raise InvalidSpec.at(shown, "holds several studies: name one, and the --store")
     return located[0].study.name, located[0].study.namespace

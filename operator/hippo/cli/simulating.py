@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from hippo.cli.listing import Column, Listing
 from hippo.cli.locating import Store, locate_studies, open_store
-from hippo.cli.output import Output, OutputOption, count, open_console, print_json
+from hippo.cli.output import Output, OutputOption, open_console, print_json
 from hippo.driving.followed import find_followed
 from hippo.driving.sessions import build_signature_document
 from hippo.model import External, InvalidSpec, Study
+from hippo.model.words import counted
 from hippo.plan import Overheads
 from hippo.simulate import (
     Comparison,
@@ -37,7 +38,10 @@ def _seconds(meaning: str) -> Any:
 
 
 def simulate(
-    studies: Annotated[list[Path], typer.Argument(help="Study files (YAML).", show_default=False)],
+    studies: Annotated[
+        list[Path],
+        typer.Argument(help="Study files (YAML); - is standard input.", show_default=False),
+    ],
     workers: Annotated[int, typer.Option(min=1, help="Workers at once.", show_default=False)],
     step_seconds: Annotated[float, _seconds("Training one step.")] = 1.0,
     start_seconds: Annotated[float, _seconds("Starting a worker and setting up.")] = 0.0,
@@ -161,16 +165,16 @@ def print_comparison(console: Console, found: Comparison, curves: str | None) ->
     summary = summarise(tree.engine)
     trials = sum(len(run.trials) for run in tree.engine.studies.values())
     console.print(
-        f"{count(trials, 'trial')} on {count(tree.options.workers, 'worker')}:"
-        f" {summary.steps_requested} steps requested, {bounds.steps_unique} once merged, merge rate"
-        f" {summary.merge_rate:.2f}"
+        f"{counted(trials, 'trial')} on {counted(tree.options.workers, 'worker')}:"
+        f" {counted(summary.steps_requested, 'step')} requested, {bounds.steps_unique} once merged,"
+        f" merge rate {summary.merge_rate:.2f}",
+        highlight=False,
     )
-    table = Table(box=None, padding=(0, 3, 0, 0))
-    for name in ("", "time", "worker time", "steps trained", "chains", "saves"):
-        table.add_column(name, justify="right" if name else "left")
+    names = ("time", "worker time", "steps trained", "chains", "saves")
+    listing = Listing([Column(""), *(Column(name, is_number=True) for name in names)])
     for name, simulation in (("stage tree", tree), ("trial by trial", found.alone)):
         tally = simulation.tally
-        table.add_row(
+        listing.add(
             name,
             f"{simulation.now:.5g}",
             f"{tally.worker_seconds:.5g}",
@@ -178,11 +182,12 @@ def print_comparison(console: Console, found: Comparison, curves: str | None) ->
             str(tally.chains),
             str(tally.saves),
         )
-    console.print(table)
+    console.print(listing)
     console.print(
         f"{found.speedup:.2f}x in time, {found.saving:.2f}x in worker time; no schedule ends before"
-        f" {bounds.lower_bound:.5g} (longest path {bounds.critical_path_steps} steps, work over"
-        f" workers {bounds.work_over_workers:.5g})"
+        f" {bounds.lower_bound:.5g} (longest path {counted(bounds.critical_path_steps, 'step')},"
+        f" work over workers {bounds.work_over_workers:.5g})",
+        highlight=False,
     )
     for run in tree.engine.studies.values():
         if run.name in tree.options.followed:

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
-from hippo.cli.output import count
+from hippo.cli.listing import Column, Listing
 from hippo.cli.sizes import describe_size
 from hippo.keeping import Collection, PlanListing, Scope, StudyListing, Swept
+from hippo.model.words import counted
 
 _WHY = {
     Scope.PLAN: "all of its plan: it has not ended",
@@ -35,11 +36,11 @@ def print_listing(console: Console, listings: list[PlanListing]) -> None:
         for line in _lines(listing):
             console.print(Text(f"  {line}"), soft_wrap=True)
         if listing.studies:
-            console.print(_study_table(listing))
+            console.print(Padding(_list_studies(listing), (0, 0, 0, 2)))
     studies = sum(len(item.studies) for item in listings)
     console.print(
-        f"{count(len(listings), 'plan')}, {'1 study' if studies == 1 else f'{studies} studies'},"
-        f" {count(sum(item.checkpoints for item in listings), 'checkpoint')},"
+        f"{counted(len(listings), 'plan')}, {counted(studies, 'study', 'studies')},"
+        f" {counted(sum(item.checkpoints for item in listings), 'checkpoint')},"
         f" {describe_size(sum(item.bytes for item in listings))} in all",
         highlight=False,
     )
@@ -48,12 +49,12 @@ def print_listing(console: Console, listings: list[PlanListing]) -> None:
 def _lines(listing: PlanListing) -> Iterator[str]:
     if listing.checkpoints or listing.results:
         line = (
-            f"{count(listing.checkpoints, 'checkpoint')},"
-            f" {describe_size(listing.checkpoint_bytes)}; {count(listing.results, 'result')}"
+            f"{counted(listing.checkpoints, 'checkpoint')},"
+            f" {describe_size(listing.checkpoint_bytes)}; {counted(listing.results, 'result')}"
         )
         if listing.unwanted:
             line += (
-                f"; gc would remove {count(listing.unwanted, 'checkpoint')},"
+                f"; gc would remove {counted(listing.unwanted, 'checkpoint')},"
                 f" {describe_size(listing.unwanted_bytes)}"
             )
         yield line
@@ -62,13 +63,12 @@ def _lines(listing: PlanListing) -> Iterator[str]:
     yield from listing.problems
 
 
-def _study_table(listing: PlanListing) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 2), pad_edge=True)
-    for name in ("study", "state", "retain", "best trial", "keeps", "checkpoints", "until"):
-        table.add_column(name, no_wrap=name not in ("keeps",))
+def _list_studies(listing: PlanListing) -> Listing:
+    names = ("study", "state", "retain", "best trial", "keeps", "checkpoints", "until")
+    table = Listing([Column(name, is_folded=name == "keeps") for name in names])
     for study in listing.studies:
         until = study.intent.until
-        table.add_row(
+        table.add(
             study.name,
             _state(study),
             study.retain,
@@ -140,7 +140,8 @@ def print_collection(console: Console, collection: Collection, *, dry_run: bool)
         for line in _told(swept):
             console.print(Text.assemble((swept.plan, "bold"), f": {line}"), soft_wrap=True)
     if collection.cleaned:
-        console.print(f"{collection.cleaned} writes that were killed half-way")
+        told = counted(collection.cleaned, "unfinished write")
+        console.print(f"{told} of processes that were killed", highlight=False)
     if collection.not_cleaned is not None:
         console.print(Text(f"unfinished writes stay: {collection.not_cleaned}"), soft_wrap=True)
     freed = collection.bytes_before - collection.bytes_after
@@ -157,14 +158,14 @@ def _told(swept: Swept) -> Iterator[str]:
         return
     yield from (f"left alone: {problem}" for problem in swept.problems)
     parts = [
-        f"{count} {what}"
-        for count, what in (
-            (swept.checkpoints, "checkpoints that no study retains"),
-            (swept.evicted, "checkpoints given up for room"),
-            (swept.fragments, "fragments of checkpoints"),
-            (swept.folded, "ended chains folded"),
+        counted(number, noun) + more
+        for number, noun, more in (
+            (swept.checkpoints, "checkpoint", " that no study retains"),
+            (swept.evicted, "checkpoint", " given up for room"),
+            (swept.fragments, "fragment", " of checkpoints"),
+            (swept.folded, "ended chain", " folded"),
         )
-        if count
+        if number
     ]
     parts += [f"the deleted study {name}" for name in swept.studies]
     if swept.is_gone:

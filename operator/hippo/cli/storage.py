@@ -64,7 +64,10 @@ def ls(
 
 @app.command()
 def rm(
-    study: Annotated[str, typer.Argument(help="A study's file or name.", show_default=False)],
+    study: Annotated[
+        str,
+        typer.Argument(help="A study's file (- is standard input) or name.", show_default=False),
+    ],
     store: StoreArgument = None,
     namespace: NamedNamespaceOption = None,
     plan: Annotated[

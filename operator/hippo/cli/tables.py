@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from hippo.cli.analysis import PlanAnalysis
 from hippo.cli.drawing import draw_stage_tree
-from hippo.cli.output import count
-from hippo.model import Study
+from hippo.cli.listing import Column, Listing
+from hippo.cli.numbers import describe_values, number
+from hippo.model import Objective, Study
+from hippo.model.words import counted
 
 MAX_ROWS = 20
 
@@ -21,32 +22,76 @@ MAX_ROWS = 20
 def print_result(console: Console, result: dict[str, Any], studies: list[Study]) -> None:
     """The trials, the best first, and what was saved."""
     for study in studies:
-        console.print(_trial_table(result, study))
-    console.print(_steps_line(result))
-    console.print(_time_line(result))
+        console.print(_list_trials(result, study))
+    console.print(_steps_line(result), highlight=False)
+    console.print(_time_line(result), highlight=False)
     if len(result["studies"]) > 1:
         for item in result["studies"]:
             console.print(
                 f"  {item['study']}: {_duration(item['workerSeconds'])} of worker time, work that"
                 f" studies share split evenly; alone and trial by trial about"
-                f" {_duration(item['workerSecondsAlone'])}"
+                f" {_duration(item['workerSecondsAlone'])}",
+                highlight=False,
             )
+    by_name = {study.name: study for study in studies}
     for item in result["studies"]:
-        best = item["best"]
-        if best is None:
-            console.print(
-                Text(f"{item['study']}: {item['phase'].lower()}: {item['message']}", style="red")
-            )
-            continue
-        values = ", ".join(
-            f"{name} {value:.4f}" for name, value in best["metrics"].items() if value is not None
-        )
-        console.print(
-            Text.assemble((f"best of {item['study']}: ", "bold"), f"{best['trial']}: {values}")
-        )
-        console.print(Text(f"  {describe_values(best['hyperparameters'])}"))
-        for row in item["replicates"]:
-            console.print(Text(f"  {_replicate_line(row)}"))
+        if item["best"] is None:
+            told = f": {item['message']}" if item["message"] else ", without a result"
+            console.print(Text(f"{item['study']}: {item['phase'].lower()}{told}", style="red"))
+        else:
+            study = by_name[item["study"]]
+            print_best(console, item, select_own(result["trials"], study), study.spec.objective)
+
+
+def select_own(rows: list[dict[str, Any]], study: Study) -> list[dict[str, Any]]:
+    """The trials of a study, without replicates."""
+    seed = study.spec.trainer.seed
+    return [row for row in rows if row["study"] == study.name and row["seed"] == seed]
+
+
+def print_best(
+    console: Console, item: dict[str, Any], rows: list[dict[str, Any]], objective: Objective
+) -> None:
+    """The best trial, why it is, and its replicates; ``rows``: its study's trials without them."""
+    best, replicates = item["best"], item["replicates"]
+    metric = objective.metric
+    values = [row["metrics"].get(metric) for row in rows]
+    first = [metric] if metric in best["metrics"] else []
+    others = [name for name in best["metrics"] if name != metric]
+    told = ", ".join(
+        f"{name} {number(best['metrics'][name], values if name == metric else ())}"
+        for name in (*first, *others)
+        if best["metrics"][name] is not None
+    )
+    console.print(
+        Text.assemble((f"best of {item['study']}: ", "bold"), f"{best['trial']}: {told}"),
+        highlight=False,
+    )
+    console.print(Text(f"  {describe_values(best['hyperparameters'])}"))
+    if any(row["trial"] == best["trial"] and row.get(metric) for row in replicates):
+        console.print(Text(f"  {_why_best(best, rows, objective)}"))
+    for row in replicates:
+        console.print(Text(f"  {_replicate_line(row)}"))
+
+
+def _why_best(best: dict[str, Any], rows: list[dict[str, Any]], objective: Objective) -> str:
+    """The winner by its replicates may not be the one with the best single result."""
+    metric = objective.metric
+    text = f"the best by its mean {metric} over other seeds, not by one result"
+    single = find_single_best(rows, objective)
+    if single is None or single["trial"] == best["trial"]:
+        return text
+    value = number(single["metrics"][metric], [best["metrics"].get(metric)])
+    return f"{text}: the best single {metric} is {value}, of {single['trial']}"
+
+
+def find_single_best(rows: list[dict[str, Any]], objective: Objective) -> dict[str, Any] | None:
+    """The trial with the best result, of those that came farthest."""
+    sound = [row for row in rows if row["metrics"].get(objective.metric) is not None]
+    if not sound:
+        return None
+    sign = -1.0 if objective.goal == "maximize" else 1.0
+    return min(sound, key=lambda row: (-row["steps"], sign * row["metrics"][objective.metric]))
 
 
 def _steps_line(result: dict[str, Any]) -> str:
@@ -54,9 +99,10 @@ def _steps_line(result: dict[str, Any]) -> str:
     if not requested:
         return f"steps trained: {trained}; no trial has a result"
     more = max(0, trained - result["stepsUnique"])
+    shared = requested - trained + more
     return (
         f"steps trained: {trained} of {requested} requested, merge rate {result['mergeRate']:.2f}"
-        f" ({requested - trained + more} steps were shared"
+        f" ({counted(shared, 'step')} {'was' if shared == 1 else 'were'} shared"
         + (f"; {more} more for trials that failed or were stopped, or again)" if more else ")")
     )
 
@@ -70,7 +116,8 @@ def _time_line(result: dict[str, Any]) -> str:
         line += f", in which nothing was trained; earlier runs used {_duration(earlier)}"
         line += " of worker time"
     else:
-        line += f" on {count(result['workers'], 'worker')}, using {_duration(here)} of worker time"
+        line += f" on {counted(result['workers'], 'worker')}"
+        line += f", using {_duration(here)} of worker time"
         line += f", and {_duration(earlier)} in earlier runs" if earlier else ""
     if not estimate["workerSeconds"]:
         return line
@@ -85,17 +132,17 @@ def _replicate_line(row: dict[str, Any]) -> str:
     spreads = []
     for name, spread in row.items():
         if isinstance(spread, dict):
-            text = f"{name} {spread['mean']:.4f}"
+            text = f"{name} {number(spread['mean'])}"
             if spread["standardDeviation"] is not None:
-                text += f" ± {spread['standardDeviation']:.4f}"
-            spreads.append(f"{text} over {spread['count']} other seeds")
+                text += f" ± {spread['standardDeviation']:.2g}"
+            spreads.append(f"{text} over {counted(spread['count'], 'other seed')}")
     return f"{row['trial']} again: {', '.join(spreads) or 'no replicate succeeded'}"
 
 
-def _trial_table(result: dict[str, Any], study: Study) -> Table:
+def _list_trials(result: dict[str, Any], study: Study) -> Listing:
     objective = study.spec.objective
     everything = [row for row in result["trials"] if row["study"] == study.name]
-    rows = [row for row in everything if row["seed"] == study.spec.trainer.seed]
+    rows = select_own(result["trials"], study)
     sign = -1.0 if objective.goal == "maximize" else 1.0
 
     best = next(item["best"] for item in result["studies"] if item["study"] == study.name)
@@ -105,48 +152,42 @@ def _trial_table(result: dict[str, Any], study: Study) -> Table:
         return (-row["steps"], sign * value if value is not None else float("inf"), row != best)
 
     rows.sort(key=order)
-    table = Table(
-        title=f"{study.name}: {count(len(rows), 'trial')}"
-        + (
-            f" and {count(len(everything) - len(rows), 'replicate')}"
-            if len(everything) > len(rows)
-            else ""
-        ),
-        title_justify="left",
-        box=None,
-        padding=(0, 2, 0, 0),
-    )
+    title = f"{study.name}: {counted(len(rows), 'trial')}"
+    if len(everything) > len(rows):
+        title += f" and {counted(len(everything) - len(rows), 'replicate')}"
     has_parents = any(row["parent"] is not None for row in rows)
-    for name in ("trial", *(("from",) if has_parents else ()), "phase", "steps"):
-        table.add_column(name, no_wrap=True)
-    table.add_column(objective.metric, justify="right", no_wrap=True)
-    table.add_column("hyper-parameters")
+    listing = Listing(
+        [
+            Column("trial"),
+            *((Column("from"),) if has_parents else ()),
+            Column("phase"),
+            Column("steps"),
+            Column(objective.metric, is_number=True),
+            Column("hyper-parameters", is_folded=True),
+        ],
+        title,
+    )
     total = len(rows)
     alike = Counter(row["reason"] for row in rows if row["phase"] == "Failed")
     rows = _without_repeated_failures(rows)
+    values = [row["metrics"].get(objective.metric) for row in rows[:MAX_ROWS]]
     for row in rows[:MAX_ROWS]:
-        value = row["metrics"].get(objective.metric)
-        shown = f"{value:.5g}" if value is not None else "-"
         told = row["reason"] if row["phase"] in ("Failed", "Diverged") else ""
         if row["phase"] == "Failed" and alike[told] > 1:
-            told += f" (and {count(alike[told] - 1, 'other trial')} likewise)"
-        hyperparameters = describe_values(row["hyperparameters"])
-        table.add_row(
+            told += f" (and {counted(alike[told] - 1, 'other trial')} likewise)"
+        listing.add(
             row["trial"],
             *((row["parent"] or "",) if has_parents else ()),
             row["phase"],
             str(row["steps"]),
-            shown,
-            told or hyperparameters,
-            style="bold" if row == best else None,
+            number(row["metrics"].get(objective.metric), values),
+            told or describe_values(row["hyperparameters"]),
+            style="bold" if row == best else "",
         )
     if len(rows) > MAX_ROWS:
-        table.add_row(
-            "...",
-            *([""] * (4 if has_parents else 3)),
-            f"more, of {total} in all (all with -o json)",
-        )
-    return table
+        more = f"{len(rows) - MAX_ROWS} more, of {total} in all (all with hippo results)"
+        listing.add("...", *([""] * (4 if has_parents else 3)), more)
+    return listing
 
 
 def _without_repeated_failures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -174,17 +215,18 @@ def print_plan(console: Console, analysis: PlanAnalysis) -> None:
         )
     saved = 1 - analysis.steps_unique / max(1, analysis.steps_requested)
     console.print(
-        f"{len(analysis.trials)} trials, {analysis.steps_requested} steps requested,"
+        f"{counted(len(analysis.trials), 'trial')},"
+        f" {counted(analysis.steps_requested, 'step')} requested,"
         f" {analysis.steps_unique} once merged: merge rate {analysis.merge_rate:.2f},"
         f" {saved:.0%} of the work saved;"
-        f" critical path {analysis.critical_path_steps} steps"
+        f" critical path {counted(analysis.critical_path_steps, 'step')}",
+        highlight=False,
     )
-    table = Table(box=None, padding=(0, 3, 0, 0), title="time in steps", title_justify="left")
-    for name in ("workers", "trial by trial", "stage tree, at best", "faster"):
-        table.add_column(name, justify="right")
+    names = ("workers", "trial by trial", "stage tree, at best", "faster")
+    listing = Listing([Column(name, is_number=True) for name in names], "time in steps")
     for workers, alone, bound in analysis.by_workers:
-        table.add_row(str(workers), str(alone), str(bound), f"{alone / max(1, bound):.2f}x")
-    console.print(table)
+        listing.add(str(workers), str(alone), str(bound), f"{alone / max(1, bound):.2f}x")
+    console.print(listing)
     for line in _rung_lines(analysis):
         console.print(Text(line))
     if analysis.limits:
@@ -192,8 +234,8 @@ def print_plan(console: Console, analysis: PlanAnalysis) -> None:
     for limit in analysis.limits:
         console.print(
             Text(
-                f"  {limit.name}: were it the same in all trials, the merge rate would be"
-                f" {limit.merge_rate_without:.2f}; {limit.advice}"
+                f"  With {limit.name} fixed, the merge rate would be"
+                f" {limit.merge_rate_without:.2f}. {limit.advice}"
             )
         )
 
@@ -202,33 +244,15 @@ def _rung_lines(analysis: PlanAnalysis) -> Iterator[str]:
     for rung in analysis.rungs:
         if len([other for other in analysis.rungs if other.study == rung.study]) < 2:
             continue
-        line = (
-            f"{rung.study}: at step {rung.step} {rung.trials} trials are compared,"
-            f" {rung.distinct_prefixes} of them differ"
-        )
+        compared = "1 trial is" if rung.trials == 1 else f"{rung.trials} trials are"
+        line = f"{rung.study}: at step {rung.step} {compared} compared"
+        if rung.trials > 1:
+            line += f", {rung.distinct_prefixes} of them differ"
         if rung.distinct_prefixes < rung.trials:
-            line += "; those alike up to there tie, and a hash of the seed decides"
+            line += "; those that are alike so far tie, and a hash of the seed decides"
         if rung.distinct_prefixes == 1 and rung.trials > 1:
             line = f"warning: {line}: the rung comes before the first fork, raise {rung.remedy}"
         yield line
-
-
-def describe_values(hyperparameters: dict[str, Any]) -> str:
-    """A trial's hyper-parameters as written, on one line."""
-    return "  ".join(f"{name}={_compact(value)}" for name, value in sorted(hyperparameters.items()))
-
-
-def _compact(value: Any) -> str:
-    """A schedule on one line, as short as it can be told."""
-    if isinstance(value, dict):
-        ((name, settings),) = value.items()
-        if name == "piecewise":
-            return "|".join(f"{_compact(entry[1])}@{entry[0]}" for entry in settings)
-        inner = ", ".join(f"{key} {_compact(item)}" for key, item in settings.items())
-        return f"{name}({inner})"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_compact, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _duration(seconds: float) -> str:

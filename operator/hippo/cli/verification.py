@@ -14,6 +14,7 @@ from rich.text import Text
 
 from hippo.local import LocatedStudy, WorkersFailed
 from hippo.model import Sequence, Study
+from hippo.model.words import counted
 
 CANDIDATES = 50
 """So many points of the space are looked at for one that changes soon."""
@@ -108,23 +109,25 @@ def choose_variants(study: Study, point: dict[str, Any]) -> dict[str, Any]:
 
 def print_findings(console: Console, study: Study, found: dict[str, Any]) -> None:
     """A line a check, then the verdict."""
+    steps = counted(found["steps"], "step")
     for check in found["checks"]:
         bad = "missing " if check["name"] == OBJECTIVE else "differs "
         mark = Text("ok    ", style="green") if check["ok"] else Text(bad, style="red")
         detail = f": {check['detail']}" if check.get("detail") else ""
         console.print(Text.assemble(mark, f"{check['name']}{detail}"), soft_wrap=True)
     for name in found.get("unused", ()):
-        detail = f"{name} changed nothing over {found['steps']} steps: does the trainer read it?"
+        detail = f"{name} changed nothing over {steps}: does the trainer read it?"
         console.print(Text.assemble(("warning ", "yellow"), detail), soft_wrap=True)
     if found["checkpoint_bytes"]:
         console.print(
             f"{found['seconds_per_step']:.4f} s a step, {found['save_seconds']:.4f} s a save,"
-            f" {found['checkpoint_bytes']:,} bytes a checkpoint"
+            f" {found['checkpoint_bytes']:,} bytes a checkpoint",
+            highlight=False,
         )
     entrypoint = study.spec.trainer.entrypoint
     failed = [check["name"] for check in found["checks"] if not check["ok"]]
     if not failed:
-        console.print(f"{entrypoint} is exact over {found['steps']} steps")
+        console.print(f"{entrypoint} is exact over {steps}", highlight=False)
     elif set(failed) == {OBJECTIVE}:
         verdict = f"{entrypoint} is exact, but does not suit the study's objective"
         console.print(Text(verdict, style="red"))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hippo.cli.locating import Named, find_named, locate_studies
+from hippo.cli.locating import Named, find_named, is_file_name, locate_studies
 from hippo.cli.replaying import find_chains, replay
 from hippo.kube import names
 from hippo.kube.pods import PodPhase, observe
@@ -53,10 +53,9 @@ def _find(study: str, store: str | None, namespace: str | None) -> tuple[Named |
 
 
 def _identify(study: str, namespace: str | None) -> tuple[str, str | None]:
-    path = Path(study)
-    if not path.is_file():
+    if not is_file_name(study):
         return study, namespace
-    (located,) = locate_studies([path])
+    (located,) = locate_studies([Path(study)])
     return located.study.name, namespace or located.study.namespace
 
 
@@ -202,7 +201,9 @@ def _show_pods(
 def _list_pods(kubectl: str, options: list[str]) -> list[dict[str, Any]]:
     """The newest first. Raises StoreError with what kubectl complains of."""
     command = [kubectl, "get", "pods", *options, "-o", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         raise StoreError(f"kubectl: {lines[-1] if lines else f'exit status {done.returncode}'}")

@@ -25,6 +25,8 @@ from hippo.model.fields import (
 )
 from hippo.model.numbers import describe, exact, shorten, whole_problem
 from hippo.model.space import Space
+from hippo.model.translations import algorithm_hint
+from hippo.model.words import did_you_mean
 
 MAX_MARKS = 1_000
 """Times that a tuner may look at a trial on its way; each is an evaluation."""
@@ -274,7 +276,9 @@ class Optuna(DrawingSettings):
             path = f"algorithm.settings.{name}"
             if name not in known:
                 problems.add(
-                    path, f"{self.sampler} has no such setting; known: {', '.join(sorted(known))}"
+                    path,
+                    f"{self.sampler} has no such setting; known: {', '.join(sorted(known))}"
+                    + did_you_mean(name, known),
                 )
             elif known[name] == "flag" and not isinstance(value, bool):
                 problems.add(path, f"must be true or false, not {describe(value)}")
@@ -308,11 +312,17 @@ def read_algorithm(written: object) -> AlgorithmSettings:
         return written
     known = ", ".join(sorted(AlgorithmSettings.NAMED))
     if not isinstance(written, Mapping):
-        raise InvalidSpec.at("", f"must be a mapping with a name, not {describe(written)}")
+        is_name = isinstance(written, str) and written in AlgorithmSettings.NAMED
+        exact_name = f"; write {{name: {written}}}" if is_name else None
+        hint = exact_name or algorithm_hint(written, {*AlgorithmSettings.NAMED})
+        raise InvalidSpec.at("", f"must be a mapping with a name, not {describe(written)}{hint}")
     if "name" not in written:
         raise InvalidSpec.at("name", f"is missing; known: {known}")
     name = written["name"]
     model = AlgorithmSettings.NAMED.get(name) if isinstance(name, str) else None
     if model is None:
-        raise InvalidSpec.at("name", f"unknown algorithm {shorten(repr(name))}; known: {known}")
+        hint = algorithm_hint(name, {*AlgorithmSettings.NAMED})
+        raise InvalidSpec.at(
+            "name", f"unknown algorithm {shorten(repr(name))}; known: {known}{hint}"
+        )
     return validate(model, written)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from hippo.model.errors import InvalidSpec
 from hippo.model.study import Study, parse_study
+from hippo.model.words import did_you_mean
+
+STANDARD_INPUT = Path("-")
 
 
 def load_studies(paths: Iterable[Path]) -> list[Study]:
-    """All studies of some files, which may hold several documents each.
+    """All studies of some files, which may hold several documents each; ``-``: standard input.
 
     Raises InvalidSpec with the problems of all files, each line beginning with the file's path.
     """
@@ -27,8 +32,9 @@ def load_studies(paths: Iterable[Path]) -> list[Study]:
         except InvalidSpec as error:
             errors += error.errors
             continue
+        name = "standard input" if path == STANDARD_INPUT else path
         for number, document in enumerate(documents, 1):
-            place = f"{path}: " if len(documents) == 1 else f"{path}: document {number}: "
+            place = f"{name}: " if len(documents) == 1 else f"{name}: document {number}: "
             try:
                 study = parse_study(document)
             except InvalidSpec as error:
@@ -52,9 +58,12 @@ def _placed(place: str, path: str) -> str:
 def _documents(path: Path) -> list[Any]:
     """The documents of a file that are not empty; at least one."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        if path == STANDARD_INPUT:
+            path, text = Path("standard input"), _read_standard_input()
+        else:
+            text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InvalidSpec.at(str(path), "no such file") from None
+        raise InvalidSpec.at(str(path), f"no such file{_alike(path)}") from None
     except IsADirectoryError:
         raise InvalidSpec.at(str(path), "is a directory, not a file") from None
     except UnicodeDecodeError as error:
@@ -74,6 +83,23 @@ def _documents(path: Path) -> list[Any]:
     if not documents:
         raise InvalidSpec.at(str(path), "is empty")
     return documents
+
+
+@cache
+def _read_standard_input() -> str:
+    """Read once, however often a command comes back to it."""
+    if sys.stdin is None:
+        raise InvalidSpec.at("standard input", "is closed")
+    return sys.stdin.buffer.read().decode("utf-8-sig")
+
+
+def _alike(path: Path) -> str:
+    """The study file beside it that was probably meant."""
+    try:
+        known = [str(path.with_name(file.name)) for file in path.parent.glob("*.y*ml")]
+    except OSError:
+        return ""
+    return did_you_mean(str(path), known)
 
 
 def _marked(path: Path, error: MarkedYAMLError) -> str:

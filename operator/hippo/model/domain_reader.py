@@ -15,6 +15,7 @@ from hippo.model.schedule_reader import (
     is_schedule_name,
 )
 from hippo.model.sequence import name_problem, runs_of
+from hippo.model.translations import domains_hint, field_hint
 
 _KNOWN = ", ".join(sorted(DOMAIN_KEYS))
 
@@ -80,7 +81,8 @@ class _SpaceReader:
         if len(written) != 1:
             extra = ", ".join(str(key) for key in written if key not in DOMAIN_KEYS)
             if extra:
-                self._problems.add(path, f"unknown field beside a domain: {shorten(extra)}")
+                hint = _beside_hint(written)
+                self._problems.add(path, f"unknown field beside a domain: {shorten(extra)}{hint}")
             else:
                 self._problems.add(path, f"must hold one domain, not {', '.join(written)}")
             return
@@ -114,12 +116,14 @@ class _SpaceReader:
         problems = self._problems
         known = ("low", "high", "step", "log") if whole else ("low", "high", "log")
         if not isinstance(body, Mapping):
-            problems.add(path, f"must be a mapping with low and high, not {describe(body)}")
+            hint = _bounds_hint(body)
+            problems.add(path, f"must be a mapping with low and high, not {describe(body)}{hint}")
             return
         before = len(problems.found)
         for name in body:
             if name not in known:
-                problems.add(f"{path}.{name}", f"unknown field; known: {', '.join(known)}")
+                hint = _step_hint(name, whole=whole) or field_hint(name, known)
+                problems.add(f"{path}.{name}", f"unknown field; known: {', '.join(known)}{hint}")
         for name in ("low", "high"):
             if name not in body:
                 problems.add(f"{path}.{name}", "is missing")
@@ -158,9 +162,28 @@ def _no_domain(domain: Any) -> str:
         if not kinds:
             return f"has no domain; known: {_KNOWN}"
         names = shorten(", ".join(repr(kind) for kind in kinds))
-        return f"unknown domain {names}; known: {_KNOWN}"
+        hint = domains_hint({key: domain[key] for key in kinds}, DOMAIN_KEYS)
+        return f"unknown domain {names}; known: {_KNOWN}{hint}"
     if isinstance(domain, list | tuple):
         return "is a list, not a domain; write {choices: [...]}"
     if domain is None:
         return f"must be a domain ({_KNOWN}), not null"
     return f"is a plain value, not a domain; write {{choices: [{shorten(str(domain))}]}}"
+
+
+def _beside_hint(written: Mapping[Any, Any]) -> str:
+    """Bounds belong below the domain that they bound."""
+    kind = next(key for key in written if key in DOMAIN_KEYS)
+    inner = {"low", "high", "log", "step"} & written.keys()
+    return f"; put {', '.join(sorted(inner))} below {kind}" if inner and kind != "choices" else ""
+
+
+def _bounds_hint(body: Any) -> str:
+    """``[0.1, 1]`` is how other systems write bounds."""
+    if isinstance(body, list | tuple) and len(body) == 2:
+        return f"; write {{low: {shorten(str(body[0]))}, high: {shorten(str(body[1]))}}}"
+    return ""
+
+
+def _step_hint(name: object, *, whole: bool) -> str:
+    return "; for steps use int, or choices" if name in ("step", "q") and not whole else ""

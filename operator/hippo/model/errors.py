@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hippo.model.words import on_one_line
+
 
 class InvalidSpec(ValueError):
     """A specification that cannot be used; the user must act.
@@ -15,7 +17,7 @@ class InvalidSpec(ValueError):
 
     def __init__(self, errors: Iterable[tuple[str, str]]) -> None:
         self.errors: tuple[tuple[str, str], ...] = tuple(
-            (_on_one_line(path), _on_one_line(message)) for path, message in errors
+            (on_one_line(path), on_one_line(message)) for path, message in errors
         )
         super().__init__(self.errors)
 
@@ -26,15 +28,6 @@ class InvalidSpec(ValueError):
     def at(cls, path: str, message: str) -> InvalidSpec:
         """A single problem."""
         return cls([(path, message)])
-
-
-def _on_one_line(text: str) -> str:
-    """What a user wrote may stand in it: line breaks and control characters are spelled out."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 class Problems:
@@ -52,8 +45,3 @@ class Problems:
         """Raises InvalidSpec with all that was added, in that order."""
         if self.found:
             raise InvalidSpec(self.found)
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 step``, ``2 steps``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +34,8 @@ from hippo.model.numbers import (
     plain,
     whole_problem,
 )
+from hippo.model.translations import study_field
+from hippo.model.words import bare, closest, did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -193,10 +195,12 @@ def validate(model: type[M], document: object, path: str = "") -> M:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise InvalidSpec(problems_of(error, path)) from None
+        raise InvalidSpec(problems_of(error, path, model)) from None
 
 
-def problems_of(error: ValidationError, path: str = "") -> list[tuple[str, str]]:
+def problems_of(
+    error: ValidationError, path: str = "", model: type[BaseModel] | None = None
+) -> list[tuple[str, str]]:
     """What pydantic found, in our words and with our paths."""
     found: list[tuple[str, str]] = []
     for details in error.errors(include_url=False):
@@ -208,9 +212,46 @@ def problems_of(error: ValidationError, path: str = "") -> list[tuple[str, str]]
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, InvalidSpec):
             found.extend((_below(at, inner), message) for inner, message in cause.errors)
+        elif details["type"] == "extra_forbidden" and model is not None:
+            found.append((at, f"unknown field{_field_hint(model, details['loc'])}"))
         else:
             found.append((at, _message(details)))
     return found
+
+
+def _field_hint(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """Which field of the same mapping, or of another, an unknown one probably is."""
+    here: type[BaseModel] | None = model
+    for part in location[:-1]:
+        here = dict(_fields_of(here)).get(str(part)) if here is not None else None
+    name = str(location[-1])
+    if here is None:
+        return ""
+    known = [field for field, _ in _fields_of(here)]
+    meant = closest(name, known) or study_field(name, known)
+    if meant is None and name.isprintable():
+        above = ".".join(map(str, location[:-1]))
+        places = [place for place in _places(model, bare(name), "") if place != above]
+        meant = " or ".join(places) if 0 < len(places) <= 3 else None
+    return f"; did you mean {meant}?" if meant is not None else ""
+
+
+def _fields_of(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel] | None]]:
+    """The fields of a model as they are written; with each its own model if it is a mapping."""
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        below = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        yield field.alias or name, below[0] if below else None
+
+
+def _places(model: type[BaseModel], name: str, path: str) -> Iterator[str]:
+    """Where in a document a field of that name belongs."""
+    for field, below in _fields_of(model):
+        place = f"{path}.{field}" if path else field
+        if bare(field) == name:
+            yield place
+        if below is not None:
+            yield from _places(below, name, place)
 
 
 def _below(path: str, inner: str) -> str:
@@ -233,7 +274,8 @@ def _message(details: ErrorDetails) -> str:
         return "unknown field"
     if kind == "literal_error":
         expected = details["ctx"]["expected"].replace("'", "")
-        return f"must be {expected}, not {describe(value)}"
+        choices = expected.replace(" or ", ", ").split(", ")
+        return f"must be {expected}, not {describe(value)}{did_you_mean(value, choices)}"
     wanted = {
         "string_type": "text",
         "bool_type": "true or false",

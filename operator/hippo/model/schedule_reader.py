@@ -31,6 +31,7 @@ from hippo.model.schedules import (
     Step,
     Wave,
 )
+from hippo.model.translations import domain_hint, field_hint, schedule_hint
 
 MAX_POWER = 100
 DOMAIN_KEYS = frozenset({"choices", "uniform", "int"})
@@ -98,7 +99,7 @@ class ScheduleReader:
         problem = number_problem(written)
         if problem is None:
             return exact(written)
-        problems.add(path, problem)
+        problems.add(path, problem + _domain_hint(written))
         return None
 
     def count(self, written: Any, path: str, problems: Problems) -> int | None:
@@ -142,7 +143,7 @@ class ScheduleReader:
         problem = whole_problem(written, least, most)
         if problem is None:
             return int(written)
-        problems.add(path, problem)
+        problems.add(path, problem + _domain_hint(written))
         return None
 
     def _is_domain(self, written: Any, path: str, problems: Problems, read: Read) -> bool:
@@ -164,7 +165,8 @@ class ScheduleReader:
         fields = self._fields.get(name) if isinstance(name, str) else None
         if fields is None:
             known = ", ".join(sorted([*self._fields, "piecewise"]))
-            problems.add(path, f"unknown schedule {shorten(repr(name))}; known: {known}")
+            hint = schedule_hint(name, {*self._fields, "piecewise"}, DOMAIN_KEYS)
+            problems.add(path, f"unknown schedule {shorten(repr(name))}; known: {known}{hint}")
             return None
         path = f"{path}.{name}"
         read = _read_fields(body, path, problems, fields)
@@ -226,7 +228,8 @@ def _read_fields(
         return None
     for name in body:
         if name not in fields:
-            problems.add(f"{path}.{name}", f"unknown field; known: {', '.join(fields)}")
+            hint = field_hint(name, tuple(fields))
+            problems.add(f"{path}.{name}", f"unknown field; known: {', '.join(fields)}{hint}")
     missing = [name for name in fields if name not in body]
     for name in missing:
         problems.add(f"{path}.{name}", "is missing")
@@ -271,6 +274,12 @@ def _check_constant(written: Any, path: str, problems: Problems, depth: int) -> 
             path,
             f"must be a number, text, true or false, or a list of these, not {describe(written)}",
         )
+
+
+def _domain_hint(written: Any) -> str:
+    """What stands where a number should is perhaps a domain under another system's name."""
+    is_named = isinstance(written, Mapping) and len(written) == 1
+    return domain_hint(next(iter(written)), DOMAIN_KEYS) if is_named else ""
 
 
 def _found(written: Mapping[Any, Any]) -> str:

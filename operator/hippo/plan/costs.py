@@ -62,6 +62,7 @@ class CostModel:
     overheads: Overheads = field(default_factory=Overheads)
     is_stated: bool = False  # the figures above are given, not guessed
     _steps: _Mean = field(default_factory=_Mean)
+    _gaps: _Mean = field(default_factory=_Mean)
     _classes: dict[RateClass, _Mean] = field(default_factory=dict)
     _measured: dict[str, _Mean] = field(default_factory=dict)
     _segments: dict[Sequence, tuple[tuple[int, RateClass], ...]] = field(default_factory=dict)
@@ -121,6 +122,10 @@ class CostModel:
         """One measured overhead: ``start``, ``load``, ``save`` or ``evaluate``."""
         self._measured.setdefault(what, _Mean()).add(seconds)
 
+    def observe_gap(self, seconds: float) -> None:
+        """A chain took so much longer than its steps and overheads. Levels do not count it."""
+        self._gaps.add(max(0.0, seconds))
+
     def settle(self) -> bool:
         """Adopt what has moved by more than a tenth; whether levels must be redone."""
         moved = self._steps.settle()
@@ -142,6 +147,11 @@ class CostModel:
     def switch(self) -> float:
         """What it costs to hand work to another worker."""
         return self.overheads.start + self.overheads.load
+
+    @property
+    def gap(self) -> float:
+        """Seconds that a chain takes beside its steps and overheads."""
+        return self._gaps.value or 0.0
 
     @property
     def mean_step(self) -> float:

@@ -8,7 +8,15 @@ from hippo.store.blobs import (
     MissingBlob,
     StoreError,
 )
-from hippo.store.catalog import PlanSizes, StoredStudy, find_studies, list_plans, measure, plan_path
+from hippo.store.catalog import (
+    PlanSizes,
+    StoredStudy,
+    find_studies,
+    list_plans,
+    list_study_names,
+    measure,
+    plan_path,
+)
 from hippo.store.directory import DirectoryBlobs
 from hippo.store.encoding import NewerFormat, Unreadable
 from hippo.store.loading import PlanRecords
@@ -37,6 +45,7 @@ __all__ = [
     "Unreadable",
     "find_studies",
     "list_plans",
+    "list_study_names",
     "locate_store",
     "measure",
     "open_blobs",

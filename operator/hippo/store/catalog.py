@@ -87,6 +87,16 @@ class StoredStudy:
         return float((self.document.get("status") or {}).get("updated", 0.0))
 
 
+def list_study_names(blobs: Blobs, namespace: str) -> set[str]:
+    """The names of all studies of a namespace, in any plan."""
+    return {
+        parts[3]
+        for infos in list_plans(blobs, namespace).values()
+        for info in infos
+        if len(parts := info.name.split("/")) == 5 and parts[2::2] == ["studies", "study.json"]
+    }
+
+
 def find_studies(blobs: Blobs, name: str, namespace: str | None = None) -> list[StoredStudy]:
     """Every study of this name, in all plans of one namespace or of all of them.
 

@@ -142,7 +142,7 @@ INVALID = [
     (
         {"x": {"cosin": 1}},
         "hyperparameters.x: unknown schedule 'cosin'; known: cosine, cyclic, "
-        "exponential, linear, multistep, piecewise, polynomial, step, warmup",
+        "exponential, linear, multistep, piecewise, polynomial, step, warmup; did you mean cosine?",
     ),
     (
         {"x": {"cosine": 1}},
@@ -160,7 +160,8 @@ INVALID = [
     ),
     (
         {"x": {"linear": {"initial": 0, "steps": 0, "stop": 1}}},
-        "hyperparameters.x.linear.stop: unknown field; known: initial, final, steps\n"
+        "hyperparameters.x.linear.stop: unknown field; known: initial, final, steps; did you mean "
+        "final?\n"
         "hyperparameters.x.linear.final: is missing\n"
         "hyperparameters.x.linear.steps: must be at least 1",
     ),

@@ -234,7 +234,8 @@ INVALID = [
     ({"x": [1, 2]}, "spec.space.x: is a list, not a domain; write {choices: [...]}"),
     ({"x": None}, "spec.space.x: must be a domain (choices, int, uniform), not null"),
     ({"x": COSINE}, "spec.space.x: is a schedule, not a domain; write {choices: [{cosine: ...}]}"),
-    ({"x": {"choice": [1]}}, "spec.space.x: unknown domain 'choice'; known: choices, int, uniform"),
+    ({"x": {"choice": [1]}},
+     "spec.space.x: unknown domain 'choice'; known: choices, int, uniform; write {choices: [...]}"),
     ({"x": {"static": True}}, "spec.space.x: has no domain; known: choices, int, uniform"),
     ({"x": {"choices": []}}, "spec.space.x.choices: is empty"),
     ({"x": {"choices": 3}}, "spec.space.x.choices: must be a list, not 3"),
@@ -245,7 +246,7 @@ INVALID = [
      "spec.space.x.choices[0]: must be a number, text, true or false, or a list of these, "
      "not null\n"
      "spec.space.x.choices[1]: unknown schedule 'cosin'; known: cosine, cyclic, exponential, "
-     "linear, multistep, piecewise, polynomial, step, warmup"),
+     "linear, multistep, piecewise, polynomial, step, warmup; did you mean cosine?"),
     ({"x": {"choices": [1, 2, {"cosine": {"initial": 1, "final": 0, "steps": 0}}]}},
      "spec.space.x.choices[2].cosine.steps: must be at least 1"),
     ({"x": {"choices": [{"multistep": {"initial": 1, "gamma": 0.1,
@@ -268,7 +269,8 @@ INVALID = [
     ({"x": {"int": {"low": 1.5, "high": 3, "step": 0}}},
      "spec.space.x.int.low: must be an integer, not 1.5\n"
      "spec.space.x.int.step: must be at least 1"),
-    ({"x": {"int": [1, 2]}}, "spec.space.x.int: must be a mapping with low and high, not a list"),
+    ({"x": {"int": [1, 2]}},
+     "spec.space.x.int: must be a mapping with low and high, not a list; write {low: 1, high: 2}"),
     ({"x": {"choices": [{"cosine": {"initial": {"uniform": {"low": 2, "high": 1}}, "final": 0,
                                     "steps": {"uniform": {"low": 1, "high": 9}}}}]}},
      "spec.space.x.choices[0].cosine.initial.uniform: low (2) must be less than high (1)\n"

@@ -1,0 +1,5 @@
+"""``python -m hippo``: the same as ``hippo``."""
+
+from hippo.cli import main
+
+main()

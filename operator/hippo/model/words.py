@@ -1,0 +1,49 @@
+"""Words in messages: numbers with their nouns, texts on one line, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+MIN_LIKENESS = 0.7
+"""Of two names, as difflib rates it: less alike, and the one is no misspelling of the other."""
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 step``, ``2 steps``; ``plural`` where it is not the noun and an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def on_one_line(text: str) -> str:
+    """Line breaks and control characters are spelled out, so that a text takes one line."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def bare(name: str) -> str:
+    """A name without what people write in different ways: case, ``_``, ``-``, spaces."""
+    return "".join(char for char in name.casefold() if char.isalnum())
+
+
+def closest(name: object, known: Iterable[str]) -> str | None:
+    """The known name of which ``name`` is probably a misspelling; None if there is none."""
+    if not isinstance(name, str) or not bare(name):
+        return None
+    by_bare = {bare(one): one for one in known}
+    written = bare(name)[:100]  # the comparison takes time in proportion to the square
+    if written in by_bare:
+        return by_bare[written]
+    found = difflib.get_close_matches(written, by_bare, n=1, cutoff=MIN_LIKENESS)
+    if found:
+        return by_bare[found[0]]
+    begun = [one for one in by_bare if len(written) > 2 and one.startswith(written)]
+    return by_bare[begun[0]] if len(begun) == 1 else None
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """``; did you mean x?``, to stand at the end of a message; empty if nothing is alike."""
+    found = closest(name, known)
+    return f"; did you mean {found}?" if found is not None and found != name else ""
