@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--assignment", required=True, metavar="FILE", help="JSON; - reads it from stdin"
     )
     run.add_argument("--hints", type=int, metavar="FD", help="pipe to write progress to")
+    run.add_argument("--pulse", type=int, metavar="FD", help=argparse.SUPPRESS)
     run.add_argument(
         "--server", type=int, metavar="FD", help="pipe; leave when its other end is closed"
     )
@@ -80,6 +81,7 @@ def _run(parsed: argparse.Namespace) -> int:
         path=parsed.path.resolve(),
         launched=_LAUNCHED,
         hints=parsed.hints,
+        pulse=parsed.pulse,
         server=parsed.server,
     )
     end_process(status)

@@ -13,19 +13,19 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
-from typing import Literal
 
 from hippo.store import CorruptCheckpoint, PlanStore, StoreError
 from hippo.store.courses import Course, InvalidRoute
 from hippo.store.records import (
     FORMAT_VERSION,
+    TIMED_ASSIGNMENT_VERSION,
     Arrived,
     Assignment,
     Began,
     Control,
     ControlAnswered,
+    During,
     Ended,
     MetricsReported,
     Outcome,
@@ -34,14 +34,16 @@ from hippo.store.records import (
 from stage_runner.codec import CodecError, UnsavableState, decode, snapshot
 from stage_runner.control import Poller
 from stage_runner.environment import choose_device, set_threads
-from stage_runner.failures import describe
+from stage_runner.failures import describe, print_traceback
 from stage_runner.fingerprint import describe_difference, take_fingerprint
 from stage_runner.hints import Hints
 from stage_runner.loading import EntryPointError, load_trainer
 from stage_runner.metrics import InvalidTrainer, check_metrics
+from stage_runner.pulse import Pulse, Standing
 from stage_runner.randomness import seed_generators
 from stage_runner.signals import Termination
 from stage_runner.trainer import Trainer
+from stage_runner.watch import Watch
 from stage_runner.writer import Counts, Save, Writer
 
 EXIT_CODES = {
@@ -56,8 +58,6 @@ EXIT_CODES = {
 }
 _HINT_SECONDS = 0.2
 _LAST_WORDS_SECONDS = 5.0  # for the report of a worker that leaves in mid-step
-
-_During = Literal["import", "setup", "load", "step", "evaluate", "save", "store", "start"]
 
 
 class _Refused(Exception):
@@ -75,6 +75,7 @@ class Chain:
         path: Path,
         launched: float,  # time.monotonic() at which the worker began
         hints: Hints | None = None,
+        pulse: Pulse | None = None,
         signals: tuple[signal.Signals, ...] = (signal.SIGTERM,),
     ) -> None:
         self._assignment = assignment
@@ -86,21 +87,32 @@ class Chain:
         self._termination = Termination(
             grace_seconds=assignment.grace_seconds, on_expiry=self._leave_unsaved, signals=signals
         )
+        self._pulse = pulse if pulse is not None else Pulse()
+        self._watch = Watch(
+            self._pulse,
+            path=path,
+            limit=assignment.step_timeout_seconds,
+            on_overdue=self._leave_overdue,
+        )
+        self._pid = os.getpid()
         self._poller: Poller | None = None
         self._step = assignment.start
         self._trained = 0
         self._train_seconds = 0.0
         self._saved = {assignment.start}
         self._evaluated: set[int] = set()
-        self._during: _During = "start"
+        self._during: During = "start"
         self._hint_at = 0.0
         self._save_due = math.inf
 
     def run(self) -> int:
         """Train, and report how it ended. The exit status of the process."""
+        self._enter("start")
+        self._watch.start()
         try:
             return self._run()
         finally:
+            self._watch.close()
             self._writer.close()
             self._termination.close()
             if self._poller is not None:
@@ -118,12 +130,13 @@ class Chain:
             return self._fail(Outcome.REFUSED, str(error))
         except EntryPointError as error:
             if error.__cause__ is not None:
-                traceback.print_exception(error.__cause__)
+                print_traceback(error.__cause__)
             return self._fail(Outcome.INVALID, str(error))
         except (InvalidTrainer, InvalidRoute, UnsavableState) as error:
             return self._fail(Outcome.INVALID, str(error))
-        except (Exception, SystemExit) as error:
-            traceback.print_exception(error)
+        except BaseException as error:  # KeyboardInterrupt too: signals are heeded elsewhere
+            self._leave_if_forked(error)
+            print_traceback(error)
             return self._fail(Outcome.FAILED, describe(error, self._path))
 
     def _train(self) -> Outcome:
@@ -155,20 +168,22 @@ class Chain:
     def _prepare(self) -> None:
         """Import, set up and load the trainer. Reports Began."""
         assignment, call = self._assignment, self._assignment.trainer
-        if assignment.format_version > FORMAT_VERSION:
+        if assignment.format_version > TIMED_ASSIGNMENT_VERSION:
             raise InvalidRoute(
                 f"the assignment has format {assignment.format_version}; this worker knows"
-                f" {FORMAT_VERSION}: use the same version of Hippo for both"
+                f" {TIMED_ASSIGNMENT_VERSION}: use the same version of Hippo for both"
             )
         self._course = Course(assignment.route)
         self._mark = self._course.next_mark(self._step)
         set_threads(call.threads)
-        self._during = "import"
+        self._enter("import")
         trainer_class = load_trainer(call.entrypoint, self._path)
         set_threads(call.threads)
-        self._during = "setup"
+        self._enter("setup")
         self._trainer = build_trainer(trainer_class, seed=call.seed)
         self._trainer.setup(call.config, dict(self._course.sequence.values(0)))
+        self._leave_if_forked()
+        self._termination.renew()
         self._fingerprint = take_fingerprint(threads=call.threads, device=self._trainer.device)
         set_up = time.monotonic()
         if assignment.fingerprint is not None and assignment.exactness == "strict":
@@ -176,9 +191,11 @@ class Chain:
             if foreign is not None:
                 raise _Refused(f"the plan was begun elsewhere: {foreign}")
         self._during = "load"
+        self._rest()
         if self._step:
             self._writer.expect(self._load())
         self._during = "step"
+        self._rest()
         counts = self._counts()
         start_seconds, load_seconds = set_up - self._launched, time.monotonic() - set_up
         self._writer.report(
@@ -216,7 +233,9 @@ class Chain:
             state = decode(self._store.read_checkpoint(manifest))
         except CodecError as error:
             raise CorruptCheckpoint(f"checkpoint {key}: {error}") from None
+        self._enter("load")
         self._trainer.load_state_dict(state)
+        self._leave_if_forked()
         return manifest.size
 
     def _train_step(self) -> float:
@@ -225,8 +244,11 @@ class Chain:
         values = dict(self._course.sequence.values(step))  # it may be shared
         seed_generators("step", self._assignment.trainer.seed, step)
         began = time.perf_counter()
+        self._pulse.note_step(step, began)
         metrics = self._trainer.step(values)
         now = time.perf_counter()
+        if os.getpid() != self._pid:
+            self._leave_if_forked()
         self._train_seconds += now - began
         self._trained += 1
         self._step = step + 1
@@ -249,15 +271,19 @@ class Chain:
             return
         if self._termination.asked.is_set():
             self._termination.settle()
+        self._rest()
         self._during = "save"
         key = self._course.sequence.key(self._step, self._assignment.signature)
         began = time.perf_counter()
         memory = self._writer.wait_for_room()
+        self._enter("save")
         try:
             taken = snapshot(self._trainer.state_dict(), memory)
         except BaseException:
             self._writer.give_up_room(memory)
             raise
+        self._rest()
+        self._leave_if_forked()
         copy_seconds = time.perf_counter() - began
         self._writer.save(Save(taken, memory, key, self._fingerprint, copy_seconds, self._counts()))
         self._saved.add(self._step)
@@ -267,10 +293,12 @@ class Chain:
     def _evaluate(self) -> None:
         if self._termination.asked.is_set():
             return  # it is saved, now or at once: whoever goes on from here evaluates first
-        self._during = "evaluate"
         seed_generators("evaluate", self._assignment.trainer.seed, self._step)
+        self._enter("evaluate")
         began = time.perf_counter()
         metrics = check_metrics(self._trainer.evaluate())
+        self._rest()
+        self._leave_if_forked()
         seconds = time.perf_counter() - began
         key = self._course.sequence.key(self._step, self._assignment.signature)
         counts = self._counts()
@@ -354,11 +382,33 @@ class Chain:
             "worker_seconds": time.monotonic() - self._launched,
         }
 
+    def _enter(self, during: During) -> None:
+        """What happens from now on is of this kind, for whoever watches and for errors."""
+        self._during = during
+        self._pulse.note(during, self._step, time.perf_counter())
+
+    def _rest(self) -> None:
+        """No call of the trainer is under way."""
+        self._pulse.note("store", self._step, time.perf_counter())
+
+    def _leave_if_forked(self, error: BaseException | None = None) -> None:
+        """A process that the trainer has forked is no worker: at the end of its part it leaves."""
+        if os.getpid() == self._pid:
+            return
+        status = 0
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is not None:
+            print_traceback(error)
+            status = 1
+        os._exit(status & 0xFF)
+
     def _fail(self, outcome: Outcome, message: str) -> int:
         error = WorkerError(during=self._during, message=message, step=self._step)
         return self._finish(outcome, error)
 
     def _finish(self, outcome: Outcome, error: WorkerError | None) -> int:
+        self._leave_if_forked()
         counts = self._counts()
         self._termination.settle()
         if error is not None:
@@ -371,6 +421,14 @@ class Chain:
             sys.stderr.write(f"{self._assignment.chain}: {failure}\n")
             return EXIT_CODES[Outcome.STORE]
         return EXIT_CODES[outcome]
+
+    def _leave_overdue(self, standing: Standing, message: str) -> None:
+        """A call has outlasted its limit. Called from the thread that watches; does not return."""
+        error = WorkerError(during=standing.during, message=message, step=standing.step)
+        thread = threading.Thread(target=self._finish, args=(Outcome.FAILED, error), daemon=True)
+        thread.start()
+        thread.join(max(_LAST_WORDS_SECONDS, self._assignment.grace_seconds))
+        os._exit(EXIT_CODES[Outcome.FAILED])
 
     def _leave_unsaved(self) -> None:
         """The step did not end within the grace. Called from the thread that watches."""

@@ -37,7 +37,7 @@ def load_trainer(entrypoint: str, path: Path) -> type[Trainer]:
                 + _suggest(error.name, modules)
             ) from None
         raise EntryPointError(f"{entrypoint}: {describe(error, path)}") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise EntryPointError(f"{entrypoint}: {describe(error, path)}") from error
     found = getattr(module, class_name, None)
     if found is None:

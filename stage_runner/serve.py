@@ -7,13 +7,18 @@ Linux), each worker is started afresh instead. It reads requests from standard i
 events to standard output, one JSON object a line:
 
     {"launch": {"plan": name, "assignment": {...}, "device": "cuda:1" | null, "log": "/x/y.log"}}
-    {"terminate": chain}    {"kill": chain}
+    {"terminate": chain, "within": seconds}    {"kill": chain}
     {"ready": true, "fingerprint": {...}}    {"started": chain, "pid": n}
-    {"exited": chain, "code": n, "signal": n | null, "reason": text, if it could not be started}
+    {"exited": chain, "code": n, "signal": n | null, "during": what, "step": n,
+     "reason": text, if it could not be started}
     {"poke": chain}    {"progress": chain, "step": n, "metrics": {...}}    (hints: some may be lost)
+    {"standing": chain, "during": what, "step": n, "seconds": s, "place": where}
+              (a call of the trainer that takes long, after 1, 2, 4, ... seconds; its end:)
+    {"standing": chain, "during": null}
 
 When standard input ends, the driver is gone: the server kills its workers and leaves. Workers die
-with the server, however it dies.
+with the server, however it dies. Each worker leads a process group, which ends with it: what a
+trainer leaves behind does not outlive its chain.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ import sys
 import tempfile
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,6 +42,7 @@ from hippo.store import StoreError, open_blobs
 from stage_runner.environment import set_threads
 from stage_runner.fingerprint import take_fingerprint
 from stage_runner.loading import add_to_path
+from stage_runner.pulse import OF_TRAINER, Pulse
 from stage_runner.worker import (
     die_with_parent,
     end_process,
@@ -57,6 +64,18 @@ def serve(*, store: str, path: Path, threads: int, preload: str | None) -> int:
     return server.serve()
 
 
+@dataclass(slots=True)
+class _Worker:
+    """A worker as its server sees it."""
+
+    chain: str
+    pid: int
+    pulse: Pulse
+    leave_by: float | None = None  # time.monotonic(); told to leave, and to be killed if it hangs
+    told_since: float = 0.0  # when the call began that was looked at last
+    tell_at: float = _CHECK_SECONDS  # how long it lasts when the driver is told of it
+
+
 class _Server:
     def __init__(self, *, store: str, path: Path, threads: int) -> None:
         self._store = store
@@ -64,7 +83,7 @@ class _Server:
         self._threads = threads
         self._pid = os.getpid()
         self._parent = os.getppid()
-        self._chains: dict[int, str] = {}  # by process id
+        self._workers: dict[int, _Worker] = {}  # by process id
         self._buffer = b""
         self._output = os.dup(1)
         os.dup2(2, 1)  # what the trainer's module prints is no event
@@ -84,7 +103,7 @@ class _Server:
         with contextlib.suppress(StoreError):  # which each worker will find out for itself
             open_blobs(self._store)  # its modules; connections are made by those who use them
         if preload is not None:
-            with contextlib.suppress(Exception, SystemExit):
+            with contextlib.suppress(BaseException):
                 importlib.import_module(preload)
         if "torch" in sys.modules:  # what the first optimizer would import, for seconds
             with contextlib.suppress(Exception):
@@ -109,6 +128,7 @@ class _Server:
             if self._hints in ready:
                 self._pass_hints_on()
             self._reap()
+            self._look_at_pulses()
             if 0 in ready:
                 data = os.read(0, _READ)
                 if not data:
@@ -142,8 +162,9 @@ class _Server:
         match request:
             case {"launch": launch}:
                 self._launch(launch)
-            case {"terminate": chain}:
+            case {"terminate": chain, **within}:
                 self._signal(chain, signal.SIGTERM)
+                self._await_leaving(chain, within.get("within"))
             case {"kill": chain}:
                 self._signal(chain, signal.SIGKILL)
             case _:
@@ -157,6 +178,8 @@ class _Server:
             log = os.open(
                 launch["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
             )
+            shared = Pulse.share()
+            pulse = Pulse(shared)
         except OSError as error:
             return self._tell_not_started(chain, error)
         sys.stdout.flush()
@@ -167,23 +190,27 @@ class _Server:
             return self._tell_not_started(chain, error)
         finally:
             if os.getpid() == self._pid:
-                os.close(assignment)
-                os.close(log)
+                for descriptor in (assignment, log, shared):
+                    os.close(descriptor)
         if pid == 0:
-            self._become_worker(launch["plan"], assignment, log, launch["device"], launched)
-        self._chains[pid] = chain
+            files = _Files(assignment, log, shared)
+            self._become_worker(launch["plan"], files, launch["device"], launched)
+        with contextlib.suppress(OSError):  # it may have done so itself
+            os.setpgid(pid, pid)
+        self._workers[pid] = _Worker(chain, pid, pulse)
         self._tell({"started": chain, "pid": pid})
 
     def _become_worker(
-        self, plan: str, assignment: int, log: int, device: str | None, launched: float
+        self, plan: str, files: _Files, device: str | None, launched: float
     ) -> NoReturn:
         status = _COULD_NOT_START
         try:
+            os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os.dup2(assignment, 0)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
+            os.dup2(files.assignment, 0)
+            os.dup2(files.log, 1)
+            os.dup2(files.log, 2)
             for descriptor in (
                 self._output,
                 self._life_end,
@@ -195,14 +222,14 @@ class _Server:
             die_with_parent(self._pid)
             os.environ["CUDA_VISIBLE_DEVICES"] = _find_visible(device)
             if not self._may_fork:
-                self._start_afresh(plan)
-            status = self._run(plan, launched)
+                self._start_afresh(plan, files.pulse)
+            status = self._run(plan, files.pulse, launched)
         except BaseException as error:
             traceback.print_exception(error)
         finally:
             end_process(status)
 
-    def _run(self, plan: str, launched: float) -> int:
+    def _run(self, plan: str, pulse: int, launched: float) -> int:
         import faulthandler
 
         print_to_log()
@@ -213,21 +240,53 @@ class _Server:
             path=self._path,
             launched=launched,
             hints=self._hints_end,
+            pulse=pulse,
             server=self._life,
         )
 
-    def _start_afresh(self, plan: str) -> NoReturn:
-        for descriptor in (self._hints_end, self._life):
+    def _start_afresh(self, plan: str, pulse: int) -> NoReturn:
+        for descriptor in (self._hints_end, self._life, pulse):
             os.set_inheritable(descriptor, True)
         command = [sys.executable, "-u", "-m", "stage_runner", "run", "--assignment", "-"]
         command += ["--store", self._store, "--plan", plan, "--path", str(self._path)]
         command += ["--hints", str(self._hints_end), "--server", str(self._life)]
+        command += ["--pulse", str(pulse)]
         os.execv(sys.executable, command)  # noqa: S606 - our own interpreter
 
     def _signal(self, chain: str, number: signal.Signals) -> None:
-        for pid, name in self._chains.items():
-            if name == chain:
+        for pid, worker in self._workers.items():
+            if worker.chain == chain:
                 os.kill(pid, number)  # it is not reaped yet, so this is no other process
+
+    def _await_leaving(self, chain: str, within: float | None) -> None:
+        for worker in self._workers.values():
+            if worker.chain == chain and within is not None:
+                worker.leave_by = time.monotonic() + within
+
+    def _look_at_pulses(self) -> None:
+        """Tell the driver of calls that last, and end workers that were to leave and cannot."""
+        for worker in self._workers.values():
+            standing = worker.pulse.read()
+            if standing.since != worker.told_since:
+                if worker.tell_at > _CHECK_SECONDS:
+                    self._tell({"standing": worker.chain, "during": None})
+                worker.told_since, worker.tell_at = standing.since, _CHECK_SECONDS
+            if standing.during not in OF_TRAINER | {"import"}:
+                continue
+            seconds = time.perf_counter() - standing.since
+            if seconds >= worker.tell_at:
+                worker.tell_at = 2 * seconds
+                self._tell(
+                    {
+                        "standing": worker.chain,
+                        "during": standing.during,
+                        "step": standing.step,
+                        "seconds": seconds,
+                        "place": standing.place,
+                    }
+                )
+            if worker.leave_by is not None and time.monotonic() > worker.leave_by:
+                os.kill(worker.pid, signal.SIGKILL)  # what it saves may take longer
 
     def _pass_hints_on(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -235,21 +294,34 @@ class _Server:
                 self._write(hints)
 
     def _reap(self) -> None:
-        while self._chains:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
+        while self._workers:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None:
                 return
+            pid = ended.si_pid
+            _end_group(pid)  # as long as it is not reaped, its number is nobody else's
+            _, status = os.waitpid(pid, 0)
+            worker = self._workers.pop(pid, None)
+            if worker is None:
+                continue
             self._pass_hints_on()
-            chain = self._chains.pop(pid)
-            code = os.waitstatus_to_exitcode(status)
+            code, standing = os.waitstatus_to_exitcode(status), worker.pulse.read()
+            worker.pulse.close()
             self._tell(
-                {"exited": chain, "code": max(code, 0), "signal": -code if code < 0 else None}
+                {
+                    "exited": worker.chain,
+                    "code": max(code, 0),
+                    "signal": -code if code < 0 else None,
+                    "during": standing.during,
+                    "step": standing.step,
+                }
             )
 
     def _kill_all(self) -> NoReturn:
-        for pid in self._chains:
+        for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
-        for pid in self._chains:
+            _end_group(pid)
+        for pid in self._workers:
             os.waitpid(pid, 0)
         os._exit(0)
 
@@ -267,6 +339,21 @@ class _Server:
                 data = data[os.write(self._output, data) :]
         except BrokenPipeError:
             self._kill_all()
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Descriptors that a worker gets from its server."""
+
+    assignment: int
+    log: int
+    pulse: int
+
+
+def _end_group(leader: int) -> None:
+    """End what a worker has started and left behind."""
+    with contextlib.suppress(OSError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _as_file(assignment: dict[str, Any]) -> int:

@@ -33,6 +33,14 @@ class Termination:
         self._former = {number: signal.signal(number, _do_nothing) for number in signals}
         threading.Thread(target=self._watch, name="termination", daemon=True).start()
 
+    def renew(self) -> None:
+        """Handle the signals again, whatever has come to handle them meanwhile. In the main
+        thread.
+        """
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        for number in self._former:
+            signal.signal(number, _do_nothing)
+
     def settle(self) -> None:
         """The step has ended in time: the grace no longer runs."""
         self._settled.set()

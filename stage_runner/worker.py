@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 from hippo.store import NewerFormat, PlanStore, StoreError, open_blobs
 from hippo.store.cache import find_cache
 from hippo.store.encoding import decode
-from hippo.store.records import Assignment, Outcome
+from hippo.store.records import TIMED_ASSIGNMENT_VERSION, Assignment, Outcome
 from stage_runner.chain import EXIT_CODES, Chain
 from stage_runner.hints import LogHints, PipeHints
+from stage_runner.pulse import Pulse
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -29,6 +30,7 @@ def run_worker(
     path: Path,
     launched: float,  # time.monotonic()
     hints: int | None = None,  # file descriptor
+    pulse: int | None = None,  # file descriptor
     server: int | None = None,  # file descriptor
 ) -> int:
     """Carry out the assignment in a file (``-``: standard input). The exit status.
@@ -43,7 +45,10 @@ def run_worker(
         from_stdin = assignment_file == "-"
         data = sys.stdin.buffer.read() if from_stdin else Path(assignment_file).read_bytes()
         assignment = decode(
-            Assignment.model_validate_json, data, f"the assignment ({assignment_file})"
+            Assignment.model_validate_json,
+            data,
+            f"the assignment ({assignment_file})",
+            newest=TIMED_ASSIGNMENT_VERSION,
         )
     except OSError as error:
         sys.stderr.write(f"--assignment {assignment_file}: {error.strerror}\n")
@@ -63,6 +68,7 @@ def run_worker(
         path=path,
         launched=launched,
         hints=LogHints() if hints is None else PipeHints(hints, assignment.chain),
+        pulse=Pulse(pulse),
         signals=signals,
     )
     return chain.run()
@@ -99,9 +105,11 @@ class _Log(io.RawIOBase):
 
 
 def print_to_log() -> None:
-    """Let standard output and error, already a log, never fail."""
+    """Let standard output and error, already a log, never fail; nor end with the descriptors 1 and
+    2, which a trainer may close.
+    """
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        log = io.BufferedWriter(_Log(descriptor))
+        log = io.BufferedWriter(_Log(os.dup(descriptor)))
         setattr(
             sys,
             name,

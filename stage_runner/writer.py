@@ -68,6 +68,7 @@ class Writer:
         """Before a snapshot is taken; ``save`` must follow, or ``give_up_room``. What to take it
         into, if that is not in use.
         """
+        self._wait_if_finished()
         self._room.acquire()
         self.check()
         return self._memory if self._memory.acquire() else None
@@ -78,10 +79,12 @@ class Writer:
         self._room.release()
 
     def save(self, save: Save) -> None:
+        self._wait_if_finished()
         self._queue.put(save)
         self.check()
 
     def report(self, make: MakeReport) -> None:
+        self._wait_if_finished()
         self.check()
         self._queue.put(make)
 
@@ -93,13 +96,18 @@ class Writer:
     def finish(self, make: MakeReport) -> None:
         """Write the last report, after all others; the first caller wins, and others wait for ever.
 
-        It is tried even after an error. Raises StoreError.
+        It is tried even after an error. Who would report anything later waits likewise. Raises
+        StoreError.
         """
         self._finished.acquire()
         self._queue.join()
         report = make(self._number)
         self._store.write_report(report)
         self._on_report(report)
+
+    def _wait_if_finished(self) -> None:
+        if self._finished.locked():
+            threading.Event().wait()  # the process is about to leave
 
     def close(self) -> None:
         """End the thread, once all that was given is written."""

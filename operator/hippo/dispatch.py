@@ -18,7 +18,15 @@ from hippo.messages import Command, Launch, Steer, WakeAt
 from hippo.patience import Patience
 from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, SearchPlan, Turn
 from hippo.runs import ChainRun, StudyRun
-from hippo.store.records import Assignment, Control, ControlAnswered, Route, TrainerCall
+from hippo.store.records import (
+    FORMAT_VERSION,
+    TIMED_ASSIGNMENT_VERSION,
+    Assignment,
+    Control,
+    ControlAnswered,
+    Route,
+    TrainerCall,
+)
 from hippo.workforce import Workforce
 
 CHEAP_SAVE_SECONDS = 1.0
@@ -234,7 +242,9 @@ class Dispatcher:
         self._frontier.claim(claim)
         trainer = lead.study.spec.trainer
         every = [self._studies[study].study.spec.checkpoints.every_seconds for study in studies]
+        limit = trainer.step_timeout_seconds
         assignment = Assignment(
+            format_version=FORMAT_VERSION if limit is None else TIMED_ASSIGNMENT_VERSION,
             chain=name,
             signature=claim.node.signature,
             trainer=TrainerCall(
@@ -252,6 +262,7 @@ class Dispatcher:
             grace_seconds=self._grace(trainer.max_grace_seconds),
             exactness=trainer.exactness,
             studies=studies,
+            step_timeout_seconds=limit,
         )
         self._commands.append(Launch(assignment, lead.name))
 

@@ -7,6 +7,7 @@ depend on the order: their simulated engine is told the events of a real run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hippo.messages import Command, Event, Record
 from hippo.model import signature
 from hippo.plan import CostModel, Overheads
 from hippo.simulate import Pace, Simulation, SimulationOptions, find_curves, replay
+from hippo.stalls import Stall
 from hippo.store import open_blobs
 from hippo.store.records import Decision
 from tests.integration.runs import Place
@@ -48,6 +50,8 @@ class Silent:
     def updated(self, engine: Engine) -> None: ...
 
     def notified(self, message: str, study: str | None) -> None: ...
+
+    def stalled(self, stalls: Sequence[Stall]) -> None: ...
 
 
 @dataclass(eq=False, repr=False)

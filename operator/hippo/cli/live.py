@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +24,7 @@ from hippo.local import Session
 from hippo.model import Value
 from hippo.model.words import counted
 from hippo.runs import StudyRun
+from hippo.stalls import Stall
 from hippo.summary import (
     Remaining,
     Summary,
@@ -37,6 +38,7 @@ from hippo.summary import (
 REDRAW_SECONDS = 0.5
 LINE_SECONDS = 10.0
 MAX_STAGES_SHOWN = 12
+MAX_STALLS_SHOWN = 3
 QUIET_SECONDS = 60.0
 """A failure that differs only in its log is not told again for so long."""
 
@@ -55,6 +57,8 @@ class Progress:
         self._is_mute = False
         self._saved = 0
         self._failures: dict[str, float] = {}  # what was told, and when
+        self._stalls: Sequence[Stall] = ()
+        self._told: dict[str, Stall] = {}  # by chain: as it was told last
         self.worker_seconds_earlier = 0.0
         """What the studies had used when the run began."""
 
@@ -108,6 +112,19 @@ class Progress:
             self._failures[alike] = now
         self._print(text)
 
+    def stalled(self, stalls: Sequence[Stall]) -> None:
+        """Each is told at once, and again whenever it has lasted twice as long."""
+        for stall in stalls:
+            told = self._told.get(stall.chain)
+            is_same = told is not None and (told.during, told.step) == (stall.during, stall.step)
+            if told is None or not is_same or stall.seconds >= 2 * told.seconds:
+                self._told[stall.chain] = stall
+                self.notified(str(stall), stall.study)
+        standing = {stall.chain for stall in stalls}
+        for chain in [chain for chain in self._told if chain not in standing]:
+            del self._told[chain]
+        self._stalls = stalls
+
     def updated(self, engine: Engine) -> None:
         now = time.monotonic()
         if self._is_mute or now - self._drawn < (REDRAW_SECONDS if self._is_live else LINE_SECONDS):
@@ -135,6 +152,7 @@ class Progress:
             f"{remaining.steps} left",
             f"{counted(self._saved, 'step')} saved so far",
             *_ended(engine),
+            *(str(stall) for stall in self._stalls[:1]),
         ]
         parts += _bests(engine)
         if remaining.seconds is not None:
@@ -167,6 +185,7 @@ class Progress:
         if len(engine.studies) > 1:
             lines += [Text(text) for text in _ended(engine)]
         lines += [Text(text, style="green") for text in _bests(engine)]
+        lines += [Text(str(stall), style="red") for stall in self._stalls[:MAX_STALLS_SHOWN]]
         if not engine.chains:
             lines.append(Text("waiting", style="dim"))
         return Group(*lines)

@@ -26,7 +26,12 @@ from hippo.model.trial import TrialSpec
 
 _VALIDATIONS = "x-kubernetes-validations"
 
-_POSITIVE_DURATIONS = (("budget", "wallTime"), ("trainer", "maxGrace"), ("checkpoints", "every"))
+_POSITIVE_DURATIONS = (
+    ("budget", "wallTime"),
+    ("trainer", "maxGrace"),
+    ("trainer", "stepTimeout"),
+    ("checkpoints", "every"),
+)
 
 _AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import math
 import os
 import selectors
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -28,9 +29,10 @@ from hippo.driving.mailroom import Mailroom
 from hippo.driving.sessions import LocatedStudy, Session, build_signature_document
 from hippo.driving.spending import chain_prefix
 from hippo.engine import Engine
+from hippo.local.deaths import describe_death
 from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
 from hippo.local.edits import StudyFiles
-from hippo.local.workers import WorkerServer, describe_exit
+from hippo.local.workers import WorkerServer
 from hippo.messages import (
     Command,
     DeleteCheckpoint,
@@ -53,10 +55,18 @@ from hippo.messages import (
 )
 from hippo.model import InvalidSpec, Study, signature
 from hippo.runs import StudyRun
+from hippo.stalls import LEAST_SECONDS, Stall, describe_span, find_patience
 from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, open_blobs, plan_path
 from hippo.store.cache import FOLDER_VARIABLE, CheckpointCache, find_cache
-from hippo.store.records import Assignment, Decision, Ended, Outcome, WorkerError
+from hippo.store.records import Assignment, Decision, During, Ended, Outcome, WorkerError
 from hippo.tune import create_tuner
+
+GRACE_MARGIN_SECONDS = 15.0
+"""Beyond a worker's grace: to give up a step by itself, and to report. As the kubelet does, the
+server then kills those that cannot.
+"""
+LEAVE_SECONDS = 5.0
+"""After a second Ctrl-C: until all workers are gone, or the run leaves without them."""
 
 EXIT_PREEMPTED = 143
 EXIT_STORE = 74
@@ -76,6 +86,12 @@ CACHE_FOLDER = ".cache"
 """Beside the logs; no namespace has this name."""
 FOLD_AFTER = 200
 """So many ended chains are folded into the ledger at a time."""
+MOST_NAMED = 3
+"""Chains in one message."""
+INTERRUPTS_HEEDED = 2
+_BLAMED: dict[str, str] = {"start": "step", "store": "step", "import": "setup"}
+"""What is charged with the death of a worker that was at something else than a call."""
+AT_ONCE = "stopped at once: steps since the last checkpoints are lost, run again to go on"
 
 
 class Observer(Protocol):
@@ -86,6 +102,8 @@ class Observer(Protocol):
     def updated(self, engine: Engine) -> None: ...
 
     def notified(self, message: str, study: str | None) -> None: ...
+
+    def stalled(self, stalls: Sequence[Stall]) -> None: ...  # all there are, before each update
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +116,30 @@ class RunOptions:
     merge: bool = True  # False: trial by trial, for comparison
     followed: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
     """By study, decisions of another run that are made again."""
+    stalled_after: float = LEAST_SECONDS  # a call that lasts as long is told of, at the least
 
 
 class RunStopped(Exception):
     """The run ended before its studies did; one line that says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A call of the trainer that lasts. ``since``: by the driver's clock."""
+
+    during: During
+    step: int
+    since: float
+    place: str
+
+
 @dataclass(slots=True)
 class _Worker:
     slot: int
     log: Path
+    grace: float  # seconds
     ended: bool = False
+    standing: _Standing | None = None
 
 
 @dataclass(eq=False, repr=False)  # signal.signal() would spell out the whole engine
@@ -128,6 +159,9 @@ class LocalDriver:
     _ended: list[str] = field(init=False, default_factory=list)
     _interrupts: int = field(init=False, default=0)
     _heeded: int = field(init=False, default=0)
+    _gone_by: float = field(init=False, default=math.inf)  # after a second Ctrl-C
+    _given_up: list[str] = field(init=False, default_factory=list)
+    """Chains that were told to leave and could not save."""
     _halt: str | None = field(init=False, default=None)
     _is_starting: bool = field(init=False, default=True)
     _gpus: list[int] = field(init=False, default_factory=list)
@@ -274,7 +308,10 @@ class LocalDriver:
                     lock.renew()
                     renewed = self.clock()
                     self._note_costs()
+                self.observer.stalled(self._find_stalls())
                 self.observer.updated(self.engine)
+                if self.clock() > self._gone_by:
+                    break
                 if not self.engine.chains and (self._interrupts or self._halt or self._sleeps()):
                     break
         self._close()
@@ -296,8 +333,13 @@ class LocalDriver:
         if self._halt is not None:
             raise RunStopped(f"{self._halt}; nothing is lost: put it right and run again")
         if self._heeded > 1:
+            raise RunStopped(AT_ONCE)
+        if self._given_up:
+            names = ", ".join(self._given_up[:MOST_NAMED])
+            more = len(self._given_up) - MOST_NAMED
             raise RunStopped(
-                "stopped at once: steps since the last checkpoints are lost, run again to go on"
+                f"stopped; {names}{f' and {more} more' if more > 0 else ''} could not save in time:"
+                " steps since the last checkpoints are lost, run again to go on"
             )
         if self._interrupts:
             raise RunStopped("stopped; everything is saved, run again to go on")
@@ -338,10 +380,36 @@ class LocalDriver:
             self._read_reports(news["poke"])
         elif "progress" in news:
             self._feed(Progressed(news["progress"], news["step"]))
+        elif "standing" in news:
+            self._note_standing(news)
         elif "exited" in news:
-            self._note_exit(
-                news["exited"], news.get("code"), news.get("signal"), news.get("reason")
-            )
+            self._note_exit(news)
+
+    def _note_standing(self, news: dict[str, Any]) -> None:
+        worker = self._workers.get(news["standing"])
+        if worker is None:
+            return
+        worker.standing = None
+        if news["during"] is not None:
+            since = self.clock() - news["seconds"]
+            place = news.get("place", "")
+            worker.standing = _Standing(news["during"], news["step"], since, place)
+
+    def _find_stalls(self) -> list[Stall]:
+        """Workers that stand in one call for conspicuously long, the longest first."""
+        found = []
+        now, costs, least = self.clock(), self.engine.costs, self.options.stalled_after
+        for name, worker in self._workers.items():
+            standing, chain = worker.standing, self.engine.chains.get(name)
+            if standing is None or chain is None:
+                continue
+            seconds = now - standing.since
+            during, step = standing.during, standing.step
+            if seconds >= find_patience(costs, chain, during, step, least):
+                where = f"pid {self._server.pid(name)}"
+                stall = Stall(name, chain.study, during, step, seconds, where, standing.place)
+                found.append(stall)
+        return sorted(found, key=lambda stall: -stall.seconds)
 
     def _read_reports(self, chain: str) -> None:
         worker = self._workers.get(chain)
@@ -352,13 +420,20 @@ class LocalDriver:
             self._has_news = True
             if isinstance(report, Ended):
                 worker.ended = True
+                if report.outcome is Outcome.PREEMPTED and not self._is_saved(report):
+                    self._given_up.append(chain)
                 report = _with_log(report, worker.log)
             self._feed(Reported(report))
 
-    def _note_exit(
-        self, chain: str, code: int | None, signal_number: int | None, reason: str | None
-    ) -> None:
-        """A process has left. ``reason``: it never was one (no room for its log, for instance)."""
+    def _is_saved(self, report: Ended) -> bool:
+        chain = self.engine.chains.get(report.chain)
+        if chain is None or not report.trained:
+            return True
+        return report.step in chain.claim.node.at(report.step).checkpoints
+
+    def _note_exit(self, news: dict[str, Any]) -> None:
+        """A process has left. With a ``reason`` it never was one (no room for its log, say)."""
+        chain, code, reason = news["exited"], news["code"], news.get("reason")
         self._read_reports(chain)
         worker = self._workers.pop(chain, None)
         if worker is None:
@@ -370,10 +445,12 @@ class LocalDriver:
                 outcome = Outcome.STORE  # not the trainer's fault
             elif code == EXIT_PREEMPTED:
                 outcome = Outcome.PREEMPTED
-            running = self.engine.chains.get(chain)
-            step = running.step if running is not None else 0
-            message = reason or _describe_exit(code, signal_number, worker.log)
-            error = WorkerError(during="step", message=message, step=step)
+            if self._interrupts:
+                self._given_up.append(chain)
+            during, step = news.get("during", "start"), news.get("step", 0)
+            message = reason or describe_death(news, worker.log, self.studies[0].folder)
+            during = _BLAMED.get(during, during)
+            error = WorkerError(during=during, message=message, step=step)
             self._feed(WorkerGone(chain, outcome, error))
         if len(self._ended) >= FOLD_AFTER:
             self.session.store.fold(self._ended)
@@ -417,7 +494,7 @@ class LocalDriver:
         log = self._server.launch(
             assignment, plan=self.session.store.plan, slot=slot, device=device
         )
-        self._workers[assignment.chain] = _Worker(slot, log)
+        self._workers[assignment.chain] = _Worker(slot, log, assignment.grace_seconds)
 
     # -- stopping ----------------------------------------------------------------------------------
 
@@ -426,7 +503,25 @@ class LocalDriver:
         self._halt = message or self._halt
         self._feed(WorkersChanged(0))
         for chain in list(self.engine.chains):
-            self._server.terminate(chain)
+            self._server.terminate(chain, within=self._grace(chain) + GRACE_MARGIN_SECONDS)
+
+    def _grace(self, chain: str) -> float:
+        worker = self._workers.get(chain)
+        return worker.grace if worker is not None else 0.0
+
+    def _describe_stopping(self) -> str:
+        """How long it may take, and what a second signal does."""
+        chains = self.engine.chains
+        if not chains:
+            return "stopping"
+        workers = "the worker saves at the end of its step and leaves"
+        if len(chains) > 1:
+            workers = f"{len(chains)} workers save at the end of their step and leave"
+        grace = describe_span(max(self._grace(chain) for chain in chains))
+        return (
+            f"stopping: {workers}; a step that lasts for more than {grace} from now is given up."
+            " Ctrl-C again leaves at once: steps since the last checkpoints are then lost"
+        )
 
     def _heed_edits(self) -> None:
         """Study files may be edited while they are trained."""
@@ -448,9 +543,10 @@ class LocalDriver:
         while self._heeded < self._interrupts:
             self._heeded += 1
             if self._heeded == 1:
-                self.observer.notified("stopping: workers save at the end of their step", None)
+                self.observer.notified(self._describe_stopping(), None)
                 self._stop_all(None)
             else:
+                self._gone_by = min(self._gone_by, self.clock() + LEAVE_SECONDS)
                 for chain in list(self.engine.chains):
                     self._server.kill(chain)
 
@@ -459,6 +555,8 @@ class LocalDriver:
         if self._is_starting:  # nothing to save yet
             self._is_starting = False
             raise RunStopped("stopped before training began; run again to go on")
+        if self._interrupts > INTERRUPTS_HEEDED:  # the loop hangs: what is stored is whole anyway
+            raise RunStopped(AT_ONCE)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -475,12 +573,6 @@ class LocalDriver:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _describe_exit(code: int | None, signal_number: int | None, log: Path) -> str:
-    if signal_number:
-        return f"the worker {describe_exit(-signal_number)}; its log: {log}"
-    return f"the worker {describe_exit(code)} and no report; its log: {log}"
 
 
 def _with_log(report: Ended, log: Path) -> Ended:

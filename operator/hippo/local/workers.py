@@ -53,6 +53,7 @@ class WorkerServer:
         self._logs = logs
         self._buffer = b""
         self._is_ready = False
+        self._running: dict[str, int] = {}  # pid of each worker
         module = entrypoint.partition(":")[0]
         environment = os.environ | {
             name: str(threads)
@@ -108,7 +109,12 @@ class WorkerServer:
         *lines, self._buffer = self._buffer.split(b"\n")
         for line in lines:
             if line.strip():
-                yield json.loads(line)
+                event = json.loads(line)
+                if "started" in event:
+                    self._running[event["started"]] = event["pid"]
+                elif "exited" in event:
+                    self._running.pop(event["exited"], None)
+                yield event
         if ended:
             raise self._failure()
 
@@ -131,9 +137,15 @@ class WorkerServer:
         )
         return log
 
-    def terminate(self, chain: str) -> None:
-        """SIGTERM: the worker saves at the end of its step and leaves."""
-        self._send({"terminate": chain})
+    def pid(self, chain: str) -> int | None:
+        """None before it has started, and after its end."""
+        return self._running.get(chain)
+
+    def terminate(self, chain: str, *, within: float) -> None:
+        """SIGTERM: the worker saves at the end of its step and leaves. One that is still in a call
+        of its trainer after so many seconds is killed.
+        """
+        self._send({"terminate": chain, "within": within})
 
     def kill(self, chain: str) -> None:
         self._send({"kill": chain})
@@ -151,6 +163,10 @@ class WorkerServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        for pid in self._running.values():  # if the server was killed: what workers have started
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+        self._running.clear()
 
     def _send(self, request: dict[str, Any]) -> None:
         assert self._process.stdin is not None

@@ -170,6 +170,13 @@ class TrainerSpec(SpecModel):
     """Relaxed allows workers of different kinds, and marks results as inexact. Strict if absent."""
     max_grace: PositiveDuration = "10m"
     """Longest time that a worker may take to save and leave when told to. 10m if absent."""
+    step_timeout: PositiveDuration | None = None
+    """A step, an evaluation or another call of the trainer that takes longer ends its worker, and
+    is tried again. No limit if absent."""
+
+    @property
+    def step_timeout_seconds(self) -> float | None:
+        return None if self.step_timeout is None else seconds(self.step_timeout)
 
     @property
     def max_grace_seconds(self) -> float:

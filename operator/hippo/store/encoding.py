@@ -107,16 +107,18 @@ def encode(record: Record) -> bytes:
     return record.model_dump_json(by_alias=True).encode()
 
 
-def decode(validate: Callable[[bytes], _T], data: bytes, what: str) -> _T:
+def decode(
+    validate: Callable[[bytes], _T], data: bytes, what: str, *, newest: int = FORMAT_VERSION
+) -> _T:
     """A record from its bytes. ``what`` names it in errors. Raises NewerFormat, Unreadable."""
     try:
         record = validate(data)
     except ValidationError as error:
         version = _find_version(data)
-        if version is not None and version > FORMAT_VERSION:
+        if version is not None and version > newest:
             raise NewerFormat(what, version) from None
         raise Unreadable(f"{what} cannot be read: {_first_line(error)}") from None
-    check_version(record.format_version, what)
+    check_version(record.format_version, what, newest=newest)
     return record
 
 
@@ -127,9 +129,9 @@ def _first_line(error: ValidationError) -> str:
     return " ".join(text.split())[:_LONGEST_LINE]
 
 
-def check_version(version: int, what: str) -> None:
+def check_version(version: int, what: str, *, newest: int = FORMAT_VERSION) -> None:
     """Raises NewerFormat, or Unreadable for a version that never was."""
-    if version > FORMAT_VERSION:
+    if version > newest:
         raise NewerFormat(what, version)
     if version < 1:
         raise Unreadable(f"{what} cannot be read: format {version} is unknown")

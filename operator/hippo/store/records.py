@@ -10,11 +10,22 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+)
 from pydantic.alias_generators import to_camel
 
 FORMAT_VERSION = 1
 """Version of everything below. A reader refuses a greater one with a clear line."""
+TIMED_ASSIGNMENT_VERSION = 2
+"""Of an assignment with a step timeout, which earlier runners would not heed; others stay as they
+were.
+"""
 
 
 class Record(BaseModel):
@@ -77,6 +88,16 @@ class Assignment(Record):
     exactness: Literal["strict", "relaxed"] = "strict"  # strict: refuse a foreign fingerprint
     studies: tuple[str, ...] = ()  # who asked for this work; its cost is split evenly over them
     fingerprint: dict[str, str] | None = None  # strict: refuse to train anywhere else
+    step_timeout_seconds: Seconds | None = None  # that a call of the trainer may take; None: any
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_unset(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A runner that does not know the timeout reads every assignment without one."""
+        document: dict[str, Any] = write(self)
+        if self.step_timeout_seconds is None:
+            for name in ("step_timeout_seconds", "stepTimeoutSeconds"):
+                document.pop(name, None)
+        return document
 
 
 class Control(Record):
@@ -171,10 +192,14 @@ class Arrived(_Report):
     kind: Literal["arrived"] = "arrived"
 
 
+During = Literal["start", "import", "setup", "load", "step", "evaluate", "save", "store"]
+"""What a worker is at. ``store``: waiting for the store, or for what to do next."""
+
+
 class WorkerError(Record):
     """One line for the user. ``step`` is the step being trained, or the one being evaluated."""
 
-    during: Literal["import", "setup", "load", "step", "evaluate", "save", "store", "start"]
+    during: During
     message: str  # "ValueError: batch too large (trainer.py:31)": a single line
     step: int
 

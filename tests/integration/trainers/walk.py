@@ -10,14 +10,19 @@ misdeed, default 3). The hyper-parameter ``mode`` names a misdeed.
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import hashlib
 import json
 import math
 import os
 import random
 import signal
+import subprocess
 import sys
+import threading
 import time
+import traceback
 from pathlib import Path
 
 from stage_runner import Trainer
@@ -116,6 +121,73 @@ class Walk(Trainer):
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "memory":
                 raise MemoryError
+            case "hang":
+                time.sleep(3600)
+            case "hang once" if not (HERE / "hung").exists():
+                (HERE / "hung").touch()
+                time.sleep(3600)
+            case "spin":
+                while True:
+                    pass
+            case "hold":  # Python's lock is not let go
+                ctypes.PyDLL(None).sleep(3600)
+            case "wait":
+                loader = threading.Thread(target=fail_to_load, name="loader")
+                loader.start()
+                threading.Event().wait()
+            case "interrupt":
+                raise KeyboardInterrupt
+            case "generator":
+                raise GeneratorExit
+            case "base":
+                raise BaseException("odd one")
+            case "cancel":
+                raise asyncio.CancelledError
+            case "recur":
+                self.misbehave(during, step)
+            case "iterate":
+                next(iter([]))
+            case "mute":
+                raise Mute
+            case "long":
+                raise ValueError("line\n" * 1_000_000)
+            case "coded":
+                raise ValueError("\x1b[31mred\x1b[0m \udcff \0")
+            case "group":
+                raise ExceptionGroup("several", [ValueError("one"), KeyError("two")])
+            case "quote":  # as PyTorch's data loader does
+                raise ValueError(f"Caught in a worker.\nOriginal {quote()}")
+            case "leave":
+                os._exit(0)
+            case "spawn":
+                subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+            case "fork":
+                if os.fork() == 0:
+                    sys.exit(0)
+            case "fork back":
+                os.fork()
+            case "close":
+                os.close(1)
+                os.close(2)
+                self.mode = "good"
+            case "deaf":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("nothing to say")
+
+
+def fail_to_load():
+    raise OSError("no such shard")
+
+
+def quote():
+    try:
+        fail_to_load()
+    except OSError:
+        return traceback.format_exc()
 
 
 class Stillborn(Walk):

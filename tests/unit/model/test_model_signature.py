@@ -44,7 +44,7 @@ def test_numbers_count_by_value() -> None:
 
 
 def test_the_maximum_grace_and_memory_do_not_count() -> None:
-    assert sign(maxGrace="1m", resources={"limits": {"memory": "1Gi"}}) == sign()
+    assert sign(maxGrace="1m", stepTimeout="5m", resources={"limits": {"memory": "1Gi"}}) == sign()
 
 
 def container(**fields: Any) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""Workers that have died without a word: what can be known of it, in one line."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+from hippo.driving.crashes import find_crash, read_end
+from hippo.local.workers import describe_exit
+from hippo.stalls import describe_call
+
+
+def describe_death(news: dict[str, Any], log: Path, folder: Path) -> str:
+    """``news``: the server's, of the exit. ``folder``: of the trainer.
+
+    ``the worker was killed by SIGSEGV in step 3 (trainer.py:31, in step()); its log: ...``.
+    """
+    number, code = news.get("signal"), news.get("code")
+    crash = find_crash(read_end(log), folder)
+    where = _describe_where(news, crash.place if crash is not None else "")
+    if crash is not None and crash.is_timeout:
+        at = f": it stands at {crash.place}" if crash.place else ""
+        said = (
+            f"{_name_call(news)} has not ended within trainer.stepTimeout{at}, in code that holds"
+        )
+        said += " Python's lock"
+    elif number:
+        said = f"the worker {describe_exit(-number)}{where}"
+    elif code == 0:  # nobody leaves like that but os._exit()
+        said = f"the trainer ended its process, with exit status 0 and no report{where}"
+    else:
+        said = f"the worker {describe_exit(code)} and no report{where}"
+    if number == signal.SIGTERM:
+        said += ": something else has told it to leave"
+    return f"{said}; its log: {log}"
+
+
+def _describe_where(news: dict[str, Any], place: str) -> str:
+    if news.get("during", "start") in ("start", "store"):
+        return f" ({place})" if place else ""
+    return f" in {_name_call(news)}" + (f" ({place})" if place else "")
+
+
+def _name_call(news: dict[str, Any]) -> str:
+    during, step = news.get("during", "step"), news.get("step", 0)
+    if during == "step":
+        return f"step {step}"
+    return f"{describe_call(during)} at step {step}" if step else describe_call(during)

@@ -1,0 +1,80 @@
+"""What a worker is doing, in memory that it shares with its server.
+
+A worker notes every call of its trainer before it makes it. Who shares the memory knows the call
+that does not end, even if it never lets go of Python's lock, and the one in which a worker died.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+from dataclasses import dataclass
+from typing import get_args
+
+from hippo.store.records import During
+
+OF_TRAINER: frozenset[During] = frozenset({"setup", "load", "step", "evaluate", "save"})
+
+_NAMES: tuple[During, ...] = get_args(During)
+_CODES = {name: code for code, name in enumerate(_NAMES)}
+_HEAD = struct.Struct("<dqBB")  # since, step, code, length of the place
+_MAX_PLACE = 200  # bytes
+_SIZE = _HEAD.size + _MAX_PLACE
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a worker stands. ``since``: time.perf_counter(), which processes of a machine share."""
+
+    during: During
+    step: int
+    since: float
+    place: str = ""
+    """In the trainer's code; known once the call has lasted for a while."""
+
+
+class Pulse:
+    """One worker writes, from its main thread; others read."""
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        """``descriptor``: of shared memory, by ``share``; None: nobody else's."""
+        self._memory = mmap.mmap(descriptor if descriptor is not None else -1, _SIZE)
+
+    @staticmethod
+    def share() -> int:
+        """A descriptor of fresh memory that other processes may map."""
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("hippo-pulse")
+        else:
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
+        os.ftruncate(descriptor, _SIZE)
+        return descriptor
+
+    def note(self, during: During, step: int, since: float) -> None:
+        """From now on, that is since ``since``, the worker is at this."""
+        _HEAD.pack_into(self._memory, 0, since, step, _CODES[during], 0)
+
+    def note_step(self, step: int, since: float) -> None:
+        """The same for a step, between two of which no time is to be lost."""
+        _HEAD.pack_into(self._memory, 0, since, step, _STEP, 0)
+
+    def note_place(self, standing: Standing, place: str) -> None:
+        """Where in the trainer's code it stands, unless it has gone on meanwhile."""
+        data = place.encode("utf-8", "replace")[:_MAX_PLACE]
+        if self.read() == standing:
+            self._memory[_HEAD.size : _HEAD.size + len(data)] = data
+            self._memory[_HEAD.size - 1] = len(data)
+
+    def read(self) -> Standing:
+        since, step, code, length = _HEAD.unpack_from(self._memory)
+        data = self._memory[_HEAD.size : _HEAD.size + length]
+        return Standing(_NAMES[code], step, since, data.decode("utf-8", "replace"))
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+_STEP = _CODES["step"]
