@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hippo.messages import Command, Launch, Queued, Steer, WorkerGone
 from hippo.queueing import MOST_ROOM_SECONDS, ROOM_SECONDS
-from hippo.store.records import Ended, Outcome
+from hippo.store.records import Outcome
 from tests.unit.engine.test_properties import check_results, studies
 from tests.unit.engine.test_sharing import rates
 from tests.world import Costs, World, build_study
@@ -211,7 +211,7 @@ def test_every_step_is_trained_once_whoever_waits(
 ) -> None:
     """Also if workers begin just when they are taken back."""
     costs = Costs(linger=linger, start=start, save=0.3)
-    dice = random.Random(seed)  # noqa: S311
+    dice = random.Random(seed)
     world = Crowded(studies, workers=6, room=room, costs=costs, dice=dice).run()
     check_results(world)
     specs = [study.spec for study in studies]
@@ -225,7 +225,7 @@ def test_every_step_is_trained_once_whoever_waits(
 @settings(max_examples=40)
 @given(studies=studies(), room=st.integers(1, 3), seed=st.integers(0, 10_000))
 def test_faults_and_restarts_change_no_result(studies: list[Any], room: int, seed: int) -> None:
-    dice = random.Random(seed)  # noqa: S311
+    dice = random.Random(seed)
     world = Crowded(studies, workers=6, room=room, costs=Costs(linger=1.0), dice=dice)
     world.run_with_restarts(dice)
     check_results(world)

@@ -216,7 +216,7 @@ CASES: dict[str, tuple[dict[str, Any], PodPhase, Cause, str]] = {
         Cause.NO_ROOM,
         "or lower spec.parallelism; nodes are cordoned: wait",
     ),
-    "tainted": (
+    "an untolerated taint": (
         unscheduled("0/1 nodes are available: 1 node(s) had untolerated taint {gpu: true}."),
         P,
         Cause.UNSCHEDULABLE,

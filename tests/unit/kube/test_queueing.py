@@ -82,7 +82,7 @@ def test_queued_pods_are_taken_back_for_a_study_of_higher_priority(
                 world.start_operator(0, "hippo")
             crowd.go(3, works=False)
         assert crowd.recorded() == ["high", "high", "low"], "the one that runs goes on"
-        waiting = [pod for pod in world.pods("Pending")]
+        waiting = list(world.pods("Pending"))
         assert {pod["metadata"]["labels"][names.LABEL_STUDY] for pod in waiting} <= {"high"}
         while crowd.phase("high") not in FINAL:
             crowd.go()
