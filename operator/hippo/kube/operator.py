@@ -15,17 +15,20 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from hippo.kube import names
 from hippo.kube.api import POD, STUDY, TRIAL, Api, ApiError, Refused
 from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
 from hippo.kube.metrics import Metrics
-from hippo.kube.plan_object import TakenOver
+from hippo.kube.plan_object import TakenOver, read_status
 from hippo.kube.pods import PodState, observe
 from hippo.kube.reception import Reception
 from hippo.kube.reporting import Reporter, StudyStatuses
 from hippo.kube.settings import Settings, build_holder
+from hippo.kube.statuses import StudyStatus
 from hippo.kube.strays import Strays
 from hippo.kube.sweeps import mark_missing
 from hippo.model import InvalidSpec, Study, signature, signature_document
@@ -94,6 +97,7 @@ class Operator:
         uid = document["metadata"]["uid"]
         if is_gone or document["metadata"].get("deletionTimestamp"):
             self._gone.add(uid)
+            self.metrics.forget_study(*_place(document))
             self._forget(uid, document["metadata"]["name"])
             return
         try:
@@ -121,6 +125,9 @@ class Operator:
         finally:
             if known is None or is_new or known.generation != item.generation:
                 task.wake.set()
+        if task.driver is None:  # nobody else tells of it: it has ended, or is still to begin
+            status = self.statuses.find(item)
+            self.metrics.update_study(task.namespace, item.study.name, status)
 
     def trial_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
         """A Trial: those that users made are requests; those made here are made again if lost."""
@@ -172,6 +179,11 @@ class Operator:
         if not is_gone and (document.get("status") or {}).get("chains"):
             self._with_chains.add(key)
         task = self.plans.get(key)
+        if is_gone:
+            self.metrics.forget_plan_status(*key)
+        elif task is None or task.driver is None:
+            with contextlib.suppress(ValidationError):
+                self.metrics.update_plan(*key, read_status(document))
         is_news = is_gone or (key in self._with_chains and not had_chains)
         if task is not None and task.driver is None and is_news:
             task.wake.set()
@@ -181,6 +193,8 @@ class Operator:
     async def _reject(self, document: Mapping[str, Any], reason: str, message: str) -> None:
         is_at_work = document["metadata"]["uid"] in self._plan_of
         await self._reception.reject(document, reason, message, is_at_work=is_at_work)
+        if not is_at_work:
+            self.metrics.update_study(*_place(document), StudyStatus(phase="Rejected"))
 
     def _find_plan(self, item: Accepted) -> PlanTask:
         document = signature_document(item.study.spec.trainer, None)
@@ -371,6 +385,7 @@ class Operator:
                 log.warning("study %s: %s", study["metadata"]["name"], error)
             except Exception:
                 log.exception("study %s: a defect of Hippo", study["metadata"]["name"])
+        self.metrics.keep_studies({_place(study) for study in found})
         self._looked = time.monotonic()
         self.metrics.note_idle()
         self._has_begun.set()
@@ -477,6 +492,10 @@ class Operator:
         log.warning("plan %s/%s: %s", task.namespace, task.name, message)
         for item in task.studies.values():
             self.events.tell(item.document, reason, message, True)
+
+
+def _place(document: Mapping[str, Any]) -> tuple[str, str]:
+    return document["metadata"]["namespace"], document["metadata"]["name"]
 
 
 def _explain_refusal(error: Refused) -> str:
