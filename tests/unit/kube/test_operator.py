@@ -418,7 +418,8 @@ def test_metrics_of_studies_that_have_ended_outlive_the_operator(tmp_path: Path)
                 name = f'hippo_studies{{namespace="{NAMESPACE}",phase="{phase}"}}'
                 assert found[name] == count
             made.plan_changed(plan, is_gone=True)
-            await made.study_changed(server.find(STUDY, "a"), is_gone=True)
+            gone = server.objects.pop((STUDY.plural, NAMESPACE, "a"))
+            await made.study_changed(gone, is_gone=True)
             del server.objects[STUDY.plural, NAMESPACE, "typo"]  # and no watch has told of it
             await made.look_again()
             assert not [name for name in ask(made) if "research" in name and "study" in name]
