@@ -460,6 +460,14 @@ class PlanDriver:
         self.tools.metrics.forget_study(self.namespace, name)
         self.is_changed = True
 
+    async def mark_left(self, name: str, uid: str) -> None:
+        """A study that is not here belongs to another plan from now on. Raises StoreError."""
+        store = self.session.store
+        document = self.session.documents.get(name)
+        if document is not None and document.get("uid") == uid:
+            await asyncio.to_thread(delete_study, store, name, now=time.time())
+            self.session.documents[name] = await asyncio.to_thread(store.read_study, name)
+
     async def _heed_requests(self, objects: Mapping[str, Mapping[str, Any]]) -> None:
         for name, trials in self._user_trials.items():
             own = {key: doc for key, doc in objects.items() if doc["spec"].get("study") == name}
