@@ -17,6 +17,7 @@ from hippo.lifecycles import WorkerEvent, WorkerState
 from hippo.messages import Command, Launch, Steer, WakeAt
 from hippo.patience import Patience
 from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, SearchPlan, Turn
+from hippo.queueing import Queue
 from hippo.runs import ChainRun, StudyRun
 from hippo.store.records import (
     FORMAT_VERSION,
@@ -85,9 +86,11 @@ class Dispatcher:
         self._options = options
         self._laxity = Laxity(frontier, workforce, costs)
         self._patience = Patience(workforce, studies, options.patience)
+        self._queue = Queue(studies, workforce, self._patience)
         self._launched = 0
         self._wakes_at = 0.0  # the next look at who might yield, if it lies ahead
         self._patient_until = math.inf  # likewise, at who has waited too long
+        self._queue_until = math.inf  # likewise, at launched workers that wait for room
         self._doubtful: set[Claim] = set()  # something they promised is no longer wanted
         self._commands: list[Command] = []
         self._now = 0.0
@@ -104,6 +107,9 @@ class Dispatcher:
         self._doubtful.clear()
         frontier.refresh(now)
         self._patience.look(now)
+        self._queue.look(now)
+        for chain in self._queue.find_outranked():
+            self._stop(chain, save=False)
         for chain in list(self._workforce.arrived.values()):
             if self.is_waiting(chain):
                 self._continue_or_release(chain)
@@ -115,8 +121,10 @@ class Dispatcher:
             frontier.refresh(now)
         self._ask()
         self._consider_yielding()
-        if 0 < workers <= len(self._chains):
+        self._make_room_for_queued()
+        if 0 < workers <= len(self._chains) or self._workforce.queued:
             self._await_patience()
+        self._await_queue()
         return self._commands
 
     def reconsider(self, claims: Iterable[Claim]) -> None:
@@ -144,13 +152,13 @@ class Dispatcher:
 
     def _turn(self, study: str) -> Turn | None:
         """Who gets the next worker: by priority, then who holds the fewest."""
-        if not self.may_have_another(study):
+        if not self.may_have_another(study) or self._queue.is_behind(study):
             return None
         return self._standing(study)
 
     def _right(self, study: str) -> Turn | None:
         """The same by priority alone."""
-        if not self.may_have_another(study):
+        if not self.may_have_another(study) or self._queue.is_behind(study):
             return None
         return (self._patience.rank(study),)
 
@@ -294,6 +302,9 @@ class Dispatcher:
 
     def _continue_or_release(self, chain: ChainRun) -> None:
         """A worker has arrived: give it what begins right there, unless others are in more need."""
+        if self._queue.is_to_make_room(chain):
+            self._stop(chain, save=True)
+            return
         frontier = self._frontier
         here = self._head_at(chain)
         best = self._next()
@@ -476,6 +487,38 @@ class Dispatcher:
         if moment != self._patient_until and moment < math.inf:
             self._commands.append(WakeAt(moment))
         self._patient_until = moment
+
+    def _await_queue(self) -> None:
+        moment = self._queue.next_look()
+        if moment != self._queue_until and moment < math.inf:
+            self._commands.append(WakeAt(moment))
+        self._queue_until = moment
+
+    def _make_room_for_queued(self) -> None:
+        """Let a chain at work leave for a launched one of a better right that finds no room."""
+        waiting = self._queue.find_neediest()
+        if waiting is None or not self._costs.is_known:
+            return
+        candidates = [
+            (*self._leaves_last(chain), chain)
+            for chain in self._chains.values()
+            if self._queue.may_take_room_of(waiting, chain)
+            and self._laxity.left(chain) > self._worth_leaving()
+            and self._can_leave(chain)
+        ]
+        if candidates:
+            self._stop(min(candidates, key=lambda entry: entry[:-1])[-1], save=True)
+            self._queue.note_leaving_for(waiting)
+
+    def _worth_leaving(self) -> float:
+        """Seconds that a chain must have left to be made to leave for another study."""
+        costs = self._costs
+        return max(WORTH_SWITCHES * (costs.switch + costs.overheads.save), costs.mean_step)
+
+    def _leaves_last(self, chain: ChainRun) -> tuple[float, float, float, int]:
+        """Least of those that may leave: least right, most workers, soonest done."""
+        rank, held = min(self._standing(study) for study in chain.studies)
+        return (-rank, -held, *self._workforce.done_at(chain))
 
     def _can_leave(self, chain: ChainRun) -> bool:
         """Whether it is at work, and has trained something, or will have by the time it leaves."""

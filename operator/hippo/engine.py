@@ -37,6 +37,7 @@ from hippo.messages import (
     Finish,
     Notify,
     Progressed,
+    Queued,
     Record,
     Refuse,
     Reported,
@@ -163,6 +164,8 @@ class Engine:
                 self._lose_checkpoint(key)
             case Requested(study, number, request, was_refused):
                 self._note_request(self.studies[study], number, request, was_refused=was_refused)
+            case Queued(chains):
+                self._workforce.queued = chains
             case Tick():
                 pass
 

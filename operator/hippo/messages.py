@@ -108,6 +108,15 @@ class Requested:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """Launched workers for which there is no room yet: all of them, as of now. They may begin at
+    any moment.
+    """
+
+    chains: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -123,6 +132,7 @@ Event = (
     | WorkerGone
     | CheckpointLost
     | Requested
+    | Queued
     | Tick
 )
 

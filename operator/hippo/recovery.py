@@ -53,6 +53,8 @@ class Recovery:
         """A chain has ended and given back its promises."""
         self._now = now
         match outcome:
+            case Outcome.STOPPED if not chain.begun:
+                pass  # taken back before it did anything: it tells nothing of its work
             case Outcome.COMPLETED | Outcome.STOPPED:
                 self._failures.pop(chain.origin, None)
                 self._refused.pop(chain.origin, None)

@@ -25,6 +25,7 @@ class Workforce:
     lent: Counter[str] = field(default_factory=Counter)  # chains by the study that lends the worker
     arrived: dict[str, ChainRun] = field(default_factory=dict)  # at the ends of their routes
     leaving: set[str] = field(default_factory=set)  # told to stop
+    queued: frozenset[str] = frozenset()  # that the driver has no room for yet, as it told last
     parties: dict[tuple[str, ...], dict[str, ChainRun]] = field(default_factory=dict)
     """Chains by the studies that share their cost."""
     total: float = 0.0  # of the moments at which each is done, by estimate

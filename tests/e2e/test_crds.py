@@ -327,6 +327,11 @@ class Kubectl:
             self.apply(*documents)
         return str(caught.value)
 
+    def set_status(self, study: str, **fields: Any) -> None:
+        """As the operator does."""
+        patch = json.dumps({"status": fields})
+        self("patch", "study", study, "--subresource=status", "--type=merge", "-p", patch)
+
     def replace(self, *documents: dict[str, Any]) -> str:
         return self("replace", "-f", "-", input="\n---\n".join(map(json.dumps, documents)))
 
@@ -390,6 +395,7 @@ def test_unknown_fields_are_refused_by_path(kubectl: Kubectl) -> None:
 def test_what_may_change_in_a_study(kubectl: Kubectl) -> None:
     study = changed(STUDY, {"spec.maxTrials": 2, "spec.trainer.config": {"a": 1}}, "edits")
     kubectl.apply(study)
+    kubectl.set_status("edits", stepsTrained=1)
     with pytest.raises(CommandFailed) as caught:
         kubectl.replace(*(changed(study, changes) for changes, _ in FIXED))
     said = str(caught.value)
@@ -408,6 +414,26 @@ def test_what_may_change_in_a_study(kubectl: Kubectl) -> None:
     study = changed(study, {"spec.maxTrials": ..., "spec.budget": ..., "spec.parallelism": ...})
     assert "configured" in kubectl.apply(study)
     assert "may only grow" in kubectl.refusal(changed(study, {"spec.maxTrials": 9}))
+
+
+@pytest.mark.parametrize(
+    "status", [None, {"phase": "Failed"}, {"stepsTrained": 0, "stepsReached": 0}]
+)
+def test_a_trainer_may_be_mended_before_anything_was_trained(
+    kubectl: Kubectl, status: dict[str, Any] | None
+) -> None:
+    study = changed(STUDY, {"spec.trainer.image": "digits:1"}, f"mended-{uuid.uuid4().hex[:6]}")
+    name = study["metadata"]["name"]
+    kubectl.apply(study)
+    if status is not None:
+        kubectl.set_status(name, **status)
+    study = changed(study, {"spec.trainer.image": "digits:2", "spec.trainer.config": {"a": 1}})
+    assert "configured" in kubectl.apply(study)
+    for trained in ({"stepsTrained": 1}, {"stepsTrained": 0, "stepsReached": 4}):
+        kubectl.set_status(name, **trained)
+        said = kubectl.refusal(changed(study, {"spec.trainer.image": "digits:3"}))
+        assert "spec.trainer: Invalid value: may not change once anything was trained" in said
+        kubectl("patch", "study", name, "--type=merge", "-p", '{"spec": {"priority": 1}}')
 
 
 def test_what_may_change_in_a_trial(kubectl: Kubectl) -> None:

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Collection
 from typing import Any
 
-from hippo.kube.api import POD, SEARCH_PLAN, ApiError, Document, Resource
+from hippo.kube.api import POD, SEARCH_PLAN, ApiError, Document, Refused, Resource
 from hippo.kube.manifests import pod_name
 from tests.model_checking.faults import Faults
 from tests.unit.kube.memory import NAMESPACE, MemoryApi
@@ -26,16 +26,30 @@ class Server(MemoryApi):
         self.unrecorded: list[str] = []
         """Pods that were created though no SearchPlan told of their chains."""
         self.on_pod: Callable[[Document], None] = lambda pod: None
+        self.quota: int | None = None
+        """Pods that there may be at once; None: any number."""
 
     async def create(
         self, resource: Resource, namespace: str, body: Document, *, dry_run: bool = False
     ) -> Document:
+        if resource is POD and not dry_run and self._is_full(body["metadata"]["name"]):
+            name = body["metadata"]["name"]
+            raise Refused(403, f'pods "{name}" is forbidden: exceeded quota: pods, requested: 1')
         made = await super().create(resource, namespace, body, dry_run=dry_run)
         if resource is POD and not dry_run:
             self._check_recorded(made)
             self.on_pod(made)
             self.collect_garbage()  # its owner may be gone, and the cluster looks at that first
         return made
+
+    def _is_full(self, name: str) -> bool:
+        """A name that is there already is refused for that, as by a real one."""
+        taken = [
+            pod["metadata"]["name"]
+            for pod in self.pods()
+            if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+        ]
+        return self.quota is not None and name not in taken and len(taken) >= self.quota
 
     def _check_recorded(self, pod: Document) -> None:
         """The first phase of a launch goes before the second, always."""

@@ -55,6 +55,7 @@ class World:
         self._ended: dict[str, str] = {}  # phases of studies, by uid
         self._results: dict[str, Any] = {}  # of trials, by name
         self.operators_made = 0
+        self.taken_back = 0  # pods that were told to leave before they had begun
         self._current: ModelledOperator | None = None
         self._runner = Runner()
         self._stack = ExitStack()
@@ -168,6 +169,7 @@ class World:
     def start_pod(self, pod: Document) -> None:
         """Its container begins, unless it is to leave."""
         if "deletionTimestamp" in pod["metadata"]:
+            self.taken_back += 1
             self.server.remove(POD, pod["metadata"]["name"])
             return
         text = pod["metadata"]["annotations"][names.ANNOTATION_ASSIGNMENT]
@@ -180,6 +182,13 @@ class World:
             worker.on_trained = functools.partial(self._note_unrecorded, worker)
         self.workers[pod["metadata"]["uid"]] = worker
         self.server.set_pod_status(pod, _status("Running", {"running": {}}))
+
+    def refuse_room(self, pod: Document) -> None:
+        """No node has room for it now; it may begin at any moment."""
+        words = "0/1 nodes are available: 1 Insufficient cpu"
+        unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+        status = {"phase": "Pending", "conditions": [{**unscheduled, "message": words}]}
+        self.server.set_pod_status(pod, status)
 
     def work(self, pod: Document) -> None:
         """One action of its trainer; or its node notices that it has ended."""

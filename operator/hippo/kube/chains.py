@@ -54,6 +54,7 @@ class _Uncreated:
     """A pod that could not be created yet, and why."""
 
     body: dict[str, Any]
+    cause: Cause
     problem: str
 
 
@@ -130,7 +131,8 @@ class Chains:
         except ApiError as error:
             if isinstance(error, Refused) and not is_for_quota(error):
                 raise
-            self._uncreated[chain] = _Uncreated(body, _describe(error))
+            cause = Cause.NO_QUOTA if is_for_quota(error) else Cause.NOT_CREATED
+            self._uncreated[chain] = _Uncreated(body, cause, _describe(error))
             self._create_at = time.monotonic() + CREATE_AGAIN_SECONDS
             return False
         self._uncreated.pop(chain, None)
@@ -169,8 +171,8 @@ class Chains:
         if state is not None:
             self._created.pop(chain, None)  # if it is missing from now on, it is gone
             return state
-        if chain in self._uncreated:
-            return PodState(PodPhase.PENDING, Cause.NOT_CREATED, self._uncreated[chain].problem)
+        if (uncreated := self._uncreated.get(chain)) is not None:
+            return PodState(PodPhase.PENDING, uncreated.cause, uncreated.problem)
         created = self._created.get(chain)
         if created is not None and time.monotonic() - created < WATCH_LAG_SECONDS:
             return PodState(PodPhase.PENDING)

@@ -58,7 +58,7 @@ def _study() -> dict[str, Any]:
         about="Trains one model under many hyper-parameter sequences, and what they share once.",
         spec=spec,
         status=build_schema(StudyStatus),
-        validations=rules.STUDY_NAME_RULES,
+        validations=[*rules.STUDY_NAME_RULES, rules.trainer_rule()],
         columns=[
             _column("Phase", ".status.phase", "How the study stands."),
             _column("Trials", ".status.progress", "Trials that have ended, of all."),

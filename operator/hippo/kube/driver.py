@@ -34,7 +34,7 @@ from hippo.kube.metrics import Metrics
 from hippo.kube.performing import Performer
 from hippo.kube.plan_object import PlanObject
 from hippo.kube.pod_watch import PodWatch
-from hippo.kube.pods import GONE, PodState, outcome
+from hippo.kube.pods import GONE, PodState, observe, outcome
 from hippo.kube.reports import Pace, ReportReader
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.sweeps import forget_missing
@@ -43,6 +43,7 @@ from hippo.messages import (
     Adopted,
     Command,
     Event,
+    Queued,
     Reported,
     StudyChanged,
     StudyRemoved,
@@ -156,6 +157,7 @@ class PlanDriver:
     _rest_until: float = field(init=False, default=-math.inf)  # no look at reports before
     _free_since: float | None = field(init=False, default=None)  # a worker, and nothing launched
     _owners: set[str] = field(init=False, default_factory=set)
+    _queued: frozenset[str] = field(init=False, default=frozenset())  # as the engine was told
 
     # -- opening and closing -----------------------------------------------------------------------
 
@@ -206,6 +208,7 @@ class PlanDriver:
         for problem in self.session.records.problems[:MOST_PROBLEMS]:
             self._tell(None, names.REASON_NOTICE, f"{problem}; it is trained again if it is needed")
         ended = await self._adopt(pods)
+        await self._note_queued(frozenset(c for c, pod in pods.items() if observe(pod).is_queued))
         await self._feed(WorkersChanged(self._count_workers()))
         for report in ended:  # charged already, with all else that the store held
             self._note_ended(report)
@@ -311,6 +314,7 @@ class PlanDriver:
         await self._note_ends(await self.watch.look(self.engine, seen))
         for study, message in self.watch.tell_preempted(seen):
             self._tell(study, names.REASON_CHAIN_PREEMPTED, message)
+        await self._note_queued(self.watch.queued)
         await self._feed(WorkersChanged(self._count_workers()))
         if self._performer.wake_at <= self.tools.clock():
             self._performer.wake_at = math.inf
@@ -456,6 +460,14 @@ class PlanDriver:
         self.tools.metrics.forget_study(self.namespace, name)
         self.is_changed = True
 
+    async def mark_left(self, name: str, uid: str) -> None:
+        """A study that is not here belongs to another plan from now on. Raises StoreError."""
+        store = self.session.store
+        document = self.session.documents.get(name)
+        if document is not None and document.get("uid") == uid:
+            await asyncio.to_thread(delete_study, store, name, now=time.time())
+            self.session.documents[name] = await asyncio.to_thread(store.read_study, name)
+
     async def _heed_requests(self, objects: Mapping[str, Mapping[str, Any]]) -> None:
         for name, trials in self._user_trials.items():
             own = {key: doc for key, doc in objects.items() if doc["spec"].get("study") == name}
@@ -551,6 +563,8 @@ class PlanDriver:
             return
         state = state or GONE
         how, cause = outcome(state), str(state.cause)
+        if running.is_leaving and not running.begun and how is Outcome.PREEMPTED:
+            how = Outcome.STOPPED  # by the engine, which needs it no more or has no room for it
         message = state.message or "the pod ended"
         error = WorkerError(during="step", message=message, step=running.step)
         if not running.is_leaving:
@@ -559,6 +573,12 @@ class PlanDriver:
             self._tell(running.study, reason, f"{chain}: {error.message}")
         self._note_over(chain, how, cause)
         await self._feed(WorkerGone(chain, how, error))
+
+    async def _note_queued(self, chains: frozenset[str]) -> None:
+        """Pods of these would begin if there were room."""
+        if chains != self._queued:
+            self._queued = chains
+            await self._feed(Queued(chains))
 
     def _note_over(self, chain: str, how: Outcome, cause: str | None) -> None:
         self._reports.ended([chain])

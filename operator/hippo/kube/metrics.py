@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -151,13 +151,22 @@ class Metrics:
         """It was deleted: its series vanish."""
         self._statuses.studies.pop((namespace, name), None)
 
+    def keep_studies(self, there: Collection[tuple[str, str]]) -> None:
+        """Of all others, by namespace and name, nobody has told that they were deleted."""
+        for key in self._statuses.studies.keys() - set(there):
+            del self._statuses.studies[key]
+
     def update_plan(self, namespace: str, plan: str, status: SearchPlanStatus) -> None:
         """How a plan stands."""
         self._statuses.plans[namespace, plan] = status.model_copy()
 
+    def forget_plan_status(self, namespace: str, plan: str) -> None:
+        """Its object was deleted."""
+        self._statuses.plans.pop((namespace, plan), None)
+
     def forget_plan(self, namespace: str, plan: str) -> None:
         """Nobody works on it any more: its series vanish."""
-        self._statuses.plans.pop((namespace, plan), None)
+        self.forget_plan_status(namespace, plan)
         for metric in self._of_plans:
             metric.remove_by_labels({"namespace": namespace, "plan": plan})
 
@@ -303,6 +312,11 @@ class _Statuses(Collector):
         return family
 
     def _collect_studies(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily(
+            "hippo_study_info",
+            "Always 1: tells in which plan a study is, to join its metrics with the plan's.",
+            labels=[*STUDY, "plan"],
+        )
         trials = GaugeMetricFamily(
             "hippo_study_trials", "Trials of a study by phase.", labels=[*STUDY, "phase"]
         )
@@ -338,6 +352,8 @@ class _Statuses(Collector):
         )
         for key, study in sorted(self.studies.items()):
             status = study.status
+            if status.plan is not None:
+                info.add_metric([*key, status.plan], 1)
             if status.trials is not None:
                 for phase in TRIAL_PHASES:
                     trials.add_metric([*key, phase], getattr(status.trials, phase))
@@ -349,7 +365,7 @@ class _Statuses(Collector):
             hours = status.saved_hours
             _add(saved, key, hours * 3600 if hours is not None else None)
             _add(progress, key, study.last_progress if status.phase == "Running" else None)
-        yield from (trials, requested, reached, merged, best, worker, saved, progress)
+        yield from (info, trials, requested, reached, merged, best, worker, saved, progress)
 
     def _collect_plans(self) -> Iterator[Metric]:
         stages = GaugeMetricFamily(

@@ -15,17 +15,21 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from hippo.kube import names
 from hippo.kube.api import POD, STUDY, TRIAL, Api, ApiError, Refused
 from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
 from hippo.kube.metrics import Metrics
-from hippo.kube.plan_object import TakenOver
+from hippo.kube.moving import begin_afresh, mark_left, may_move, take_leave
+from hippo.kube.plan_object import TakenOver, read_status
 from hippo.kube.pods import PodState, observe
 from hippo.kube.reception import Reception
-from hippo.kube.reporting import Reporter, StudyStatuses
+from hippo.kube.reporting import Reporter, StudyStatuses, read_study_status
 from hippo.kube.settings import Settings, build_holder
+from hippo.kube.statuses import StudyStatus
 from hippo.kube.strays import Strays
 from hippo.kube.sweeps import mark_missing
 from hippo.model import InvalidSpec, Study, signature, signature_document
@@ -38,6 +42,8 @@ LEAST_PAUSE, MOST_PAUSE = 1.0, 60.0
 """Seconds before a plan is opened again after a failure; doubled each time."""
 MAX_SILENCE_SECONDS = 120.0
 """So long without an answer of the API server, the operator counts as dead."""
+MOVE_SECONDS = 0.5
+"""Between two looks at whether a study has left its plan."""
 GATHER_SECONDS = 0.05
 """Between what wakes a plan and its round: more may come at once."""
 _ENDED = ("Succeeded", "Failed")
@@ -83,6 +89,7 @@ class Operator:
         self._user_trials: dict[str, dict[str, Mapping[str, Any]]] = {}  # by namespace, by name
         self._reception = Reception(api, settings, self.statuses, self.events)
         self._strays = Strays(api)
+        self._moving: set[str] = set()  # uids of studies that leave a plan for another
         self._gone: set[str] = set()  # uids of studies deleted since they were listed last
         self._has_begun = asyncio.Event()  # all studies that there were at the start are known
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,6 +101,7 @@ class Operator:
         uid = document["metadata"]["uid"]
         if is_gone or document["metadata"].get("deletionTimestamp"):
             self._gone.add(uid)
+            self.metrics.forget_study(*_place(document))
             self._forget(uid, document["metadata"]["name"])
             return
         try:
@@ -107,6 +115,8 @@ class Operator:
             return
         if uid in self._gone:
             return  # it was listed before it was deleted
+        if uid in self._moving or self._begin_move(item):
+            return
         task = self._plan_of.get(uid) or self._find_plan(item)
         known = task.studies.get(item.study.name)
         is_new = known is None or known.uid != uid
@@ -121,6 +131,9 @@ class Operator:
         finally:
             if known is None or is_new or known.generation != item.generation:
                 task.wake.set()
+        if task.driver is None:  # nobody else tells of it: it has ended, or is still to begin
+            status = self.statuses.find(item)
+            self.metrics.update_study(task.namespace, item.study.name, status)
 
     def trial_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
         """A Trial: those that users made are requests; those made here are made again if lost."""
@@ -172,6 +185,11 @@ class Operator:
         if not is_gone and (document.get("status") or {}).get("chains"):
             self._with_chains.add(key)
         task = self.plans.get(key)
+        if is_gone:
+            self.metrics.forget_plan_status(*key)
+        elif task is None or task.driver is None:
+            with contextlib.suppress(ValidationError):
+                self.metrics.update_plan(*key, read_status(document))
         is_news = is_gone or (key in self._with_chains and not had_chains)
         if task is not None and task.driver is None and is_news:
             task.wake.set()
@@ -181,6 +199,55 @@ class Operator:
     async def _reject(self, document: Mapping[str, Any], reason: str, message: str) -> None:
         is_at_work = document["metadata"]["uid"] in self._plan_of
         await self._reception.reject(document, reason, message, is_at_work=is_at_work)
+        if not is_at_work:
+            self.metrics.update_study(*_place(document), StudyStatus(phase="Rejected"))
+
+    def _begin_move(self, item: Accepted) -> bool:
+        """Whether the study is to leave its plan, for that of another trainer."""
+        current = self._plan_of.get(item.uid)
+        if current is not None and current.studies[item.study.name].generation > item.generation:
+            return False  # it was listed before it was edited
+        status = read_study_status(item.document)
+        plan = current.name if current is not None else status.plan
+        signed = signature(signature_document(item.study.spec.trainer, None))
+        if plan in (None, signed[:PLAN_NAME_DIGITS]) or not may_move(status):
+            return False
+        self._moving.add(item.uid)
+        self._forget(item.uid, item.study.name)
+        self.spawn(self._move(item, plan), f"study {item.study.name} leaves plan {plan}")
+        return True
+
+    async def _move(self, item: Accepted, plan: str) -> None:
+        """Take the study out of its plan, and then into the one where it belongs."""
+        while True:
+            await asyncio.sleep(MOVE_SECONDS)
+            try:
+                there = await self.api.list(STUDY, item.study.namespace)
+                study = next((s for s in there if s["metadata"]["uid"] == item.uid), None)
+                if study is None or await self._leave(study, plan):
+                    break
+            except (ApiError, LockHeld, StoreError) as error:
+                log.warning("study %s cannot leave plan %s yet: %s", item.study.name, plan, error)
+        self._moving.discard(item.uid)
+        if study is not None:
+            log.info("study %s has left plan %s: its trainer was edited", item.study.name, plan)
+            await self.study_changed({**study, "status": {}}, is_gone=False)
+
+    async def _leave(self, study: Mapping[str, Any], plan: str) -> bool:
+        """Whether that is done; not while the plan's driver is still at it."""
+        namespace, name = _place(study)
+        uid = str(study["metadata"]["uid"])
+        task = self.plans.get((namespace, plan))
+        if task is not None and task.driver is not None:
+            if name in task.driver.studies or not task.studies:
+                return False
+            await task.driver.mark_left(name, uid)
+        else:
+            holder = build_holder(self.settings.identity)
+            await mark_left(self.tools.blobs, f"{namespace}/{plan}", name, uid, holder)
+        await take_leave(self.api, study, plan)
+        await begin_afresh(self.api, study)
+        return True
 
     def _find_plan(self, item: Accepted) -> PlanTask:
         document = signature_document(item.study.spec.trainer, None)
@@ -371,6 +438,7 @@ class Operator:
                 log.warning("study %s: %s", study["metadata"]["name"], error)
             except Exception:
                 log.exception("study %s: a defect of Hippo", study["metadata"]["name"])
+        self.metrics.keep_studies({_place(study) for study in found})
         self._looked = time.monotonic()
         self.metrics.note_idle()
         self._has_begun.set()
@@ -422,7 +490,7 @@ class Operator:
 
     def is_known(self, uid: str) -> bool:
         """Whether there is a study of this uid that was accepted."""
-        return uid in self._plan_of
+        return uid in self._plan_of or uid in self._moving
 
     async def _settle(self, task: PlanTask) -> bool:
         """Nothing is to be trained. A plan of which no study is left is forgotten: True."""
@@ -477,6 +545,10 @@ class Operator:
         log.warning("plan %s/%s: %s", task.namespace, task.name, message)
         for item in task.studies.values():
             self.events.tell(item.document, reason, message, True)
+
+
+def _place(document: Mapping[str, Any]) -> tuple[str, str]:
+    return document["metadata"]["namespace"], document["metadata"]["name"]
 
 
 def _explain_refusal(error: Refused) -> str:

@@ -6,6 +6,7 @@ operator that was overtaken fails to record, and so creates nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hippo.kube.api import SEARCH_PLAN, AlreadyExists, Api, ApiError, Conflict, NotFound, dump
@@ -87,7 +88,7 @@ class PlanObject:
         except AlreadyExists:
             self._document = await self._patch_owners(owners)
         self._check_format(self._document)
-        self.status = SearchPlanStatus.model_validate(self._document.get("status") or {})
+        self.status = read_status(self._document)
         if self.status.generation >= generation:
             raise self._taken_over()
         self.status.generation = generation
@@ -139,6 +140,11 @@ class PlanObject:
 
     def _deleted(self) -> TakenOver:
         return TakenOver(f"the SearchPlan {self._name} was deleted")
+
+
+def read_status(document: Mapping[str, Any]) -> SearchPlanStatus:
+    """The status that a SearchPlan carries."""
+    return SearchPlanStatus.model_validate(document.get("status") or {})
 
 
 def _generation(document: dict[str, Any]) -> int:

@@ -31,9 +31,11 @@ class Cause(StrEnum):
 
     NONE = "none"
     # Of pods that do not begin.
-    NOT_CREATED = "not_created"  # for want of quota, or the API server fails
+    NOT_CREATED = "not_created"  # the API server fails
+    NO_QUOTA = "no_quota"  # not created either, until a ResourceQuota has room
     QUEUED = "queued"  # held by a scheduling gate: Kueue's, for instance
-    UNSCHEDULABLE = "unschedulable"
+    NO_ROOM = "no_room"  # a node would take it that is full
+    UNSCHEDULABLE = "unschedulable"  # no node would take it, full or not
     IMAGE_PULL = "image_pull"
     CONFIG = "config"  # the container cannot be made; also of pods that failed for it
     # Of pods that ended, or soon will.
@@ -48,6 +50,10 @@ class Cause(StrEnum):
     NODE_LOST = "node_lost"
     REJECTED = "rejected"  # the node had no room after all
     UNKNOWN = "unknown"
+
+
+WAITS_FOR_ROOM = frozenset({Cause.NO_QUOTA, Cause.QUEUED, Cause.NO_ROOM})
+"""It begins as soon as others leave; nobody has to do anything."""
 
 
 # -- ends ------------------------------------------------------------------------------------------
@@ -277,9 +283,7 @@ def explain_wait(pod: Mapping[str, Any]) -> tuple[Cause, str]:
 def _explain_scheduling(pod: Mapping[str, Any], scheduled: Mapping[str, Any]) -> tuple[Cause, str]:
     words = _PREEMPTION.sub("", read_words(scheduled))
     if scheduled.get("reason") == "SchedulingGated":
-        gates = list_maps(get_map(pod, "spec").get("schedulingGates"))
-        held = ", ".join(str(gate.get("name")) for gate in gates)
-        return Cause.QUEUED, f"held by {held or 'a scheduling gate'}: its queue lets it go"
+        return Cause.QUEUED, _explain_gates(pod)
     claim = _MISSING_CLAIM.search(words)
     if claim is not None:
         return (
@@ -287,13 +291,72 @@ def _explain_scheduling(pod: Mapping[str, Any], scheduled: Mapping[str, Any]) ->
             f"the PersistentVolumeClaim {claim[1]} {_is_missing(claim[2])} in namespace"
             f" {_namespace(pod)}: create it, or correct the volumes in spec.trainer.podTemplate",
         )
-    if "Insufficient" in words:
-        advice = "wait for room, ask for less in spec.trainer.resources, or lower spec.parallelism"
-    elif "affinity" in words or "selector" in words or "taint" in words:
-        advice = "check nodeSelector, affinity and tolerations in spec.trainer.podTemplate"
-    else:
-        advice = "check spec.trainer.resources and spec.trainer.podTemplate"
-    return Cause.UNSCHEDULABLE, f"no node takes the pod: {words or 'no reason given'}: {advice}"
+    cause = Cause.NO_ROOM if _FULL.search(words) else Cause.UNSCHEDULABLE
+    advice = [text for pattern, text in _ADVICE if pattern.search(words)] or [_OTHER_ADVICE]
+    told = f"no node takes the pod: {words or 'no reason given'}: {'; '.join(advice)}"
+    return cause, told
+
+
+_FULL = re.compile(r"Insufficient|Too many pods")
+_ADVICE = (
+    # What the scheduler says of some of the nodes, and what to do about these.
+    (
+        _FULL,
+        "wait for room, ask for less in spec.trainer.resources, or lower spec.parallelism",
+    ),
+    (
+        re.compile(r"were unschedulable|node\.kubernetes\.io/unschedulable"),
+        "nodes are cordoned: wait until their admin is done with them (kubectl uncordon)",
+    ),
+    (
+        re.compile(r"node\.kubernetes\.io/(not-ready|unreachable|network-unavailable|out-of-serv)"),
+        "nodes are not ready: their admin has to see to them (kubectl get nodes)",
+    ),
+    (
+        re.compile(r"node\.kubernetes\.io/(disk|memory|pid)-pressure"),
+        "nodes run short of what is named, and take pods again once they have recovered",
+    ),
+    (
+        re.compile(r"taint(?!\(?s?\)? \{node\.(kubernetes|cloudprovider))"),
+        "if the study belongs on nodes with that taint, tolerate it in spec.trainer.podTemplate",
+    ),
+    (
+        re.compile(r"(?<!volume )node affinity|node selector"),
+        "check nodeSelector and affinity in spec.trainer.podTemplate against the nodes' labels",
+    ),
+    (
+        re.compile(r"pod affinity|pod anti-affinity|topology spread"),
+        "check affinity and topologySpreadConstraints in spec.trainer.podTemplate",
+    ),
+    (
+        re.compile(r"free ports"),
+        "leave hostPort out of spec.trainer.podTemplate",
+    ),
+    (
+        re.compile(r"[Pp]ersistent ?[Vv]olume|volume node affinity|pvc|max volume count"),
+        "check the volumes in spec.trainer.podTemplate and their claims (kubectl describe pvc)",
+    ),
+    (
+        re.compile(r"no nodes available|0/0 nodes"),
+        "the cluster has no node: wait for one, or ask its admin",
+    ),
+)
+_OTHER_ADVICE = "check spec.trainer.resources and spec.trainer.podTemplate"
+_KUEUE_GATE = "kueue.x-k8s.io/"
+_KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
+
+
+def _explain_gates(pod: Mapping[str, Any]) -> str:
+    gates = list_maps(get_map(pod, "spec").get("schedulingGates"))
+    held = [str(gate.get("name")) for gate in gates]
+    queue = get_map(pod, "metadata", "labels").get(_KUEUE_QUEUE)
+    if queue and any(gate.startswith(_KUEUE_GATE) for gate in held):
+        return (
+            f"waits in Kueue's queue {queue}: it begins once the queue has quota for it"
+            f" (kubectl get -n {_namespace(pod)} localqueue {queue}, workloads)"
+        )
+    named = ", ".join(held) or "a scheduling gate"
+    return f"held by {named}: it begins once whoever set the gate lets it go"
 
 
 def _is_missing(words: str) -> str:

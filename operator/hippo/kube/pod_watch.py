@@ -43,6 +43,8 @@ class PodWatch:
         self._preempted: dict[str, _Preempted] = {}  # by name of the pod
         self.waiting: dict[str, str] = {}
         """Chains whose pods do not begin, and why."""
+        self.queued: frozenset[str] = frozenset()
+        """Those of them that would begin if there were room."""
         self.problem: tuple[str, str] | None = None
         """Reason and message, if nothing more may be launched."""
         self.is_changed = False
@@ -58,6 +60,7 @@ class PodWatch:
         await self._chains.create_again()
         over: list[tuple[str, PodState | None]] = []
         waiting: dict[str, str] = {}
+        queued: set[str] = set()
         for chain in list(self._chains.records):
             running = engine.chains.get(chain)
             if running is None:
@@ -81,7 +84,9 @@ class PodWatch:
                 await self._chains.remove(chain)  # it need not begin in order to be told to leave
             elif state.message:
                 waiting[chain] = state.message
-        self.waiting = waiting
+                if state.is_queued:
+                    queued.add(chain)
+        self.waiting, self.queued = waiting, frozenset(queued)
         return over
 
     def note_preempted(self, chain: str, study: str) -> None:

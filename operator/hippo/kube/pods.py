@@ -13,6 +13,7 @@ from typing import Any
 
 from hippo.kube import names
 from hippo.kube.pod_causes import (
+    WAITS_FOR_ROOM,
     Cause,
     describe_silence,
     explain_disruption,
@@ -78,6 +79,11 @@ class PodState:
     def is_finished(self) -> bool:
         """Whether the trainer's process is over, for good."""
         return self.phase in (PodPhase.SUCCEEDED, PodPhase.FAILED, PodPhase.GONE)
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether it waits for room alone: it begins once others leave."""
+        return self.phase is PodPhase.PENDING and self.cause in WAITS_FOR_ROOM
 
     @property
     def is_stuck(self) -> bool:

@@ -17,6 +17,7 @@ from hippo.kube.reporting import StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.kube.templates import check_template
 from hippo.model import InvalidSpec, parse_study
+from hippo.model.study import TrainerSpec
 
 
 class Reception:
@@ -30,12 +31,12 @@ class Reception:
         self._statuses = statuses
         self._events = events
         self._rejected: dict[str, int] = {}  # generation that was told so, by uid
-        self._checked: set[str] = set()  # uids of studies whose pod the server would take
+        self._checked: dict[str, TrainerSpec] = {}  # of whom the server would take pods, by uid
 
     def forget(self, uid: str) -> None:
         """The study is gone."""
         self._rejected.pop(uid, None)
-        self._checked.discard(uid)
+        self._checked.pop(uid, None)
 
     async def accept(self, document: Mapping[str, Any]) -> Accepted:
         """Raises InvalidSpec, and Refused if the API server would not take its pods."""
@@ -55,14 +56,16 @@ class Reception:
         check_template(study.spec.trainer.pod_template)
         uid = metadata["uid"]
         status = document.get("status") or {}
-        if uid not in self._checked and status.get("phase") in (None, "Rejected", "Pending"):
+        is_new = uid not in self._checked
+        is_at_work = is_new and status.get("phase") not in (None, "Rejected", "Pending")
+        if self._checked.get(uid) != study.spec.trainer and not is_at_work:
             body = build_dry_run(study, self._settings)
             try:
                 await self._api.create(POD, study.namespace, body, dry_run=True)
             except Refused as error:
                 if not is_for_quota(error):
                     raise
-        self._checked.add(uid)
+        self._checked[uid] = study.spec.trainer
         return Accepted(
             study, uid, int(metadata["generation"]), metadata["creationTimestamp"], document
         )

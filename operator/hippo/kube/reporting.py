@@ -39,13 +39,13 @@ class StudyStatuses:
     def find(self, item: Accepted) -> StudyStatus:
         known = self._written.get(item.uid)
         if known is None:
-            known = self._written[item.uid] = _read(item.document)
+            known = self._written[item.uid] = read_study_status(item.document)
         return known
 
     def find_document(self, document: Mapping[str, Any]) -> StudyStatus:
         """Of a study that may not be valid."""
         known = self._written.get(document["metadata"]["uid"])
-        return (known or _read(document)).model_copy()
+        return (known or read_study_status(document)).model_copy()
 
     async def write(self, item: Accepted, status: StudyStatus) -> bool:
         """Whether there was anything to write. Raises ApiError; Conflict if somebody else has taken
@@ -67,7 +67,7 @@ class StudyStatuses:
 
     def saw(self, item: Accepted) -> None:
         """What the cluster says, while nobody writes here: another operator may."""
-        self._written[item.uid] = _read(item.document)
+        self._written[item.uid] = read_study_status(item.document)
 
     def forget(self, uid: str) -> None:
         self._written.pop(uid, None)
@@ -217,7 +217,7 @@ class Reporter:
             tell(item.document, now_.reason, now_.message, True)
 
 
-def _read(document: Mapping[str, Any]) -> StudyStatus:
+def read_study_status(document: Mapping[str, Any]) -> StudyStatus:
     """The status that a Study carries; one that cannot be read is written anew."""
     try:
         return StudyStatus.model_validate(document.get("status") or {})

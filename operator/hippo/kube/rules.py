@@ -56,8 +56,20 @@ def _immutable_fields() -> list[Rule]:
             f".{name}",
         )
         for name, field in fields.items()
-        if name not in EDITABLE and name != "maxTrials"
+        if name not in {*EDITABLE, "maxTrials", "trainer"}
     ]
+
+
+def trainer_rule() -> Rule:
+    """Of the whole Study: whether anything was trained, only its status knows."""
+    untrained = " && ".join(
+        f"oldSelf.status.?{field}.orValue(0) == 0" for field in ("stepsTrained", "stepsReached")
+    )
+    return rule(
+        f"self.spec.trainer == oldSelf.spec.trainer || !has(oldSelf.status) || {untrained}",
+        "may not change once anything was trained; make another study instead",
+        ".spec.trainer",
+    )
 
 
 def _unchanged(name: str, default: Any) -> str:

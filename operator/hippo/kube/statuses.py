@@ -103,6 +103,9 @@ class StudyStatus(StatusModel):
     """By all its trials, each counted alone."""
     steps_reached: int | None = None
     """Of these, the steps whose results are there."""
+    steps_trained: int | None = None
+    """Trained for it so far; what several studies asked for is split evenly. As long as it is 0,
+    spec.trainer may be edited."""
     merge_rate: float | None = None
     """Steps requested / steps once merged, of this study's trials; 1 means that nothing is
     shared."""

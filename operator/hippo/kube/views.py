@@ -39,6 +39,7 @@ def fill_study_status(status: StudyStatus, engine: Engine, run: StudyRun) -> Stu
             "best": _best(run),
             "steps_requested": requested,
             "steps_reached": sum(max(trial.results, default=0) for trial in trials),
+            "steps_trained": math.ceil(run.steps_trained),
             "merge_rate": round(requested / unique, 3) if unique else None,
             "worker_seconds": round(run.worker_seconds, 1),
             "worker_hours": round(run.worker_seconds / 3600, 4),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hippo.model.errors import InvalidSpec
+from hippo.model.signature import signature, signature_document
 from hippo.model.study import Study
 
 _FREE = frozenset({"parallelism", "priority", "suspend", "budget", "maxFailedTrials"})
@@ -12,7 +13,8 @@ def editable_changes(old: Study, new: Study) -> tuple[str, ...]:
     """The fields of ``spec`` that differ, sorted.
 
     Raises InvalidSpec naming each that may not change: anything but parallelism, priority, suspend,
-    budget, maxFailedTrials, and maxTrials upwards (none means all, which is the most).
+    budget, maxFailedTrials, maxTrials upwards (none means all, which is the most), and what no
+    result depends on in trainer.
     """
     errors: list[tuple[str, str]] = []
     if old.name != new.name:
@@ -26,8 +28,14 @@ def editable_changes(old: Study, new: Study) -> tuple[str, ...]:
             if earlier is None or (later is not None and later < earlier):
                 was = "was not set, which means all" if earlier is None else f"was {earlier}"
                 errors.append(("spec.maxTrials", f"may only grow (it {was})"))
+        elif field == "trainer" and _sign(old) == _sign(new):
+            continue
         elif field not in _FREE:
             errors.append((f"spec.{field}", "may not change; make another study instead"))
     if errors:
         raise InvalidSpec(errors)
     return changed
+
+
+def _sign(study: Study) -> str:
+    return signature(signature_document(study.spec.trainer, None))

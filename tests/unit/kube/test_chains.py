@@ -122,7 +122,8 @@ def test_a_quota_makes_pods_wait_until_there_is_room() -> None:
     assert world.launch("r1") == []
     state = world.look("r1")
     assert state is not None
-    assert (state.phase, state.cause) == (PodPhase.PENDING, Cause.NOT_CREATED)
+    assert (state.phase, state.cause) == (PodPhase.PENDING, Cause.NO_QUOTA)
+    assert state.is_queued
     assert state.message.startswith("there is no quota for a pod: exceeded quota: few, requested:")
     assert "ResourceQuota" in state.message
     world.create_again()

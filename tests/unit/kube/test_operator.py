@@ -384,3 +384,45 @@ def test_a_list_of_pods_is_no_newer_than_the_watch(tmp_path: Path) -> None:
             assert set(task.pods) == {"comes"}
 
     run(go())
+
+
+def test_metrics_of_studies_that_have_ended_outlive_the_operator(tmp_path: Path) -> None:
+    def ask(made: Operator) -> dict[str, float]:
+        text, _ = made.metrics.expose()
+        lines = [line for line in text.decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a")
+        await server.create(STUDY, NAMESPACE, study_document("typo", steps=0))
+        server.find(STUDY, "a")["status"] = {
+            "phase": "Succeeded",
+            "plan": "p",
+            "trials": {"total": 2, "completed": 2},
+            "workerSeconds": 81.5,
+        }
+        plan = {"metadata": {"namespace": NAMESPACE, "name": "p"}}
+        place, of_plan = f'namespace="{NAMESPACE}",study="a"', f'namespace="{NAMESPACE}",plan="p"'
+        completed = place.replace(",", ',phase="completed",')
+        joined = place.replace(",", ',plan="p",')
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            made.plan_changed(plan | {"status": {"workerSeconds": 81.5}}, is_gone=False)
+            found = ask(made)
+            assert found[f"hippo_study_worker_seconds_total{{{place}}}"] == 81.5
+            assert found[f"hippo_study_trials{{{completed}}}"] == 2
+            assert found[f"hippo_study_info{{{joined}}}"] == 1
+            assert found[f"hippo_plan_worker_seconds_total{{{of_plan}}}"] == 81.5
+            for phase, count in (("Succeeded", 1), ("Rejected", 1), ("Running", 0)):
+                name = f'hippo_studies{{namespace="{NAMESPACE}",phase="{phase}"}}'
+                assert found[name] == count
+            made.plan_changed(plan, is_gone=True)
+            gone = server.objects.pop((STUDY.plural, NAMESPACE, "a"))
+            await made.study_changed(gone, is_gone=True)
+            del server.objects[STUDY.plural, NAMESPACE, "typo"]  # and no watch has told of it
+            await made.look_again()
+            assert not [name for name in ask(made) if "research" in name and "study" in name]
+            assert f"hippo_plan_worker_seconds_total{{{of_plan}}}" not in ask(made)
+
+    run(go())

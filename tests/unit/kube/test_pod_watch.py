@@ -111,6 +111,20 @@ def test_who_waits_and_why(world: World) -> None:
     assert world.watch.waiting == {}
 
 
+def test_who_would_begin_if_there_were_room(world: World) -> None:
+    for cause in (Cause.NO_ROOM, Cause.QUEUED, Cause.NO_QUOTA):
+        world.add(cause, PodState(PodPhase.PENDING, cause, "wait"))
+    for cause in (Cause.NOT_CREATED, Cause.UNSCHEDULABLE, Cause.CONFIG, Cause.IMAGE_PULL):
+        world.add(cause, PodState(PodPhase.PENDING, cause, "somebody has to do something"))
+    world.add("leaving", PodState(PodPhase.PENDING, Cause.NO_ROOM, "wait"), is_leaving=True)
+    world.add("running", running())
+    world.look()
+    assert world.watch.queued == {"no_room", "queued", "no_quota"}
+    world.pods["queued"] = running()
+    world.look()
+    assert world.watch.queued == {"no_room", "no_quota"}
+
+
 def test_a_pod_need_not_begin_to_be_told_to_leave(world: World) -> None:
     world.add("a", PodState(PodPhase.PENDING, Cause.UNSCHEDULABLE, "no room"), is_leaving=True)
     world.add("b", running(), is_leaving=True)

@@ -100,6 +100,10 @@ def pod(
     }
 
 
+def unscheduled(message: str) -> dict[str, Any]:
+    return pod("Pending", None, condition("PodScheduled", "False", "Unschedulable", message))
+
+
 NOT_FOUND = (
     'Back-off pulling image "registry.example/digits:1": ErrImagePull: failed to pull and unpack'
     ' image "registry.example/digits:1": not found'
@@ -132,7 +136,7 @@ CASES: dict[str, tuple[dict[str, Any], PodPhase, Cause, str]] = {
             ),
         ),
         P,
-        Cause.UNSCHEDULABLE,
+        Cause.NO_ROOM,
         "no node takes the pod: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu: wait for",
     ),
     "no room, as Kubernetes 1.36 says it": (
@@ -149,7 +153,7 @@ CASES: dict[str, tuple[dict[str, Any], PodPhase, Cause, str]] = {
             ),
         ),
         P,
-        Cause.UNSCHEDULABLE,
+        Cause.NO_ROOM,
         "no node takes the pod: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu: wait for",
     ),
     "no such node": (
@@ -191,7 +195,88 @@ CASES: dict[str, tuple[dict[str, Any], PodPhase, Cause, str]] = {
         ),
         P,
         Cause.QUEUED,
-        "held by kueue.x-k8s.io/admission",
+        "held by kueue.x-k8s.io/admission: it begins once whoever set the gate lets it go",
+    ),
+    "gated by Kueue": (
+        pod(
+            "Pending",
+            None,
+            condition("PodScheduled", "False", "SchedulingGated", "Scheduling is blocked"),
+            metadata={"labels": {"kueue.x-k8s.io/queue-name": "team-a"}},
+            spec={"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]},
+        ),
+        P,
+        Cause.QUEUED,
+        "waits in Kueue's queue team-a: it begins once the queue has quota for it (kubectl get"
+        " -n research localqueue team-a, workloads)",
+    ),
+    "cordoned": (
+        unscheduled("0/2 nodes are available: 2 node(s) were unschedulable."),
+        P,
+        Cause.UNSCHEDULABLE,
+        "2 node(s) were unschedulable: nodes are cordoned: wait until their admin is done",
+    ),
+    "cordoned, and the other one full": (
+        unscheduled("0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable."),
+        P,
+        Cause.NO_ROOM,
+        "or lower spec.parallelism; nodes are cordoned: wait",
+    ),
+    "an untolerated taint": (
+        unscheduled("0/1 nodes are available: 1 node(s) had untolerated taint {gpu: true}."),
+        P,
+        Cause.UNSCHEDULABLE,
+        "{gpu: true}: if the study belongs on nodes with that taint, tolerate it in",
+    ),
+    "a node that is not ready": (
+        unscheduled(
+            "0/1 nodes are available: 1 node(s) had untolerated taint"
+            " {node.kubernetes.io/not-ready: }."
+        ),
+        P,
+        Cause.UNSCHEDULABLE,
+        "not-ready: }: nodes are not ready: their admin has to see to them (kubectl get nodes)",
+    ),
+    "a node under pressure": (
+        unscheduled(
+            "0/1 nodes are available: 1 node(s) had untolerated taint"
+            " {node.kubernetes.io/disk-pressure: }."
+        ),
+        P,
+        Cause.UNSCHEDULABLE,
+        "nodes run short of what is named, and take pods again once they have recovered",
+    ),
+    "too many pods": (
+        unscheduled("0/1 nodes are available: 1 Too many pods."),
+        P,
+        Cause.NO_ROOM,
+        "wait for room, ask for less",
+    ),
+    "spread too evenly": (
+        unscheduled(
+            "0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints."
+        ),
+        P,
+        Cause.UNSCHEDULABLE,
+        "check affinity and topologySpreadConstraints in spec.trainer.podTemplate",
+    ),
+    "a volume elsewhere": (
+        unscheduled("0/1 nodes are available: 1 node(s) had volume node affinity conflict."),
+        P,
+        Cause.UNSCHEDULABLE,
+        "check the volumes in spec.trainer.podTemplate and their claims (kubectl describe pvc)",
+    ),
+    "a claim that nothing binds": (
+        unscheduled("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."),
+        P,
+        Cause.UNSCHEDULABLE,
+        "check the volumes in spec.trainer.podTemplate and their claims (kubectl describe pvc)",
+    ),
+    "no nodes": (
+        unscheduled("no nodes available to schedule pods"),
+        P,
+        Cause.UNSCHEDULABLE,
+        "the cluster has no node: wait for one, or ask its admin",
     ),
     "image missing": (
         pod("Pending", waiting("ImagePullBackOff", NOT_FOUND)),

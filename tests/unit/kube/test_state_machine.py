@@ -56,6 +56,7 @@ class OperatorMachine(RuleBasedStateMachine):
             self.come_to_rest()
         finally:
             counted["runs"] += 1
+            counted["taken back"] += self.world.taken_back
             counted["pods"] += self.world.server.count("create", POD)
             counted["operators"] += self.world.operators_made
             counted["trained"] += sum(self.world.trained.values())
@@ -186,6 +187,17 @@ class OperatorMachine(RuleBasedStateMachine):
         if (pod := self._draw_pod(data, "Pending")) is not None:
             self.world.start_pod(pod)
 
+    @rule(data=st.data())
+    def a_pod_finds_no_room(self, data: st.DataObject) -> None:
+        if (pod := self._draw_pod(data, "Pending")) is not None:
+            self.world.refuse_room(pod)
+            counted["queued"] += 1
+
+    @rule(quota=st.sampled_from([None, 1, 2, 3]))
+    def a_quota_is_set(self, quota: int | None) -> None:
+        """It outlasts everything: studies end under it."""
+        self.world.server.quota = quota
+
     @rule(data=st.data(), actions=st.integers(1, 12))
     def a_pod_works(self, data: st.DataObject, actions: int) -> None:
         if (pod := self._draw_pod(data, "Running")) is not None:
@@ -293,3 +305,4 @@ def test_whatever_happens_in_whatever_order(caplog: pytest.LogCaptureFixture) ->
     assert counted["steps"] >= LEAST_STEPS
     assert counted["pods"] > counted["runs"]
     assert counted["operators"] > counted["runs"]
+    assert counted["taken back"] > 0 or not NIGHTLY

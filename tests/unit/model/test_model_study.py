@@ -310,6 +310,19 @@ def test_what_may_not_be_edited(fields: dict[str, Any], line: str) -> None:
     assert str(caught.value) == line
 
 
+def test_what_no_result_depends_on_may_change_in_a_trainer() -> None:
+    trainer = edited().model_dump(mode="json")["spec"]["trainer"]
+    for fields in (
+        {"maxGrace": "20m"},
+        {"resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "2Gi"}}},
+        {"podTemplate": {"spec": {"nodeSelector": {"gpu": "a100"}}}},
+    ):
+        assert editable_changes(edited(), edited(trainer={**trainer, **fields})) == ("trainer",)
+    for fields in ({"resources": {"limits": {"nvidia.com/gpu": 1}}}, {"image": "digits:2"}):
+        with pytest.raises(InvalidSpec, match=r"spec\.trainer: may not change"):
+            editable_changes(edited(), edited(trainer={**trainer, **fields}))
+
+
 def test_all_trials_cannot_become_fewer() -> None:
     with pytest.raises(InvalidSpec, match=r"spec\.maxTrials: may only grow \(it was not set"):
         editable_changes(edited(), edited(maxTrials=500))
