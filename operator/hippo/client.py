@@ -3,28 +3,44 @@
 ``hippo run`` trains, in a process of its own; this client talks to it through the store, a folder
 or S3 alike, and may come and go, as may ``hippo run``.
 
-    client = Client.open(".hippo", "study.yaml")
-    ticket = client.submit({"lr": 0.1}, steps=10)
-    view = client.wait(ticket)
-    if view.metrics[10]["accuracy"] > 0.5:
-        client.extend(ticket, steps=100)
-    else:
-        client.stop(ticket)
-    client.close()
+    with Client.open(".hippo", "study.yaml") as client:
+        ticket = client.submit({"lr": 0.1}, steps=10)
+        view = client.wait(ticket)
+        if view.metrics[10]["accuracy"] > 0.5:
+            client.extend(ticket, steps=100)
+        else:
+            client.stop(ticket)
 
-:meth:`Client.drive` is the loop around all that, for a tuner with ``ask`` and ``tell``.
+The end of the block closes the study, which then ends once all is trained. An exception does not:
+the program can be started again and goes on. :meth:`Client.drive` is the loop around all that, for
+a tuner with ``ask`` and ``tell``.
+
+All that is raised here on purpose:
+
+- InvalidSpec, a ValueError: an argument cannot be used; each line begins with the path to it.
+- Refused: the study will not carry out a request, or there was none.
+- Closed, a Refused: this client has closed the study.
+- StudyEnded: the study has ended before it could answer.
+- StoreError: the store cannot be read or written, or holds no such study.
+- TimeoutError: no answer in the time that was given.
+
+Every message is one line or, of InvalidSpec, one for each problem.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol
 
 from hippo.model import InvalidSpec, load_studies, parse_study
+from hippo.model.numbers import describe
+from hippo.model.scalars import to_plain, to_whole
 from hippo.model.study import DEFAULT_NAMESPACE
 from hippo.store import (
     Blobs,
@@ -49,6 +65,17 @@ from hippo.store.mailbox import (
     Unreadable,
 )
 
+__all__ = [
+    "AskTell",
+    "Client",
+    "Closed",
+    "InvalidSpec",
+    "Refused",
+    "StoreError",
+    "StudyEnded",
+    "TrialView",
+]
+
 POLL_SECONDS = 0.5
 OPEN_SECONDS = 60.0
 """So long ``open`` waits for ``hippo run`` to begin a study."""
@@ -56,6 +83,10 @@ OPEN_SECONDS = 60.0
 
 class Refused(Exception):
     """A request will not be carried out; one line that says why."""
+
+
+class Closed(Refused):
+    """This client has closed the study: it takes no more requests."""
 
 
 class StudyEnded(Exception):
@@ -97,21 +128,28 @@ class AskTell(Protocol):
         """
 
     def tell(self, trial: TrialView, step: int, metrics: Mapping[str, float] | None) -> None:
-        """A result. None: the trial has failed, diverged, or was refused (``trial.reason``)."""
+        """A result, whose objective is finite; other metrics may be NaN.
+
+        None: the trial has failed, diverged, or was refused (``trial.phase``, ``trial.reason``).
+        """
 
 
 class Client:
     """Requests to one external study, and their results. Not thread-safe.
 
     Trials are called by their tickets: the number of the request that made them. Any number of
-    programs may use one study.
+    programs may use one study. A context manager: see above.
     """
 
-    def __init__(self, mailbox: Mailbox, steps: int, is_over: Callable[[], bool]) -> None:
+    def __init__(
+        self, mailbox: Mailbox, steps: int, objective: str, is_over: Callable[[], bool]
+    ) -> None:
         """Use :meth:`open`."""
         self._mailbox = mailbox
         self._steps = steps
+        self._objective = objective
         self._is_over = is_over
+        self._is_closed = False
         self._requests: dict[int, Request] = {}
         self._known = 0  # requests looked at
         self._answers: dict[str, Answer] = {}
@@ -154,29 +192,62 @@ class Client:
         def is_over() -> bool:
             return bool(plan.read_study(name)["status"].get("state"))
 
-        return cls(Mailbox(blobs, found.plan, name), spec.steps, is_over)
+        mailbox = Mailbox(blobs, found.plan, name)
+        return cls(mailbox, spec.steps, spec.objective.metric, is_over)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the study, unless the program fails: then it can be started again."""
+        if kind is None:
+            self.close()
 
     # -- requests ----------------------------------------------------------------------------------
 
     def submit(self, hyperparameters: Mapping[str, Any], steps: int | None = None) -> int:
-        """Ask for a trial that reports at ``steps`` (the study's, by default). Its ticket."""
-        steps = self._steps if steps is None else steps
-        return self._post(Suggest(hyperparameters=dict(hyperparameters), steps=steps))
+        """Ask for a trial that reports at ``steps`` (the study's, by default). Its ticket.
+
+        Numbers may be NumPy's or PyTorch's; each is taken as what it is, exactly. Raises
+        InvalidSpec for values that are not finite or no JSON, Closed, StoreError. What only the
+        study can tell, such as a name that it does not have, :meth:`wait` raises as Refused.
+        """
+        if not isinstance(hyperparameters, Mapping):
+            message = f"must be a mapping, not {describe(hyperparameters)}"
+            raise InvalidSpec.at("hyperparameters", message)
+        plain = to_plain(hyperparameters, "hyperparameters")
+        steps = self._steps if steps is None else to_whole(steps, "steps")
+        return self._post(Suggest(hyperparameters=plain, steps=steps))
 
     def extend(self, ticket: int, steps: int) -> int:
         """Ask for a trial to go on, and to report at ``steps``. The number of the request.
 
         Nothing is trained again. It goes on once it has reported where it was asked to before.
+        Raises InvalidSpec, Closed, StoreError.
         """
-        return self._post(Promote(trial=ticket, steps=steps))
+        trial = to_whole(ticket, "ticket")
+        return self._post(Promote(trial=trial, steps=to_whole(steps, "steps")))
 
     def stop(self, ticket: int) -> int:
-        """Ask for a trial to be ended where it is. The number of the request."""
-        return self._post(Stop(trial=ticket))
+        """Ask for a trial to be ended where it is. The number of the request.
+
+        Raises InvalidSpec, Closed, StoreError.
+        """
+        return self._post(Stop(trial=to_whole(ticket, "ticket")))
 
     def close(self) -> None:
-        """There will be no more requests: the study ends once all is trained."""
-        self._post(Close())
+        """There will be no more requests: the study ends once all is trained.
+
+        Results can still be read. To close again changes nothing. Raises StoreError.
+        """
+        if not self._is_closed:
+            self._mailbox.post(Close())
+            self._is_closed = True
 
     # -- results -----------------------------------------------------------------------------------
 
@@ -197,21 +268,31 @@ class Client:
                 view.steps = max(view.steps, request.steps)
         for view in views.values():
             if view.phase == "Pending" and view.steps in view.metrics:
-                view.phase = "Paused"
+                has_diverged = self._has_diverged(view.metrics[view.steps])
+                view.phase = "Diverged" if has_diverged else "Paused"
         return views
 
     def wait(self, ticket: int, step: int | None = None, timeout: float | None = None) -> TrialView:
         """A trial once it has metrics at ``step`` (by default as far as it was asked to go), or is
-        over. Raises Refused, StudyEnded, and TimeoutError after ``timeout`` seconds.
+        over; of one that has diverged the objective is not finite.
+
+        Raises Refused if the trial was, or if no request stands that asks for ``step``; StudyEnded;
+        TimeoutError after ``timeout`` seconds; InvalidSpec, StoreError.
         """
+        ticket = to_whole(ticket, "ticket")
+        step = None if step is None else to_whole(step, "step")
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             has_ended = self._is_over()  # before looking: what it has answered is there then
-            view = self.results()[ticket]
+            view = self.results().get(ticket)
+            if view is None:
+                raise InvalidSpec.at("ticket", f"no trial was asked for by request {ticket}")
             if view.phase == "Refused":
                 raise Refused(view.reason)
             if view.is_over or (view.steps if step is None else step) in view.metrics:
                 return view
+            if step is not None:
+                self._check_asked(ticket, step)
             if has_ended:
                 raise StudyEnded("the study has ended: see its results")
             if deadline is not None and time.monotonic() > deadline:
@@ -221,18 +302,21 @@ class Client:
     def drive(self, tuner: AskTell, *, in_flight: int = 4) -> dict[int, TrialView]:
         """Ask and tell until the tuner asks for nothing more, then close the study.
 
-        ``in_flight``: most requests without a result. Returns all results.
+        ``in_flight``: most requests without a result. Returns all results. Raises what the tuner
+        raises, InvalidSpec, Closed, StudyEnded, StoreError; the study stays open then.
         """
         flying: dict[int, int] = {}  # ticket -> step
         promotions: dict[int, int] = {}  # ticket -> number of its latest request to go on
         while True:
             while len(flying) < in_flight and (asked := tuner.ask()) is not None:
-                what, step = asked
-                if isinstance(what, int):
-                    promotions[what] = self.extend(what, step)
-                    flying[what] = step
-                else:
+                what, steps = asked
+                step = to_whole(steps, "steps")
+                if isinstance(what, Mapping):
                     flying[self.submit(what, step)] = step
+                else:
+                    ticket = to_whole(what, "ticket")
+                    promotions[ticket] = self.extend(ticket, step)
+                    flying[ticket] = step
             if not flying:
                 break
             has_ended = self._is_over()
@@ -241,7 +325,8 @@ class Client:
             for ticket, step in sorted(flying.items()):
                 view = views[ticket]
                 if step in view.metrics:
-                    tuner.tell(view, step, view.metrics[step])
+                    metrics = view.metrics[step]
+                    tuner.tell(view, step, None if self._has_diverged(metrics) else metrics)
                 elif view.is_over or self._refusal(promotions.get(ticket, ticket)):
                     tuner.tell(view, step, None)
                 elif has_ended:
@@ -258,7 +343,24 @@ class Client:
     # -- within ------------------------------------------------------------------------------------
 
     def _post(self, request: Request) -> int:
+        if self._is_closed:
+            raise Closed("this client has closed the study: open another study to go on")
         return self._mailbox.post(request)
+
+    def _has_diverged(self, metrics: Mapping[str, float]) -> bool:
+        return not math.isfinite(metrics.get(self._objective, 0.0))
+
+    def _check_asked(self, ticket: int, step: int) -> None:
+        """Raises Refused unless a request that may still be carried out asks for the step."""
+        refusals = []
+        for number, request in self._requests.items():
+            asks = number == ticket or (isinstance(request, Promote) and request.trial == ticket)
+            if asks and isinstance(request, Suggest | Promote) and request.steps == step:
+                refusal = self._refusal(number)
+                if refusal is None:
+                    return
+                refusals.append(refusal)
+        raise Refused(refusals[-1] if refusals else f"nobody asked trial {ticket} for step {step}")
 
     def _refresh(self) -> None:
         found = self._mailbox.read_answers(self._answers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 import signal
@@ -9,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+import torch
 
-from hippo.client import Client, Refused, StudyEnded, TrialView
+from hippo.client import Client, Closed, InvalidSpec, Refused, StudyEnded, TrialView
 from hippo.store import StoreError
 from hippo.store.mailbox import Mailbox, Taken
 from tests.integration.runs import DEADLINE, Place
@@ -149,8 +152,12 @@ def test_it_waits_stops_in_order_and_tells_what_it_refuses(place: Place) -> None
     again = place.start("run", study, "--workers", "1", "-o", "json")
     view = client.wait(ticket, timeout=DEADLINE)
     assert set(view.metrics) == {3, 5}
+    with client:  # closes it
+        pass
     client.close()
-    late = client.submit({"lr": 0.3}, 3)
+    with pytest.raises(Closed, match="this client has closed the study"):
+        client.submit({"lr": 0.3}, 3)
+    late = Client.open(place.store_folder, "own").submit({"lr": 0.3}, 3)
     (trial,) = place.finish(again).json()["trials"]
     assert (trial["phase"], trial["steps"]) == ("Stopped", 5)
     assert place.check_nothing_twice() == 5
@@ -160,6 +167,75 @@ def test_it_waits_stops_in_order_and_tells_what_it_refuses(place: Place) -> None
     answers = box.read_answers().values()
     refused = {a.request for a in answers if isinstance(a, Taken) and a.refused is not None}
     assert {0, wrong, 4} <= refused
+
+
+def test_numbers_of_numpy_and_pytorch_are_trained_as_they_are(place: Place) -> None:
+    """And what is no number is refused before anything is asked for."""
+    study = external(place, trainer={"entrypoint": "walk:Walk"}, steps=6)
+    process = place.start("run", study, "--workers", "1", "-o", "json")
+    with Client.open(place.store_folder, "own") as client:
+        for value in (math.nan, np.float32("inf"), torch.tensor(math.nan), [0.1, -math.inf]):
+            with pytest.raises(InvalidSpec, match=r"^hyperparameters\.lr(\[1\])?: must be finite"):
+                client.submit({"lr": value}, 3)
+        ticket = client.submit({np.str_("lr"): np.float32(0.1)}, np.int64(3))
+        late = client.submit({"lr": {"piecewise": [[0, 0.2], [np.int8(2), torch.tensor(1)]]}}, 3)
+        view = client.wait(np.int64(ticket), np.int32(3), timeout=DEADLINE)
+        assert view.hyperparameters == {"lr": 0.10000000149011612}
+        client.wait(late, timeout=DEADLINE)
+        client.extend(np.int64(ticket), 7)
+        with pytest.raises(Refused, match=r"steps: must be at most spec\.steps \(6\), not 7"):
+            client.wait(ticket, 7, timeout=DEADLINE)
+        with pytest.raises(Refused, match="nobody asked trial 0 for step 5"):
+            client.wait(ticket, 5, timeout=DEADLINE)
+    found = place.finish(process).json()
+    written = [trial["hyperparameters"]["lr"] for trial in found["trials"]]
+    assert written == [0.10000000149011612, {"piecewise": [[0, 0.2], [2, 1]]}]
+
+
+def test_a_program_that_fails_leaves_the_study_open(place: Place) -> None:
+    study = external(place, trainer={"entrypoint": "walk:Walk"}, steps=6)
+    process = place.start("run", study, "--workers", "1", "-o", "json")
+
+    def program() -> None:
+        with Client.open(place.store_folder, "own") as client:
+            client.wait(client.submit({"lr": 0.3}, 3), timeout=DEADLINE)
+            client.submit({"lr": math.nan}, 3)
+
+    with pytest.raises(InvalidSpec, match=r"hyperparameters\.lr: must be finite, not nan"):
+        program()
+    with Client.open(place.store_folder, "own") as client:  # the mended program
+        assert len(client.results()) == 1
+        client.submit({"lr": 0.4}, 3)
+    assert len(place.finish(process).json()["trials"]) == 2
+
+
+def test_an_objective_that_is_not_finite_is_told_as_a_failure(place: Place) -> None:
+    space = {"lr": [0.1], "mode": ["good", "evaluate nan"]}
+    study = place.study("own", space, steps=6, algorithm={"name": "external"})
+    process = place.start("run", study, "--workers", "1", "-o", "json")
+    told: list[tuple[int, Mapping[str, float] | None, str]] = []
+
+    class Once:
+        left: ClassVar = [("evaluate nan", 5), ("good", 3)]
+
+        def ask(self) -> tuple[Mapping[str, Any], int] | None:
+            if not self.left:
+                return None
+            mode, step = self.left.pop()
+            return {"lr": 0.1, "mode": mode}, step
+
+        def tell(self, trial: TrialView, step: int, metrics: Mapping[str, float] | None) -> None:
+            told.append((step, metrics, trial.phase))
+
+    client = Client.open(place.store_folder, "own")
+    views = client.drive(Once())
+    place.finish(process)
+    by_step = {step: (metrics, phase) for step, metrics, phase in told}
+    assert by_step[5] == (None, "Diverged")
+    assert by_step[3][0] is not None
+    diverged = next(view for view in views.values() if view.steps == 5)
+    assert math.isnan(diverged.metrics[5]["score"])
+    assert diverged.reason == "score was nan at step 5"
 
 
 def test_the_example_runs(place: Place) -> None:

@@ -1,0 +1,80 @@
+"""Values of a user's program as plain JSON values: NumPy's and PyTorch's scalars among them.
+
+Neither library is imported: its scalars are known by their ``item()``, and by having no dimension.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from hippo.model.errors import InvalidSpec
+from hippo.model.numbers import MAX_DEPTH, number_problem, shorten
+
+
+def to_plain(value: Any, path: str) -> Any:
+    """The same value made of dicts, lists, numbers, texts and booleans.
+
+    A scalar of NumPy or PyTorch becomes the number that it is, exactly: ``float32(0.1)`` is
+    0.10000000149011612. Raises InvalidSpec, with the path, for numbers that are not finite or
+    beyond 2^53, and for all that is no JSON.
+    """
+    return _to_plain(value, path, MAX_DEPTH)
+
+
+def to_whole(value: Any, path: str) -> int:
+    """An integer, also one of NumPy. Raises InvalidSpec."""
+    plain = _scalar(value, path)
+    if isinstance(plain, bool) or not isinstance(plain, int):
+        raise InvalidSpec.at(path, f"must be an integer, not {_describe(value)}")
+    return plain
+
+
+def _to_plain(value: Any, path: str, depth: int) -> Any:
+    if depth < 0:
+        raise InvalidSpec.at(path, f"is nested more than {MAX_DEPTH} levels deep")
+    if isinstance(value, Mapping):
+        plain = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidSpec.at(path, f"has a key that is no text: {_describe(key)}")
+            name = str.__str__(key)
+            plain[name] = _to_plain(item, f"{path}.{name}", depth - 1)
+        return plain
+    if isinstance(value, list | tuple):
+        return [_to_plain(item, f"{path}[{i}]", depth - 1) for i, item in enumerate(value)]
+    return _scalar(value, path)
+
+
+def _scalar(value: Any, path: str) -> bool | int | float | str:
+    found = value
+    if not isinstance(value, bool | int | float | str) and callable(getattr(value, "item", None)):
+        shape = tuple(getattr(value, "shape", ()))
+        if shape:
+            raise InvalidSpec.at(
+                path, f"must be a single value, not an array of shape {shape}: use tolist()"
+            )
+        found = value.item()
+        if type(found) is type(value):  # NumPy's longdouble, which has no exact Python float
+            found = float(value)
+            if found != value and found == found:
+                raise InvalidSpec.at(path, f"has no exact double: {shorten(repr(value))}")
+    match found:
+        case bool():
+            return found
+        case str():  # also of a subclass, such as NumPy's
+            return str.__str__(found)
+        case int() | float():
+            number = operator.index(found) if isinstance(found, int) else float(found)
+            problem = number_problem(number)
+            if problem is not None:
+                raise InvalidSpec.at(path, problem)
+            return number
+    raise InvalidSpec.at(
+        path, f"must be a number, text, true or false, a list or a schedule, not {_describe(value)}"
+    )
+
+
+def _describe(value: Any) -> str:
+    return "None" if value is None else f"{type(value).__name__} {shorten(repr(value))}"
