@@ -36,6 +36,7 @@ from hippo.messages import (
     DeleteCheckpoint,
     Event,
     Finish,
+    Launch,
     Notify,
     Progressed,
     Record,
@@ -66,6 +67,7 @@ from hippo.store.records import (
     Outcome,
     WorkerError,
 )
+from hippo.troubles import Trouble
 from hippo.tune import Result, create_tuner
 from hippo.workforce import Workforce
 
@@ -124,7 +126,11 @@ class Engine:
         if isinstance(event, StudyAdded | Adopted) and event.more_follow:
             return self._commands
         if not self._recovery.has_halted:
-            self._commands += self._dispatcher.hand_out_work(self.now, self.workers)
+            workers = self._recovery.limit_workers(self.workers, len(self.chains), self.now)
+            handed_out = self._dispatcher.hand_out_work(self.now, workers)
+            self._commands += handed_out
+            if any(isinstance(command, Launch) for command in handed_out):
+                self._recovery.note_launch(self.now)
         self._clean_up()
         return self._commands
 
@@ -135,6 +141,10 @@ class Engine:
     def is_finished(self) -> bool:
         """Every study has ended and no worker is left."""
         return not self.chains and all(run.state.is_final for run in self.studies.values())
+
+    def find_trouble(self, study: str) -> Trouble | None:
+        """Why a study does not go on as it should, if so."""
+        return self._recovery.find_trouble(study)
 
     def count_free_workers(self) -> int:
         """Workers that could begin something at once."""
@@ -518,6 +528,8 @@ class Engine:
         if chain is None:
             return
         self._accounting.charge(chain, report, self.now)
+        if not isinstance(report, Ended):
+            self._recovery.note_report()
         self._note_progress(chain.name, max(report.step, chain.origin_step + report.trained))
         match report:
             case Began():
@@ -549,7 +561,7 @@ class Engine:
             self.frontier.unsettled.add(chain.claim)
 
     def _note_checkpoint(self, chain: ChainRun, report: CheckpointSaved) -> None:
-        self._recovery.note_stored()
+        self._recovery.note_saved(chain)
         claim = chain.claim
         node = claim.node.at(report.step)
         self._check_key(node, report.step, report.key, chain)
