@@ -62,6 +62,7 @@ class EngineOptions:
     keeps_foreign: bool = False  # checkpoints that a worker refuses stay: another may take them
     retry_pause: float = 1.0  # before the first retry; doubles each time
     longest_pause: float = 300.0
+    outlasts_store: bool = False  # however often the store fails workers, the engine never halts
     patience: float = 3600.0  # after which a study without a worker goes first, see ``Patience``
 
 

@@ -35,6 +35,7 @@ from hippo.messages import (
     DeleteCheckpoint,
     Event,
     Finish,
+    Launch,
     Notify,
     Progressed,
     Queued,
@@ -65,6 +66,7 @@ from hippo.store.records import (
     Outcome,
     WorkerError,
 )
+from hippo.troubles import Trouble
 from hippo.tune import FollowingTuner, Result, create_tuner
 from hippo.workforce import Workforce
 
@@ -123,7 +125,11 @@ class Engine:
         if isinstance(event, StudyAdded | Adopted) and event.more_follow:
             return self._commands
         if not self._recovery.has_halted:
-            self._commands += self._dispatcher.hand_out_work(self.now, self.workers)
+            workers = self._recovery.limit_workers(self.workers, len(self.chains), self.now)
+            handed_out = self._dispatcher.hand_out_work(self.now, workers)
+            self._commands += handed_out
+            if any(isinstance(command, Launch) for command in handed_out):
+                self._recovery.note_launch(self.now)
         self._clean_up()
         return self._commands
 
@@ -134,6 +140,10 @@ class Engine:
     def is_finished(self) -> bool:
         """Every study has ended and no worker is left."""
         return not self.chains and all(run.state.is_final for run in self.studies.values())
+
+    def find_trouble(self, study: str) -> Trouble | None:
+        """Why a study does not go on as it should, if so."""
+        return self._recovery.find_trouble(study)
 
     def count_free_workers(self) -> int:
         """Workers that could begin something at once."""
@@ -515,6 +525,8 @@ class Engine:
         if chain is None:
             return
         self._accounting.charge(chain, report, self.now)
+        if not isinstance(report, Ended):
+            self._recovery.note_report()
         self._note_progress(chain.name, max(report.step, chain.origin_step + report.trained))
         match report:
             case Began():
@@ -546,7 +558,7 @@ class Engine:
             self.frontier.unsettled.add(chain.claim)
 
     def _note_checkpoint(self, chain: ChainRun, report: CheckpointSaved) -> None:
-        self._recovery.note_stored()
+        self._recovery.note_saved(chain)
         claim = chain.claim
         node = claim.node.at(report.step)
         self._check_key(node, report.step, report.key, chain)

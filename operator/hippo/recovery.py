@@ -14,9 +14,12 @@ from hippo.messages import Command, DeleteCheckpoint, Halt, Notify, WakeAt
 from hippo.plan import Node, SearchPlan
 from hippo.runs import ChainRun, StudyRun, TrialRun
 from hippo.store.records import Outcome, WorkerError
+from hippo.troubles import Retries, StoreTrouble, Trouble
 
 MAX_STORE_FAILURES = 5
 """So many chains in a row may end because of the store before the engine halts."""
+LONGEST_STORE_PAUSE = 60.0
+"""Seconds between two chains that try a store which fails."""
 
 FailTrial = Callable[[StudyRun, TrialRun, int, str, str], None]
 """Records that a trial cannot reach a step: (study, trial, step, content key, message)."""
@@ -44,7 +47,8 @@ class Recovery:
         self._refused: dict[str, int] = {}  # attempts refused, by the same key
         self._idle_preemptions: dict[str, int] = {}  # before anything was trained, by the same key
         self._held: list[tuple[float, Node]] = []
-        self._store_failures = 0
+        self._store = StoreTrouble(lambda n: min(self._pause(n), LONGEST_STORE_PAUSE))
+        self._retries = Retries()
         self._now = 0.0
 
     def note_end(
@@ -59,6 +63,7 @@ class Recovery:
                 self._failures.pop(chain.origin, None)
                 self._refused.pop(chain.origin, None)
                 self._idle_preemptions.pop(chain.origin, None)
+                self._retries.forget(chain.origin)
             case Outcome.PREEMPTED:
                 self._note_preemption(chain)
             case Outcome.REFUSED if self._options.keeps_foreign and not _is_made_elsewhere(error):
@@ -72,9 +77,31 @@ class Recovery:
             case Outcome.FAILED | Outcome.LOST:
                 self._retry_or_fail(chain, error)
 
-    def note_stored(self) -> None:
-        """The store works."""
-        self._store_failures = 0
+    def note_report(self) -> None:
+        """A worker has written something to the store."""
+        self._store.note_report()
+
+    def note_saved(self, chain: ChainRun) -> None:
+        """A chain has written a checkpoint: the store works, and so does its trainer."""
+        self._store.note_saved()
+        self._retries.forget(chain.origin)
+
+    def limit_workers(self, workers: int, running: int, now: float) -> int:
+        """How many workers there may be, as long as they cannot use the store."""
+        return self._store.limit(workers, running, now)
+
+    def note_launch(self, now: float) -> None:
+        """Chains were launched."""
+        again = self._store.note_launch(now)
+        if again is not None:
+            self._emit(WakeAt(again))
+
+    def find_trouble(self, study: str) -> Trouble | None:
+        """Why a study does not go on as it should, if so."""
+        if self._store.is_told:
+            return Trouble(self._store.message, is_store=True)
+        message = self._retries.find(study)
+        return Trouble(message) if message is not None else None
 
     def _drop_start(self, chain: ChainRun, error: WorkerError | None) -> None:
         start = chain.claim.start
@@ -109,14 +136,14 @@ class Recovery:
 
     def _note_store_failure(self, chain: ChainRun, error: WorkerError | None) -> None:
         message = error.message if error is not None else "the store failed"
-        self._store_failures += 1
-        if self._store_failures > MAX_STORE_FAILURES:
+        again = self._store.note_failure(chain, message, self._now)
+        if self._store.failures > MAX_STORE_FAILURES and not self._options.outlasts_store:
             self.has_halted = True
             self._emit(Halt(message))
-        else:
-            if self._store_failures == 1:
-                self._emit(Notify(f"{message}; trying again"))
-            self._hold(chain, self._pause(self._store_failures))
+            return
+        if self._store.failures == 1:
+            self._emit(Notify(f"{message}; trying again"))
+        self._emit(WakeAt(again))
 
     def _retry_or_fail(self, chain: ChainRun, error: WorkerError | None) -> None:
         attempts = self._failures.get(chain.origin, 0) + 1
@@ -127,9 +154,9 @@ class Recovery:
             self._fail_for_good(chain, error)
             return
         pause = self._pause(attempts)
-        self._emit(
-            Notify(f"{message}; retry {attempts} of {retries} in {pause:g} s", study=chain.study)
-        )
+        told = f"{message}; retry {attempts} of {retries} in {pause:g} s"
+        self._retries.note(chain, told)
+        self._emit(Notify(told, study=chain.study))
         self._hold(chain, pause)
 
     def _pause(self, attempt: int) -> float:
@@ -160,6 +187,7 @@ class Recovery:
 
     def _fail_for_good(self, chain: ChainRun, error: WorkerError | None) -> None:
         """Fail the trials that need what the chain could not do, and no others."""
+        self._retries.forget(chain.origin)
         claim = chain.claim
         message = error.message if error is not None else "the worker died"
         if error is not None and error.during == "import":

@@ -236,6 +236,7 @@ class PlanDriver:
                 longest_route=LONGEST_ROUTE,
                 keeps_foreign=True,
                 retry_pause=RETRY_SECONDS,
+                outlasts_store=True,
             ),
             costs=session.build_costs(),
             kept=session.kept_by_others(set(studies)),

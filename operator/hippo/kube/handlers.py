@@ -24,7 +24,7 @@ from hippo.kube.metrics import Metrics
 from hippo.kube.operator import Operator
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.sweeps import sweep_for_ever
-from hippo.store import Blobs, StoreError
+from hippo.store import Blobs
 
 EXIT_SECONDS = 45.0
 START_SECONDS = 30.0
@@ -125,7 +125,8 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
         ready.set_result(made)
         where = ", ".join(settings.namespaces) or "all namespaces"
         log.info("looking after %s; the store is %s", where, settings.store)
-        made.spawn(_try_store(blobs, metrics), "store")
+        made.store_watch.note_failure()  # or not: it finds out, and says so
+        made.spawn(made.store_watch.run(), "store")
 
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:
@@ -165,15 +166,6 @@ async def _try_to_list(operator: Operator) -> None:
                 raise kopf.PermanentError(f"Studies cannot be listed: {error}") from None
             log.warning("Studies cannot be listed: %s", error)
         await asyncio.sleep(2.0)
-
-
-async def _try_store(blobs: Blobs, metrics: Metrics) -> None:
-    """Say at once if the store cannot be used; what comes of it, each plan finds out."""
-    try:
-        await asyncio.to_thread(blobs.list, "none-such/")
-        metrics.note_store_up()
-    except StoreError as error:
-        log.warning("the store cannot be used: %s", error)
 
 
 async def _guarded(call: Callable[..., Awaitable[None]], *args: Any, **options: Any) -> None:

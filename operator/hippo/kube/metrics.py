@@ -230,6 +230,10 @@ class Metrics:
     def note_store_error(self, namespace: str, plan: str) -> None:
         """The store has failed for a plan."""
         self._store_errors.labels(namespace, plan).inc()
+        self.note_store_down()
+
+    def note_store_down(self) -> None:
+        """The store does not answer."""
         self._store_up.set(0)
 
     def note_store_up(self) -> None:

@@ -24,6 +24,7 @@ from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
 from hippo.kube.metrics import Metrics
 from hippo.kube.moving import begin_afresh, mark_left, may_move, take_leave
+from hippo.kube.outages import StoreWatch
 from hippo.kube.plan_object import TakenOver, read_status
 from hippo.kube.pods import PodState, observe
 from hippo.kube.reception import Reception
@@ -79,6 +80,7 @@ class Operator:
         self.metrics = metrics
         self.events = Events(api)
         self.tools = Tools(api, blobs, settings, metrics, self.events.tell)
+        self.store_watch = StoreWatch(blobs, metrics)
         self.statuses = StudyStatuses(api)
         self.plans: dict[tuple[str, str], PlanTask] = {}
         self._looked = time.monotonic()  # at all Studies, with success
@@ -335,6 +337,7 @@ class Operator:
         except StoreError as error:
             failed = True
             self.metrics.note_store_error(task.namespace, task.name)
+            self.store_watch.note_failure()
             await self._drop(task)
             await self._complain(task, names.REASON_STORE, str(error))
         except ApiError as error:
@@ -358,7 +361,7 @@ class Operator:
     async def _rest(self, task: PlanTask) -> None:
         """Until there is something to do; after a failure for a while, whatever happens."""
         if task.failures:
-            await asyncio.sleep(min(LEAST_PAUSE * 2.0 ** (task.failures - 1), MOST_PAUSE))
+            await self.store_watch.rest(min(LEAST_PAUSE * 2.0 ** (task.failures - 1), MOST_PAUSE))
             return
         pause = task.driver.pause() if task.driver is not None else self.settings.resync
         with contextlib.suppress(TimeoutError):

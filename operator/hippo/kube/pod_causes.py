@@ -210,7 +210,7 @@ def _explain_exit(pod: Mapping[str, Any], ended: Mapping[str, Any]) -> tuple[Cau
         return (
             Cause.STORE,
             f"the store could not be read or written{said}: check the store and the Secret"
-            f" {names.STORE_SECRET} in namespace {_namespace(pod)}; {see}",
+            f" {names.STORE_SECRET} in namespace {_namespace(pod)}{'' if said else f'; {see}'}",
         )
     if code == 128 + signal.SIGTERM:
         return Cause.PREEMPTED, f"told to leave by SIGTERM: {_GOES_ON}"

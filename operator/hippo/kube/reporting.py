@@ -121,9 +121,11 @@ class Reporter:
         if run.state.is_final and status.ended_at is None:
             status.ended_at = format_time(now)
         status.conditions = self._conditions(name, item, status.conditions, now)
-        problem = self._find_problem(name)
+        problem, trouble = self._find_problem(name), driver.engine.find_trouble(name)
         if run.state is StudyState.RUNNING and problem is not None:
             status.message = problem[1]
+        elif run.state is StudyState.RUNNING and trouble is not None:
+            status.message = trouble.message
         return status
 
     def _conditions(
@@ -170,6 +172,9 @@ class Reporter:
         driver = self._driver
         if driver.watch.problem is not None:
             return driver.watch.problem
+        trouble = driver.engine.find_trouble(name)
+        if trouble is not None and trouble.is_store:
+            return names.REASON_STORE, trouble.message
         own = [chain for chain in driver.engine.chains.values() if name in chain.studies]
         waiting = [
             driver.watch.waiting[chain.name] for chain in own if chain.name in driver.watch.waiting

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from hippo.kube.api import POD, STUDY, TRIAL
 from hippo.kube.driver import Accepted, PlanDriver, Tools
 from hippo.kube.metrics import Metrics
 from hippo.kube.names import ANNOTATION_ASSIGNMENT
+from hippo.kube.pods import PodState, observe
 from hippo.kube.reporting import Reporter, StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.model import signature, signature_document
@@ -176,5 +179,82 @@ def test_that_a_study_waits_is_told_at_once_and_other_pods_that_wait_are_not(
         before = len(world.server.calls)
         await reporter.report()
         assert len(world.server.calls) == before
+
+    run(go())
+
+
+def failed(document: dict[str, Any], code: int, words: str) -> PodState:
+    """The pod, when its trainer has ended so."""
+    ended = {
+        "exitCode": code,
+        "reason": "Error",
+        "message": words,
+        "finishedAt": "2026-11-30T10:00Z",
+    }
+    container = {"name": names.TRAINER_CONTAINER, "state": {"terminated": ended}}
+    return observe({**document, "status": {"phase": "Failed", "containerStatuses": [container]}})
+
+
+def test_a_study_whose_pods_cannot_use_the_store_says_so_until_they_can(tmp_path: Path) -> None:
+    """The operator's own keys are good; those of the namespace's Secret are not."""
+    world = World(tmp_path)
+    clock = [100.0]
+    events: list[tuple[str, str]] = []
+    refused = "http://store refuses the credentials (InvalidAccessKeyId): check AWS_ACCESS_KEY_ID"
+
+    async def go() -> None:
+        driver = world.make()
+        driver.tools = replace(
+            driver.tools,
+            clock=lambda: clock[0],
+            tell=lambda about, reason, message, is_warning: events.append((reason, message)),
+        )
+        world.driver = driver
+        await driver.open(world.studies)
+        reporter = Reporter(driver, StudyStatuses(world.server.api))
+
+        async def look(*, failing: bool) -> tuple[str, str, str]:
+            """Reason of the condition, its status, and the message."""
+            clock[0] += 90.0  # longer than every pause
+            pods: dict[str, PodState] = {}
+            await driver.reconcile(world.studies, pods, {})
+            for chain in driver.engine.chains if failing else ():
+                name = driver.chains.pod_of(chain)
+                pods[name] = failed(world.server.find(POD, name), 74, refused)
+            await driver.reconcile(world.studies, pods, {})
+            await reporter.report()
+            status = world.server.find(STUDY, "a")["status"]
+            (condition,) = [c for c in status["conditions"] if c["type"] == names.PROGRESSING]
+            return condition["reason"], condition["status"], status.get("message", "")
+
+        assert await look(failing=True) == (names.REASON_RUNNING, "True", "")  # once may be chance
+        for _ in range(8):  # more than a run on one machine bears
+            reason, status, message = await look(failing=True)
+            assert (reason, status) == (names.REASON_STORE, "False")
+            assert refused in message
+            assert f"the Secret {names.STORE_SECRET} in namespace {NAMESPACE}" in message
+        assert [reason for reason, _ in events].count(names.REASON_STORE) == 1
+        await look(failing=False)
+        (chain,) = driver.engine.chains
+        world.store.write_report(began(chain))
+        assert await look(failing=False) == (names.REASON_RUNNING, "True", "")
+
+    run(go())
+
+
+def test_a_retry_is_told_in_the_message(tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    async def go() -> None:
+        driver = await world.open()
+        (chain,) = driver.engine.chains
+        pod = driver.chains.pod_of(chain)
+        state = failed(world.server.find(POD, pod), 1, "Traceback\nValueError: no")
+        await driver.reconcile(world.studies, {pod: state}, {})
+        await Reporter(driver, StudyStatuses(world.server.api)).report()
+        status = world.server.find(STUDY, "a")["status"]
+        assert "exit status 1: ValueError: no" in status["message"]
+        assert status["message"].endswith("retry 1 of 3 in 5 s")
+        assert status["phase"] == "Running"
 
     run(go())
