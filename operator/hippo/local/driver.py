@@ -58,7 +58,7 @@ from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, open_blo
 from hippo.store.cache import FOLDER_VARIABLE, CheckpointCache, find_cache
 from hippo.store.records import Assignment, During, Ended, Outcome, WorkerError
 
-GRACE_MARGIN_SECONDS = 15.0
+GRACE_MARGIN_SECONDS = 10.0
 """Beyond a worker's grace: to give up a step by itself, and to report. As the kubelet does, the
 server then kills those that cannot.
 """
