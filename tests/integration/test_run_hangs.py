@@ -250,6 +250,16 @@ def test_a_hung_step_holds_up_no_exit_beyond_the_grace(place: Place) -> None:
     assert not place.processes()
 
 
+def test_a_hung_step_holds_up_no_end_of_a_study_beyond_the_grace(place: Place) -> None:
+    trainer = {"entrypoint": "walk:Walk", "maxGrace": "1s"}
+    spec = {"objective": {"metric": "score", "goal": "maximize", "target": -1e9}}
+    space = {"mode": ["step hang", "good"]}
+    study = place.study("study", space, retries=0, trainer=trainer, **spec)
+    done = place.call("run", study, "--workers", "2", "-o", "json")
+    assert done.json()["studies"][0]["message"].startswith("trial study-1 reached the target")
+    assert not place.processes()
+
+
 def test_a_trainer_that_handles_signals_itself_is_told_to_leave_all_the_same(place: Place) -> None:
     config = {"sleep": 0.05}
     trainer = {"entrypoint": "walk:Walk", "config": config}

@@ -131,7 +131,7 @@ MISDEEDS = {
     "step quote": "OSError: no such shard (walk.py:",
     "step end": "the worker ended with exit status 7 and no report in step 3; its log",
     "step leave": "the trainer ended its process, with exit status 0 and no report in step 3; its",
-    "evaluate leave": "the trainer ended its process, with exit status 0 and no report in evaluate()",
+    "evaluate leave": "the trainer ended its process, with exit status 0 and no report in eva",
     "step killed": "the worker was killed by SIGKILL (out of memory?) in step 3; its log",
     "setup killed": "the worker was killed by SIGKILL (out of memory?) in setup(); its log",
     "step segfault": "the worker was killed by SIGSEGV in step 3 (walk.py:",
