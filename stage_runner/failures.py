@@ -18,6 +18,7 @@ _LIBRARIES = tuple(
 )
 _RUNNER = str(Path(__file__).parent)
 _QUOTED = "Traceback (most recent call last):"
+_NAMES_ERROR = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 _QUOTED_PLACE = re.compile(r'^\s*File "(?P<file>[^"\n]+)", line (?P<line>\d+)', re.MULTILINE)
 
 Place = tuple[str, int | None]
@@ -36,7 +37,7 @@ def describe(error: BaseException, path: Path) -> str:
     said, quoted = _split_quotation(_read_message(error))
     message = _one_line(said)
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    if quoted and message.startswith(f"{type(error).__name__}:"):
+    if quoted and _NAMES_ERROR.match(message):
         text = message
     place = _find_own_place(quoted, path) or _find_place(_list_places(error), path)
     return f"{text} ({place})" if place else text
@@ -60,7 +61,7 @@ def describe_thread(thread: int, path: Path) -> tuple[str, str]:
         (
             f.f_code.co_name
             for f, number in reversed(frames)
-            if place == _own_place((f.f_code.co_filename, number), path)
+            if place and f"{Path(f.f_code.co_filename).name}:{number}" == Path(place).name
         ),
         None,
     )

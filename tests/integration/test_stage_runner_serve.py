@@ -44,6 +44,8 @@ def test_chains_are_launched_side_by_side(lab: Lab, module: str) -> None:
                 "exited": chain.chain,
                 "code": 0,
                 "signal": None,
+                "during": "store",
+                "step": 40,
             }
     for chain in chains:
         events = [e for e in server.events if chain.chain in e.values()]

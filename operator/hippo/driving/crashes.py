@@ -16,7 +16,8 @@ _BEGINNING = re.compile(
 )
 _THREAD = re.compile(r"^(?:Current thread|Thread) .*\(most recent call first\):$", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+) in (?P<name>.+)$', re.M)
-_LIBRARIES = ("/site-packages/", "/dist-packages/", "/stage_runner/", "/hippo/")
+_OURS = ("/stage_runner/", "/hippo/")
+_LIBRARIES = ("/site-packages/", "/dist-packages/", *_OURS)
 _STANDARD = re.compile(r"/lib(?:64)?/python3(?:\.\d+)?/")
 _TRAINS = re.compile(r"/stage_runner/(?:chain|worker)\.py$")
 """In the stack of the thread that trains, and of no other."""
@@ -24,7 +25,9 @@ _TRAINS = re.compile(r"/stage_runner/(?:chain|worker)\.py$")
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """``what``: as Python names it. ``place``: ``trainer.py:31, in step()``, if there is one."""
+    """``what``: as Python names it, if that is known. ``place``: ``trainer.py:31, in step()``, or
+    empty.
+    """
 
     what: str
     place: str = ""
@@ -32,10 +35,15 @@ class Crash:
 
 
 def find_crash(log: str, folder: Path | None = None) -> Crash | None:
-    """The last crash that a log ends with. ``folder``: of the trainer; files are named from it."""
+    """The last crash that a log ends with; of one whose beginning is cut off, the place alone.
+
+    ``folder``: of the trainer; files are named from it.
+    """
     beginnings = list(_BEGINNING.finditer(log))
     if not beginnings:
-        return None
+        lines = log.rstrip().splitlines()
+        is_cut = bool(lines) and _FRAME.match(lines[-1]) is not None
+        return Crash("", _find_place(log, folder)) if is_cut else None
     last = beginnings[-1]
     place = _find_place(log[last.end() :], folder)
     if last["timeout"]:
@@ -55,23 +63,24 @@ def read_end(log: Path) -> str:
 
 
 def _find_place(text: str, folder: Path | None) -> str:
-    stacks = [list(_FRAME.finditer(stack)) for stack in _THREAD.split(text)[1:]]
+    stacks = [list(_FRAME.finditer(stack)) for stack in _THREAD.split(text)]
     stacks = [stack for stack in stacks if stack]
     ours = [s for s in stacks if any(_TRAINS.search(frame["file"]) for frame in s)]
-    for stack in ours or stacks[:1]:
-        for frame in stack:
-            if _is_own(frame["file"], folder):
+    frames = [frame for stack in ours[:1] or stacks[:1] for frame in stack]
+    for libraries in (_LIBRARIES, _OURS):  # the trainer may be installed, too
+        for frame in frames:
+            if _is_own(frame["file"], folder, libraries):
                 name = _name(frame["file"], folder)
                 return f"{name}:{frame['line']}, in {frame['name']}()"
     return ""
 
 
-def _is_own(file: str, folder: Path | None) -> bool:
-    if file.startswith("<") or _STANDARD.search(file):
+def _is_own(file: str, folder: Path | None, libraries: tuple[str, ...]) -> bool:
+    if file.startswith("<") or (_STANDARD.search(file) and "-packages/" not in file):
         return False
     if folder is not None and Path(file).is_relative_to(folder):
         return True
-    return not any(part in file for part in _LIBRARIES)
+    return not any(part in file for part in libraries)
 
 
 def _name(file: str, folder: Path | None) -> str:

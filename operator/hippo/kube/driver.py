@@ -37,6 +37,7 @@ from hippo.kube.pod_watch import PodWatch
 from hippo.kube.pods import GONE, PodState, observe, outcome
 from hippo.kube.reports import Pace, ReportReader
 from hippo.kube.settings import Settings, build_holder
+from hippo.kube.stalls import StallWatch
 from hippo.kube.sweeps import forget_missing
 from hippo.lifecycles import InvariantViolated
 from hippo.messages import (
@@ -138,6 +139,7 @@ class PlanDriver:
     plan: PlanObject = field(init=False)
     chains: Chains = field(init=False)
     watch: PodWatch = field(init=False)
+    stalls: StallWatch = field(init=False)
     studies: dict[str, Accepted] = field(init=False, default_factory=dict)
     inexact: set[str] = field(init=False, default_factory=set)
     """Studies of which a step was trained twice with different results."""
@@ -183,6 +185,7 @@ class PlanDriver:
         place = (self.namespace, self.name)
         self.chains = Chains(self.tools.api, self.plan, *place, self.tools.settings)
         self.watch = PodWatch(*place, self.plan, self.chains, self.tools.metrics)
+        self.stalls = StallWatch(self._locate)
         self._reports = ReportReader(store)
         pods = await self.chains.find_recorded()
         # From the server: one that is there but not accepted, or not seen yet, was not deleted.
@@ -324,6 +327,12 @@ class PlanDriver:
         if self.chains.forget(self.chains.records.keys() - self.engine.chains.keys()):
             await self.plan.write()
             self.is_changed |= self._has_ended
+        self.is_changed |= self.stalls.look(
+            self.engine,
+            running=self.watch.running,
+            now=self.tools.clock(),
+            unix_now=time.time(),
+        )
         self.is_changed |= self.watch.is_changed
         self.watch.is_changed = False
         await self.chains.tidy(seen)
@@ -584,6 +593,10 @@ class PlanDriver:
     def _note_over(self, chain: str, how: Outcome, cause: str | None) -> None:
         self._reports.ended([chain])
         self.tools.metrics.note_chain_end(self.namespace, self.name, how, cause)
+
+    def _locate(self, chain: str) -> str:
+        pod = self.chains.pod_of(chain)
+        return f"in pod {pod}; see kubectl logs -n {self.namespace} {pod} -c trainer"
 
     def _note_launch(self) -> None:
         if self._free_since is not None:

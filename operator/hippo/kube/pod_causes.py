@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from hippo.driving.crashes import find_crash
 from hippo.kube import names
 from hippo.kube.pod_fields import (
     find_condition,
@@ -204,6 +205,9 @@ def _explain_init(pod: Mapping[str, Any]) -> tuple[Cause, str]:
 def _explain_exit(pod: Mapping[str, Any], ended: Mapping[str, Any]) -> tuple[Cause, str]:
     code = read_exit_code(ended)
     words = read_last_line(ended)
+    crash = find_crash(str(ended.get("message") or ""))
+    if crash is not None:  # whose last lines say nothing
+        words = crash.place
     said = f": {words}" if words else ""
     see = f"see {_logs(pod, names.TRAINER_CONTAINER)}"
     if code == EXIT_STORE:
@@ -224,6 +228,12 @@ def _explain_exit(pod: Mapping[str, Any], ended: Mapping[str, Any]) -> tuple[Cau
         return (
             Cause.TRAINER_ERROR,
             f"the trainer crashed ({signal.Signals(code - 128).name}){said}: {see}",
+        )
+    if crash is not None and (crash.is_timeout or not crash.what):
+        return (
+            Cause.TRAINER_ERROR,
+            "a call of the trainer has not ended within spec.trainer.stepTimeout, in code that"
+            f" holds Python's lock{said}: {see}",
         )
     return Cause.TRAINER_ERROR, f"the trainer ended with exit status {code}{said}: {see}"
 

@@ -89,6 +89,11 @@ class PodWatch:
         self.waiting, self.queued = waiting, frozenset(queued)
         return over
 
+    @property
+    def running(self) -> set[str]:
+        """Chains whose pods run, as far as can be told."""
+        return self._seen_running - self.waiting.keys()
+
     def note_preempted(self, chain: str, study: str) -> None:
         """Its worker has left because it was told to; why, its pod's status is to tell."""
         if chain in self._chains.records:

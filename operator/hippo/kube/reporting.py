@@ -126,6 +126,8 @@ class Reporter:
             status.message = problem[1]
         elif run.state is StudyState.RUNNING and trouble is not None:
             status.message = trouble.message
+        elif run.state is StudyState.RUNNING and (stall := self._find_stall(name)) is not None:
+            status.message = stall
         return status
 
     def _conditions(
@@ -158,6 +160,11 @@ class Reporter:
         put(names.COMPLETE, state is StudyState.SUCCEEDED, _REASONS[state], message)
         failed = state is StudyState.FAILED
         put(names.FAILED, failed, _REASONS[state], message if failed else "")
+        stall = self._find_stall(name)
+        if stall is not None:
+            put(names.STALLED, True, names.REASON_NO_STEP, stall)
+        elif find_condition(conditions, names.STALLED) is not None:
+            put(names.STALLED, False, _REASONS[state])
         if name in driver.inexact:
             put(
                 names.NON_DETERMINISTIC,
@@ -183,6 +190,14 @@ class Reporter:
             more = f" ({len(waiting)} pods wait)" if len(waiting) > 1 else ""
             return names.REASON_WAITING, f"{waiting[0]}{more}"
         return None
+
+    def _find_stall(self, name: str) -> str | None:
+        """Which of its chains seem to hang, if any do."""
+        found = [stall for stall in self._driver.stalls.found.values() if name in stall.studies]
+        if not found:
+            return None
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        return f"{found[0].text}{more}"
 
     def _plan_conditions(self, conditions: list[Condition]) -> list[Condition]:
         driver = self._driver
@@ -214,6 +229,11 @@ class Reporter:
                 tell(item.document, status.phase, "what runs is saved and stops", False)
             elif status.phase is not None:
                 tell(item.document, status.phase, status.message, status.phase == "Failed")
+        stalled = find_condition(status.conditions, names.STALLED)
+        known = find_condition(before.conditions, names.STALLED)
+        is_news = known is None or known.status != "True"
+        if stalled is not None and stalled.status == "True" and is_news:
+            tell(item.document, stalled.reason, stalled.message, True)
         was = find_condition(before.conditions, names.PROGRESSING)
         now_ = find_condition(status.conditions, names.PROGRESSING)
         if now_ is None or now_.status == "True" or status.phase != "Running":

@@ -61,7 +61,7 @@ from hippo.store.cache import FOLDER_VARIABLE, CheckpointCache, find_cache
 from hippo.store.records import Assignment, Decision, During, Ended, Outcome, WorkerError
 from hippo.tune import create_tuner
 
-GRACE_MARGIN_SECONDS = 15.0
+GRACE_MARGIN_SECONDS = 10.0
 """Beyond a worker's grace: to give up a step by itself, and to report. As the kubelet does, the
 server then kills those that cannot.
 """
@@ -160,6 +160,8 @@ class LocalDriver:
     _interrupts: int = field(init=False, default=0)
     _heeded: int = field(init=False, default=0)
     _gone_by: float = field(init=False, default=math.inf)  # after a second Ctrl-C
+    _unwanted_since: float | None = field(init=False, default=None)  # since no study is active
+    _hurried: set[str] = field(init=False, default_factory=set)
     _given_up: list[str] = field(init=False, default_factory=list)
     """Chains that were told to leave and could not save."""
     _halt: str | None = field(init=False, default=None)
@@ -300,6 +302,7 @@ class LocalDriver:
                         self._take(news)
                 self._heed_interrupts()
                 self._heed_edits()
+                self._hurry()
                 for request in self._mailroom.collect():
                     self._feed(request)
                 self._feed(Tick())
@@ -315,6 +318,18 @@ class LocalDriver:
                 if not self.engine.chains and (self._interrupts or self._halt or self._sleeps()):
                     break
         self._close()
+
+    def _hurry(self) -> None:
+        """Whoever is at work although nobody wants it any more has its grace, like all others."""
+        if not self._sleeps() or not self.engine.chains:
+            self._unwanted_since = None
+            return
+        now = self.clock()
+        self._unwanted_since = self._unwanted_since or now
+        for chain in self.engine.chains.keys() - self._hurried:
+            if now - self._unwanted_since > self._grace(chain):
+                self._hurried.add(chain)
+                self._server.terminate(chain, within=GRACE_MARGIN_SECONDS)
 
     def _sleeps(self) -> bool:
         """Whether every study that has not ended is suspended."""
@@ -334,7 +349,7 @@ class LocalDriver:
             raise RunStopped(f"{self._halt}; nothing is lost: put it right and run again")
         if self._heeded > 1:
             raise RunStopped(AT_ONCE)
-        if self._given_up:
+        if self._interrupts and self._given_up:
             names = ", ".join(self._given_up[:MOST_NAMED])
             more = len(self._given_up) - MOST_NAMED
             raise RunStopped(
@@ -420,14 +435,14 @@ class LocalDriver:
             self._has_news = True
             if isinstance(report, Ended):
                 worker.ended = True
-                if report.outcome is Outcome.PREEMPTED and not self._is_saved(report):
+                if self._interrupts and not self._is_saved(report):
                     self._given_up.append(chain)
                 report = _with_log(report, worker.log)
             self._feed(Reported(report))
 
     def _is_saved(self, report: Ended) -> bool:
         chain = self.engine.chains.get(report.chain)
-        if chain is None or not report.trained:
+        if chain is None or not report.trained or report.outcome is not Outcome.PREEMPTED:
             return True
         return report.step in chain.claim.node.at(report.step).checkpoints
 

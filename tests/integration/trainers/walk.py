@@ -11,8 +11,8 @@ misdeed, default 3). The hyper-parameter ``mode`` names a misdeed.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -129,8 +129,8 @@ class Walk(Trainer):
             case "spin":
                 while True:
                     pass
-            case "hold":  # Python's lock is not let go
-                ctypes.PyDLL(None).sleep(3600)
+            case "hold":  # Python's lock is not let go, and no signal is looked at
+                sum(itertools.repeat(0))
             case "wait":
                 loader = threading.Thread(target=fail_to_load, name="loader")
                 loader.start()

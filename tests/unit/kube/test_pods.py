@@ -31,6 +31,15 @@ def ended(code: int, reason: str = "Error", message: str | None = None) -> dict[
     return {"terminated": state if message is None else {**state, "message": message}}
 
 
+STACK = """Current thread 0x00007f29b6ffd6c0 (most recent call first):
+  File "/usr/lib/python3.11/random.py", line 378 in choice
+  File "/app/trainer.py", line 31 in step
+  File "/usr/local/lib/python3.11/site-packages/stage_runner/chain.py", line 230 in _train_step
+  File "/usr/local/lib/python3.11/site-packages/stage_runner/__main__.py", line 116 in <module>
+  File "<frozen runpy>", line 88 in _run_code
+"""
+
+
 def untimed(code: int, reason: str = "Error") -> dict[str, Any]:
     """Of a container whose end nobody saw."""
     state = ended(code, reason)["terminated"]
@@ -397,6 +406,26 @@ CASES: dict[str, tuple[dict[str, Any], PodPhase, Cause, str]] = {
         "exit status 1: ValueError: no: see",
     ),
     "crashed": (pod("Failed", ended(139)), F, Cause.TRAINER_ERROR, "crashed (SIGSEGV)"),
+    "crashed at a known place": (
+        pod("Failed", ended(139, message=f"Fatal Python error: Segmentation fault\n\n{STACK}")),
+        F,
+        Cause.TRAINER_ERROR,
+        "the trainer crashed (SIGSEGV): trainer.py:31, in step(): see kubectl logs",
+    ),
+    "hung with Python's lock": (
+        pod("Failed", ended(1, message=f"Timeout (0:01:06)!\n{STACK}")),
+        F,
+        Cause.TRAINER_ERROR,
+        "within spec.trainer.stepTimeout, in code that holds Python's lock: trainer.py:31, in"
+        " step()",
+    ),
+    "hung, and the beginning cut off": (
+        pod("Failed", ended(1, message=STACK[40:])),
+        F,
+        Cause.TRAINER_ERROR,
+        "within spec.trainer.stepTimeout, in code that holds Python's lock: trainer.py:31, in"
+        " step()",
+    ),
     "killed": (pod("Failed", ended(137)), F, Cause.UNKNOWN, "killed (SIGKILL)"),
     "out of memory": (
         pod("Failed", ended(137, "OOMKilled")),

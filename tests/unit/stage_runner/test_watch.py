@@ -1,0 +1,137 @@
+"""What a worker is at, as others see it; and calls that outlast their limit."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hippo.store.records import During
+from stage_runner.pulse import Pulse, Standing
+from stage_runner.watch import Watch
+from stage_runner.writer import Writer
+from tests.unit.stage_runner.chains import Lab
+
+
+@pytest.fixture
+def shared() -> Iterator[tuple[Pulse, Pulse]]:
+    """The worker's side and its server's."""
+    descriptor = Pulse.share()
+    yield Pulse(descriptor), Pulse(descriptor)
+    os.close(descriptor)
+
+
+@given(st.sampled_from(During.__args__), st.integers(0, 2**53), st.floats(0, 1e12), st.text())
+def test_who_shares_the_memory_reads_what_was_noted(
+    during: During, step: int, since: float, place: str
+) -> None:
+    descriptor = Pulse.share()
+    worker, server = Pulse(descriptor), Pulse(descriptor)
+    os.close(descriptor)
+    assert server.read() == Standing("start", 0, 0.0)
+    worker.note(during, step, since)
+    assert server.read() == Standing(during, step, since)
+    worker.note_place(worker.read(), place)
+    assert (
+        server.read().place.encode("utf-8", "replace")[:190]
+        == place.encode("utf-8", "replace")[:190]
+    )
+    worker.note_step(step + 1, since)
+    assert server.read() == Standing("step", step + 1, since)
+    worker.close()
+    assert server.read().step == step + 1, "it outlives the worker"
+
+
+def test_the_place_of_a_call_that_is_over_is_not_noted(shared: tuple[Pulse, Pulse]) -> None:
+    worker, server = shared
+    worker.note_step(1, 1.0)
+    before = worker.read()
+    worker.note_step(2, 2.0)
+    worker.note_place(before, "trainer.py:1")
+    assert server.read() == Standing("step", 2, 2.0)
+
+
+def test_memory_of_its_own_is_nobody_elses() -> None:
+    one, other = Pulse(), Pulse()
+    one.note_step(5, 1.0)
+    assert other.read().step == 0
+
+
+class Overdue:
+    """Takes the verdict of a watch."""
+
+    def __init__(self) -> None:
+        self.told = threading.Event()
+        self.standing: Standing | None = None
+        self.text = ""
+
+    def __call__(self, standing: Standing, text: str) -> None:
+        self.standing, self.text = standing, text
+        self.told.set()
+
+
+@pytest.mark.parametrize("during", ["setup", "load", "step", "evaluate", "save"])
+def test_a_call_beyond_the_limit_is_told_once(during: During, tmp_path: Path) -> None:
+    pulse, overdue = Pulse(), Overdue()
+    watch = Watch(pulse, path=tmp_path, limit=0.05, on_overdue=overdue)
+    pulse.note(during, 3, time.perf_counter())
+    watch.start()
+    assert overdue.told.wait(20)
+    watch.close()
+    assert overdue.standing is not None
+    assert (overdue.standing.during, overdue.standing.step) == (during, 3)
+    assert "has not ended within trainer.stepTimeout (0.05 s): it stands at test_watch.py:" in (
+        overdue.text
+    )
+
+
+@pytest.mark.parametrize("during", ["start", "import", "store"])
+def test_only_calls_of_the_trainer_are_limited(during: During, tmp_path: Path) -> None:
+    pulse, overdue = Pulse(), Overdue()
+    watch = Watch(pulse, path=tmp_path, limit=0.02, on_overdue=overdue)
+    pulse.note(during, 0, time.perf_counter())
+    watch.start()
+    assert not overdue.told.wait(0.2)
+    pulse.note("step", 0, time.perf_counter())
+    assert overdue.told.wait(20)
+    watch.close()
+
+
+def test_short_calls_one_after_another_are_never_overdue(tmp_path: Path) -> None:
+    pulse, overdue = Pulse(), Overdue()
+    watch = Watch(pulse, path=tmp_path, limit=30.0, on_overdue=overdue)
+    watch.start()
+    for step in range(100):
+        pulse.note_step(step, time.perf_counter() - 29.0)
+        time.sleep(0.001)
+    watch.close()
+    assert not overdue.told.is_set()
+
+
+def test_after_the_last_report_whoever_would_report_waits(lab: Lab) -> None:
+    """A step that ends at the last moment reports nothing behind the verdict."""
+    ran = lab.run(lab.assignment(2))
+    writer = Writer(lab.store("other"), on_report=lambda _: None)
+    writer.finish(lambda number: ran.ended.model_copy(update={"sequence_number": number}))
+    late = threading.Thread(
+        target=lambda: writer.report(lambda number: ran.reports[0]), daemon=True
+    )
+    late.start()
+    late.join(0.2)
+    assert late.is_alive()
+    assert [r.kind for r in lab.store("other").read_reports(ran.ended.chain)] == ["ended"]
+    writer.close()
+
+
+def test_a_limit_that_is_kept_changes_nothing(lab: Lab) -> None:
+    free = lab.run(lab.assignment(12, evaluate_at=(6, 12)), plan="free")
+    limited = lab.run(lab.assignment(12, evaluate_at=(6, 12), step_timeout_seconds=60.0))
+    assert limited.digests == free.digests
+    assert limited.metrics == free.metrics
+    assert limited.kinds == free.kinds
