@@ -176,7 +176,7 @@ def _write_safetensors(state: Any, output: Path, request: Request) -> None:
     tensors by their names in the state. Each is whole: those that share memory are written twice.
     """
     torch, library = _import("torch"), _import("safetensors.torch")
-    is_model = isinstance(state, Mapping) and any(_tensors_of(state.get("model")))
+    is_model = isinstance(state, Mapping) and _has_tensors(state.get("model"))
     part = state["model"] if is_model else state
     portable = make_portable(part, torch, keep_names=request.keep_names)
     tensors = {
@@ -193,8 +193,8 @@ def _write_safetensors(state: Any, output: Path, request: Request) -> None:
     output.write_bytes(library.save(tensors, about))
 
 
-def _tensors_of(value: Any) -> Iterator[Any]:
-    return (item for _, _, item in _find_arrays(value, "", "", keep_names=True))
+def _has_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(name_arrays(value))
 
 
 def _check_type(library: Any, torch: Any, name: str, tensor: Any) -> None:
