@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     export = add("export", _export, "Write a checkpoint as a file that other programs read.")
     export.add_argument("--key", required=True, help="content key of the checkpoint")
     export.add_argument("--output", required=True, type=Path, metavar="FILE")
+    export.add_argument("--about", default="", help="the trial, for formats that can tell")
+    export.add_argument("--keep-names", action="store_true", help="those of wrappers as well")
     for command in (run, serve, verify):
         command.add_argument(
             "--path", type=Path, default=Path(), metavar="DIR", help="where the trainer's module is"
@@ -105,9 +107,10 @@ def _verify(parsed: argparse.Namespace) -> int:
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    from stage_runner.export import export
+    from stage_runner.export import Request, export
 
-    return export(PlanStore(open_blobs(parsed.store), parsed.plan), parsed.key, parsed.output)
+    store = PlanStore(open_blobs(parsed.store), parsed.plan)
+    return export(store, Request(parsed.key, parsed.output, parsed.about, parsed.keep_names))
 
 
 if __name__ == "__main__":

@@ -1,73 +1,207 @@
-"""A checkpoint as a file for other programs: what ``torch.save`` writes, or NumPy's ``.npz``."""
+"""A checkpoint as a file for other programs: what ``torch.save`` writes, NumPy's ``.npz``, or
+``.safetensors``.
+"""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hippo.store import CorruptCheckpoint, PlanStore
 from stage_runner.codec import CodecError, decode
+from stage_runner.portable import NotPortable, bare_names, is_tensor, make_portable
 
-_MISSING_TORCH = (
-    "PyTorch is not installed here, and the export is a PyTorch file: install torch, or name a"
-    " file that ends in .npz for the arrays alone"
-)
+EXIT_CORRUPT = 3
+EXIT_REFUSED = 2
+
+_MISSING = {
+    "torch": "PyTorch is not installed here, and {output} would be a PyTorch file: install torch,"
+    " or name a file that ends in .npz for the arrays alone",
+    "numpy": "NumPy is not installed here, and {output} would hold its arrays: install numpy",
+    "safetensors": "safetensors is not installed here: pip install 'hippo-tuner[safetensors]',"
+    " or name a file that ends in .pt",
+}
 
 
-def export(store: PlanStore, key: str, output: Path) -> int:
-    """Write the checkpoint of a content key to ``output``; by its ending, ``.npz`` or PyTorch's.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to write, and where to."""
 
-    A PyTorch file holds the trainer's state_dict as it was; an ``.npz`` holds its arrays by their
-    path. Returns the exit status: 0, or 3 if the checkpoint is damaged, 2 if it cannot be
-    exported so. Raises StoreError.
+    key: str
+    output: Path
+    about: str = ""  # the trial and its step, for formats that can tell
+    keep_names: bool = False  # as the trainer has them, wrappers included
+
+
+def export(store: PlanStore, request: Request) -> int:
+    """Write the checkpoint of a content key; the ending of the output says in which format.
+
+    Returns the exit status: 0, or 3 if the checkpoint is damaged, 2 if it cannot be exported so.
+    Raises StoreError.
     """
+    output = request.output
     try:
-        data = store.read_checkpoint(store.read_manifest(key))
+        data = store.read_checkpoint(store.read_manifest(request.key))
         state = decode(data)
     except CorruptCheckpoint as error:
-        return _refuse(str(error), 3)
+        return _refuse(str(error), EXIT_CORRUPT)
     except CodecError as error:
-        return _refuse(f"checkpoint {key}: {error}", 3)
-    library = "numpy" if output.suffix == ".npz" else "torch"
-    try:
-        module = importlib.import_module(library)
-    except ImportError:
-        return _refuse(_MISSING_TORCH if library == "torch" else "NumPy is not installed here", 2)
+        return _refuse(f"checkpoint {request.key}: {error}", EXIT_CORRUPT)
+    write = {".npz": _write_numpy, ".safetensors": _write_safetensors}.get(
+        output.suffix.lower(), _write_torch
+    )
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            if library == "torch":
-                module.save(state, file)
-            elif arrays := dict(_find_arrays(state, "")):
-                module.savez(file, **arrays)
-            else:
-                return _refuse("the state holds no arrays: name a file that ends in .pt", 2)
+        write(state, partial, request)
         partial.replace(output)
+    except _Missing as error:
+        return _refuse(_MISSING[error.library].format(output=output.name), EXIT_REFUSED)
+    except NotPortable as error:
+        return _refuse(str(error), EXIT_REFUSED)
     except OSError as error:
-        return _refuse(f"{output}: {error.strerror}", 2)
+        return _refuse(f"{output}: {error.strerror or error}", EXIT_REFUSED)
     finally:
         partial.unlink(missing_ok=True)
     return 0
 
 
-def _find_arrays(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Arrays and tensors by path: ``model.fc.weight``, ``layers.0``."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _find_arrays(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _find_arrays(item, f"{path}.{index}" if path else str(index))
-    elif hasattr(value, "shape"):
-        held = value.float() if str(getattr(value, "dtype", "")) == "torch.bfloat16" else value
-        yield path or "state", held.numpy() if hasattr(held, "numpy") else held
+class _Missing(Exception):
+    def __init__(self, library: str) -> None:
+        super().__init__(library)
+        self.library = library
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise _Missing(name.partition(".")[0]) from None
 
 
 def _refuse(message: str, status: int) -> int:
     sys.stderr.write(f"{message}\n")
     return status
+
+
+# -- PyTorch ---------------------------------------------------------------------------------------
+
+
+def _write_torch(state: Any, output: Path, request: Request) -> None:
+    torch = _import("torch")
+    with output.open("wb") as file:
+        torch.save(make_portable(state, torch, keep_names=request.keep_names), file)
+
+
+# -- NumPy -----------------------------------------------------------------------------------------
+
+
+def _write_numpy(state: Any, output: Path, request: Request) -> None:
+    """As ``numpy.savez`` does, which takes no array named ``file``."""
+    numpy = _import("numpy")
+    arrays = name_arrays(state, keep_names=request.keep_names)
+    if not arrays:
+        raise NotPortable("the state holds no arrays: name a file that ends in .pt")
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, value in arrays.items():
+            try:
+                info = zipfile.ZipInfo(f"{name}.npy")
+                with archive.open(info, "w", force_zip64=True) as member:
+                    numpy.lib.format.write_array(member, _as_array(value), allow_pickle=False)
+            except (UnicodeError, ValueError) as error:
+                raise NotPortable(f"{name!r} cannot be written to .npz: {error}") from None
+
+
+def name_arrays(state: Any, *, keep_names: bool = False) -> dict[str, Any]:
+    """All arrays and tensors by name: ``model.fc.weight``, ``layers.0``.
+
+    Where two would have one name, each has its path instead: ``['a.b']`` and ``['a']['b']``.
+    """
+    found = list(_find_arrays(state, "", "", keep_names=keep_names))
+    times = Counter(name.removesuffix(".npy") for name, _, _ in found)  # NumPy reads both as one
+
+    def is_sound(name: str) -> bool:
+        return times[name.removesuffix(".npy")] == 1 and "\0" not in name  # which ends it in a zip
+
+    return {name if is_sound(name) else path: value for name, path, value in found}
+
+
+def _find_arrays(
+    value: Any, name: str, path: str, *, keep_names: bool
+) -> Iterator[tuple[str, str, Any]]:
+    if isinstance(value, Mapping):
+        bare = {} if keep_names else bare_names(value)
+        for key, item in value.items():
+            shown = bare.get(key, str(key))
+            yield from _find_arrays(
+                item,
+                f"{name}.{shown}" if name else shown,
+                f"{path}[{key!r}]",
+                keep_names=keep_names,
+            )
+    elif is_tensor(value):
+        yield name or "state", path or "state", value
+    elif hasattr(value, "__iter__") and not isinstance(value, str | bytes | bytearray):
+        for index, item in enumerate(value):
+            below = f"{name}.{index}" if name else str(index)
+            yield from _find_arrays(item, below, f"{path}[{index}]", keep_names=keep_names)
+
+
+def _as_array(value: Any) -> Any:
+    """NumPy has no bfloat16, float8 or complex32: wider types hold the same numbers."""
+    numpy = importlib.import_module("numpy")
+    if not hasattr(value, "detach"):
+        return numpy.asarray(value)
+    tensor = value.detach().cpu().resolve_conj().resolve_neg()
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype == "bfloat16" or dtype.startswith("float8"):
+        tensor = tensor.float()
+    elif dtype == "complex32":
+        tensor = tensor.cfloat()
+    return tensor.numpy()
+
+
+# -- safetensors -----------------------------------------------------------------------------------
+
+
+def _write_safetensors(state: Any, output: Path, request: Request) -> None:
+    """The tensors of ``state["model"]`` under their names in the model, if there is one, else all
+    tensors by their names in the state. Each is whole: those that share memory are written twice.
+    """
+    torch, library = _import("torch"), _import("safetensors.torch")
+    is_model = isinstance(state, Mapping) and _has_tensors(state.get("model"))
+    part = state["model"] if is_model else state
+    portable = make_portable(part, torch, keep_names=request.keep_names)
+    tensors = {
+        name: value.detach().to("cpu").resolve_conj().resolve_neg().clone().contiguous()
+        for name, value in name_arrays(portable, keep_names=True).items()
+    }
+    if not tensors:
+        raise NotPortable("the state holds no tensors: name a file that ends in .pt")
+    for name, tensor in tensors.items():
+        _check_type(library, torch, name, tensor)
+    about = {"format": "pt", "hippo.checkpoint": request.key}
+    if request.about:
+        about["hippo.trial"] = request.about
+    output.write_bytes(library.save(tensors, about))
+
+
+def _has_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(name_arrays(value))
+
+
+def _check_type(library: Any, torch: Any, name: str, tensor: Any) -> None:
+    try:
+        library.save({"x": torch.empty(0, dtype=tensor.dtype)})
+    except Exception:  # it raises whatever comes of a type that it does not know
+        raise NotPortable(
+            f"{name}: safetensors holds no {str(tensor.dtype).removeprefix('torch.')}; name a file"
+            " that ends in .pt"
+        ) from None

@@ -49,6 +49,13 @@ def export(
             show_default=False,
         ),
     ] = None,
+    keep_names: Annotated[
+        bool,
+        typer.Option(
+            "--keep-names",
+            help="Keep what torch.compile and DataParallel add to names: _orig_mod. and module.",
+        ),
+    ] = False,
     store: StoreOption = None,
     namespace: NamedNamespaceOption = None,
     output: OutputOption = Output.TABLE,
@@ -62,7 +69,8 @@ def export(
     target = (file if file is not None else Path(default)).resolve()
     command = [sys.executable, "-m", "stage_runner", "export", "--store", named.store.url]
     command += ["--plan", named.found[0].plan, "--key", found.key, "--output", str(target)]
-    _run_quietly([*command, "--about", f"{found.trial} at step {found.step}"])
+    command += ["--about", f"{found.trial} at step {found.step}"]
+    _run_quietly([*command, *(["--keep-names"] if keep_names else [])])
     if output is Output.JSON:
         told = {"study": named.name, "trial": found.trial, "step": found.step, "file": str(target)}
         print_json(told)

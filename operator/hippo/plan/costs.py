@@ -14,6 +14,9 @@ from hippo.model import Sequence, Value
 
 RateClass = tuple[tuple[str, Value], ...]
 
+GAP_CHAINS = 32
+"""About so many of the last chains tell what a chain takes beside what it reports."""
+
 RELEVEL_RATIO = 1.10
 """Levels are worked out anew only when an estimate has moved by more than this factor."""
 
@@ -62,7 +65,9 @@ class CostModel:
     overheads: Overheads = field(default_factory=Overheads)
     is_stated: bool = False  # the figures above are given, not guessed
     _steps: _Mean = field(default_factory=_Mean)
-    _gaps: _Mean = field(default_factory=_Mean)
+    gap: float = 0.0
+    """Seconds that a chain takes beside its steps and overheads, of late: its process, writing."""
+    _chains: int = 0
     _classes: dict[RateClass, _Mean] = field(default_factory=dict)
     _measured: dict[str, _Mean] = field(default_factory=dict)
     _segments: dict[Sequence, tuple[tuple[int, RateClass], ...]] = field(default_factory=dict)
@@ -124,7 +129,9 @@ class CostModel:
 
     def observe_gap(self, seconds: float) -> None:
         """A chain took so much longer than its steps and overheads. Levels do not count it."""
-        self._gaps.add(max(0.0, seconds))
+        self._chains += 1
+        weight = 1 / min(self._chains, GAP_CHAINS)
+        self.gap += (max(0.0, seconds) - self.gap) * weight
 
     def settle(self) -> bool:
         """Adopt what has moved by more than a tenth; whether levels must be redone."""
@@ -147,11 +154,6 @@ class CostModel:
     def switch(self) -> float:
         """What it costs to hand work to another worker."""
         return self.overheads.start + self.overheads.load
-
-    @property
-    def gap(self) -> float:
-        """Seconds that a chain takes beside its steps and overheads."""
-        return self._gaps.value or 0.0
 
     @property
     def mean_step(self) -> float:
