@@ -15,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from hippo.kube import names
+from hippo.kube.settings import read_default_requests
 from tests.builds import BUILD_SECONDS
 from tests.integration.charts import (
     CHART,
@@ -359,6 +360,7 @@ def test_policies_open_the_port_of_the_store(endpoint: str, port: int) -> None:
         ((*STORE, "--set", "store.endpoint=minio:9000"), "/store/endpoint"),
         ((*STORE, "--set", "watchNamespaces={Team_A}"), "/watchNamespaces/0"),
         ((*STORE, "--set", "defaultParallelism=0"), "/defaultParallelism"),
+        ((*STORE, "--set", "stagePods.requests.memory=lots"), "/stagePods/requests/memory"),
         ((*STORE, "--set", "logFormat=xml"), "/logFormat"),
         ((*STORE, "--set", "metrics.port=80"), "/metrics/port"),
         ((*STORE, "--set", "store.patience=0"), "/store/patience"),
@@ -451,6 +453,27 @@ def test_null_stands_for_what_may_be_left_out() -> None:
     ]["containers"]
     assert "AWS_ENDPOINT_URL" not in _environment(container)
     assert not any(argument.endswith("=") for argument in container["args"])
+
+
+@pytest.mark.parametrize(
+    ("value_set", "expected"),
+    [
+        ("s3", {"cpu": "threads", "memory": "1Gi"}),
+        ("everything", {"cpu": "2", "nvidia.com/gpu": "1"}),
+    ],
+)
+def test_the_operator_is_told_what_stage_pods_request(
+    value_set: str, expected: dict[str, str]
+) -> None:
+    (operator,) = (
+        document
+        for document in render(value_set)
+        if document["kind"] == "Deployment"
+        if document["metadata"]["labels"]["app.kubernetes.io/component"] == "operator"
+    )
+    arguments = operator["spec"]["template"]["spec"]["containers"][0]["args"]
+    told = [a.removeprefix("--default-request=") for a in arguments if "--default-request" in a]
+    assert read_default_requests(told) == expected
 
 
 def test_notes_say_what_is_missing() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hippo.cli.locating import read_namespace
-from hippo.kube.settings import Settings, read_store_environment
+from hippo.kube.settings import Settings, read_default_requests, read_store_environment
 from hippo.store import StoreError, open_blobs
 from hippo.store.given import mask
 
@@ -72,6 +72,15 @@ def operate(
     image_pull_policy: Annotated[
         str, typer.Option(help="Of the trainers' images: Always, IfNotPresent or Never.")
     ] = "IfNotPresent",
+    default_request: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=QUANTITY",
+            help="Request of stage pods whose study asks for nothing of that name, such as"
+            " memory=1Gi or cpu=threads (as many as trainer.threads); may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="Of what is written to standard error.")] = (
         LogFormat.TEXT
     ),
@@ -87,6 +96,10 @@ def operate(
         ) from None
     if "://" not in store:
         raise StoreError(f"--store {mask(store)}: pods can only reach a bucket: s3://bucket/prefix")
+    try:
+        requests = read_default_requests(default_request or ())
+    except ValueError as error:
+        raise StoreError(str(error)) from None
     settings = Settings(
         store=store,
         namespaces=tuple(read_namespace(name) or "" for name in namespace or ()),
@@ -99,6 +112,7 @@ def operate(
         cache_claim=cache_claim,
         cache_bytes=cache_bytes,
         image_pull_policy=image_pull_policy,
+        default_requests=requests,
         store_environment=read_store_environment(),
     )
     blobs = open_blobs(store)

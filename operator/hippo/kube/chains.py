@@ -17,7 +17,7 @@ from typing import Any
 
 from hippo.kube import names
 from hippo.kube.api import POD, AlreadyExists, Api, ApiError, NotFound, Refused
-from hippo.kube.manifests import build_pod, pod_name
+from hippo.kube.manifests import build_pods, pod_name
 from hippo.kube.plan_object import PlanObject
 from hippo.kube.pod_causes import Cause
 from hippo.kube.pods import PodPhase, PodState, observe
@@ -107,7 +107,7 @@ class Chains:
 
     async def _build(self, assignment: Assignment, study: Study) -> NotLaunched | None:
         try:
-            body = build_pod(
+            bodies = build_pods(
                 study,
                 assignment,
                 plan=self._name,
@@ -115,7 +115,12 @@ class Chains:
                 settings=self._settings,
             )
             async with self._gate:
-                await self._create(assignment.chain, body)
+                try:
+                    await self._create(assignment.chain, bodies[0])
+                except Refused:
+                    if len(bodies) == 1:
+                        raise
+                    await self._create(assignment.chain, bodies[1])
         except InvalidSpec as error:
             return NotLaunched(assignment.chain, str(error))
         except Refused as error:

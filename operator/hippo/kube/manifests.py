@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from hippo.kube import names
-from hippo.kube.settings import Settings
+from hippo.kube.settings import THREADS, Settings
 from hippo.kube.templates import merge_pod
 from hippo.model import Study
+from hippo.model.study import TrainerSpec
 from hippo.store.cache import BYTES_VARIABLE, FOLDER_VARIABLE
 from hippo.store.records import Assignment, Decision, Route, TrainerCall
 
@@ -24,6 +26,33 @@ GRACE_MARGIN_SECONDS = 30
 """Beyond the worker's own grace: to write what was saved, and to report."""
 
 MAX_POD_NAME = 63
+
+
+def build_pods(
+    study: Study, assignment: Assignment, *, plan: str, plan_uid: str, settings: Settings
+) -> list[Document]:
+    """The pod of a chain as it should be; and, if it has requests that nobody asked for, the same
+    without, for a namespace whose LimitRange has others. Raises InvalidSpec.
+    """
+    bare = build_pod(study, assignment, plan=plan, plan_uid=plan_uid, settings=settings)
+    full = copy.deepcopy(bare)
+    _add_requests(full, study.spec.trainer, settings.default_requests)
+    return [bare] if full == bare else [full, bare]
+
+
+def _add_requests(pod: Document, trainer: TrainerSpec, defaults: Mapping[str, str]) -> None:
+    """Where the study says nothing: a limit counts as a request of that size."""
+    for container in pod["spec"]["containers"]:
+        if container["name"] == names.TRAINER_CONTAINER:
+            resources = container["resources"] = dict(container.get("resources") or {})
+            given = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+            added = {
+                name: str(trainer.threads) if quantity == THREADS else quantity
+                for name, quantity in defaults.items()
+                if name not in given
+            }
+            if added:
+                resources["requests"] = {**(resources.get("requests") or {}), **added}
 
 
 def build_pod(
@@ -120,8 +149,10 @@ def build_pod(
     return merge_pod(base, dict(trainer.pod_template))
 
 
-def build_dry_run(study: Study, settings: Settings) -> Document:
-    """A pod like those of the study, for the API server to judge before anything is launched."""
+def build_dry_runs(study: Study, settings: Settings) -> list[Document]:
+    """Pods like those of the study, for the API server to judge before anything is launched: one of
+    them must do.
+    """
     trainer = study.spec.trainer
     assignment = Assignment(
         chain="check",
@@ -130,10 +161,11 @@ def build_dry_run(study: Study, settings: Settings) -> Document:
         route=Route(hyperparameters={}, steps=1, stop_at=1),
         studies=(study.name,),
     )
-    pod = build_pod(study, assignment, plan="check", plan_uid="check", settings=settings)
-    pod["metadata"]["name"] = f"hippo-check-{study.name}"[:MAX_POD_NAME].rstrip("-")
-    del pod["metadata"]["ownerReferences"]
-    return pod
+    pods = build_pods(study, assignment, plan="check", plan_uid="check", settings=settings)
+    for pod in pods:
+        pod["metadata"]["name"] = f"hippo-check-{study.name}"[:MAX_POD_NAME].rstrip("-")
+        del pod["metadata"]["ownerReferences"]
+    return pods
 
 
 def pod_name(plan: str, chain: str) -> str:

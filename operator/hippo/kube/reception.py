@@ -12,11 +12,11 @@ from hippo.kube.chains import is_for_quota
 from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted
 from hippo.kube.events import Events
-from hippo.kube.manifests import build_dry_run
+from hippo.kube.manifests import build_dry_runs
 from hippo.kube.reporting import StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.kube.templates import check_template
-from hippo.model import InvalidSpec, parse_study
+from hippo.model import InvalidSpec, Study, parse_study
 from hippo.model.study import TrainerSpec
 
 
@@ -59,16 +59,23 @@ class Reception:
         is_new = uid not in self._checked
         is_at_work = is_new and status.get("phase") not in (None, "Rejected", "Pending")
         if self._checked.get(uid) != study.spec.trainer and not is_at_work:
-            body = build_dry_run(study, self._settings)
-            try:
-                await self._api.create(POD, study.namespace, body, dry_run=True)
-            except Refused as error:
-                if not is_for_quota(error):
-                    raise
+            await self._try_pods(study)
         self._checked[uid] = study.spec.trainer
         return Accepted(
             study, uid, int(metadata["generation"]), metadata["creationTimestamp"], document
         )
+
+    async def _try_pods(self, study: Study) -> None:
+        *others, last = build_dry_runs(study, self._settings)
+        for body in (*others, last):
+            try:
+                await self._api.create(POD, study.namespace, body, dry_run=True)
+                return
+            except Refused as error:
+                if is_for_quota(error):
+                    return
+                if body is last:
+                    raise
 
     async def welcome(self, item: Accepted, plan: str) -> None:
         """A study that is valid says so before anything is done for it. Raises ApiError."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from hippo.store import Holder
@@ -34,8 +35,30 @@ class Settings:
     cache_claim: str | None = None  # volume claim in each namespace, for CheckpointCache
     cache_bytes: int | None = None  # None: CheckpointCache's own bound
     image_pull_policy: str = "IfNotPresent"
+    default_requests: Mapping[str, str] = field(default_factory=dict)
+    """Of stage pods whose study asks for nothing of that name: quantities, or for cpu
+    ``threads``."""
     window: int = 500  # trials of a study under way at once
     store_environment: Mapping[str, str] = field(default_factory=dict)
+
+
+THREADS = "threads"
+_QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|[KMGTP]i?)?")
+
+
+def read_default_requests(given: Iterable[str]) -> dict[str, str]:
+    """From NAME=QUANTITY each. Raises ValueError with one line."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, quantity = text.partition("=")
+        is_threads = (name, quantity) == ("cpu", THREADS)
+        if not (name and equals and (is_threads or _QUANTITY.fullmatch(quantity))):
+            raise ValueError(
+                f"--default-request {text}: must be NAME=QUANTITY, as in memory=1Gi, or"
+                f" cpu={THREADS}"
+            )
+        found[name] = quantity
+    return found
 
 
 def build_holder(identity: str, *, eagerly: bool = True) -> Holder:

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from hippo.kube.manifests import (
-    build_dry_run,
+    build_dry_runs,
     build_pod,
+    build_pods,
     build_trial,
     event_name,
     pod_name,
 )
-from hippo.kube.settings import Settings
+from hippo.kube.settings import Settings, read_default_requests
 from hippo.model import InvalidSpec, Study
 from hippo.store.records import Assignment, Decision, Route, TrainerCall
 from tests.unit.kube.memory import NAMESPACE, parse, study_document
@@ -64,7 +65,7 @@ def check_restricted(made: dict[str, Any]) -> None:
 
 def test_a_pod_is_restricted_whatever_its_template_adds() -> None:
     check_restricted(pod())
-    check_restricted(build_dry_run(study(), SETTINGS))
+    check_restricted(build_dry_runs(study(), SETTINGS)[0])
     template = {
         "spec": {
             "initContainers": [{"name": "fetch", "image": "fetch:1"}],
@@ -129,9 +130,9 @@ def test_pods_keep_checkpoints_in_the_namespaces_claim() -> None:
 
 
 def test_a_dry_run_is_of_no_plan_and_its_name_is_one() -> None:
-    assert "ownerReferences" not in build_dry_run(study(), SETTINGS)["metadata"]
+    assert "ownerReferences" not in build_dry_runs(study(), SETTINGS)[0]["metadata"]
     for name in ("a" * 52, "a" * 50 + "-b"):
-        made = build_dry_run(parse(study_document(name)), SETTINGS)["metadata"]["name"]
+        made = build_dry_runs(parse(study_document(name)), SETTINGS)[0]["metadata"]["name"]
         assert len(made) <= 63
         assert made[-1].isalnum()
 
@@ -160,3 +161,58 @@ def test_events_have_one_name_for_one_happening() -> None:
         event_name({"name": "a", "uid": "2"}, "Failed", "x"),
     }
     assert len(others | {event_name(involved, "Failed", "x")}) == 4
+
+
+def requests(study: Study, **defaults: str) -> list[Any]:
+    """Resources of the trainer's container, in each of the pods that may be tried."""
+    settings = replace(SETTINGS, default_requests=defaults)
+    made = build_pods(study, CHAIN, plan="plan", plan_uid="uid", settings=settings)
+    return [pod["spec"]["containers"][0].get("resources") for pod in made]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "expected"),
+    [
+        ({}, {"requests": {"cpu": "1", "memory": "1Gi"}}),
+        ({"threads": 4}, {"requests": {"cpu": "4", "memory": "1Gi"}}),
+        (
+            {"resources": {"requests": {"cpu": "250m"}}},
+            {"requests": {"cpu": "250m", "memory": "1Gi"}},
+        ),
+        (
+            {"resources": {"limits": {"memory": "512Mi", "nvidia.com/gpu": 1}}},
+            {"limits": {"memory": "512Mi", "nvidia.com/gpu": 1}, "requests": {"cpu": "1"}},
+        ),
+        (
+            {
+                "podTemplate": {
+                    "containers": [{"name": "trainer", "resources": {"limits": {"cpu": "500m"}}}]
+                }
+            },
+            {"limits": {"cpu": "500m"}, "requests": {"memory": "1Gi"}},
+        ),
+    ],
+)
+def test_what_a_study_does_not_ask_for_has_defaults(trainer: Any, expected: Any) -> None:
+    full, bare = requests(study(**trainer), cpu="threads", memory="1Gi")
+    assert full == expected
+    assert (bare or {}).get("requests", {}).keys() < expected["requests"].keys()
+
+
+def test_a_study_that_asks_for_all_is_taken_at_its_word() -> None:
+    asked = {"requests": {"cpu": 2}, "limits": {"memory": "4Gi"}}
+    assert requests(study(resources=asked), cpu="threads", memory="1Gi") == [asked]
+    assert requests(study(resources=asked)) == [asked]
+
+
+def test_others_than_the_trainer_have_no_defaults() -> None:
+    template = {"containers": [{"name": "side", "image": "side:1"}]}
+    settings = replace(SETTINGS, default_requests={"memory": "1Gi"})
+    made, _ = build_dry_runs(study(podTemplate=template), settings)
+    assert [c["name"] for c in made["spec"]["containers"] if c.get("resources")] == ["trainer"]
+
+
+@pytest.mark.parametrize("text", ["memory", "=1Gi", "memory=", "memory=a lot", "memory=threads"])
+def test_a_default_that_is_no_quantity_is_refused_in_a_line(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^--default-request .*: must be NAME=QUANTITY, as in"):
+        read_default_requests(["cpu=threads", "nvidia.com/gpu=1", text])

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from hippo.kube import operator as module
-from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, ApiError, Document
+from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, ApiError, Document, Refused
 from hippo.kube.driver import PlanDriver
-from hippo.kube.manifests import build_dry_run
+from hippo.kube.manifests import build_dry_runs
 from hippo.kube.metrics import Metrics
 from hippo.kube.operator import Operator, PlanTask
 from hippo.kube.settings import Settings
@@ -257,7 +257,7 @@ def test_a_store_that_was_lost_is_filled_again_from_trials(tmp_path: Path) -> No
 def test_names_of_any_length_pass_the_check_of_their_pods(tmp_path: Path) -> None:
     name = "a" * 50 + "-b"
     document = study_document(name)
-    pod = build_dry_run(parse(document), Settings(store="s3://bucket"))
+    pod = build_dry_runs(parse(document), Settings(store="s3://bucket"))[0]
     assert pod["metadata"]["name"][-1].isalnum()
     assert len(pod["metadata"]["name"]) <= 63
 
@@ -424,5 +424,29 @@ def test_metrics_of_studies_that_have_ended_outlive_the_operator(tmp_path: Path)
             await made.look_again()
             assert not [name for name in ask(made) if "research" in name and "study" in name]
             assert f"hippo_plan_worker_seconds_total{{{of_plan}}}" not in ask(made)
+
+    run(go())
+
+
+def test_a_namespace_whose_limits_forbid_the_default_requests_has_its_own(tmp_path: Path) -> None:
+    class Limited(MemoryApi):
+        """With a LimitRange."""
+
+        async def create(self, resource: Any, namespace: str, body: Any, **options: Any) -> Any:
+            if resource is POD and body["spec"]["containers"][0]["resources"].get("requests"):
+                raise Refused(403, "maximum memory usage per Container is 512Mi")
+            return await super().create(resource, namespace, body, **options)
+
+    async def go() -> None:
+        server = Limited()
+        await add_study(server, "a")
+        settings = Settings(store="s3://bucket", default_requests={"memory": "1Gi"})
+        blobs = DirectoryBlobs(tmp_path / "store")
+        made = Operator(server.api, blobs, settings, Metrics())
+        try:
+            await made.look_again()
+            await until(lambda: len(server.names(POD)) == 2, "pods")
+        finally:
+            await made.stop()
 
     run(go())
