@@ -31,7 +31,7 @@ from hippo.store.records import (
     Outcome,
     WorkerError,
 )
-from stage_runner.codec import CodecError, UnsavableState, decode, snapshot
+from stage_runner.codec import CodecError, NewerCheckpoint, UnsavableState, snapshot
 from stage_runner.control import Poller
 from stage_runner.environment import choose_device, set_threads
 from stage_runner.failures import describe
@@ -40,6 +40,7 @@ from stage_runner.hints import Hints
 from stage_runner.loading import EntryPointError, load_trainer
 from stage_runner.metrics import InvalidTrainer, check_metrics
 from stage_runner.randomness import seed_generators
+from stage_runner.restoring import restore
 from stage_runner.signals import Termination
 from stage_runner.trainer import Trainer
 from stage_runner.writer import Counts, Save, Writer
@@ -213,10 +214,15 @@ class Chain:
                 f"checkpoint {key} was made elsewhere, and results would not be exact: {foreign}"
             )
         try:
-            state = decode(self._store.read_checkpoint(manifest))
+            restore(
+                self._trainer,
+                lambda: self._store.read_checkpoint(manifest),
+                digest=manifest.state_digest,
+            )
+        except NewerCheckpoint as error:
+            raise StoreError(f"checkpoint {key}: {error}") from None
         except CodecError as error:
             raise CorruptCheckpoint(f"checkpoint {key}: {error}") from None
-        self._trainer.load_state_dict(state)
         return manifest.size
 
     def _train_step(self) -> float:

@@ -200,7 +200,7 @@ def test_a_foreign_checkpoint_is_refused_unless_relaxed(
     refused = lab.run(lab.assignment(8, start=4))
     assert (refused.status, refused.ended.outcome) == (3, Outcome.REFUSED)
     assert refused.ended.error is not None
-    assert "runner 0.1 instead of 1.1" in refused.ended.error.message
+    assert "runner 0.2 instead of 1.2" in refused.ended.error.message
     relaxed = lab.run(lab.assignment(8, start=4, exactness="relaxed"))
     assert relaxed.ended.outcome is Outcome.COMPLETED
 
