@@ -1,152 +1,208 @@
-"""Arrays and tensors as raw bytes and back; NumPy and PyTorch are touched only if needed."""
+"""Arrays, tensors and bytes as blocks of memory and back; what shares memory shares a block.
+
+NumPy and PyTorch are touched only if a state needs them.
+"""
 
 from __future__ import annotations
 
 import importlib
-import math
-import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from stage_runner import arrays, tensors
+from stage_runner.layouts import Form, check_form, is_dense, overlaps_itself
 from stage_runner.memory import Memory
-
-_NUMPY_DTYPE = re.compile(r"[<>|][biufcSUMm][0-9]{1,9}(\[[0-9A-Za-z]{1,8}\])?")
-_TORCH_DTYPES = frozenset(
-    {
-        *("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"),
-        *("float16", "bfloat16", "float32", "float64", "complex32", "complex64", "complex128"),
-        *("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"),
-    }
-)
-
-
-class Unsavable(Exception):
-    """Why a value cannot be saved; the caller adds its path."""
+from stage_runner.parts import Part, Unplaceable
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A dense block of numbers in C order: bytes, an array or a tensor."""
+    """A piece of memory that one value or several lie in. The first ``lead`` bytes are zero and not
+    in ``data``: they keep the rest as well aligned as it was.
+    """
 
-    kind: str  # bytes | array | tensor
-    dtype: str
-    shape: tuple[int, ...]
+    lead: int
     data: memoryview
 
+    @property
+    def size(self) -> int:
+        return self.lead + self.data.nbytes
 
-def find_block(value: Any, *, copy: bool, memory: Memory | None = None) -> Block | None:
-    """The block that a value is; None if it is no array, tensor or bytes. Raises Unsavable.
 
-    With ``copy`` the block shares no memory with the value; it is in ``memory`` if there is room.
-    """
-    if type(value) is bytes:
-        return Block("bytes", "", (len(value),), memoryview(value))
+def examine(value: Any) -> Part | None:
+    """An array, a tensor or bytes; None if it is none of these. Raises Unsavable."""
+    if type(value) in (bytes, bytearray):
+        form = Form(type(value).__name__, "", (len(value),))
+        return Part(value, form, (1,), 1, "", 0, 0, 0, 0)
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray):
-        return _from_array(numpy, value, copy=copy, memory=memory)
+        return arrays.examine_array(numpy, value)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        return _from_tensor(torch, value, copy=copy, memory=memory)
+        return tensors.examine_tensor(torch, value)
     return None
 
 
-def restore(kind: str, dtype: str, shape: tuple[int, ...], data: memoryview) -> Any:
-    """A fresh value with these bytes. Raises ValueError if they do not fit together."""
-    if kind == "bytes":
-        return data.tobytes()
-    if any(size < 0 for size in shape) or len(shape) > 32:
-        raise ValueError(f"no shape: {shape}")
-    if kind == "array":
-        return _to_array(dtype, shape, data)
-    if kind == "tensor":
-        return _to_tensor(dtype, shape, data)
-    raise ValueError(f"no kind of block: {kind}")
+def lay_out(
+    parts: Sequence[Part], *, copy: bool, memory: Memory | None = None
+) -> tuple[tuple[Form, ...], tuple[Block, ...]]:
+    """The forms of all parts, in their order, and the blocks that they lie in.
+
+    With ``copy`` the blocks share no memory with the parts; they are in ``memory`` if there is
+    room. Raises Unplaceable.
+    """
+    forms: list[Form] = [part.form for part in parts]
+    blocks: list[Block] = []
+    for group in _group(parts):
+        low, lead = parts[group[0]].low, parts[group[0]].lead
+        members = []
+        for index in group:
+            part = parts[index]
+            offset = lead + part.start - low
+            form = replace(part.form, block=len(blocks), offset=offset)
+            _check_place(index, part, offset, is_shared=len(group) > 1)
+            forms[index] = form
+            members.append(part)
+        blocks.append(Block(lead, _gather(members, low, lead, copy=copy, memory=memory)))
+    return tuple(forms), tuple(blocks)
 
 
-def find_scalar(value: Any) -> Any:
-    """What a NumPy scalar is as plain Python; any other value unchanged."""
-    numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, numpy.generic):
-        return value
-    item = value.item()
-    return value if isinstance(item, numpy.generic) else item
+def restore(forms: Sequence[Form], blocks: Sequence[memoryview]) -> list[Any]:
+    """Fresh values; those of one block share memory. Raises ValueError if they do not fit."""
+    shared: dict[int, Any] = {}
+    uses = [0] * len(blocks)
+    for form in forms:
+        check_form(form)
+        if form.block >= len(blocks):
+            raise ValueError("a value lies in no block")
+        uses[form.block] += 1
+    return [_restore(form, blocks[form.block], uses[form.block] > 1, shared) for form in forms]
 
 
-def _from_array(numpy: Any, array: Any, *, copy: bool, memory: Memory | None) -> Block:
-    if type(array) is not numpy.ndarray:
-        raise Unsavable(f"a {type(array).__name__} cannot be saved; save a plain numpy.ndarray")
-    if _NUMPY_DTYPE.fullmatch(array.dtype.str) is None or array.dtype.names is not None:
-        raise Unsavable(f"an array of dtype {array.dtype} cannot be saved; save plain numbers")
-    room = memory.take(array.nbytes) if copy and memory is not None else None
-    if room is not None:
-        dense = numpy.ndarray(array.shape, array.dtype, room)
-        dense[...] = array
-    elif copy:
-        dense = numpy.array(array, order="C", copy=True)
-    else:
-        dense = numpy.asarray(array, order="C")
-    return Block("array", array.dtype.str, array.shape, _bytes_of(numpy, dense))
-
-
-def _from_tensor(torch: Any, tensor: Any, *, copy: bool, memory: Memory | None) -> Block:
-    plain = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    if type(tensor) not in plain:
-        raise Unsavable(f"a {type(tensor).__name__} cannot be saved; save a plain torch.Tensor")
-    if tensor.layout != torch.strided or tensor.is_nested or dtype not in _TORCH_DTYPES:
-        what = f"{tensor.layout} tensor of {tensor.dtype}".replace("torch.", "")
-        raise Unsavable(f"a {what} cannot be saved; save a dense one")
-    if tensor.is_meta:
-        raise Unsavable("a tensor on the meta device has no data to save")
-    held = tensor.detach().resolve_conj().resolve_neg()
-    room = memory.take(held.nbytes) if copy and memory is not None else None
-    if room is not None:
-        flat = held.contiguous().reshape(-1).view(torch.uint8)
-        torch.frombuffer(room, dtype=torch.uint8).copy_(flat)
-        return Block("tensor", dtype, tuple(tensor.shape), room)
-    moved = held.to("cpu").contiguous()
-    if copy and moved.data_ptr() == tensor.data_ptr():
-        moved = moved.clone()
-    raw = moved.reshape(-1).view(torch.uint8).numpy()
-    data = memoryview(raw) if raw.size else memoryview(b"")
-    return Block("tensor", dtype, tuple(tensor.shape), data)
-
-
-def _bytes_of(numpy: Any, dense: Any) -> memoryview:
-    return memoryview(dense.reshape(-1).view(numpy.uint8)) if dense.nbytes else memoryview(b"")
-
-
-def _to_array(dtype: str, shape: tuple[int, ...], data: memoryview) -> Any:
-    if _NUMPY_DTYPE.fullmatch(dtype) is None:
-        raise ValueError(f"no dtype of NumPy: {dtype}")
+def _restore(form: Form, data: memoryview, is_shared: bool, shared: dict[int, Any]) -> Any:
+    if form.kind in ("bytes", "bytearray"):
+        if form.shape != (data.nbytes,):
+            raise ValueError(f"{data.nbytes} bytes are not {form.shape}")
+        return data.tobytes() if form.kind == "bytes" else bytearray(data)
+    if form.kind not in ("array", "tensor"):
+        raise ValueError(f"no kind of block: {form.kind}")
     numpy = importlib.import_module("numpy")
-    try:
-        type_ = numpy.dtype(dtype)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
-    _check_size(shape, type_.itemsize, data)
-    array = numpy.zeros(shape, type_)
-    if data.nbytes:
-        array.reshape(-1).view(numpy.uint8)[:] = numpy.frombuffer(data, numpy.uint8)
-    return array
+    if form.kind == "array" and not is_shared:
+        value = arrays.restore_array(numpy, form, data)
+    else:
+        buffer = shared.get(form.block)
+        if buffer is None:
+            buffer = _copy_aligned(numpy, form.kind, data)
+            if is_shared:
+                shared[form.block] = buffer
+        value = _view(numpy, form, buffer)
+    if form.kind == "array":
+        value.flags.writeable = "readonly" not in form.flags
+    else:
+        value = tensors.finish_tensor(sys.modules["torch"], form, value)
+    return value
 
 
-def _to_tensor(dtype: str, shape: tuple[int, ...], data: memoryview) -> Any:
-    if dtype not in _TORCH_DTYPES:
-        raise ValueError(f"no dtype of PyTorch: {dtype}")
+def _copy_aligned(numpy: Any, kind: str, data: memoryview) -> Any:
+    """A copy as an array of bytes, which is PyTorch's own if a tensor lies there."""
+    if kind == "array" and "torch" not in sys.modules:
+        return numpy.frombuffer(data, numpy.uint8).copy()
     torch = importlib.import_module("torch")
-    type_ = getattr(torch, dtype, None)
-    if type_ is None:
-        raise ValueError(f"this version of PyTorch has no dtype {dtype}")
-    _check_size(shape, type_.itemsize, data)
-    tensor = torch.empty(shape, dtype=type_)
+    held = torch.empty(data.nbytes, dtype=torch.uint8)
     if data.nbytes:
-        numpy = importlib.import_module("numpy")
-        tensor.reshape(-1).view(torch.uint8).numpy()[:] = numpy.frombuffer(data, numpy.uint8)
-    return tensor
+        held.numpy()[:] = numpy.frombuffer(data, numpy.uint8)
+    return held
 
 
-def _check_size(shape: tuple[int, ...], item_size: int, data: memoryview) -> None:
-    if math.prod(shape) * item_size != data.nbytes:
-        raise ValueError(f"{data.nbytes} bytes do not make shape {shape}")
+def _view(numpy: Any, form: Form, buffer: Any) -> Any:
+    """``buffer``: bytes, as an array or a tensor."""
+    if form.kind == "array":
+        held = buffer if isinstance(buffer, numpy.ndarray) else buffer.numpy()
+        return arrays.view_array(numpy, form, held)
+    torch = importlib.import_module("torch")
+    held = torch.from_numpy(buffer) if isinstance(buffer, numpy.ndarray) else buffer
+    return tensors.view_tensor(torch, form, held)
+
+
+def _group(parts: Sequence[Part]) -> list[list[int]]:
+    """Numbers of parts whose memory overlaps; each group by address, all in order of their first
+    part.
+    """
+    groups: list[list[int]] = []
+    end, device = 0, ""
+    for index in sorted(range(len(parts)), key=lambda i: (parts[i].device, parts[i].low)):
+        part = parts[index]
+        if part.low < part.high and part.device == device and part.low < end:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+            end = 0
+        if part.low < part.high:
+            end, device = max(end, part.high), part.device
+        else:
+            device = ""  # it has no memory that another one could share
+    return sorted(groups, key=min)
+
+
+def _check_place(index: int, part: Part, offset: int, *, is_shared: bool) -> None:
+    if is_shared and part.item_size and offset % part.item_size:
+        raise Unplaceable(
+            index, "memory that it shares with another is not aligned; save a copy of it"
+        )
+    if overlaps_itself(part.form.shape, part.strides, part.item_size):
+        raise Unplaceable(index, "its elements share memory with one another; save a copy of it")
+
+
+def _gather(
+    members: Sequence[Part], low: int, lead: int, *, copy: bool, memory: Memory | None
+) -> memoryview:
+    """The memory of a group as it is, but zero where none of its members has an element."""
+    first = members[0]
+    if first.form.kind == "bytes":
+        return memoryview(first.value)
+    if first.form.kind == "bytearray":
+        return memoryview(bytes(first.value) if copy else first.value)
+    size = max(part.high for part in members) - low
+    if not size:
+        return memoryview(b"")
+    for part in members:
+        covers = (part.low, part.high) == (low, low + size)
+        if covers and is_dense(part.form.shape, part.strides, part.item_size):
+            return _flatten(part, size, copy=copy, memory=memory)
+    numpy = importlib.import_module("numpy")
+    room = memory.take(lead + size) if copy and memory is not None else None
+    buffer = numpy.frombuffer(room if room is not None else bytearray(lead + size), numpy.uint8)
+    if room is not None:
+        buffer[:] = 0
+    for part in members:
+        form = replace(part.form, strides=part.strides, offset=lead + part.start - low)
+        _scatter(numpy, part.value, _view(numpy, form, buffer))
+    return memoryview(buffer)[lead:]
+
+
+def _flatten(part: Part, size: int, *, copy: bool, memory: Memory | None) -> memoryview:
+    numpy = importlib.import_module("numpy")
+    room = memory.take(size) if copy and memory is not None else None
+    if part.form.kind == "array":
+        flat = arrays.find_flat(numpy, part.value)
+        if room is not None:
+            numpy.frombuffer(room, numpy.uint8)[:] = flat
+            return room
+        return memoryview(flat.copy() if copy else flat)
+    torch = sys.modules["torch"]
+    bits = tensors.find_flat(torch, part.value)
+    if room is not None:
+        torch.frombuffer(room, dtype=torch.uint8).copy_(bits)
+        return room
+    moved = bits.to("cpu")
+    return memoryview((moved.clone() if copy and moved is bits else moved).numpy())
+
+
+def _scatter(numpy: Any, source: Any, target: Any) -> None:
+    if isinstance(source, numpy.ndarray):
+        once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in source.strides)
+        target[once] = source[once]
+    else:
+        tensors.copy_bits(sys.modules["torch"], source, target)

@@ -27,11 +27,12 @@ from hippo.store.records import (
     ControlAnswered,
     During,
     Ended,
+    Manifest,
     MetricsReported,
     Outcome,
     WorkerError,
 )
-from stage_runner.codec import CodecError, UnsavableState, decode, snapshot
+from stage_runner.codec import CodecError, NewerCheckpoint, UnsavableState, snapshot
 from stage_runner.control import Poller
 from stage_runner.environment import choose_device, set_threads
 from stage_runner.failures import describe, print_traceback
@@ -41,6 +42,7 @@ from stage_runner.loading import EntryPointError, load_trainer
 from stage_runner.metrics import InvalidTrainer, check_metrics
 from stage_runner.pulse import Pulse, Standing
 from stage_runner.randomness import seed_generators
+from stage_runner.restoring import restore
 from stage_runner.signals import Termination
 from stage_runner.trainer import Trainer
 from stage_runner.watch import Watch
@@ -230,13 +232,23 @@ class Chain:
                 f"checkpoint {key} was made elsewhere, and results would not be exact: {foreign}"
             )
         try:
-            state = decode(self._store.read_checkpoint(manifest))
+            restore(
+                self._trainer,
+                lambda: self._read(manifest),
+                digest=manifest.state_digest,
+            )
+        except NewerCheckpoint as error:
+            raise StoreError(f"checkpoint {key}: {error}") from None
         except CodecError as error:
             raise CorruptCheckpoint(f"checkpoint {key}: {error}") from None
-        self._enter("load")
-        self._trainer.load_state_dict(state)
         self._leave_if_forked()
         return manifest.size
+
+    def _read(self, manifest: Manifest) -> bytes:
+        """A checkpoint, for the trainer to load: from here on it is the trainer's time."""
+        data = self._store.read_checkpoint(manifest)
+        self._enter("load")
+        return data
 
     def _train_step(self) -> float:
         """Returns the time at which it ended, by time.perf_counter()."""

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from stage_runner.epochs import Batches, Epochs, as_dataset, length_of, split_in_order
 from stage_runner.randomness import seed_generators
+from stage_runner.torch_state import find_devices, restore_module, restore_optimizer
 from stage_runner.trainer import Trainer, Value
 
 Data = Dataset[Any] | Sequence[Tensor]
@@ -128,15 +129,16 @@ class TorchTrainer(Trainer):
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "devices": find_devices(self.optimizer),
             "built_with": self._built_with,
             "scaler": self.scaler.state_dict(),
             "data": self.epochs.state_dict(),
         }
 
     def load_state_dict(self, state: Any) -> None:
-        self.model.load_state_dict(state["model"])
+        restore_module(self.model, state["model"])
         self._use_optimizer(state["built_with"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"], state.get("devices"))
         self.scaler.load_state_dict(state["scaler"])
         self.epochs.load_state_dict(state["data"])
 

@@ -99,6 +99,23 @@ class Secretive(PlainTrainer):
         return {"rng": {"own": random.Random(1)}, **super().state_dict()}
 
 
+class Rounding(PlainTrainer):
+    """Restores something else than was saved, as libraries do that cast."""
+
+    def load_state_dict(self, state):
+        super().load_state_dict({**state, "weights": [round(w, 3) for w in state["weights"]]})
+
+
+class Restless(PlainTrainer):
+    """Counts how often it was saved."""
+
+    saves = 0
+
+    def state_dict(self):
+        self.saves += 1
+        return {**super().state_dict(), "saves": self.saves}
+
+
 class Wordy(PlainTrainer):
     """Its evaluation returns no number."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
+import struct
 import threading
 import time
 from typing import Any
@@ -200,9 +202,60 @@ def test_a_foreign_checkpoint_is_refused_unless_relaxed(
     refused = lab.run(lab.assignment(8, start=4))
     assert (refused.status, refused.ended.outcome) == (3, Outcome.REFUSED)
     assert refused.ended.error is not None
-    assert "runner 0.1 instead of 1.1" in refused.ended.error.message
+    assert "runner 0.2 instead of 1.2" in refused.ended.error.message
     relaxed = lab.run(lab.assignment(8, start=4, exactness="relaxed"))
     assert relaxed.ended.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "said"),
+    [
+        (
+            "plain:Rounding",
+            "load_state_dict() has not restored what state_dict() had returned: weights[0] is the"
+            " float ",
+        ),
+        ("plain:Restless", "state_dict() returns something else at each call: saves is the int 3"),
+    ],
+)
+def test_a_trainer_that_is_not_what_was_loaded_trains_nothing(
+    lab: Lab, entrypoint: str, said: str
+) -> None:
+    lab.run(lab.assignment(4, entrypoint=entrypoint))
+    ran = lab.run(lab.assignment(8, start=4, entrypoint=entrypoint))
+    assert (ran.status, ran.ended.outcome) == (2, Outcome.INVALID)
+    assert ran.ended.error is not None
+    assert ran.ended.error.during == "load"
+    assert said in ran.ended.error.message
+    assert lab.counted() == [0, 1, 2, 3]
+
+
+def test_checkpoints_of_another_format(lab: Lab) -> None:
+    """One of format 1 cannot be compared, and is not refused for it where that may be; what a
+    newer version wrote is not taken for damaged, and stays.
+    """
+    lab.run(lab.assignment(4))
+    store = lab.store()
+    (manifest,) = store.load().manifests.values()
+    data = store.read_checkpoint(manifest)
+    size = struct.unpack_from("<Q", data, 16)[0]
+    first = json.dumps({"tree": json.loads(data[24 : 24 + size])["tree"], "blocks": []}).encode()
+    first = struct.pack("<8sIIQ", data[:8], 1, 0, len(first)) + first
+    for plan, written in (("1", first + bytes(-len(first) % 64)), ("3", data[:8] + b"\3" + data[9:])):
+        lab.store(plan).write_checkpoint(
+            key=manifest.key,
+            step=4,
+            chunks=[written],
+            state_digest="0" * 64,
+            fingerprint={**manifest.fingerprint, "runner": f"1.{plan}"},
+            chain="chain",
+        )
+    assignment = lab.assignment(12, start=4, exactness="relaxed")
+    assert lab.run(assignment, plan="1").digests == lab.run(assignment).digests
+    newer = lab.run(assignment, plan="3")
+    assert newer.ended.outcome is Outcome.STORE
+    assert newer.ended.error is not None
+    assert "was written by a newer Hippo (checkpoint format 3," in newer.ended.error.message
 
 
 def test_a_route_beyond_its_sequence_is_invalid(lab: Lab) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from stage_runner import TorchTrainer
-from stage_runner.codec import decode, encode
+from stage_runner import TorchTrainer, restoring
+from stage_runner.codec import encode
 from stage_runner.digest import state_digest
 from stage_runner.epochs import Epochs
 from stage_runner.randomness import seed_generators
@@ -45,8 +45,10 @@ def train(trainer: Any, steps: range, hparams: dict[str, Any] = HPARAMS) -> Any:
 
 
 def restore(trainer: Any, **settings: Any) -> Any:
+    """As the runner does it, which compares."""
     fresh = make(type(trainer), **settings)
-    fresh.load_state_dict(decode(b"".join(encode(trainer.state_dict()))))
+    data = b"".join(encode(trainer.state_dict()))
+    restoring.restore(fresh, lambda: data, digest=state_digest(trainer.state_dict()))
     return fresh
 
 
@@ -186,6 +188,86 @@ def test_mixed_precision_is_exact_too(kind: type[TorchTrainer]) -> None:
     assert state_digest(trainer.state_dict()) == state_digest(straight.state_dict())
     assert trainer.scaler.is_enabled() == (kind is Scaled)
     assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SGD": ("SGD", {"momentum": 0.9}),
+    "SGD, lr a tensor": ("SGD", {"lr": torch.tensor(0.01), "momentum": 0.9, "foreach": False}),
+    "AdamW, fused": ("AdamW", {"fused": True}),
+    "Adam, amsgrad": ("Adam", {"amsgrad": True}),
+    **{
+        name: (name, {})
+        for name in (
+            *("NAdam", "RAdam", "ASGD", "Rprop", "RMSprop", "Adagrad", "Adadelta"),
+            *("Adamax", "Adafactor", "AdamW"),
+        )
+    },
+}
+
+
+class Convolutional(TorchTrainer):
+    """Config: ``optimizer_class`` and its ``settings``, ``dtype``, ``layout``."""
+
+    iterations_per_step = 2
+
+    def build_data(self, config: Any) -> Any:
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.randn(32, 3, 6, 6, generator=generator).to(config["dtype"])
+        data = (inputs, torch.randint(0, 4, (32,), generator=generator))
+        return data, data
+
+    def build_model(self, config: Any, hparams: Any) -> nn.Module:
+        model = nn.Sequential(
+            *(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)),
+            *(nn.Flatten(), nn.Linear(64, 4)),
+        )
+        return model.to(config["dtype"], memory_format=config["layout"])  # type: ignore[call-overload,no-any-return]
+
+    def build_optimizer(self, model: nn.Module, hparams: Any) -> Any:
+        kind = getattr(torch.optim, self.config["optimizer_class"])
+        return kind(model.parameters(), **{"lr": 0.01, **self.config["settings"]})
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_every_optimizer_is_restored_exactly(
+    optimizer: str, dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    kind, settings = OPTIMIZERS[optimizer]
+    config = {"optimizer_class": kind, "settings": settings, "dtype": dtype, "layout": layout}
+    straight = make(Convolutional, config=config, hparams={})
+    cut = make(Convolutional, config=config, hparams={})
+    for step in range(4):
+        train(straight, range(step, step + 1), {})
+        train(cut, range(step, step + 1), {})
+        assert state_digest(cut.state_dict()) == state_digest(straight.state_dict())
+        cut = restore(cut, config=config, hparams={})
+
+
+def test_a_model_that_changed_its_type_and_layout_is_restored() -> None:
+    config = {"optimizer_class": "SGD", "settings": {}, "dtype": torch.float32}
+    config["layout"] = torch.contiguous_format
+    trainer = make(Convolutional, config=config, hparams={})
+    trainer.model.to(torch.float64, memory_format=torch.channels_last)
+    restored = restore(trainer, config=config, hparams={})
+    assert restored.model[0].weight.dtype == torch.float64
+    assert restored.model[0].weight.stride() == trainer.model[0].weight.stride()
+    assert restored.optimizer.param_groups[0]["params"][0] is restored.model[0].weight
+
+
+def test_weights_that_are_tied_stay_tied() -> None:
+    class Tied(TinyTrainer):
+        def build_model(self, config: Any, hparams: Any) -> nn.Module:
+            model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3))
+            model[1].weight = model[0].weight
+            return model
+
+    trainer = restore(train(make(Tied), range(2)))
+    assert trainer.model[1].weight is trainer.model[0].weight
+    straight = train(make(Tied), range(4))
+    train(trainer, range(2, 4))
+    assert state_digest(trainer.state_dict()) == state_digest(straight.state_dict())
 
 
 def test_only_model_and_data_are_needed() -> None:

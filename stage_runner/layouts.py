@@ -1,0 +1,84 @@
+"""How the elements of an array or a tensor lie in memory: plain arithmetic on shapes and strides.
+
+Strides are in bytes throughout. Sizes and strides of dimensions are paired in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ALIGNMENT = 64
+"""Bytes. Kernels may compute differently where memory begins at another multiple of this."""
+
+_MOST_DIMENSIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a value is, and where its elements lie in the block that holds them."""
+
+    kind: str  # bytes | bytearray | array | tensor
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None = None  # None: as the library lays out a fresh value
+    block: int = 0
+    offset: int = 0  # bytes from the block's beginning to the first element
+    flags: tuple[str, ...] = ()  # readonly | parameter | grad | conj | neg
+
+
+def find_c_strides(shape: Sequence[int], item_size: int) -> tuple[int, ...]:
+    """Those of an array in C order; dimensions of size 0 count as 1, as PyTorch has it."""
+    strides, stride = [], item_size
+    for size in reversed(shape):
+        strides.append(stride)
+        stride *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+def find_bounds(shape: Sequence[int], strides: Sequence[int], item_size: int) -> tuple[int, int]:
+    """Where memory begins and ends, in bytes from the first element; equal if it is empty."""
+    if 0 in shape or not item_size:
+        return 0, 0
+    reach = [stride * (size - 1) for size, stride in zip(shape, strides, strict=True)]
+    return sum(r for r in reach if r < 0), item_size + sum(r for r in reach if r > 0)
+
+
+def is_dense(shape: Sequence[int], strides: Sequence[int], item_size: int) -> bool:
+    """Whether the elements fill their memory without gaps, each once: some order of dimensions, in
+    whichever direction, is C order.
+    """
+    expected = item_size
+    for stride, size in _steps(shape, strides):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def overlaps_itself(shape: Sequence[int], strides: Sequence[int], item_size: int) -> bool:
+    """Whether elements share memory in another way than by repetition (a stride of 0), or might."""
+    extent = item_size
+    for stride, size in _steps(shape, strides):
+        if stride and stride < extent:
+            return True
+        extent += stride * (size - 1)
+    return False
+
+
+def check_form(form: Form) -> None:
+    """Raises ValueError for what no library would take, whoever wrote it."""
+    strides = form.strides if form.strides is not None else (0,) * len(form.shape)
+    numbers = [*form.shape, *strides, form.block, form.offset]
+    if any(type(number) is not int for number in numbers):
+        raise ValueError("a shape holds something else than integers")
+    if len(form.shape) > _MOST_DIMENSIONS or len(strides) != len(form.shape):
+        raise ValueError(f"no shape: {form.shape} with strides {strides}")
+    if any(number < 0 for number in (*form.shape, form.block, form.offset)):
+        raise ValueError(f"no shape: {form.shape} at {form.offset}")
+
+
+def _steps(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """Strides, without direction, and sizes; of dimensions that have more than one element."""
+    pairs = zip(strides, shape, strict=True)
+    return sorted((abs(stride), size) for stride, size in pairs if size > 1)
