@@ -17,6 +17,7 @@ from hippo.lifecycles import WorkerEvent, WorkerState
 from hippo.messages import Command, Launch, Steer, WakeAt
 from hippo.patience import Patience
 from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, SearchPlan, Turn
+from hippo.reopening import LOCAL, Advice
 from hippo.runs import ChainRun, StudyRun
 from hippo.store.records import Assignment, Control, ControlAnswered, Route, TrainerCall
 from hippo.workforce import Workforce
@@ -54,6 +55,7 @@ class EngineOptions:
     retry_pause: float = 1.0  # before the first retry; doubles each time
     longest_pause: float = 300.0
     patience: float = 3600.0  # after which a study without a worker goes first, see ``Patience``
+    advice: Advice = LOCAL  # what users do to let a study go on
 
 
 class Dispatcher:

@@ -67,17 +67,30 @@ def run(
     no_merge: Annotated[
         bool, typer.Option("--no-merge", help="Train trial by trial, for comparison.")
     ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Try trials again that have failed, from what is stored; once their cause is"
+            " mended.",
+        ),
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Train studies on this machine. Several files are several studies over one plan.
 
-    Run it again after a stop, and it goes on; later studies reuse what the store holds.
+    Run it again after a stop, and it goes on; also after an end, once the limit behind it (budget,
+    maxTrials, maxFailedTrials) is raised. Later studies reuse what the store holds.
     """
     located = locate_studies(studies)
     url = locate_store(store) if store is not None else store_beside(studies[0])
     console = open_console(stderr=True)
     options = RunOptions(
-        store=url, logs=_logs_of(url, studies), workers=workers, merge=not no_merge
+        store=url,
+        logs=_logs_of(url, studies),
+        workers=workers,
+        merge=not no_merge,
+        retry_failed=retry_failed,
     )
     begun = time.monotonic()
     with Progress(console) as progress:

@@ -63,8 +63,14 @@ class Reception:
                 if not is_for_quota(error):
                     raise
         self._checked.add(uid)
+        annotations = metadata.get("annotations") or {}
         return Accepted(
-            study, uid, int(metadata["generation"]), metadata["creationTimestamp"], document
+            study,
+            uid,
+            int(metadata["generation"]),
+            metadata["creationTimestamp"],
+            document,
+            annotations.get(names.ANNOTATION_RETRY),
         )
 
     async def welcome(self, item: Accepted, plan: str) -> None:

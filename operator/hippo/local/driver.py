@@ -43,13 +43,15 @@ from hippo.messages import (
     Refuse,
     Reported,
     Steer,
+    StudyAdded,
     StudyChanged,
     Tick,
     WakeAt,
     WorkerGone,
     WorkersChanged,
 )
-from hippo.model import signature
+from hippo.model import Study, signature
+from hippo.reopening import LOCAL
 from hippo.runs import StudyRun
 from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, open_blobs, plan_path
 from hippo.store.cache import FOLDER_VARIABLE, CheckpointCache, find_cache
@@ -93,6 +95,7 @@ class RunOptions:
     logs: Path
     workers: int | None = None  # None: GPUs if there are any, otherwise cores
     merge: bool = True  # False: trial by trial, for comparison
+    retry_failed: bool = False  # trials that failed in earlier runs are tried again
 
 
 class RunStopped(Exception):
@@ -131,6 +134,7 @@ class LocalDriver:
     _files: StudyFiles = field(init=False)
     _look_at_files: float = field(init=False, default=0.0)
     _has_news: bool = field(init=False, default=False)  # since spending was noted
+    _stay_ended: set[str] = field(init=False, default_factory=set)  # had ended before, and said so
 
     def run(self) -> Engine:
         """Train until every study has ended; the engine then holds the results.
@@ -205,7 +209,7 @@ class LocalDriver:
         )
         studies = [item.study for item in self.studies]
         self._mailroom = Mailroom(session.store, self.engine, studies, self.clock)
-        added = [session.admit(item.study) for item in self.studies]
+        added = [self._admit(item.study) for item in self.studies]
         for event in added:
             name = event.study.name
             if name not in session.documents:
@@ -220,11 +224,6 @@ class LocalDriver:
                     self.observer.notified("begun afresh: it had been deleted", name)
                 session.write_study(event.study, None)
         for event in added:
-            if event.ended is not None:
-                self.observer.notified(
-                    "it has ended before, and stays as it was; to train on, give it another name",
-                    event.study.name,
-                )
             self._feed(replace(event, more_follow=event is not added[-1]))
         self._ended.extend(sorted(session.records.unfolded))
         self.observer.started(self.engine, session)
@@ -235,6 +234,28 @@ class LocalDriver:
         if workers is None:
             workers = default_workers(trainer.threads, len(self._gpus))
         self._feed(WorkersChanged(workers))
+
+    def _admit(self, study: Study) -> StudyAdded:
+        """A study as the store knows it; one that has ended goes on if its limits allow it now."""
+        session, name = self.session, study.name
+        event = session.admit(study)
+        verdict = session.reconsider(
+            event,
+            study,
+            decisions=event.decisions,
+            retry=self.options.retry_failed,
+            advice=LOCAL,
+        )
+        if verdict is None or (event.ended is None and not verdict.goes_on):
+            return event
+        if not verdict.goes_on:
+            self._stay_ended.add(name)
+            self.observer.notified(f"it had ended: {verdict.why}", name)
+            return event
+        for decision in verdict.decisions:
+            session.store.write_decision(name, decision)
+        self.observer.notified(verdict.why, name)
+        return session.reopen(event, study, (*event.decisions, *verdict.decisions))
 
     def _loop(self, lock: PlanLock) -> None:
         """Until every study has ended and every worker has left."""
@@ -384,7 +405,8 @@ class LocalDriver:
                 self._note_spending()
                 self._mailroom.publish()  # whoever sees the end finds all answers
                 self.session.write_study(run.study, run, wall_seconds=self._wall_seconds(run))
-                self.observer.notified(f"{str(state).lower()}: {message}", name)
+                if name not in self._stay_ended:
+                    self.observer.notified(f"{str(state).lower()}: {message}", name)
             case Notify(message, name):
                 self.observer.notified(message, name)
             case WakeAt(moment):
