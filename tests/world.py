@@ -12,11 +12,12 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
+from hippo.lifecycles import End
 from hippo.messages import (
     Adopted,
     Command,
@@ -38,6 +39,7 @@ from hippo.messages import (
 )
 from hippo.model import Sequence, Study, parse_study
 from hippo.plan import CostModel, Overheads, SearchPlan, StoredCheckpoint
+from hippo.reopening import LOCAL, Spending, reconsider
 from hippo.store.records import (
     Arrived,
     Assignment,
@@ -136,6 +138,11 @@ class World:
     metrics: dict[str, tuple[int, dict[str, float]]] = field(default_factory=dict)
     decisions: dict[str, list[Decision]] = field(default_factory=dict)
     ended: dict[str, Finish] = field(default_factory=dict)
+    ended_under: dict[str, int | None] = field(default_factory=dict)  # maxTrials
+    spent: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    """Worker-seconds, steps and active seconds of studies in earlier runs."""
+    retry: set[str] = field(default_factory=set)  # studies whose failed trials are tried again
+    verdicts: dict[str, str] = field(default_factory=dict)  # on studies that had ended
     trained: Counter[str] = field(default_factory=Counter)
     deleted: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -171,6 +178,10 @@ class World:
             self._controls.clear()
             self._preempt.clear()
         self._generation += 1
+        if self._generation > 1:
+            for run in self.engine.studies.values():
+                wall = run.wall_before + (self.engine.now - run.started) * run.is_active
+                self.spent[run.name] = run.worker_seconds, run.steps_trained, wall
         plan = SearchPlan(SIGNATURE)
         plan.recall(
             [
@@ -195,19 +206,45 @@ class World:
         )
         self.engine = Engine(plan, options, costs=model)
         for study in self.studies:
-            finish = self.ended.get(study.name)
-            self.feed(
-                StudyAdded(
-                    study,
-                    decisions=tuple(self.decisions.get(study.name, [])),
-                    ended=(finish.state, finish.message) if finish is not None else None,
-                    more_follow=adopt or study is not self.studies[-1],
-                )
-            )
+            more_follow = adopt or study is not self.studies[-1]
+            self.feed(replace(self._admit(study), more_follow=more_follow))
         ended = self._adopt() if adopt else []
         self.feed(WorkersChanged(self.workers))
         for report in ended:
             self.feed(Reported(report))
+
+    def _admit(self, study: Study) -> StudyAdded:
+        """As its driver does: a study that has ended goes on if its limits allow it now."""
+        name = study.name
+        finish = self.ended.get(name)
+        end = End(finish.state, finish.message, finish.reason) if finish is not None else None
+        worker, steps, wall = self.spent.get(name, (0.0, 0.0, 0.0))
+        known = self.decisions.setdefault(name, [])
+        verdict = None
+        if end is not None or name in self.retry:
+            verdict = reconsider(
+                study,
+                known,
+                end,
+                max_trials_before=self.ended_under.get(name),
+                spent=Spending(worker, wall),
+                retry=name in self.retry,
+                advice=LOCAL,
+            )
+            self.verdicts[name] = verdict.why
+        self.retry.discard(name)
+        if verdict is not None and verdict.goes_on:
+            known += verdict.decisions
+            self.ended.pop(name, None)
+        return StudyAdded(
+            study,
+            decisions=tuple(known),
+            worker_seconds=worker,
+            steps_trained=steps,
+            wall_seconds=wall,
+            ended=end,
+            reopened=end is not None and verdict is not None and verdict.goes_on,
+        )
 
     def _adopt(self) -> list[Report]:
         """Tell the engine of all workers that have not been seen to end; returns how some have."""
@@ -253,6 +290,7 @@ class World:
                 self.deleted.append(key)
             case Finish(name):
                 self.ended[name] = command
+                self.ended_under[name] = self.engine.studies[name].study.spec.max_trials
             case Notify(message):
                 self.notices.append(message)
             case WakeAt(moment):
@@ -307,6 +345,14 @@ class World:
         index = next(i for i, study in enumerate(self.studies) if study.name == name)
         self.studies[index] = with_spec(self.studies[index], **fields)
         self.feed(StudyChanged(self.studies[index]))
+
+    def run_again(self, name: str, *, retry: bool = False, **fields: Any) -> World:
+        """A study is edited after a run, and run again."""
+        index = next(i for i, study in enumerate(self.studies) if study.name == name)
+        self.studies[index] = with_spec(self.studies[index], **fields)
+        self.retry |= {name} if retry else set()
+        self.start_engine()
+        return self
 
     def run_disturbed(self, dice: random.Random, limit: int = 20_000) -> World:
         """To the end, with something bad now and then."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from hippo.messages import Command, WakeAt
 from hippo.plan import Claim, CostModel
+from hippo.reopening import Advice, over_wall_time, over_worker_hours
 from hippo.runs import ChainRun, StudyRun
 from hippo.store.records import Began, CheckpointSaved, MetricsReported, Report
 from hippo.workforce import Workforce
@@ -33,12 +34,14 @@ class Accounting:
         *,
         asking: Asking,
         emit: Callable[[Command], None],
+        advice: Advice,
     ) -> None:
         self._studies = studies
         self._workforce = workforce
         self._costs = costs
         self._asking = asking
         self._emit = emit
+        self._advice = advice
 
     def charge(self, chain: ChainRun, report: Report, now: float) -> None:
         """Split what the chain has cost since its last report; note how long its steps took."""
@@ -73,13 +76,14 @@ class Accounting:
             spent, per_second = self._estimate(run, now)
             left = budget.worker_hours * 3600 - spent
             if left < LEAST_SECONDS:
-                return f"its budget of {budget.worker_hours:g} worker-hours is spent"
+                return over_worker_hours(budget.worker_hours, spent / 3600, self._advice)
             if per_second:
                 self._wake_for(run, now + left / per_second, now)
         if budget.wall_seconds is not None:
             until = run.started + budget.wall_seconds - run.wall_before
             if now >= until:
-                return f"its budget of {budget.wall_time} of wall time is spent"
+                spent = run.wall_before + now - run.started
+                return over_wall_time(str(budget.wall_time), spent, self._advice)
             self._wake_for(run, until, now)
         return None
 

@@ -18,6 +18,7 @@ from hippo.messages import Command, Launch, Steer, WakeAt
 from hippo.patience import Patience
 from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, SearchPlan, Turn
 from hippo.queueing import Queue
+from hippo.reopening import LOCAL, Advice
 from hippo.runs import ChainRun, StudyRun
 from hippo.store.records import (
     FORMAT_VERSION,
@@ -64,6 +65,7 @@ class EngineOptions:
     longest_pause: float = 300.0
     outlasts_store: bool = False  # however often the store fails workers, the engine never halts
     patience: float = 3600.0  # after which a study without a worker goes first, see ``Patience``
+    advice: Advice = LOCAL  # what users do to let a study go on
 
 
 class Dispatcher:

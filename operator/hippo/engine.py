@@ -21,6 +21,8 @@ from hippo.accounting import Accounting
 from hippo.adoption import adopt_chain
 from hippo.dispatch import Dispatcher, EngineOptions
 from hippo.lifecycles import (
+    End,
+    EndReason,
     InvariantViolated,
     StudyEvent,
     StudyState,
@@ -52,6 +54,7 @@ from hippo.messages import (
 )
 from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan
 from hippo.recovery import Recovery
+from hippo.reopening import find_void, is_same_failure, over_failed_trials
 from hippo.retention import Retention
 from hippo.runs import ChainRun, StudyRun, TrialRun, place_trial
 from hippo.store.mailbox import Request
@@ -68,6 +71,7 @@ from hippo.store.records import (
 )
 from hippo.troubles import Trouble
 from hippo.tune import FollowingTuner, Result, create_tuner
+from hippo.tune.reasons import STUDY_ENDED
 from hippo.workforce import Workforce
 
 
@@ -105,6 +109,7 @@ class Engine:
             self.costs,
             asking=self._dispatcher.asking_beyond,
             emit=self.emit,
+            advice=options.advice,
         )
         self._recovery = Recovery(
             plan, self.studies, options, emit=self.emit, fail_trial=self._fail_trial
@@ -167,7 +172,8 @@ class Engine:
             case StudyRemoved(name):
                 run = self.studies[name]
                 if not run.state.is_final:
-                    self._finish(run, StudyEvent.FAIL, "removed")
+                    self._finish(run, StudyEvent.FAIL, EndReason.REMOVED, "removed")
+                self._let_go(run)
             case WorkersChanged(count):
                 self.workers = count
             case CheckpointLost(key):
@@ -199,19 +205,27 @@ class Engine:
         )
         run.tuner.window = self.options.window
         self.studies[study.name] = run
+        end = End(*event.ended) if event.ended is not None else None
+        if end is not None and not event.reopened:
+            run.end = end.reason
         run.replaying = True
-        run.last_steps = _last_steps(event.decisions)
+        run.void = find_void(event.decisions)
+        run.last_steps = _last_steps(d for d in event.decisions if d.index not in run.void)
         for decision in event.decisions:
             self._apply(run, decision)
         run.last_steps.clear()
         run.replaying = False
         if run.is_replicating:
             self._stop_others(run)
-        if event.ended is not None:
-            state, message = event.ended
-            succeeded = state is StudyState.SUCCEEDED
-            self._finish(run, StudyEvent.SUCCEED if succeeded else StudyEvent.FAIL, message)
-        elif study.spec.suspend:
+        if end is not None:
+            verdict = StudyEvent.SUCCEED if end.state is StudyState.SUCCEEDED else StudyEvent.FAIL
+            if not event.reopened:
+                self._finish(run, verdict, end.reason, end.message)
+                self._sleep_on(run)
+                return
+            run.take(verdict)
+            run.take(StudyEvent.REOPEN)
+        if study.spec.suspend:
             self._suspend(run)
         else:
             for trial in list(run.trials):
@@ -306,6 +320,11 @@ class Engine:
                 f"study {run.name}: decision {decision.index} instead of {run.decided}"
             )
         run.decided += 1
+        if decision.index in run.void or decision.kind == "reopen":
+            run.tuner.passed_over(decision)
+            if decision.kind == "reopen":
+                run.trials[decision.trial].reason = decision.reason
+            return
         if run.is_about_replicate(decision):
             run.tuner.passed_over(decision)
         else:
@@ -324,15 +343,18 @@ class Engine:
                 if run.replaying and trial.is_missing_result_at(decision.steps):
                     run.stops_due.add(trial.index)  # a damaged store has lost it: first again
                 else:
-                    self._stop_trial(trial)
+                    is_cut_short = decision.reason.startswith(STUDY_ENDED)
+                    self._stop_trial(run, trial, is_cut_short=is_cut_short)
             case "fail":
                 self._withdraw(trial)
                 trial.take(TrialEvent.FAILED)
-                self._retention.trial_ended(trial)
+                self._retention.trial_failed(run, trial)
                 if not trial.is_replicate:
                     if run.replaying:
-                        key = trial.node.at(trial.target).key(trial.target)
-                        run.failing.setdefault(key, decision.reason)
+                        if not is_same_failure(run.last_failure, decision):
+                            key = trial.node.at(trial.target).key(trial.target)
+                            run.failing.setdefault(key, decision.reason)
+                        run.last_failure = decision
                     run.tuner.observed(Result(trial.index, decision.steps, None))
 
     def _add_trial(self, run: StudyRun, decision: Decision) -> None:
@@ -371,11 +393,37 @@ class Engine:
         if known is not None and trial.target <= run.last_steps.get(trial.index, trial.target):
             self._deliver(run, trial, trial.target, known)
 
-    def _stop_trial(self, trial: TrialRun) -> None:
-        if not trial.state.is_final:
+    def _stop_trial(self, run: StudyRun, trial: TrialRun, *, is_cut_short: bool = False) -> None:
+        if trial.state.is_final:
+            return
+        if is_cut_short and run.is_interrupted:  # what it has come to is saved, and kept
+            self._lull(run, trial)
+        else:
             self._withdraw(trial)
-            trial.take(TrialEvent.STOPPED)
             self._retention.trial_ended(trial)
+        trial.take(TrialEvent.STOPPED)
+
+    def _lull(self, run: StudyRun, trial: TrialRun) -> None:
+        """Its request stands, and so what it leans on, but nobody works for it."""
+        if trial.state is TrialState.PENDING:
+            self._unmark(trial)
+            self.plan.want(trial.node, trial.target, trial.id, run.lead)
+            self._dispatcher.reconsider(trial.node.at(trial.target).claims)
+
+    def _sleep_on(self, run: StudyRun) -> None:
+        """The same for what stands of a study that had ended before."""
+        for trial in run.trials:
+            node = trial.node.at(trial.target)
+            want = node.wants.get(trial.target)
+            if want is not None and trial.id in want.trials:
+                self.plan.want(node, trial.target, trial.id, run.lead)
+
+    def _let_go(self, run: StudyRun) -> None:
+        """Nobody wants any more what a study would have gone on from."""
+        run.end = EndReason.REMOVED
+        for trial in run.trials:
+            self.plan.unwant(trial.node, trial.target, trial.id)
+        self._retention.study_removed(run)
 
     def _withdraw(self, trial: TrialRun) -> None:
         """Take back all that a trial under way still asks for."""
@@ -396,23 +444,28 @@ class Engine:
             self._finish(
                 run,
                 StudyEvent.FAIL,
-                f"{len(run.failing)} stages failed, more than maxFailedTrials"
-                f" ({spec.max_failed_trials}); the last one: {last}",
+                EndReason.FAILED_TRIALS,
+                over_failed_trials(
+                    len(run.failing), spec.max_failed_trials, last, self.options.advice
+                ),
             )
         elif run.has_no_trial_left() and (run.tuner.finished or not run.is_tuning):
             if run.best is None:
                 other = "every trial diverged" if run.trials else "none was asked for"
                 last = next(reversed(run.failing.values()), other)
-                self._finish(run, StudyEvent.FAIL, f"no trial succeeded: {last}")
+                remedy = f"; {self.options.advice.mend(last)}" if run.failing else ""
+                told = f"no trial succeeded: {last}{remedy}"
+                self._finish(run, StudyEvent.FAIL, EndReason.NO_RESULT, told)
             else:
-                self._conclude(run, run.message or "all trials have ended")
+                reason = run.end or EndReason.COMPLETED
+                self._conclude(run, reason, run.message or "all trials have ended")
         elif (message := self._accounting.find_spent(run, self.now)) is not None:
-            has_result = run.best is not None
-            self._finish(run, StudyEvent.SUCCEED if has_result else StudyEvent.FAIL, message)
+            verdict = StudyEvent.SUCCEED if run.best is not None else StudyEvent.FAIL
+            self._finish(run, verdict, EndReason.BUDGET, message)
 
-    def _conclude(self, run: StudyRun, message: str) -> None:
+    def _conclude(self, run: StudyRun, reason: EndReason, message: str) -> None:
         """The tuner's part is done: retrain its best under other seeds, if asked for; then end."""
-        run.message = message
+        run.message, run.end = message, reason
         if run.is_tuning:
             for decision in replicates.suggest(run):
                 self.emit(Record(run.name, decision))
@@ -420,7 +473,7 @@ class Engine:
             if run.is_replicating:
                 self._stop_others(run)
         if run.has_no_trial_left() or run.is_tuning:
-            self._finish(run, StudyEvent.SUCCEED, message)
+            self._finish(run, StudyEvent.SUCCEED, reason, message)
 
     def _end_tuning(self, run: StudyRun) -> None:
         """From here on replicates only: what the tuner still wanted is of no account."""
@@ -436,19 +489,23 @@ class Engine:
         for trial in run.trials:
             if not trial.state.is_final and not (run.is_active and trial.is_replicate):
                 steps = trial.latest[0] if trial.latest is not None else 0
-                reason = f"the study ended: {run.message}"
+                reason = f"{STUDY_ENDED}{run.message}"
                 decision = run.decision("stop", trial, steps=steps, reason=reason)
                 self.emit(Record(run.name, decision))
                 self._apply(run, decision)
 
-    def _finish(self, run: StudyRun, event: StudyEvent, message: str) -> None:
+    def _finish(
+        self, run: StudyRun, event: StudyEvent, reason: EndReason | None, message: str
+    ) -> None:
+        if run.is_active:
+            run.wall_before += self.now - run.started
         run.take(event)
-        run.message = message
+        run.message, run.end = message, reason
         if run.is_replicating:
             run.best = replicates.find_winner(run)
         best = run.best.index if run.best is not None else None
         # First: a study whose trials were stopped by its end, and that goes on, might never end.
-        self.emit(Finish(run.name, run.state, message, best))
+        self.emit(Finish(run.name, run.state, message, best, reason))
         self._stop_others(run)
         self._retention.study_ended(run)
 
@@ -458,8 +515,8 @@ class Engine:
         """A trial's request is fulfilled: by a worker, or by what was known already."""
         metric = run.study.spec.objective.metric
         if metric not in metrics:
-            has = ", ".join(sorted(metrics)) or "nothing"
-            message = f"evaluate() returned no {metric!r} at step {step} (it returned: {has})"
+            has = ", ".join(sorted(metrics)) or "it returned nothing"
+            message = f"metric {metric!r} is not among those that evaluate() returned ({has})"
             run.lacking.append((trial, step, message))
             return
         trial.results[step] = metrics
@@ -478,7 +535,7 @@ class Engine:
             trial.take(TrialEvent.COMPLETED if is_last else TrialEvent.REPORTED)
             self._retention.trial_reported(run, trial, step)
             if trial.index in run.stops_due:
-                self._stop_trial(trial)
+                self._stop_trial(run, trial)
         if not trial.is_replicate:
             if run.note_leader(trial):
                 self._retention.leaders_changed(run)
@@ -491,7 +548,7 @@ class Engine:
         if run.has_reached_target(latest[1]):
             metric = run.study.spec.objective.metric
             message = f"trial {trial.name} reached the target: {metric} {latest[1][metric]:g}"
-            self._conclude(run, message)
+            self._conclude(run, EndReason.TARGET, message)
 
     def _fail_trial(
         self, run: StudyRun, trial: TrialRun, step: int, key: str, message: str
@@ -632,7 +689,8 @@ class Engine:
     def _clean_up(self) -> None:
         self.frontier.refresh(self.now)
         for run in self.studies.values():
-            if run.open_to_forks and not run.tuner.draws_from_space:
+            is_over = run.state.is_final and run.is_interrupted
+            if run.open_to_forks and not is_over and not run.tuner.draws_from_space:
                 self._retention.tuner_exhausted(run)
         self._retention.touched |= self.frontier.touched
         self.frontier.touched.clear()

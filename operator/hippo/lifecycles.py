@@ -7,8 +7,8 @@ diagrams come from here.
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TypeVar
+from enum import Enum, StrEnum
+from typing import NamedTuple, TypeVar
 
 
 class InvariantViolated(AssertionError):
@@ -38,6 +38,31 @@ class StudyEvent(_Named):
     RESUME = "resume"
     SUCCEED = "succeed"  # the tuner has finished, the target is reached, or the budget is spent
     FAIL = "fail"  # too many failures, or no trial succeeded
+    REOPEN = "reopen"  # the limits under which it had ended were raised, or it is tried again
+
+
+class EndReason(StrEnum):
+    """Why a study has ended; an end is a verdict under limits. Stored: values never change."""
+
+    COMPLETED = "completed"  # nothing is left to be trained
+    TARGET = "target"
+    BUDGET = "budget"
+    FAILED_TRIALS = "maxFailedTrials"
+    NO_RESULT = "noResult"  # every trial has failed or diverged
+    REMOVED = "removed"
+
+    @property
+    def is_early(self) -> bool:
+        """Whether a raised limit lets trials go on that the end has stopped."""
+        return self in (EndReason.BUDGET, EndReason.FAILED_TRIALS)
+
+
+class End(NamedTuple):
+    """How a study has ended."""
+
+    state: StudyState
+    message: str
+    reason: EndReason | None = None  # None: of an older Hippo, and not to be told from its words
 
 
 class TrialState(_Named):
@@ -102,6 +127,8 @@ TRANSITIONS: dict[tuple[Enum, Enum], Enum] = {
     (_S.RUNNING, StudyEvent.FAIL): _S.FAILED,
     (_S.SUSPENDED, StudyEvent.RESUME): _S.RUNNING,
     (_S.SUSPENDED, StudyEvent.FAIL): _S.FAILED,
+    (_S.SUCCEEDED, StudyEvent.REOPEN): _S.RUNNING,
+    (_S.FAILED, StudyEvent.REOPEN): _S.RUNNING,
     #
     (_T.PENDING, TrialEvent.REPORTED): _T.PAUSED,
     (_T.PENDING, TrialEvent.COMPLETED): _T.COMPLETED,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hippo.lifecycles import StudyState
+from hippo.lifecycles import End, EndReason, StudyState
 from hippo.model import Study
 from hippo.store.mailbox import Request
 from hippo.store.records import Assignment, Control, Decision, Outcome, Report, WorkerError
@@ -27,9 +27,8 @@ class StudyAdded:
     worker_seconds: float = 0.0  # spent before
     steps_trained: float = 0.0  # trained before
     wall_seconds: float = 0.0  # active before
-    ended: tuple[StudyState, str] | None = (
-        None  # it has ended before, in this state, for this reason
-    )
+    ended: End | None = None  # it has ended before
+    reopened: bool = False  # ... and goes on: its last decisions say with which trials
     more_follow: bool = False  # other studies or workers do, at once: nothing is deleted, nor any
     # work handed out, before they are known
 
@@ -185,6 +184,7 @@ class Finish:
     state: StudyState
     message: str
     best: int | None
+    reason: EndReason | None = None
 
 
 @dataclass(frozen=True, slots=True)

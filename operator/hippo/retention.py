@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from hippo.lifecycles import TrialState
 from hippo.plan import Checkpoint, Node, SearchPlan
 from hippo.runs import StudyRun, TrialRun
 
@@ -79,6 +80,14 @@ class Retention:
             self.unpin(trial.pinned, ("trial", trial.name))
             trial.pinned = None
 
+    def trial_failed(self, run: StudyRun, trial: TrialRun) -> None:
+        """Its last state stays: it may be tried again from there."""
+        self.trial_ended(trial)
+        latest = trial.node.latest_checkpoint(trial.target)
+        if latest is not None and run.study.spec.checkpoints.retain != "none":
+            self.pin(latest, ("trial", trial.name))
+            trial.pinned = latest
+
     def leaders_changed(self, run: StudyRun) -> None:
         """Other trials are the best so far, or they have come farther."""
         if run.study.spec.checkpoints.retain != "none":
@@ -106,14 +115,24 @@ class Retention:
         """No trial of the tuner goes on; its best are trained again."""
         self._unpin_possible(run)
         for trial in run.trials:
-            self.trial_ended(trial)
+            if trial.state is not TrialState.FAILED:
+                self.trial_ended(trial)
 
     def study_ended(self, run: StudyRun) -> None:
-        """Only what the study retains stays: best, all, or nothing."""
+        """Only what the study retains stays: best, all, or nothing. What it may go on from, too."""
+        if run.is_interrupted:
+            return
         run.open_to_forks = False
         self.tuning_ended(run)
         if run.leader_pins and run.best is not None:
             self._hold(run, [run.best])
+
+    def study_removed(self, run: StudyRun) -> None:
+        """It will not go on."""
+        run.open_to_forks = False
+        self._unpin_possible(run)
+        for trial in run.trials:
+            self.trial_ended(trial)
 
     def _unpin_possible(self, run: StudyRun) -> None:
         """Let go of what the study can no longer come to need."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from hippo.lifecycles import (
+    EndReason,
     StudyEvent,
     StudyState,
     TrialEvent,
@@ -16,7 +17,7 @@ from hippo.lifecycles import (
 )
 from hippo.model import Sequence, Study
 from hippo.plan import NO_WORK, Checkpoint, Claim, Lead, Metrics, Node, SearchPlan, TrialId
-from hippo.store.records import Control, Decision, Route
+from hippo.store.records import Control, Decision, Route, format_of
 from hippo.tune import Rank, Tuner, rank
 
 
@@ -99,10 +100,13 @@ class StudyRun:
     started: float
     state: StudyState = StudyState.RUNNING
     message: str = ""
+    end: EndReason | None = None  # why it has ended
     trials: list[TrialRun] = field(default_factory=list)
     decided: int = 0
+    void: frozenset[int] = frozenset()  # decisions that a later one has taken back, by index
     replaying: bool = False  # decisions of an earlier run are being applied
     failing: dict[str, str] = field(default_factory=dict)  # content key -> what went wrong there
+    last_failure: Decision | None = None
     lacking: list[tuple[TrialRun, int, str]] = field(default_factory=list)
     """Trials whose metrics at a step lack the objective, and what to say of it."""
     leaders: list[TrialRun] = field(default_factory=list)  # the best so far, best first
@@ -134,6 +138,14 @@ class StudyRun:
     @property
     def is_active(self) -> bool:
         return self.state is StudyState.RUNNING
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it ended early under limits that may be raised, so that what its trials need to
+        go on is kept.
+        """
+        early = self.end is not None and self.end.is_early
+        return early and self.study.spec.checkpoints.retain != "none"
 
     @property
     def is_tuning(self) -> bool:
@@ -217,6 +229,7 @@ class StudyRun:
         """The engine's own decision about a trial, numbered after the tuner's."""
         return Decision.model_validate(
             {
+                "format_version": format_of(kind),
                 "index": self.decided,
                 "kind": kind,
                 "trial": trial.index,

@@ -139,7 +139,7 @@ MISDEEDS = {
     "evaluate nothing": f"{BY_NAME}, not nothing",
     "evaluate list": f"{BY_NAME}, not list",
     "evaluate text": "evaluate(): metric 'score' must be a number, not str ('high')",
-    "evaluate other": "evaluate() returned no 'score' at step 12 (it returned: loss)",
+    "evaluate other": "metric 'score' is not among those that evaluate() returned (loss)",
     "save odd": "state['own']: a random.Random cannot be saved; save plain data, arrays and",
 }
 DIVERGED = {

@@ -52,7 +52,9 @@ class World:
         self.problems: list[str] = []
         self.steps = 0
         self._decisions: dict[str, bytes] = {}
-        self._ended: dict[str, str] = {}  # phases of studies, by uid
+        self._ended: dict[
+            tuple[str, ...], str
+        ] = {}  # phases of studies, by what users have written
         self._results: dict[str, Any] = {}  # of trials, by name
         self.operators_made = 0
         self.taken_back = 0  # pods that were told to leave before they had begun
@@ -246,7 +248,7 @@ class World:
     def forget_what_is_gone(self) -> None:
         """The model's own notes of objects that are gone, so that a long run stays small."""
         uids = {found["metadata"]["uid"] for found in self.server.objects.values()}
-        self._ended = {uid: phase for uid, phase in self._ended.items() if uid in uids}
+        self._ended = {written: p for written, p in self._ended.items() if written[0] in uids}
         self._results.clear()
         self._decisions = {n: d for n, d in self._decisions.items() if n in self.blobs}
         self.trained.clear()
@@ -263,11 +265,11 @@ class World:
             if "/decisions/" in name:
                 assert self._decisions.setdefault(name, data) == data, f"{name} was rewritten"
         for study in self.studies():
-            uid, phase = study["metadata"]["uid"], (study.get("status") or {}).get("phase")
-            before = self._ended.get(uid)
+            written, phase = _written(study), (study.get("status") or {}).get("phase")
+            before = self._ended.get(written)
             assert before in (None, phase), f"{study['metadata']['name']}: {before}, then {phase}"
-            if phase in FINAL:
-                self._ended[uid] = phase
+            if phase in FINAL and _seen(study) == written:
+                self._ended[written] = phase
         for name in self.server.names(TRIAL):
             found = self.server.find(TRIAL, name)
             key = found["metadata"]["uid"]
@@ -302,6 +304,20 @@ class World:
             assert not records.problems
             assert not records.orphans
             assert not records.strays
+
+
+def _written(study: Document) -> tuple[str, ...]:
+    """Tells apart what users have asked of a study."""
+    metadata = study["metadata"]
+    retry = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY, "")
+    return metadata["uid"], str(metadata["generation"]), retry
+
+
+def _seen(study: Document) -> tuple[str, ...]:
+    """The same, as its status tells of what was taken in."""
+    status = study["status"]
+    generation = str(status["observedGeneration"])
+    return study["metadata"]["uid"], generation, status.get("retried") or ""
 
 
 def _phase(pod: Document) -> str:

@@ -101,11 +101,20 @@ def run(
             show_default=False,
         ),
     ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Try trials again that have failed, from what is stored; once their cause is"
+            " mended.",
+        ),
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Train studies on this machine. Several files are several studies over one plan.
 
-    Run it again after a stop, and it goes on; later studies reuse what the store holds.
+    Run it again after a stop, and it goes on; also after an end, once the limit behind it (budget,
+    maxTrials, maxFailedTrials) is raised. Later studies reuse what the store holds.
     """
     located = locate_studies(studies)
     url = locate_store(store) if store is not None else store_beside(studies[0])
@@ -123,6 +132,7 @@ def run(
         workers=workers,
         merge=not no_merge,
         followed=followed,
+        retry_failed=retry_failed,
     )
     begun = time.monotonic()
     with Progress(console) as progress:

@@ -21,6 +21,7 @@ _WHY = {
     Scope.BEST: "its best",
     Scope.NOTHING: "nothing",
 }
+_MAY_GO_ON = "all on its way: it may go on"
 
 
 def print_listing(console: Console, listings: list[PlanListing]) -> None:
@@ -67,13 +68,13 @@ def _list_studies(listing: PlanListing) -> Listing:
     names = ("study", "state", "retain", "best trial", "keeps", "checkpoints", "until")
     table = Listing([Column(name, is_folded=name == "keeps") for name in names])
     for study in listing.studies:
-        until = study.intent.until
+        until = study.intent.until or study.may_go_on_until
         table.add(
             study.name,
             _state(study),
             study.retain,
             f"{study.name}-{study.best_trial}" if study.best_trial is not None else "-",
-            _WHY[study.intent.scope],
+            _WHY[study.intent.scope] if study.may_go_on_until is None else _MAY_GO_ON,
             f"{study.checkpoints}, {describe_size(study.bytes)}" if study.checkpoints else "-",
             _moment(until) if until is not None else "",
         )
@@ -121,6 +122,7 @@ def listing_to_json(url: str, listings: list[PlanListing]) -> dict[str, Any]:
                         "checkpoints": study.checkpoints,
                         "bytes": study.bytes,
                         "until": study.intent.until,
+                        "mayGoOnUntil": study.may_go_on_until,
                         "lastUse": study.updated or None,
                     }
                     for study in listing.studies

@@ -81,11 +81,24 @@ class Mailroom:
         """Write the answers that have come to be due. Raises StoreError."""
         for name, box in self._boxes.items():
             run = self._engine.studies.get(name)
+            if run is not None and run.void:
+                _take_back(run, box)
             for answer in _due_answers(run) if run is not None else ():
                 blob = box.mailbox.name_of(answer)
                 if blob not in box.answered:
                     box.mailbox.answer(answer)
                     box.answered.add(blob)
+
+
+def _take_back(run: StudyRun, box: _Box) -> None:
+    """Trials that were over, and are not since their study goes on."""
+    for trial in run.trials:
+        if trial.request is None or trial.state.is_final:
+            continue
+        over = Over(trial=trial.request, phase=str(trial.state), reason=trial.reason)
+        if (blob := box.mailbox.name_of(over)) in box.answered:
+            box.mailbox.withdraw(over)
+            box.answered.discard(blob)
 
 
 def _due_answers(run: StudyRun) -> Iterator[Answer]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hippo.driving.sources import digest_sources
 from hippo.driving.spending import settle
 from hippo.keeping import Scope, build_holdings, read_intent
-from hippo.lifecycles import StudyState
+from hippo.lifecycles import End, EndReason, StudyState, TrialState
 from hippo.messages import StudyAdded
 from hippo.model import (
     InvalidSpec,
@@ -23,9 +23,22 @@ from hippo.model import (
 )
 from hippo.plan import CostModel, SearchPlan
 from hippo.recall import build_costs, build_plan
+from hippo.reopening import Advice, Verdict, reconsider, tell_reason
+from hippo.reopening import Spending as TimeSpent
 from hippo.runs import StudyRun
 from hippo.store import RESTORE, PlanRecords, PlanStore, StoreError, find_studies
-from hippo.store.records import Spending, Spent
+from hippo.store.records import Decision, MetricsReported, Spending, Spent
+
+_OF_AN_END = ("state", "message", "end")
+
+
+def _read_end(status: dict[str, Any]) -> End:
+    """How a study has ended, as its document says."""
+    message = str(status["message"])
+    written = (status.get("end") or {}).get("reason")
+    known = {reason.value: reason for reason in EndReason}
+    reason = tell_reason(message) if written is None else known.get(written)
+    return End(StudyState(status["state"]), message, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +146,10 @@ class Session:
         has_ended = bool(status.get("state")) and not self.records.problems
         stored = self._parse(known["study"], study.name)
         try:
-            if editable_changes(stored, study):
+            mended = self._mend(stored, study)
+            if editable_changes(mended, study) or mended is not stored:
                 if has_ended:
-                    study = stored  # it stays as it was
+                    study = stored  # it stays as it was, until ``reconsider`` says otherwise
                 else:
                     self._rewrite(study, known)
         except InvalidSpec as error:
@@ -149,8 +163,83 @@ class Session:
             worker_seconds=spent.worker_seconds,
             steps_trained=spent.steps_trained,
             wall_seconds=float(status.get("wallSeconds", 0.0)),
-            ended=(StudyState(status["state"]), status["message"]) if has_ended else None,
+            ended=_read_end(status) if has_ended else None,
         )
+
+    def _mend(self, stored: Study, study: Study) -> Study:
+        """The stored study with the metrics that the new one names, as far as no trial was ever
+        compared by the stored one's: no result of the plan has it.
+        """
+        before, after = stored.spec.objective, study.spec.objective
+        if (before.metric, before.test_metric) == (after.metric, after.test_metric):
+            return stored
+        returned = {name for report in self._results() for name in report.metrics}
+        if before.metric != after.metric and before.metric in returned:
+            raise InvalidSpec.at(
+                "spec.objective.metric",
+                f"may not change once results have it (it was {before.metric!r}); make another"
+                " study instead: it reuses all of them",
+            )
+        if before.test_metric != after.test_metric and before.test_metric in returned:
+            raise InvalidSpec.at(
+                "spec.objective.testMetric",
+                f"may not change once results have it (it was {before.test_metric!r}); make another"
+                " study instead: it reuses all of them",
+            )
+        names = {"metric": after.metric, "test_metric": after.test_metric}
+        objective = before.model_copy(update=names)
+        spec = stored.spec.model_copy(update={"objective": objective})
+        return stored.model_copy(update={"spec": spec})
+
+    def _results(self) -> Iterator[MetricsReported]:
+        for reports in self.records.reports.values():
+            yield from (report for report in reports if isinstance(report, MetricsReported))
+
+    def reconsider(
+        self,
+        event: StudyAdded,
+        study: Study,
+        *,
+        decisions: tuple[Decision, ...],
+        retry: bool,
+        advice: Advice,
+    ) -> Verdict | None:
+        """Whether a study that was admitted goes on beyond its end, or tries failed trials again;
+        None if it is new. ``study``: as it is written now.
+
+        Record the verdict's decisions, then call :meth:`reopen`. Raises InvalidSpec.
+        """
+        known = self.documents.get(study.name)
+        if known is None:
+            return None
+        return reconsider(
+            study,
+            decisions,
+            event.ended,
+            max_trials_before=self._parse(known["study"], study.name).spec.max_trials,
+            spent=TimeSpent(event.worker_seconds, event.wall_seconds),
+            retry=retry,
+            advice=advice,
+        )
+
+    def reopen(
+        self,
+        event: StudyAdded,
+        study: Study,
+        decisions: tuple[Decision, ...],
+        *,
+        retried: str | None = None,
+    ) -> StudyAdded:
+        """Note that a study goes on; all its decisions are recorded. ``retried``: the wish to try
+        again that this carries out. Raises StoreError.
+        """
+        known = self.documents[study.name]
+        status = {n: v for n, v in (known.get("status") or {}).items() if n not in _OF_AN_END}
+        document = {**known, "status": status}
+        if retried is not None:
+            document["retried"] = retried
+        self._rewrite(study, document)
+        return replace(event, study=study, decisions=decisions, reopened=event.ended is not None)
 
     @staticmethod
     def _parse(document: dict[str, Any], name: str) -> Study:
@@ -161,6 +250,12 @@ class Session:
             raise StoreError(
                 f"study {name} in the store cannot be read: {reason}: {RESTORE}"
             ) from None
+
+    def note_retried(self, name: str, wish: str) -> None:
+        """A wish to try failed trials again is carried out. Raises StoreError."""
+        document = {**self.documents[name], "retried": wish}
+        self.store.write_study(name, document)
+        self.documents[name] = document
 
     def write_study(
         self,
@@ -174,6 +269,8 @@ class Session:
         status: dict[str, Any] = {"wallSeconds": wall_seconds, "updated": time.time()}
         if run is not None and run.state.is_final:
             status |= {"state": run.state.value, "message": run.message}
+            if run.end is not None:
+                status["end"] = self._describe_end(run)
         if run is not None and run.best is not None and run.best.latest is not None:
             status |= {
                 "best": run.best.index,
@@ -186,6 +283,25 @@ class Session:
             if uid is not None:
                 known["uid"] = uid
         self._rewrite(study, {**known, "status": status})
+
+    def _describe_end(self, run: StudyRun) -> dict[str, Any]:
+        """Why and under which limits a study has ended, and whether trials are left to go on."""
+        assert run.end is not None
+        spec = run.study.spec
+        known = (self.documents.get(run.name, {}).get("status") or {}).get("end") or {}
+        limits = {
+            "maxTrials": spec.max_trials,
+            "maxFailedTrials": spec.max_failed_trials,
+            "workerHours": spec.budget.worker_hours,
+            "wallTime": spec.budget.wall_time,
+            "target": spec.objective.target,
+        }
+        return {
+            "reason": run.end.value,
+            "limits": {name: limit for name, limit in limits.items() if limit is not None},
+            "isOpen": run.end.is_early or any(t.state is TrialState.FAILED for t in run.trials),
+            "at": known.get("at", time.time()),
+        }
 
     def rewrite_study(self, study: Study) -> None:
         """Note a study that was edited while it is trained."""

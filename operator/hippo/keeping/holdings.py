@@ -35,7 +35,7 @@ class Holdings:
     def holders(self, key: str, now: float) -> list[Intent]:
         """Who wants a checkpoint; nobody: it may go."""
         owners = self.owners.get(key, ())
-        return [i for i in self.intents if not i.is_over(now) and i.holds(key, owners)]
+        return [i for i in self.intents if not i.is_over(now) and i.holds(key, owners, now)]
 
     def drop(self, key: str) -> None:
         """Forget a checkpoint that is no longer stored."""

@@ -3,11 +3,13 @@
 A study's intent is in the store from its acceptance, in its document, so it holds whoever looks and
 whether or not the study is being run. A study that has not ended may come to need any checkpoint of
 its plan. One that has ended keeps what ``checkpoints.retain`` says, until ``checkpoints.ttl`` after
-its deletion. Everything else may go.
+its deletion. If it ended before its trials, or some have failed, it also keeps what is stored on
+their way, so that it may go on, until ``checkpoints.ttl`` after its end. Everything else may go.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,13 +36,16 @@ class Intent:
     scope: Scope
     best: str | None = None  # content key of its best trial's checkpoint
     until: float | None = None  # Unix time; None: for as long as the study is not deleted
+    may_go_on_until: float = -math.inf  # Unix time; up to then it keeps whatever is on its way
 
     def is_over(self, now: float) -> bool:
         """Whether nothing of the study is wanted any more, its records included."""
         return self.until is not None and now >= self.until
 
-    def holds(self, key: str, owners: Collection[str]) -> bool:
+    def holds(self, key: str, owners: Collection[str], now: float) -> bool:
         """Whether it wants a checkpoint; ``owners``: the studies on whose way it lies."""
+        if now < self.may_go_on_until and self.study in owners:
+            return True
         match self.scope:
             case Scope.PLAN:
                 return True
@@ -70,10 +75,13 @@ def read_intent(document: Mapping[str, Any]) -> Intent:
         return Intent(name, Scope.PLAN)
     if deleted is None and not status.get("state"):
         return Intent(name, Scope.PLAN, status.get("bestKey"))
+    end = status.get("end") or {}
+    may_go_on = deleted is None and bool(end.get("isOpen")) and checkpoints.retain != "none"
     scopes = {"all": Scope.PATHS, "best": Scope.BEST, "none": Scope.NOTHING}
     return Intent(
         study=name,
         scope=scopes[checkpoints.retain],
         best=status.get("bestKey"),
         until=None if deleted is None else float(deleted) + checkpoints.ttl_seconds,
+        may_go_on_until=float(end["at"]) + checkpoints.ttl_seconds if may_go_on else -math.inf,
     )

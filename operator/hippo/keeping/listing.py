@@ -34,6 +34,7 @@ class StudyListing:
     updated: float  # Unix time at which it was last worked on
     checkpoints: int  # kept for it, perhaps among others
     bytes: int
+    may_go_on_until: float | None = None  # Unix time; up to then it keeps what it would go on from
 
 
 @dataclass(slots=True)
@@ -101,7 +102,7 @@ def _read(blobs: Blobs, path: str, infos: Iterable[BlobInfo], now: float) -> Pla
             listing.unwanted += 1
             listing.unwanted_bytes += size
     listing.studies = [
-        _read_study(holdings, intent, kept[intent.study]) for intent in holdings.intents
+        _read_study(holdings, intent, kept[intent.study], now) for intent in holdings.intents
     ]
     return listing
 
@@ -113,7 +114,7 @@ def _see_who_uses(store: PlanStore, listing: PlanListing) -> None:
         listing.in_use = error.by
 
 
-def _read_study(holdings: Holdings, intent: Intent, kept: list[int]) -> StudyListing:
+def _read_study(holdings: Holdings, intent: Intent, kept: list[int], now: float) -> StudyListing:
     document: dict[str, Any] = holdings.documents[intent.study]
     status = document.get("status") or {}
     return StudyListing(
@@ -126,4 +127,5 @@ def _read_study(holdings: Holdings, intent: Intent, kept: list[int]) -> StudyLis
         updated=float(status.get("updated", 0.0)),
         checkpoints=len(kept),
         bytes=sum(kept),
+        may_go_on_until=intent.may_go_on_until if now < intent.may_go_on_until else None,
     )

@@ -22,7 +22,7 @@ from hippo.model import InvalidSpec, Study
 from hippo.model.trial import parse_trial_spec
 from hippo.runs import StudyRun, TrialRun
 from hippo.store import PlanStore
-from hippo.store.records import Decision
+from hippo.store.records import Decision, format_of
 
 AT_ONCE = 16
 """Requests to the API server in flight."""
@@ -209,6 +209,7 @@ def read_decisions(document: dict[str, Any]) -> list[Decision]:
         return []
     return [
         Decision(
+            format_version=format_of(entry.kind),
             index=entry.index,
             kind=entry.kind,
             trial=spec.index,

@@ -46,6 +46,7 @@ from hippo.messages import (
     Event,
     Queued,
     Reported,
+    StudyAdded,
     StudyChanged,
     StudyRemoved,
     Tick,
@@ -53,6 +54,7 @@ from hippo.messages import (
     WorkersChanged,
 )
 from hippo.model import External, InvalidSpec, Study, editable_changes
+from hippo.reopening import Advice
 from hippo.runs import StudyRun
 from hippo.store import RESTORE, STALE_SECONDS, Blobs, PlanLock, PlanStore, StoreError, plan_path
 from hippo.store.records import (
@@ -88,6 +90,13 @@ MAILBOX_SECONDS = 1.0
 """Between two looks at what external studies are asked for."""
 
 
+ADVICE = Advice(
+    again="apply it",
+    retry=f"set the annotation {names.ANNOTATION_RETRY} to a new value",
+    metric="delete the study, mend spec.objective.metric and create it again: results are reused",
+)
+"""What users of a cluster do to let a study go on."""
+
 CANNOT_BE = (ValueError, LookupError, InvariantViolated)
 """What the engine raises for records that no worker and no operator writes in good faith."""
 
@@ -105,6 +114,7 @@ class Accepted:
     generation: int
     created: str  # RFC 3339
     document: Mapping[str, Any]  # its object
+    retry: str | None = None  # the value of the annotation that tries failed trials again
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,8 @@ class PlanDriver:
     watch: PodWatch = field(init=False)
     stalls: StallWatch = field(init=False)
     studies: dict[str, Accepted] = field(init=False, default_factory=dict)
+    reopened: dict[str, str] = field(init=False, default_factory=dict)
+    """Studies that had ended and go on, and with what."""
     inexact: set[str] = field(init=False, default_factory=set)
     """Studies of which a step was trained twice with different results."""
     is_changed: bool = field(init=False, default=True)
@@ -240,6 +252,7 @@ class PlanDriver:
                 keeps_foreign=True,
                 retry_pause=RETRY_SECONDS,
                 outlasts_store=True,
+                advice=ADVICE,
             ),
             costs=session.build_costs(),
             kept=session.kept_by_others(set(studies)),
@@ -405,6 +418,8 @@ class PlanDriver:
                 raise Reopen
             elif known.study.spec != item.study.spec:
                 item = await self._change(known, item)
+            if self._is_to_retry(item):
+                raise Reopen  # from all that is durable, as after an end
             self.studies[name] = item
         owners = {item.uid for item in self.studies.values()}
         if owners != self._owners and owners:
@@ -424,6 +439,7 @@ class PlanDriver:
         decisions = await book.recover()
         if study.name not in session.documents:
             await asyncio.to_thread(lambda: session.write_study(event.study, None, uid=item.uid))
+        event = await self._reconsider(item, book, replace(event, decisions=decisions))
         self._books[study.name] = book
         self.studies[study.name] = item
         if isinstance(study.spec.algorithm, External):
@@ -434,15 +450,52 @@ class PlanDriver:
                 UserTrials, session.store, study, book, live
             )
         try:
-            await self._feed(replace(event, decisions=decisions, more_follow=more_follow))
+            await self._feed(replace(event, more_follow=more_follow))
         except CANNOT_BE as error:
-            if not decisions:
+            if not event.decisions:
                 raise
             reason = " ".join(str(error).split())
             raise StoreError(
                 f"the decisions of study {study.name} cannot be followed: {reason}: {RESTORE}"
             ) from error
         self.is_changed = True
+
+    async def _reconsider(
+        self, item: Accepted, book: DecisionBook, event: StudyAdded
+    ) -> StudyAdded:
+        """A study that has ended goes on if its limits allow it now; failed trials are tried again
+        if somebody asks.
+        """
+        study, session, is_to_retry = item.study, self.session, self._is_to_retry(item)
+        verdict = session.reconsider(
+            event, study, decisions=event.decisions, retry=is_to_retry, advice=ADVICE
+        )
+        retried = item.retry if is_to_retry else None
+        if verdict is not None and verdict.goes_on:
+            await asyncio.to_thread(self._lock.renew)
+            await book.write(verdict.decisions)
+            self.reopened[study.name] = verdict.why
+            decisions = (*event.decisions, *verdict.decisions)
+            return await asyncio.to_thread(
+                lambda: session.reopen(event, study, decisions, retried=retried)
+            )
+        if retried is not None:
+            await asyncio.to_thread(session.note_retried, study.name, retried)
+        if verdict is not None and event.ended is not None and self._is_new(item):
+            message = f"it stays as it ended: {verdict.why}"
+            self.tools.tell(item.document, names.REASON_NOTICE, message, True)
+        return event
+
+    def _is_to_retry(self, item: Accepted) -> bool:
+        """Whether its failed trials are to be tried again: once for each value that is set."""
+        known = self.session.documents.get(item.study.name, {})
+        return item.retry is not None and item.retry != known.get("retried")
+
+    @staticmethod
+    def _is_new(item: Accepted) -> bool:
+        """Whether a study was edited since its status was written."""
+        status = item.document.get("status") or {}
+        return bool(status.get("observedGeneration") != item.generation)
 
     async def _change(self, known: Accepted, item: Accepted) -> Accepted:
         """What may change takes effect; after anything else the study goes on as it was."""
@@ -451,7 +504,9 @@ class PlanDriver:
         except InvalidSpec as error:
             self._tell(item.study.name, names.REASON_IMMUTABLE, str(error))
             return replace(item, study=known.study)
-        if changed and not self.engine.studies[item.study.name].state.is_final:
+        if changed and self.engine.studies[item.study.name].state.is_final:
+            raise Reopen  # it may go on now
+        if changed:
             await asyncio.to_thread(self._lock.renew)  # who was overtaken knows an older study
             await asyncio.to_thread(self.session.rewrite_study, item.study)
             await self._feed(StudyChanged(item.study))

@@ -13,6 +13,7 @@ from hippo.kube.settings import THREADS, Settings
 from hippo.kube.templates import merge_pod
 from hippo.model import Study
 from hippo.model.study import TrainerSpec
+from hippo.reopening import find_void
 from hippo.store.cache import BYTES_VARIABLE, FOLDER_VARIABLE
 from hippo.store.records import Assignment, Decision, Route, TrainerCall
 
@@ -242,8 +243,9 @@ def build_trial_spec(study: str, decisions: list[Decision]) -> Document:
         spec["parent"] = first.parent
     if first.seed is not None:
         spec["seed"] = first.seed
-    if any(decision.kind == "stop" for decision in decisions):
-        spec["stop"] = True
+    stops = {decision.index for decision in decisions if decision.kind == "stop"}
+    if stops:
+        spec["stop"] = bool(stops - find_void(decisions))
     return spec
 
 

@@ -20,6 +20,9 @@ MANAGED_BY = "hippo"
 ANNOTATION_ASSIGNMENT = "hippo.dev/assignment"
 """On pods: the assignment, as JSON, which the runner reads from a downward-API file."""
 
+ANNOTATION_RETRY = "hippo.dev/retry-failed"
+"""On Studies, by users: each new value tries failed trials again, once."""
+
 STORE_SECRET = "hippo-store"  # noqa: S105 - the name of one
 """In each namespace with studies, made by its admin: the credentials of its pods for the store."""
 STORE_CA = "hippo-store-ca"
@@ -49,6 +52,7 @@ REASON_WAITING = "WaitingForPods"
 REASON_NO_STEP = "NoStepEnded"
 REASON_SUSPENDED = "Suspended"
 REASON_RESUMED = "Resumed"
+REASON_REOPENED = "Reopened"
 REASON_SUCCEEDED = "Succeeded"
 REASON_FAILED = "Failed"
 REASON_CHAIN_FAILED = "ChainFailed"

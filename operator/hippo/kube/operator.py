@@ -131,7 +131,8 @@ class Operator:
         try:
             await self._reception.welcome(item, task.name)
         finally:
-            if known is None or is_new or known.generation != item.generation:
+            before = (known.generation, known.retry) if known is not None else None
+            if is_new or before != (item.generation, item.retry):
                 task.wake.set()
         if task.driver is None:  # nobody else tells of it: it has ended, or is still to begin
             status = self.statuses.find(item)
@@ -374,7 +375,14 @@ class Operator:
         """Whether a study has not ended, or a chain of one that has is still recorded."""
         if task.studies and (task.namespace, task.name) in self._with_chains:
             return True
-        return any(self.statuses.find(item).phase not in _ENDED for item in task.studies.values())
+        return any(self._may_go_on(item) for item in task.studies.values())
+
+    def _may_go_on(self, item: Accepted) -> bool:
+        """Whether a study has not ended, or was edited since."""
+        status = self.statuses.find(item)
+        is_to_retry = item.retry not in (None, status.retried)
+        is_edited = status.observed_generation != item.generation
+        return status.phase not in _ENDED or is_edited or is_to_retry
 
     async def _open(self, task: PlanTask) -> PlanDriver:
         driver = PlanDriver(

@@ -61,8 +61,14 @@ class Reception:
         if self._checked.get(uid) != study.spec.trainer and not is_at_work:
             await self._try_pods(study)
         self._checked[uid] = study.spec.trainer
+        annotations = metadata.get("annotations") or {}
         return Accepted(
-            study, uid, int(metadata["generation"]), metadata["creationTimestamp"], document
+            study,
+            uid,
+            int(metadata["generation"]),
+            metadata["creationTimestamp"],
+            document,
+            annotations.get(names.ANNOTATION_RETRY),
         )
 
     async def _try_pods(self, study: Study) -> None:

@@ -118,7 +118,10 @@ class Reporter:
         status.plan = driver.name
         status.observed_generation = item.generation
         status.started_at = status.started_at or format_time(now)
-        if run.state.is_final and status.ended_at is None:
+        status.retried = driver.session.documents.get(name, {}).get("retried")
+        if not run.state.is_final:
+            status.ended_at = None
+        elif status.ended_at is None:
             status.ended_at = format_time(now)
         status.conditions = self._conditions(name, item, status.conditions, now)
         problem, trouble = self._find_problem(name), driver.engine.find_trouble(name)
@@ -157,9 +160,10 @@ class Reporter:
         else:
             put(names.PROGRESSING, state is StudyState.RUNNING, _REASONS[state], message)
         put(names.SUSPENDED, state is StudyState.SUSPENDED, _REASONS[state])
-        put(names.COMPLETE, state is StudyState.SUCCEEDED, _REASONS[state], message)
-        failed = state is StudyState.FAILED
-        put(names.FAILED, failed, _REASONS[state], message if failed else "")
+        succeeded, failed = state is StudyState.SUCCEEDED, state is StudyState.FAILED
+        before = conditions
+        put(names.COMPLETE, succeeded, _why_not(names.COMPLETE, before, state), message)
+        put(names.FAILED, failed, _why_not(names.FAILED, before, state), message * failed)
         stall = self._find_stall(name)
         if stall is not None:
             put(names.STALLED, True, names.REASON_NO_STEP, stall)
@@ -222,7 +226,10 @@ class Reporter:
             resumed = before.phase == "Suspended" and status.phase in ("Running", "Succeeded")
             if resumed:  # it may have ended since
                 tell(item.document, names.REASON_RESUMED, "it goes on", False)
-            if status.phase == "Running":
+            if before.phase in ("Succeeded", "Failed") and status.phase in ("Running", "Suspended"):
+                why = self._driver.reopened.get(item.study.name, "it goes on")
+                tell(item.document, names.REASON_REOPENED, why, False)
+            elif status.phase == "Running":
                 if not resumed:
                     tell(item.document, status.phase, _describe(item, status), False)
             elif status.phase == "Suspended":
@@ -240,6 +247,15 @@ class Reporter:
             return
         if was is None or (was.reason, was.message) != (now_.reason, now_.message):
             tell(item.document, now_.reason, now_.message, True)
+
+
+def _why_not(type_: str, conditions: list[Condition], state: StudyState) -> str:
+    """The reason of Complete or Failed: of one that did hold, that the study goes on."""
+    before = find_condition(conditions, type_)
+    if state.is_final or before is None:
+        return _REASONS[state]
+    did_hold = before.status == "True" or before.reason == names.REASON_REOPENED
+    return names.REASON_REOPENED if did_hold else _REASONS[state]
 
 
 def read_study_status(document: Mapping[str, Any]) -> StudyStatus:

@@ -229,7 +229,7 @@ def trial_rules() -> list[Rule]:
         ),
         rule("self.steps >= oldSelf.steps", "may only grow", ".steps"),
         rule(
-            "!oldSelf.?stop.orValue(false) || self.?stop.orValue(false)",
+            "!oldSelf.?stop.orValue(false) || self.?stop.orValue(false) || has(self.decisions)",
             "may not be taken back; make another trial instead",
             ".stop",
         ),

@@ -122,6 +122,8 @@ class StudyStatus(StatusModel):
     """When work on it began."""
     ended_at: Timestamp | None = None
     """When it ended."""
+    retried: str | None = None
+    """Value of the annotation hippo.dev/retry-failed for which failed trials were tried again."""
     conditions: list[Condition] = Field(default_factory=list)
     """Accepted, Progressing, Suspended, Complete, Failed; NonDeterministic if it is."""
 

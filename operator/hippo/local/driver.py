@@ -54,6 +54,7 @@ from hippo.messages import (
     WorkersChanged,
 )
 from hippo.model import InvalidSpec, Study, signature
+from hippo.reopening import LOCAL
 from hippo.runs import StudyRun
 from hippo.stalls import LEAST_SECONDS, Stall, describe_span, find_patience
 from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, open_blobs, plan_path
@@ -116,6 +117,7 @@ class RunOptions:
     merge: bool = True  # False: trial by trial, for comparison
     followed: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
     """By study, decisions of another run that are made again."""
+    retry_failed: bool = False  # trials that failed in earlier runs are tried again
     stalled_after: float = LEAST_SECONDS  # a call that lasts as long is told of, at the least
 
 
@@ -172,6 +174,7 @@ class LocalDriver:
     _files: StudyFiles = field(init=False)
     _look_at_files: float = field(init=False, default=0.0)
     _has_news: bool = field(init=False, default=False)  # since spending was noted
+    _stay_ended: set[str] = field(init=False, default_factory=set)  # had ended before, and said so
 
     def run(self) -> Engine:
         """Train until every study has ended; the engine then holds the results.
@@ -265,11 +268,6 @@ class LocalDriver:
                 reason = other_trials(event.study, create_tuner(event.study))
                 if reason is not None:
                     self.observer.notified(reason, event.study.name)
-            if event.ended is not None:
-                self.observer.notified(
-                    "it has ended before, and stays as it was; to train on, give it another name",
-                    event.study.name,
-                )
             self._feed(replace(event, more_follow=event is not added[-1]))
         self._ended.extend(sorted(session.records.unfolded))
         self.observer.started(self.engine, session)
@@ -283,13 +281,35 @@ class LocalDriver:
 
     def _admit(self, study: Study) -> StudyAdded:
         """Raises InvalidSpec."""
-        event = self.session.admit(study)
+        event = self._reconsider(study)
         followed = self.options.followed.get(study.name, ())
         if followed and has_other_trials(event.decisions, followed):
             raise InvalidSpec.at(
                 "--like", f"{study.name} has drawn other trials here before: use another --store"
             )
         return replace(event, followed=followed)
+
+    def _reconsider(self, study: Study) -> StudyAdded:
+        """A study as the store knows it; one that has ended goes on if its limits allow it now."""
+        session, name = self.session, study.name
+        event = session.admit(study)
+        verdict = session.reconsider(
+            event,
+            study,
+            decisions=event.decisions,
+            retry=self.options.retry_failed,
+            advice=LOCAL,
+        )
+        if verdict is None or (event.ended is None and not verdict.goes_on):
+            return event
+        if not verdict.goes_on:
+            self._stay_ended.add(name)
+            self.observer.notified(f"it had ended: {verdict.why}", name)
+            return event
+        for decision in verdict.decisions:
+            session.store.write_decision(name, decision)
+        self.observer.notified(verdict.why, name)
+        return session.reopen(event, study, (*event.decisions, *verdict.decisions))
 
     def _loop(self, lock: PlanLock) -> None:
         """Until every study has ended and every worker has left."""
@@ -495,7 +515,8 @@ class LocalDriver:
                 self._note_spending()
                 self._mailroom.publish()  # whoever sees the end finds all answers
                 self.session.write_study(run.study, run, wall_seconds=self._wall_seconds(run))
-                self.observer.notified(f"{str(state).lower()}: {message}", name)
+                if name not in self._stay_ended:
+                    self.observer.notified(f"{str(state).lower()}: {message}", name)
             case Notify(message, name):
                 self.observer.notified(message, name)
             case WakeAt(moment):

@@ -19,7 +19,7 @@ class TrialDecision(SpecModel):
 
     index: Natural
     """Number of the decision within the study: 0, 1, 2, ..."""
-    kind: Literal["suggest", "promote", "stop", "fail"]
+    kind: Literal["suggest", "promote", "stop", "fail", "reopen"]
     """What was decided."""
     steps: Natural
     """The step that the trial is to reach; for stop, where it stays."""
@@ -41,7 +41,8 @@ class TrialSpec(SpecModel):
     steps: Count
     """Train up to this step, and report the metrics there. May only grow."""
     stop: bool = False
-    """The trial is not to go on, wherever it is. Never false again."""
+    """The trial is not to go on, wherever it is. Never false again, unless its study goes on after
+    an end that had stopped it."""
     index: Natural | None = None
     """Number of the trial within the study; written by the operator."""
     parent: Natural | None = None

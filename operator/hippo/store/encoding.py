@@ -16,7 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.alias_generators import to_camel
 
 from hippo.store.blobs import StoreError
-from hippo.store.records import FORMAT_VERSION, Manifest, Record, Report
+from hippo.store.records import (
+    FORMAT_VERSION,
+    Decision,
+    Manifest,
+    Record,
+    Report,
+    format_of,
+)
 
 _LONGEST_LINE = 500  # characters of a reason, which may quote what was found
 
@@ -24,10 +31,10 @@ _LONGEST_LINE = 500  # characters of a reason, which may quote what was found
 class NewerFormat(StoreError):
     """Written by a newer Hippo."""
 
-    def __init__(self, what: str, version: int) -> None:
+    def __init__(self, what: str, version: int, newest: int = FORMAT_VERSION) -> None:
         super().__init__(
             f"{what} was written by a newer Hippo (format {version}, this one reads up to"
-            f" {FORMAT_VERSION}): upgrade, or use another --store"
+            f" {newest}): upgrade, or use another --store"
         )
 
 
@@ -57,6 +64,11 @@ class _Study(_Shape):
     spec: dict[str, Any]
 
 
+class _End(_Shape):
+    reason: str
+    at: float = Field(allow_inf_nan=False)
+
+
 class _Status(_Shape):
     wall_seconds: float = Field(0.0, ge=0.0, allow_inf_nan=False)
     state: Literal[None, "Running", "Suspended", "Succeeded", "Failed"] = None
@@ -64,6 +76,7 @@ class _Status(_Shape):
     best: int | None = None
     best_step: int | None = None
     best_key: str | None = None
+    end: _End | None = None
 
 
 class _StudyDocument(_Shape):
@@ -111,15 +124,26 @@ def decode(
     validate: Callable[[bytes], _T], data: bytes, what: str, *, newest: int = FORMAT_VERSION
 ) -> _T:
     """A record from its bytes. ``what`` names it in errors. Raises NewerFormat, Unreadable."""
+    record = _validated(validate, data, what, newest)
+    check_version(record.format_version, what, newest=newest)
+    return record
+
+
+def decode_decision(data: bytes, what: str) -> Decision:
+    """Some kinds of decisions are of a greater version. Raises NewerFormat, Unreadable."""
+    decision = _validated(Decision.model_validate_json, data, what, FORMAT_VERSION)
+    check_version(decision.format_version, what, newest=format_of(decision.kind))
+    return decision
+
+
+def _validated(validate: Callable[[bytes], _T], data: bytes, what: str, newest: int) -> _T:
     try:
-        record = validate(data)
+        return validate(data)
     except ValidationError as error:
         version = _find_version(data)
         if version is not None and version > newest:
-            raise NewerFormat(what, version) from None
+            raise NewerFormat(what, version, newest) from None
         raise Unreadable(f"{what} cannot be read: {_first_line(error)}") from None
-    check_version(record.format_version, what, newest=newest)
-    return record
 
 
 def _first_line(error: ValidationError) -> str:
@@ -132,7 +156,7 @@ def _first_line(error: ValidationError) -> str:
 def check_version(version: int, what: str, *, newest: int = FORMAT_VERSION) -> None:
     """Raises NewerFormat, or Unreadable for a version that never was."""
     if version > newest:
-        raise NewerFormat(what, version)
+        raise NewerFormat(what, version, newest)
     if version < 1:
         raise Unreadable(f"{what} cannot be read: format {version} is unknown")
 

@@ -133,6 +133,10 @@ class Mailbox:
         """Idempotent: the first answer of its kind stands."""
         self._blobs.put(self.name_of(answer), encode(answer), if_absent=True)
 
+    def withdraw(self, answer: Answer) -> None:
+        """An answer does not hold any more. Idempotent."""
+        self._blobs.delete(self.name_of(answer))
+
     def read_answers(self, known: Container[str] = ()) -> dict[str, Answer]:
         """All answers but the known ones, by their names. One LIST, and one read for each."""
         found: dict[str, Answer] = {}

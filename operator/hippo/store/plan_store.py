@@ -22,6 +22,7 @@ from hippo.store.encoding import (
     StudyRecord,
     Unreadable,
     decode,
+    decode_decision,
     decode_manifest,
     encode,
     encode_manifest,
@@ -249,7 +250,7 @@ class PlanStore:
         if self.blobs.put(name, data, if_absent=True):
             return
         what = f"decision {decision.index} of study {study}"
-        found = decode(Decision.model_validate_json, self.blobs.get(name), what)
+        found = decode_decision(self.blobs.get(name), what)
         if found != Decision.model_validate_json(data):
             raise StoreError(
                 f"{what} was made already, and otherwise ({found.kind}, trial {found.trial})"
@@ -267,7 +268,7 @@ class PlanStore:
                     f"decision {len(decisions)} of study {study} is missing: {RESTORE}"
                 )
             try:
-                decision = decode(Decision.model_validate_json, data, what)
+                decision = decode_decision(data, what)
             except Unreadable as error:
                 raise StoreError(f"{error}: {RESTORE}") from None
             if decision.index != len(decisions):

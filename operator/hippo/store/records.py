@@ -27,6 +27,9 @@ TIMED_ASSIGNMENT_VERSION = 2
 were.
 """
 
+REOPEN_FORMAT = 2
+"""Of a decision of the kind reopen: an older Hippo does not know it, and says so."""
+
 
 class Record(BaseModel):
     """Frozen, strict about unknown fields, camelCase in JSON; NaN and infinities survive as
@@ -231,12 +234,13 @@ class Decision(Record):
     """One durable decision of a study: written before it is acted on, and never derived again.
 
     suggest: a new trial; promote: a trial is to go on, up to ``steps``; stop: a trial is not to go
-    on; fail: the engine's own verdict, after all retries: the trial cannot reach ``steps``.
+    on; fail: the engine's own verdict, after all retries: the trial cannot reach ``steps``; reopen:
+    the trial's stop or failure before it is void, and it goes on, up to ``steps``.
     """
 
     format_version: int = FORMAT_VERSION
     index: int  # 0, 1, 2, ... within the study
-    kind: Literal["suggest", "promote", "stop", "fail"]
+    kind: Literal["suggest", "promote", "stop", "fail", "reopen"]
     trial: int  # index of the trial within the study; suggest numbers them 0, 1, 2, ...
     steps: int  # that the trial is to reach (stop: where it stays, 0 if it has no result yet)
     hyperparameters: dict[str, Any] | None = None  # suggest only
@@ -245,6 +249,11 @@ class Decision(Record):
     seed: int | None = None  # suggest only: a replicate, trained under this seed
     request: int | None = None  # external studies: the number of the request that it answers
     reason: str = Field(min_length=1)
+
+
+def format_of(kind: str) -> int:
+    """The version under which a decision of this kind is written: the oldest that knows it."""
+    return REOPEN_FORMAT if kind == "reopen" else FORMAT_VERSION
 
 
 class Spent(Record):

@@ -44,7 +44,12 @@ def replaced(*, step: int, position: int, size: int, count: int) -> str:
     return f"{among} of {size} at step {step} ({ordinal(position)})"
 
 
+STUDY_OVER = "the study is over: "
+STUDY_ENDED = "the study ended: "
+"""How reasons begin of stops that are no verdict on a trial: its study had ended. Stored."""
+
+
 def left_over(*, step: int, position: int, size: int, share: int, eta: int) -> str:
     """Why a paused trial is stopped at the end: "the study is over: 5th of 9 at step 30, ..."."""
     among = f"not among {best(share)}" if share else f"fewer than {eta} to choose from"
-    return f"the study is over: {ordinal(position)} of {size} at step {step}, {among}"
+    return f"{STUDY_OVER}{ordinal(position)} of {size} at step {step}, {among}"

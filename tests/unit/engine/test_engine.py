@@ -203,7 +203,10 @@ def test_a_missing_metric_names_what_there_is() -> None:
     world = World([build_study(space=FAR)], score=lambda state: {"loss": 1.0}).run()
     run = world.engine.studies["s"]
     assert run.state is StudyState.FAILED
-    assert run.trials[0].reason == "evaluate() returned no 'score' at step 12 (it returned: loss)"
+    assert run.trials[0].reason == (
+        "metric 'score' is not among those that evaluate() returned (loss)"
+    )
+    assert run.message.endswith("(loss); mend spec.objective.metric and run again")
 
 
 def test_the_target_ends_the_study() -> None:
@@ -413,7 +416,8 @@ def test_what_the_table_does_not_list_cannot_happen(state: Any, event: Any) -> N
             advance(state, event)
 
 
-def test_final_states_have_no_way_out() -> None:
+def test_final_states_have_no_way_out_but_that_a_study_is_reopened() -> None:
     for state in [*TrialState, *StudyState]:
         if state.is_final:
-            assert not [pair for pair in TRANSITIONS if pair[0] is state]
+            ways = [event for before, event in TRANSITIONS if before is state]
+            assert ways == ([StudyEvent.REOPEN] if isinstance(state, StudyState) else [])

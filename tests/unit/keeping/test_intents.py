@@ -28,7 +28,7 @@ def document(
 def test_a_study_that_has_not_ended_keeps_all_of_its_plan(retain: str) -> None:
     intent = read_intent(document(retain=retain))
     assert intent == Intent("s", Scope.PLAN, "best", None)
-    assert intent.holds("anything", ())
+    assert intent.holds("anything", (), 0.0)
     assert intent.forbids_eviction("anything")
 
 
@@ -45,19 +45,37 @@ def test_one_that_has_ended_keeps_what_it_retains(
 ) -> None:
     for state in ("Succeeded", "Failed"):
         intent = read_intent(document(state=state, retain=retain))
-        assert intent.holds("key", {"s", "t"}) is on_its_way
-        assert intent.holds("key", {"t"}) is elsewhere
-        assert intent.holds("best", ()) is best
+        assert intent.holds("key", {"s", "t"}, 0.0) is on_its_way
+        assert intent.holds("key", {"t"}, 0.0) is elsewhere
+        assert intent.holds("best", (), 0.0) is best
         assert intent.forbids_eviction("best") is best
         assert not intent.forbids_eviction("key")
         assert not intent.is_over(1e12)
 
 
+@pytest.mark.parametrize("retain", ["best", "all", "none"])
+def test_one_that_may_go_on_keeps_what_is_on_its_way_for_its_ttl(retain: str) -> None:
+    end = {"reason": "budget", "isOpen": True, "at": 1000.0}
+    written = document(state="Succeeded", retain=retain, ttl="2d")
+    written["status"]["end"] = end
+    intent = read_intent(written)
+    for now, is_held in ((1000.0 + 2 * DAY - 1, retain != "none"), (1000.0 + 2 * DAY, False)):
+        assert intent.holds("key", {"s"}, now) is (is_held or retain == "all")
+        assert not intent.holds("key", {"t"}, now)
+    assert not intent.forbids_eviction("key")
+    assert not intent.is_over(1e12)
+    written["deleted"] = 1001.0
+    assert read_intent(written).holds("key", {"s"}, 1002.0) is (retain == "all")
+    written["status"]["end"] = {**end, "isOpen": False}
+    del written["deleted"]
+    assert read_intent(written).holds("key", {"s"}, 1002.0) is (retain == "all")
+
+
 @pytest.mark.parametrize("state", [None, "Succeeded"])
 def test_a_deleted_one_keeps_it_for_its_ttl_from_then_on(state: str | None) -> None:
     intent = read_intent(document(state=state, deleted=1000.0, ttl="2d"))
-    assert intent.holds("best", ())
-    assert not intent.holds("key", {"s"})
+    assert intent.holds("best", (), 0.0)
+    assert not intent.holds("key", {"s"}, 0.0)
     assert not intent.forbids_eviction("best")
     assert not intent.is_over(1000.0 + 2 * DAY - 1)
     assert intent.is_over(1000.0 + 2 * DAY)

@@ -181,6 +181,34 @@ class TunerContract:
                 told.observed(entry)
         assert told.finished
 
+    @staticmethod
+    def may_be_tried_again(simulation: Simulation) -> set[int]:
+        """Failed trials whose result would count."""
+        return simulation.failed()
+
+    @pytest.mark.parametrize("values", [fragile, hopeless])
+    def test_trials_that_failed_have_results_after_all(self, values: Values) -> None:
+        """What was decided stands; a result that comes late counts from then on."""
+        for workers in (1, 4):
+            ended = Simulation(self.study(), values, workers=workers).run()
+            retried = self.may_be_tried_again(ended)
+            again = ended.tried_again(plain, self.may_be_tried_again)
+            again.run()
+            assert again.decisions[: len(ended.decisions)] == ended.decisions
+            steps = again.study.spec.steps
+            arrived = {result.trial for result in again.results if result.step == steps}
+            for trial in retried:
+                assert trial in arrived or trial in again.stopped()
+            if values is hopeless and retried:
+                assert (
+                    max(result.step for result in again.results) > again.tuner.rungs[0] or arrived
+                )
+            assert again.tuner.finished
+            for shuffled in range(3):
+                told = replay_grouped(again.study, again.history, seed=shuffled)
+                assert told.finished
+                assert told.decide(workers) == []
+
     def test_trials_may_continue_until_they_have_ended(self) -> None:
         simulation = Simulation(self.study(), fragile, workers=4)
         while not simulation.tuner.finished:
@@ -234,3 +262,14 @@ class TunerContract:
             assert replay(larger, simulation.history).finished
             for trial, asked in simulation.asked().items():
                 assert asked[-1] == 27 or trial in simulation.stopped()
+
+    def test_more_trials_may_be_asked_for_after_the_end(self) -> None:
+        simulation = Simulation(self.study(), plain, workers=4).run()
+        before = simulation.decisions
+        simulation.tuner.resize(31)
+        assert not simulation.tuner.finished
+        simulation.run()
+        assert simulation.decisions[: len(before)] == before
+        assert len(simulation.asked()) == 31
+        steps = simulation.study.spec.steps
+        assert any(simulation.asked()[trial][-1] == steps for trial in range(20, 31))

@@ -124,6 +124,31 @@ class Simulation:
             self.finish_one()
         raise AssertionError("the tuner does not come to an end")
 
+    def tried_again(self, values: Values, retried: Callable[[Simulation], set[int]]) -> Simulation:
+        """The study goes on after its end: these failed trials may have results after all.
+
+        As after a restart: the tuner is told nothing of what was taken back.
+        """
+        again = Simulation(self.study, values, workers=self.workers, seed=1)
+        trials = retried(self)
+        again.history = [
+            entry
+            for entry in self.history
+            if not (isinstance(entry, Result) and entry.value is None and entry.trial in trials)
+        ]
+        again.tuner = replay(self.study, again.history)
+        told = {(result.trial, result.step) for result in again.results}
+        marks = {d.trial: d.marks for d in self.decisions if d.kind == "suggest"}
+        for trial in sorted(trials):
+            steps = (*marks[trial], self.asked()[trial][-1])
+            again.queue.append((trial, tuple(s for s in steps if (trial, s) not in told)))
+        again.start()
+        return again
+
+    def failed(self) -> set[int]:
+        """Trials that have failed; not those that have diverged."""
+        return {result.trial for result in self.results if result.value is None}
+
     def asked(self) -> dict[int, list[int]]:
         """Per trial, the steps that it was asked to reach."""
         steps: dict[int, list[int]] = {}

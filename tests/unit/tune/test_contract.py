@@ -137,6 +137,18 @@ class TestPbt(TunerContract):
         simulation.tuner.resize(None)
         assert len(simulation.run().asked()) == 16
 
+    def test_more_trials_may_be_asked_for_after_the_end(self) -> None:
+        simulation = Simulation(self.study()).run()
+        simulation.tuner.resize(None)
+        assert simulation.tuner.finished
+
+    @staticmethod
+    def may_be_tried_again(simulation: Simulation) -> set[int]:
+        """Others have taken the places of those that failed before the last round."""
+        asked = {trial: steps[-1] for trial, steps in simulation.asked().items()}
+        farthest = max(asked.values())
+        return {trial for trial in simulation.failed() if asked[trial] == farthest}
+
 
 @pytest.mark.slow
 class TestTpe(TunerContract):

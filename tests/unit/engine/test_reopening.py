@@ -1,0 +1,272 @@
+"""A study that has ended goes on once its limits are raised; nothing is lost or decided anew."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hippo.lifecycles import EndReason, StudyState, TrialState
+from hippo.messages import StudyRemoved
+from hippo.model.study import Budget
+from tests.unit.engine.test_properties import ALGORITHMS, DEPEND_ON_ORDER, check_trials, worlds
+from tests.world import World, build_study, with_spec
+
+FAR = {"lr": {"choices": [0.1, 0.2, 0.3]}}
+MANY = {"lr": {"choices": [index / 100 for index in range(1, 30)]}}
+
+
+def hours(seconds: float) -> Budget:
+    return Budget(worker_hours=seconds / 3600)
+
+
+def test_a_budget_that_is_spent_saves_what_runs_and_a_greater_one_goes_on_from_there() -> None:
+    study = build_study(space=FAR, budget={"wallTime": "5s"})
+    world = World([study], workers=3).run()
+    run = world.engine.studies["s"]
+    assert (run.state, run.end) == (StudyState.FAILED, EndReason.BUDGET)
+    assert run.message == (
+        "its budget of 5s of wall time is spent; raise spec.budget.wallTime above 5s and run again"
+        " to go on"
+    )
+    assert [step for step, _ in world.checkpoints.values()] == [5, 5, 5], "nothing is lost"
+    world.run_again("s").run()  # as it is
+    assert world.ended["s"].message == run.message
+    assert len(world.checkpoints) == 3
+    world.run_again("s", budget=Budget(wall_time="13s")).run()
+    run = world.engine.studies["s"]
+    assert run.state is StudyState.SUCCEEDED
+    assert {trial.state for trial in run.trials} == {TrialState.COMPLETED}
+    assert sum(world.trained.values()) == 3 * 12, "nothing is trained twice"
+    assert run.steps_trained == 3 * 12
+    assert run.worker_seconds == pytest.approx(3 * 12)
+    assert run.wall_before == pytest.approx(12)
+    assert world.verdicts["s"] == "it goes on, with 3 trials that its end had stopped"
+
+
+def test_a_budget_that_is_not_raised_enough_says_what_is_spent() -> None:
+    world = World([build_study(space=FAR, budget={"wallTime": "5s"})], workers=3).run()
+    world.run_again("s", budget=Budget(wall_time="5s", worker_hours=0.001)).run()
+    assert "raise spec.budget.workerHours above 0.004167" in world.verdicts["s"]
+    assert world.engine.studies["s"].state is StudyState.FAILED
+
+
+def test_without_a_wish_to_retain_nothing_is_kept() -> None:
+    study = build_study(space=FAR, budget={"wallTime": "5s"}, checkpoints={"retain": "none"})
+    assert World([study], workers=3).run().checkpoints == {}
+
+
+def test_what_was_kept_for_a_study_goes_when_it_is_deleted() -> None:
+    world = World([build_study(space=FAR, budget={"wallTime": "5s"})], workers=3).run()
+    assert world.checkpoints
+    world.feed(StudyRemoved("s"))
+    assert world.checkpoints == {}
+
+
+def test_others_go_on_undisturbed_beside_a_study_whose_budget_is_spent() -> None:
+    first = build_study("a", space=FAR, budget={"wallTime": "5s"})
+    other = build_study("b", space={"lr": {"choices": [0.3, 0.4]}})
+    world = World([first, other], workers=2).run()
+    assert world.engine.studies["b"].state is StudyState.SUCCEEDED
+    world.run_again("a", budget=Budget()).run()
+    assert world.engine.studies["a"].state is StudyState.SUCCEEDED
+    assert sum(world.trained.values()) == 4 * 12
+    check_trials(world)
+
+
+def test_too_many_failures_save_what_runs_and_more_may_be_allowed() -> None:
+    bad = {key for key in _keys(build_study(space=FAR), 0.1) if key[1] == 3}
+    world = World(
+        [build_study(space=FAR, maxFailedTrials=0, retries=0)],
+        workers=3,
+        fail=lambda key, attempt: "it broke" if key in {k for k, _ in bad} else None,
+    ).run()
+    run = world.engine.studies["s"]
+    assert (run.state, run.end) == (StudyState.FAILED, EndReason.FAILED_TRIALS)
+    assert run.message == (
+        "1 stage failed, more than maxFailedTrials (0); the last one: it broke; mend it and run"
+        " again with --retry-failed, or raise spec.maxFailedTrials above 0 and run again"
+    )
+    assert sorted(step for step, _ in world.checkpoints.values()) == [3, 3]
+    world.run_again("s", max_failed_trials=1).run()
+    run = world.engine.studies["s"]
+    assert run.state is StudyState.SUCCEEDED
+    assert [str(trial.state) for trial in run.trials] == ["Failed", "Completed", "Completed"]
+    assert sum(world.trained.values()) == 2 + 2 * 12
+    world.fail = lambda key, attempt: None
+    world.run_again("s", retry=True).run()
+    run = world.engine.studies["s"]
+    assert [str(trial.state) for trial in run.trials] == ["Completed"] * 3
+    assert not run.failing
+    check_trials(world)
+
+
+def _keys(study: Any, lr: float) -> list[tuple[str, int]]:
+    from hippo.model import Sequence
+    from tests.world import SIGNATURE
+
+    sequence = Sequence.of({"lr": lr}, 12)
+    return [(sequence.key(step, SIGNATURE), step) for step in range(1, 13)]
+
+
+def test_what_failed_goes_on_from_its_last_checkpoint() -> None:
+    study = build_study(space={"lr": {"choices": [0.1, {"piecewise": [[0, 0.1], [6, 0.2]]}]}})
+    study = with_spec(study, retries=0)
+    broken = True
+    world = World(
+        [study], workers=1, fail=lambda key, attempt: "no room" if broken and attempt else None
+    )
+    keys = {key for key, step in _keys(study, 0.1) if step <= 8}
+    world.fail = lambda key, attempt: "no room" if broken and key not in keys else None
+    world.run()
+    assert world.engine.studies["s"].state is StudyState.FAILED
+    assert world.engine.studies["s"].end is EndReason.NO_RESULT
+    assert world.ended["s"].message == (
+        "no trial succeeded: no room; mend it and run again with --retry-failed"
+    )
+    assert world.engine.plan is not None
+    assert any(step == 6 for step, _ in world.checkpoints.values())
+    world.run_again("s").run()
+    assert world.engine.studies["s"].state is StudyState.FAILED, "nobody asked"
+    broken = False
+    world.run_again("s", retry=True).run()
+    assert world.engine.studies["s"].state is StudyState.SUCCEEDED
+    at_most_once = [count for key, count in world.trained.items() if key in keys]
+    assert max(at_most_once[:6]) == 1
+    check_trials(world)
+    kinds = [decision.kind for decision in world.decisions["s"]]
+    assert kinds == ["suggest", "suggest", "fail", "fail", "reopen", "reopen"]
+    before = [(trial.state, trial.results, trial.reason) for trial in _trials(world)]
+    world.start_engine()
+    world.run()
+    assert [(trial.state, trial.results, trial.reason) for trial in _trials(world)] == before
+
+
+def _trials(world: World) -> Any:
+    return world.engine.studies["s"].trials
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda settings: settings["name"])
+def test_more_trials_may_be_asked_for_after_the_end(algorithm: dict[str, Any]) -> None:
+    name = algorithm["name"]
+    fields = {} if name == "pbt" else {"maxTrials": 4}
+    world = World([build_study(space=MANY, algorithm=algorithm, **fields)], workers=2).run()
+    decided = list(world.decisions["s"])
+    before = len(_trials(world))
+    world.run_again("s").run()
+    assert world.decisions["s"] == decided
+    if name == "pbt":
+        assert "pbt draws its population and no more" in world.verdicts["s"]
+        return
+    assert world.verdicts["s"].startswith("all trials have ended; raise spec.maxTrials above 4 and")
+    world.run_again("s", max_trials=9).run()
+    assert before == 4
+    assert len(_trials(world)) == 9
+    assert world.decisions["s"][: len(decided)] == decided
+    assert {decision.trial for decision in world.decisions["s"][len(decided) :]} >= {4, 5, 6, 7, 8}
+    assert world.engine.studies["s"].state is StudyState.SUCCEEDED
+    check_trials(world)
+
+
+def test_a_space_that_is_used_up_says_so() -> None:
+    world = World([build_study(space=FAR)], workers=2).run()
+    world.run_again("s").run()
+    assert world.verdicts["s"] == (
+        "all trials have ended; all 3 points of its space were drawn; to train on, give it another"
+        " name"
+    )
+
+
+def test_a_study_that_has_reached_its_target_stays_ended() -> None:
+    target = {"metric": "score", "goal": "maximize", "target": 0.0}
+    world = World([build_study(space=MANY, objective=target, maxTrials=4)], workers=1).run()
+    assert world.engine.studies["s"].end is EndReason.TARGET
+    world.run_again("s", max_trials=9).run()
+    assert len(_trials(world)) == 4
+    assert world.verdicts["s"].endswith("to train on, give it another name")
+
+
+def test_replicates_go_on_and_end_the_search() -> None:
+    study = build_study(
+        space=MANY, maxTrials=3, replicates=2, replicateBest=1, budget={"wallTime": "40s"}
+    )
+    world = World([study], workers=1).run()
+    run = world.engine.studies["s"]
+    assert run.end is EndReason.BUDGET
+    assert [trial.is_replicate for trial in run.trials] == [False] * 3 + [True] * 2
+    world.run_again("s", budget=Budget()).run()
+    assert {str(trial.state) for trial in _trials(world)} == {"Completed"}
+    assert sum(world.trained.values()) == 5 * 12
+    world.run_again("s", max_trials=9).run()
+    assert "which ends the search" in world.verdicts["s"]
+    assert len(_trials(world)) == 5
+
+
+@settings(max_examples=100)
+@given(
+    worlds(most=1),
+    st.sampled_from(["wall", "worker", "failures", "trials"]),
+    st.floats(0.5, 60.0),
+    st.integers(0, 2**16),
+)
+def test_interrupted_by_any_limit_and_raised_it_ends_as_if_it_had_never_been(
+    world: World, limit: str, moment: float, seed: int
+) -> None:
+    study = world.studies[0]
+    if study.spec.checkpoints.retain == "none":
+        return
+    straight = World([study], workers=world.workers, costs=world.costs).run()
+    dice = random.Random(seed)
+    unlimited: dict[str, Any] = {"budget": Budget()}
+    limited: dict[str, Any] = {}
+    world = World([study], world.workers, world.costs, known_costs=world.known_costs)
+    if limit == "trials":
+        most = study.spec.max_trials
+        if most is None or most < 2 or study.spec.replicates:
+            return
+        limited, unlimited = {"max_trials": dice.randrange(1, most)}, {"max_trials": most}
+    elif limit == "wall":
+        limited = {"budget": Budget(wall_time=f"{max(1, round(moment))}s")}
+    elif limit == "worker":
+        limited = {"budget": hours(moment)}
+    else:
+        world = World([with_spec(study, retries=0)], world.workers, world.costs)
+        limited, unlimited = {"max_failed_trials": 0}, {}
+        # Not a beginning, so that something may be trained before it fails.
+        broken = {key for key in straight.trained if dice.random() < 0.1}
+        world.fail = lambda key, attempt: "broken" if key in broken else None
+    world.studies[0] = with_spec(world.studies[0], **limited)
+    world.decisions.clear()
+    world.log.clear()
+    world.launches.clear()
+    world.spent.clear()
+    world._running.clear()
+    world._heap.clear()
+    world._generation = 0
+    world.start_engine()
+    world.run()
+    world.fail = lambda key, attempt: None
+    world.run_again("s0", retry=limit == "failures", **unlimited).run()
+    check_trials(world)
+    (run,) = world.engine.studies.values()
+    assert run.state is StudyState.SUCCEEDED, run.message
+    if limit in ("wall", "worker"):
+        lost = max(world.trained.values())
+        assert lost <= 1, "some step was trained twice"
+        assert run.steps_trained == sum(world.trained.values())
+    if limit != "trials" and study.spec.algorithm.name not in DEPEND_ON_ORDER:
+        (calm,) = straight.engine.studies.values()
+        told = {t.index: t.latest for t in run.trials}
+        if limit != "failures" or study.spec.algorithm.name in ("grid", "random"):
+            assert told == {t.index: t.latest for t in calm.trials}
+            assert getattr(run.best, "index", None) == getattr(calm.best, "index", None)
+    decided = [d.index for d in world.decisions["s0"]]
+    assert decided == list(range(len(decided)))
+    before = [(t.state, t.reason, t.results) for t in run.trials]
+    world.start_engine()
+    world.run()
+    (again,) = world.engine.studies.values()
+    assert [(t.state, t.reason, t.results) for t in again.trials] == before
