@@ -1,4 +1,7 @@
-"""Studies in YAML files, by the rules of YAML 1.2: ``1e-5`` is a number, ``24:00`` is text."""
+"""Studies in YAML files, by the rules of YAML 1.2: ``1e-5`` is a number, ``24:00`` is text.
+
+What kubectl would read otherwise is refused (``yaml_1_1``).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from hippo.model.study import Study, parse_study
 from hippo.model.words import did_you_mean
 
 STANDARD_INPUT = Path("-")
+from hippo.model.yaml_1_1 import StrictComposer, StrictConstructor, find_breaks
 
 
 def load_studies(paths: Iterable[Path]) -> list[Study]:
@@ -70,8 +74,10 @@ def _documents(path: Path) -> list[Any]:
         raise InvalidSpec.at(str(path), f"is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise InvalidSpec.at(str(path), f"cannot be read: {error.strerror}") from None
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer, yaml.Constructor = StrictComposer, StrictConstructor
     try:
-        loaded = list(YAML(typ="safe", pure=True).load_all(text))
+        loaded = list(yaml.load_all(text))
     except MarkedYAMLError as error:
         raise InvalidSpec.at(_marked(path, error), f"is not YAML: {_problem(error)}") from None
     except (YAMLError, ValueError) as error:
@@ -79,6 +85,12 @@ def _documents(path: Path) -> list[Any]:
         raise InvalidSpec.at(str(path), f"is not YAML: {message}") from None
     except RecursionError:
         raise InvalidSpec.at(str(path), "is nested too deeply") from None
+    composer: StrictComposer = yaml.composer
+    constructor: StrictConstructor = yaml.constructor
+    differences = composer.differences + constructor.differences
+    differences += find_breaks(text, composer.quoted)
+    if differences:
+        raise InvalidSpec((f"{path}:{line}", message) for line, message in sorted(differences))
     documents = [document for document in loaded if document is not None]
     if not documents:
         raise InvalidSpec.at(str(path), "is empty")

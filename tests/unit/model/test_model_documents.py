@@ -19,7 +19,7 @@ spec:
   steps: 120
   space:
     lr: {choices: [1e-5, 1E-4, .5, 0.1]}
-    flag: {choices: [true, no, 24:00]}
+    flag: {choices: [true, "no", 24:00]}
   algorithm: {name: grid}
   trainer: {entrypoint: trainer:T}
 """
