@@ -66,7 +66,7 @@ class Store:
 def open_store(url: str | None) -> Store:
     """A store named on the command line; None: the one in the current folder. Raises StoreError."""
     url = locate_store(url if url is not None else DEFAULT_STORE)
-    if "://" not in url and not Path(url).exists():
+    if "://" not in url and not Path(url).exists() and not Path(url).is_symlink():
         raise StoreError(f"there is no store at {url}: name another one, or run the study first")
     return Store(url, open_blobs(url))
 

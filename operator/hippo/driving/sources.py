@@ -13,7 +13,8 @@ def digest_sources(folder: Path) -> str:
     """SHA-256 over names and contents of all ``*.py`` below ``folder``.
 
     Hidden files and folders (an editor's locks among them) and virtual environments are left out:
-    they are not the trainer.
+    they are not the trainer. Raises OSError for what cannot be read: without it the digest would be
+    another trainer's.
     """
     digest = hashlib.sha256()
     for path in sorted(_python_files(folder)):
@@ -26,7 +27,7 @@ def digest_sources(folder: Path) -> str:
 
 def _python_files(folder: Path) -> list[Path]:
     found: list[Path] = []
-    for here, folders, files in os.walk(folder):
+    for here, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [
             name
             for name in folders
@@ -40,3 +41,11 @@ def _python_files(folder: Path) -> list[Path]:
             if path.suffix == ".py" and not path.name.startswith(".") and path.is_file()
         )
     return found
+
+
+def _raise(error: OSError) -> None:
+    """Of a folder that cannot be listed, as when a device fails. One that is gone, or that this
+    user may not see, is none to a trainer either.
+    """
+    if not isinstance(error, (FileNotFoundError, PermissionError)):
+        raise error

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,6 +17,7 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from hippo.kube.names import GROUP, SEARCH_PLANS, STUDIES, TRIALS, VERSION
 from hippo.kube.statuses import StatusModel
+from hippo.store.given import explain_file, read_if_there
 
 REQUEST_SECONDS = 30.0
 AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0)
@@ -223,18 +223,24 @@ def dump(status: StatusModel) -> Document:
     return status.model_dump(mode="json", exclude_none=True)
 
 
+_IN_POD = "KUBERNETES_SERVICE_HOST"
+_KUBECONFIG = "~/.kube/config"
+
+
 @asynccontextmanager
 async def connect() -> AsyncIterator[Api]:
     """By the pod's service account, or else by KUBECONFIG."""
     configuration = client.Configuration()
     try:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except config.ConfigException:
-        if not _has_kubeconfig():
-            raise ApiError(
-                0, "there is no cluster to work in: run it in a pod, or set KUBECONFIG to a file"
-            ) from None
-        await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except config.ConfigException as error:
+        files = _find_kubeconfigs()
+        if not files:
+            reason = "there is no cluster to work in: run it in a pod, or set KUBECONFIG to a file"
+            if os.environ.get(_IN_POD):
+                reason = f"the pod's service account cannot be used: {error}: give it a token"
+            raise ApiError(0, reason) from None
+        await _load_kubeconfig(files, configuration)
     # Authorities of many clusters leave out what RFC 5280 asks for; from Python 3.13 on they would
     # be refused, which all other clients accept.
     configuration.disable_strict_ssl_verification = True
@@ -252,9 +258,38 @@ def _decode(status: int, data: bytes) -> Document:
     return found
 
 
-def _has_kubeconfig() -> bool:
-    files = os.environ.get("KUBECONFIG", "~/.kube/config").split(":")
-    return any(Path(name).expanduser().is_file() for name in files if name)
+def _find_kubeconfigs() -> list[str]:
+    """Paths of those that are named, and of the usual one if it is there. Raises ApiError for one
+    that cannot be read: another cluster's is not to be taken in its place.
+    """
+    named = [name.strip() for name in os.environ.get("KUBECONFIG", "").split(os.pathsep)]
+    found = []
+    for name in [name for name in named if name] or [_KUBECONFIG]:
+        path = os.path.expanduser(name)
+        try:
+            is_there = read_if_there(path) is not None
+        except OSError as error:
+            raise ApiError(0, f"the kubeconfig {path} {explain_file(error)}") from None
+        if is_there:
+            found.append(path)
+        elif name != _KUBECONFIG:
+            raise ApiError(0, f"KUBECONFIG: there is no file {path}")
+    return found
+
+
+async def _load_kubeconfig(files: list[str], configuration: client.Configuration) -> None:
+    """Raises ApiError. What is in such a file may be secret, and errors of parsers quote it."""
+    try:
+        await config.load_kube_config(  # type: ignore[no-untyped-call]
+            os.pathsep.join(files), client_configuration=configuration
+        )
+    except Exception as error:
+        mark = getattr(error, "problem_mark", None)
+        if isinstance(error, config.ConfigException):
+            why = " ".join(str(error).split())
+        else:
+            why = f"line {mark.line + 1} is not YAML" if mark else type(error).__name__
+        raise ApiError(0, f"the kubeconfig {', '.join(files)} cannot be used: {why}") from None
 
 
 def _read_wait(headers: Mapping[str, str] | None) -> float:

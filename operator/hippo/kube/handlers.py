@@ -125,7 +125,7 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
         ready.set_result(made)
         where = ", ".join(settings.namespaces) or "all namespaces"
         log.info("looking after %s; the store is %s", where, settings.store)
-        made.store_watch.note_failure()  # or not: it finds out, and says so
+        made.store_watch.note_failure(time.monotonic())  # or not: it finds out, and says so
         made.spawn(made.store_watch.run(), "store")
 
     @kopf.on.cleanup(registry=registry)

@@ -24,7 +24,7 @@ from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
 from hippo.kube.metrics import Metrics
 from hippo.kube.moving import begin_afresh, mark_left, may_move, take_leave
-from hippo.kube.outages import StoreWatch
+from hippo.kube.outages import StoreWatch, rest
 from hippo.kube.plan_object import TakenOver, read_status
 from hippo.kube.pods import PodState, observe
 from hippo.kube.reception import Reception
@@ -67,6 +67,7 @@ class PlanTask:
     reporter: Reporter | None = None  # of this driver
     distrusted: set[str] = field(default_factory=set)  # chains, for its drivers
     failures: int = 0
+    outage: asyncio.Event | None = None  # set when the store that failed it is back
     is_over: bool = False  # no study is left
     task: asyncio.Task[None] | None = None
 
@@ -311,6 +312,7 @@ class Operator:
     async def take_turn(self, task: PlanTask) -> None:
         """One round of a plan, whatever comes of it."""
         task.wake.clear()
+        task.outage = None
         began = time.monotonic()
         failed = False
         try:
@@ -338,7 +340,7 @@ class Operator:
         except StoreError as error:
             failed = True
             self.metrics.note_store_error(task.namespace, task.name)
-            self.store_watch.note_failure()
+            task.outage = self.store_watch.note_failure(began)
             await self._drop(task)
             await self._complain(task, names.REASON_STORE, str(error))
         except ApiError as error:
@@ -362,8 +364,8 @@ class Operator:
     async def _rest(self, task: PlanTask) -> None:
         """Until there is something to do; after a failure for a while, whatever happens."""
         if task.failures:
-            await self.store_watch.rest(min(LEAST_PAUSE * 2.0 ** (task.failures - 1), MOST_PAUSE))
-            return
+            pause = min(LEAST_PAUSE * 2.0 ** (task.failures - 1), MOST_PAUSE)
+            return await rest(pause, task.outage)
         pause = task.driver.pause() if task.driver is not None else self.settings.resync
         with contextlib.suppress(TimeoutError):
             # Not wait_for, which in Python 3.11 forgets that it was cancelled if both come at once.

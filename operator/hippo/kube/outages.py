@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import time
 
 from hippo.kube.metrics import Metrics
 from hippo.store import Blobs, StoreError
@@ -29,17 +31,18 @@ class StoreWatch:
         self._every = every  # seconds
         self._doubt = asyncio.Event()
         self._returned = asyncio.Event()  # another one for each outage
+        self._ended_at = -math.inf  # the last outage, by time.monotonic()
 
-    def note_failure(self) -> None:
-        """The store has failed a plan."""
+    def note_failure(self, since: float) -> asyncio.Event:
+        """The store has failed somebody who began to use it then (``time.monotonic()``); returns
+        what is set once it is worth another attempt.
+        """
+        if self._ended_at >= since:  # an outage that is over failed him
+            over = asyncio.Event()
+            over.set()
+            return over
         self._doubt.set()
-
-    async def rest(self, seconds: float) -> None:
-        """Wait so long, or until an outage is over."""
-        returned = self._returned
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await returned.wait()
+        return self._returned
 
     async def run(self) -> None:
         """For ever: find out whether a failure is an outage, and when that is over."""
@@ -54,6 +57,7 @@ class StoreWatch:
                 await asyncio.sleep(self._every)
             log.info("the store answers again")
             self._doubt.clear()
+            self._ended_at = time.monotonic()
             returned, self._returned = self._returned, asyncio.Event()
             returned.set()
 
@@ -66,3 +70,12 @@ class StoreWatch:
             return str(error)
         self._metrics.note_store_up()
         return None
+
+
+async def rest(seconds: float, ends: asyncio.Event | None) -> None:
+    """Wait so long, or until the event is set."""
+    if ends is None:
+        return await asyncio.sleep(seconds)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await ends.wait()

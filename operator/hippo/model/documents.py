@@ -17,9 +17,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from hippo.model.errors import InvalidSpec
 from hippo.model.study import Study, parse_study
 from hippo.model.words import did_you_mean
+from hippo.model.yaml_1_1 import StrictComposer, StrictConstructor, find_breaks
 
 STANDARD_INPUT = Path("-")
-from hippo.model.yaml_1_1 import StrictComposer, StrictConstructor, find_breaks
 
 
 def load_studies(paths: Iterable[Path]) -> list[Study]:

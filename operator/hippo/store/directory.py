@@ -138,7 +138,12 @@ class DirectoryBlobs:
         path = self._base + check_name(name)
         try:
             return open(path, "rb", buffering)
-        except (FileNotFoundError, IsADirectoryError):
+        except IsADirectoryError:
+            raise MissingBlob(f"there is no {name} in {self._root}") from None
+        except FileNotFoundError as error:
+            if os.path.islink(path):
+                raise self._explain(error, "read", path) from error
+            self._check_root()
             raise MissingBlob(f"there is no {name} in {self._root}") from None
         except NotADirectoryError:
             self._check_root()
@@ -153,9 +158,7 @@ class DirectoryBlobs:
             start = folder + "/" if folder else ""
             try:
                 entries = os.scandir(self._base + folder)
-            except FileNotFoundError:
-                continue
-            except NotADirectoryError:
+            except (FileNotFoundError, NotADirectoryError):
                 self._check_root()
                 continue
             with entries:
@@ -166,10 +169,14 @@ class DirectoryBlobs:
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(name)
                         continue
-                    with contextlib.suppress(FileNotFoundError):
+                    try:
                         status = entry.stat()
-                        if stat.S_ISREG(status.st_mode):
-                            yield BlobInfo(name, status.st_size)
+                    except FileNotFoundError:
+                        if os.path.islink(entry.path):
+                            raise
+                        continue  # it was deleted meanwhile
+                    if stat.S_ISREG(status.st_mode):
+                        yield BlobInfo(name, status.st_size)
 
     def _open_temporary(self) -> tuple[int, str]:
         """A new temporary file that is locked before anybody could have swept it."""
@@ -244,6 +251,8 @@ class DirectoryBlobs:
                 try:
                     mode = os.stat(path).st_mode
                 except FileNotFoundError:
+                    if os.path.islink(path):
+                        self._check_root()
                     continue  # it was emptied, and removed again, meanwhile
                 if not stat.S_ISDIR(mode):
                     raise
@@ -267,6 +276,14 @@ class DirectoryBlobs:
             except StoreError as root_error:
                 return root_error
             return StoreError(f"cannot {action} {path}: a file and a folder would share a name")
+        if code == errno.ENOENT:
+            try:
+                self._check_root()
+            except StoreError as root_error:
+                return root_error
+            link = os.fspath(error.filename or path)
+            if os.path.islink(link):
+                return StoreError(f"cannot {action} {link}: it is a link to what is not there")
         reason = _REMEDIES.get(code) or error.strerror or str(error)
         return StoreError(f"cannot {action} {path}: {reason}")
 
@@ -275,10 +292,13 @@ class DirectoryBlobs:
         path = self._root
         while not os.path.lexists(path):
             path = os.path.dirname(path)
-        if not os.path.isdir(path):
-            raise StoreError(
-                f"the store cannot be {self._root}: {path} is not a directory: use another --store"
-            )
+        if os.path.isdir(path):
+            return
+        if not os.path.exists(path):
+            why = f"{path} is a link to what is not there: mount or make it, or use another --store"
+        else:
+            why = f"{path} is not a directory: use another --store"
+        raise StoreError(f"the store cannot be {self._root}: {why}")
 
 
 def _write(descriptor: int, chunk: bytes | memoryview) -> None:

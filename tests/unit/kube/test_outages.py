@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from hippo.kube import operator
 from hippo.kube.metrics import Metrics
-from hippo.kube.outages import StoreWatch
+from hippo.kube.outages import StoreWatch, rest
 from hippo.kube.settings import Settings
 from hippo.store import BlobInfo, DirectoryBlobs
 from tests.unit.kube.memory import MemoryApi, add_study, run
@@ -64,8 +65,8 @@ def test_the_end_of_an_outage_ends_all_waits(root: Path) -> None:
         for _ in range(2):  # one outage after the other
             break_(root)
             asked = blobs.asked
-            watch.note_failure()
-            waits = [asyncio.create_task(watch.rest(LONG)) for _ in range(3)]
+            now = time.monotonic()
+            waits = [asyncio.create_task(rest(LONG, watch.note_failure(now))) for _ in range(3)]
             await wait_for(partial(has_asked, blobs, asked + 3))
             assert not is_up(metrics)
             assert not any(wait.done() for wait in waits)
@@ -76,6 +77,7 @@ def test_the_end_of_an_outage_ends_all_waits(root: Path) -> None:
             asked = blobs.asked
             await asyncio.sleep(0.05)
             assert blobs.asked == asked  # nobody asks a store that is well
+            await rest(LONG, watch.note_failure(now))  # whom the outage that is over has failed
         running.cancel()
 
     run(go())
@@ -88,13 +90,13 @@ def test_a_store_that_answers_has_no_outage_to_wait_for(root: Path) -> None:
         blobs, metrics = CountingBlobs(root), Metrics(CollectorRegistry())
         watch = StoreWatch(blobs, metrics, every=0.001)
         running = asyncio.create_task(watch.run())
-        wait = asyncio.create_task(watch.rest(LONG))
-        watch.note_failure()
+        returned = watch.note_failure(time.monotonic())
+        wait = asyncio.create_task(rest(LONG, returned))
         await wait_for(lambda: blobs.asked == 1)
         await asyncio.sleep(0.05)
         assert (wait.done(), blobs.asked) == (False, 1)
         wait.cancel()
-        await watch.rest(0.01)  # and the time itself ends it
+        await rest(0.01, returned)  # and the time itself ends it
         running.cancel()
 
     run(go())

@@ -64,3 +64,11 @@ def test_only_gpus_of_one_model_give_the_same_bits(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-bb,0")
     assert [gpu.model for gpu in find_gpus()] == ["NVIDIA B", "NVIDIA A"]
     assert [gpu.position for gpu in find_equal_gpus()] == [0]
+
+
+def test_what_is_no_file_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "trainer.py").write_text("a = 1\n")
+    before = digest_sources(tmp_path)
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "folder.py").mkdir()
+    assert digest_sources(tmp_path) == before

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -287,3 +287,35 @@ def test_urls_that_are_refused(url: str, message: str) -> None:
     with pytest.raises(StoreError, match=message) as error:
         open_blobs(url)
     assert "\n" not in str(error.value)
+
+
+def test_a_store_that_is_a_link_to_nowhere_is_not_an_empty_one(tmp_path: Path) -> None:
+    """A disk that is not mounted: a new store in its place would train everything again."""
+    (tmp_path / "store").symlink_to(tmp_path / "disk" / "store")
+    blobs = DirectoryBlobs(tmp_path / "store")
+    calls: list[Callable[[], object]] = [
+        lambda: blobs.list(""),
+        lambda: blobs.list("plan/studies/"),
+        lambda: blobs.get("plan/a"),
+        lambda: blobs.put("plan/a", b"1"),
+        lambda: blobs.put("plan/a", b"1", if_absent=True),
+    ]
+    for call in calls:
+        with pytest.raises(StoreError, match="store is a link to what is not there") as error:
+            call()
+        assert not isinstance(error.value, MissingBlob)
+    (tmp_path / "disk" / "store").mkdir(parents=True)
+    assert blobs.list("") == []
+
+
+def test_a_blob_that_is_a_link_to_nowhere_is_not_absent(tmp_path: Path) -> None:
+    """Somebody has moved it to another disk: trained again, it would be twice the work."""
+    blobs = DirectoryBlobs(tmp_path)
+    blobs.put("plan/a", b"1")
+    (tmp_path / "plan" / "b").symlink_to(tmp_path / "elsewhere")
+    for call in (lambda: blobs.list("plan/"), lambda: blobs.get("plan/b")):
+        with pytest.raises(StoreError, match="plan/b: it is a link to what is not there") as error:
+            call()
+        assert not isinstance(error.value, MissingBlob)
+    (tmp_path / "elsewhere").write_bytes(b"2")
+    assert blobs.get("plan/b") == b"2"
