@@ -42,8 +42,17 @@ def test_ten_times_what_such_calls_take_is_long() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "told"),
-    [(0, "0 s"), (60, "60 s"), (89.4, "89 s"), (90, "1 min"), (121, "2 min"), (3599, "59 min")]
-    + [(3600, "1 h"), (3660, "1 h 1 min"), (90000, "25 h")],
+    [
+        (0, "0 s"),
+        (60, "60 s"),
+        (89.4, "89 s"),
+        (90, "1 min"),
+        (121, "2 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (3660, "1 h 1 min"),
+        (90000, "25 h"),
+    ],
 )
 def test_spans(seconds: float, told: str) -> None:
     assert describe_span(seconds) == told
