@@ -1,4 +1,4 @@
-"""What a worker is doing, in memory that it shares with its server.
+"""A record of what a worker is doing, in memory that it shares with its server.
 
 A worker notes every call of its trainer before it makes it. Who shares the memory knows the call
 that does not end, even if it never lets go of Python's lock, and the one in which a worker died.

@@ -1,4 +1,4 @@
-"""Calls of a trainer that do not end: when to say so, and in which words.
+"""Tells people of calls of a trainer that do not end: when, and in which words.
 
 A hang cannot be told from a call that takes long. So nothing follows from what is said here: it is
 for people. ``trainer.stepTimeout`` is the limit that ends a worker.

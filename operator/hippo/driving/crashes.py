@@ -1,7 +1,6 @@
-"""What Python itself writes to a worker's log when it crashes, or when its time is over: where it
-was, for whoever finds no report.
+"""Reads where a worker was when it crashed, from the stack that Python wrote to its log.
 
-The format is that of ``faulthandler``, which writes it without a lock or an allocation.
+The format is that of ``faulthandler``, which needs neither Python's lock nor memory to write it.
 """
 
 from __future__ import annotations

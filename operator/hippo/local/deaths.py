@@ -1,4 +1,4 @@
-"""Workers that have died without a word: what can be known of it, in one line."""
+"""Describes in one line how a worker died that left no report."""
 
 from __future__ import annotations
 

@@ -416,15 +416,13 @@ CASES: dict[str, tuple[dict[str, Any], PodPhase, Cause, str]] = {
         pod("Failed", ended(1, message=f"Timeout (0:01:06)!\n{STACK}")),
         F,
         Cause.TRAINER_ERROR,
-        "within spec.trainer.stepTimeout, in code that holds Python's lock: trainer.py:31, in"
-        " step()",
+        "trainer.stepTimeout, in code that holds Python's lock: trainer.py:31, in step(): see",
     ),
     "hung, and the beginning cut off": (
         pod("Failed", ended(1, message=STACK[40:])),
         F,
         Cause.TRAINER_ERROR,
-        "within spec.trainer.stepTimeout, in code that holds Python's lock: trainer.py:31, in"
-        " step()",
+        "trainer.stepTimeout, in code that holds Python's lock: trainer.py:31, in step(): see",
     ),
     "killed": (pod("Failed", ended(137)), F, Cause.UNKNOWN, "killed (SIGKILL)"),
     "out of memory": (
