@@ -123,8 +123,8 @@ def test_the_best_trial_is_exported(place: Place) -> None:
     arrays = np.load(place.folder / "weights.npz")
     assert (arrays["model.0.weight"] == state["model"]["0.weight"].numpy()).all()
     for arguments, error in [
-        (["study"], "say which trial: --best"),
         (["other", "--best"], "has no study 'other' in default: run it first"),
+        (["study", "1", "--best"], "export: say which: --best or 1"),
         (["study", "--best", "--file", "/proc/x.npz"], "/proc/x.npz"),
     ]:
         done = place.call("export", *arguments, status=None)

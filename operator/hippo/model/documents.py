@@ -16,7 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from hippo.model.errors import InvalidSpec
 from hippo.model.study import Study, parse_study
-from hippo.model.words import did_you_mean
+from hippo.model.words import closest
 from hippo.model.yaml_1_1 import StrictComposer, StrictConstructor, find_breaks
 
 STANDARD_INPUT = Path("-")
@@ -108,10 +108,11 @@ def _read_standard_input() -> str:
 def _alike(path: Path) -> str:
     """The study file beside it that was probably meant."""
     try:
-        known = [str(path.with_name(file.name)) for file in path.parent.glob("*.y*ml")]
+        known = {file.stem: file.name for file in path.parent.glob("*.y*ml")}
     except OSError:
         return ""
-    return did_you_mean(str(path), known)
+    found = closest(path.stem, known)
+    return f"; did you mean {path.with_name(known[found])}?" if found is not None else ""
 
 
 def _marked(path: Path, error: MarkedYAMLError) -> str:

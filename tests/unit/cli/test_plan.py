@@ -82,9 +82,7 @@ def test_what_limits_the_merge_rate_is_named_with_a_remedy() -> None:
     first = found.limits[0]
     assert first.name == "lr"
     assert first.alone_at_start == 2
-    assert "half have parted from all others by step 6, and 2 differ from step 0 on" in text_of(
-        found
-    )
+    assert "choices have diverged by step 6, 2 of them at step 0" in text_of(found)
     assert first.merge_rate_without == 8 * 12 / 13
 
 
@@ -120,7 +118,7 @@ def test_a_rung_that_comes_too_early_names_the_setting_to_raise() -> None:
 def test_choices_that_share_nothing_are_told_plainly() -> None:
     space = {"lr": {"choices": [0.1, 0.2]}, "m": {"choices": [0.8, multistep(5)]}}
     found = analysis.analyse([build_study(space=space)])
-    assert "its 2 choices all differ from step 0 on: use fewer values" in text_of(found)
+    assert "All of its 2 choices differ from step 0 on: use fewer values" in text_of(found)
 
 
 def test_a_rung_counts_only_those_who_stop_there() -> None:

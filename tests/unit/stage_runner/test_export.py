@@ -270,17 +270,16 @@ def test_npz_holds_every_array_whatever_its_key(tmp_path: Path) -> None:
         "1",
     ]
     state: dict[Any, Any] = {key: np.full(2, index) for index, key in enumerate(keys)}
-    state |= {1: np.ones(1), None: np.ones(1), ("t", 1): np.ones(1), "scalar": np.float32(2)}
+    state |= {1: np.ones(1), None: np.ones(1), ("t", 1): np.ones(1)}
     state["a"] = {"b": [torch.ones(1), {"c": (np.zeros(0),)}]}
     file = np.load(Bench(tmp_path, state).export("x.npz"))
     arrays = [file[name] for name in file.files]
-    assert len(arrays) == len(state)
+    assert len(arrays) == len(state) + 1
     for index, key in enumerate(keys):
         name = (key or "state") if (key or "state") in file.files else f"[{key!r}]"
         assert (file[name] == index).all(), key
     assert file["a.b.0"] == 1
     assert file["a.b.1.c.0"].shape == (0,)
-    assert file["scalar"] == np.float32(2)
     assert file["['1']"][0] == keys.index("1")
     assert file["[1]"] == 1
 
@@ -380,5 +379,6 @@ def test_a_package_that_is_missing_is_named(
 
 
 def test_names_never_collide() -> None:
+    assert name_arrays({"scalar": np.float32(2), "text": "x"}) == {"scalar": np.float32(2)}
     state = {"a.b": np.ones(1), "a": {"b": np.ones(1)}, "x": np.ones(1), "x.npy": np.ones(1)}
     assert list(name_arrays(state)) == ["['a.b']", "['a']['b']", "['x']", "['x.npy']"]
