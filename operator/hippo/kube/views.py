@@ -10,6 +10,7 @@ from typing import Any
 from hippo.engine import Engine
 from hippo.kube.statuses import BestTrial, SearchPlanStatus, StudyStatus, TrialCounts, TrialStatus
 from hippo.kube.tree import build_tree, count_stages, fold_tree
+from hippo.kube.wording import for_cluster
 from hippo.lifecycles import StudyState, TrialState
 from hippo.plan import count_unique_steps
 from hippo.replicates import visible_metrics
@@ -90,7 +91,7 @@ def build_trial_status(run: StudyRun, trial: TrialRun) -> TrialStatus:
         value=value,
         metrics=_finite(visible_metrics(run, trial)),
         stages=_stages(trial),
-        reason=trial.reason,
+        reason=for_cluster(trial.reason),
         exact=run.study.spec.trainer.exactness == "strict",
     )
 
@@ -126,7 +127,7 @@ def _asked(trial: TrialRun) -> int:
 
 def _message(run: StudyRun) -> str:
     if run.message or run.state is not StudyState.RUNNING:
-        return run.message
+        return for_cluster(run.message)
     return "the best trials are trained again under other seeds" if run.is_replicating else ""
 
 
