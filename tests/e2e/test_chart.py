@@ -136,6 +136,7 @@ def _build_values(release: Release, store: MinioServer, *watched: Site) -> Docum
             "ca": {"configMap": "store-ca"},
         },
         "resync": 10,
+        "stagePods": {"requests": {"cpu": "50m", "memory": "64Mi"}},  # one small node has them all
         # These are of the whole cluster, which this release does not have for itself.
         "crds": {"install": False},
         "rbac": {"aggregateRoles": False},

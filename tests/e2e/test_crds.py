@@ -510,10 +510,12 @@ def test_statuses_are_kept_and_shown(kubectl: Kubectl) -> None:
         phase="Running",
         plan="plan-1",
         progress="12/48",
-        trials=TrialCounts(total=48, completed=12, pending=36),
+        underway="8 running, 5 paused",
+        trials=TrialCounts(total=48, completed=12, pending=8, running=8, paused=5),
         best=BestTrial(
             trial="shown-3",
-            value=0.5,
+            value=0.26755434274673462,
+            shown="0.267554",
             step=120,
             hyperparameters={"lr": {"cosine": COSINE}},
             metrics={"accuracy": 0.5, "loss": None},
@@ -539,9 +541,11 @@ def test_statuses_are_kept_and_shown(kubectl: Kubectl) -> None:
     stored = json.loads(kubectl("get", "study", "shown", "-o", "json"))["status"]
     assert StudyStatus.model_validate(stored) == status
     heading, row = kubectl("get", "studies", "shown").splitlines()
-    columns = "NAME PHASE TRIALS BEST MERGE RATE WORKER-HOURS SAVED AGE"
+    columns = "NAME PHASE TRIALS UNDER WAY BEST MERGE RATE WORKER-HOURS SAVED AGE"
     assert heading.split() == columns.split()
-    assert row.split()[:-1] == ["shown", "Running", "12/48", "0.5", "2.5", "0.25", "63%"]
+    assert row.split()[:3] == ["shown", "Running", "12/48"]
+    assert "  8 running, 5 paused  " in row
+    assert row.split()[-5:-1] == ["0.267554", "2.5", "0.25", "63%"]
 
 
 def test_kubectl_explains_every_field(kubectl: Kubectl) -> None:
@@ -551,6 +555,8 @@ def test_kubectl_explains_every_field(kubectl: Kubectl) -> None:
     said = kubectl("explain", "study.spec.space.choices.warmup.then.cosine")
     assert "From initial to final in half a cosine" in said
     assert "Steps on the way." in said
+    said = " ".join(kubectl("explain", "study.spec.parallelism").split())
+    assert "If absent, the operator's default: 4" in said
 
 
 def test_short_names_and_a_category(kubectl: Kubectl) -> None:

@@ -190,7 +190,8 @@ def test_trainers_that_fail(site: Site) -> None:
     memory = "out of memory (limit 192Mi): raise spec.trainer.resources.limits.memory"
     assert memory in ended["hungry"]["message"]
     assert memory in site.told("hungry", "ChainFailed")
-    assert f"{memory} or use a smaller batch; retry 1 of 1" in site.told("hungry", "Notice")
+    assert f"{memory} or use a smaller batch; retry 1 of 1" in site.told("hungry", "ChainFailed")
+    assert "out of memory" not in site.told("hungry", "Notice"), "one Event for one failure"
     assert len(site.pods("hungry")) == 2
     (hungry,) = site.trials("hungry")
     assert memory in hungry["status"]["reason"]

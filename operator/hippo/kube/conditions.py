@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from hippo.kube.statuses import Condition
+from hippo.kube.wording import for_cluster
 
 MAX_MESSAGE = 2048
 
@@ -37,7 +38,7 @@ def set_condition(
             "type": type_,
             "status": status,
             "reason": reason,
-            "message": message[:MAX_MESSAGE],
+            "message": for_cluster(message)[:MAX_MESSAGE],
             "lastTransitionTime": since,
             "observedGeneration": generation,
         }

@@ -33,6 +33,12 @@ _POSITIVE_DURATIONS = (
     ("checkpoints", "every"),
 )
 
+PARALLELISM = (
+    "Most pods at once for this study. If absent, the operator's default: 4, unless its admin has"
+    " set another. Quotas and nodes may have room for fewer."
+)
+"""The chart puts its own default in place of the 4."""
+
 _AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 
 
@@ -50,6 +56,7 @@ def _study() -> dict[str, Any]:
     for outer, inner in _POSITIVE_DURATIONS:
         duration = properties[outer]["properties"][inner]
         duration[_VALIDATIONS] = rules.positive_duration_rules()
+    properties["parallelism"]["description"] = PARALLELISM
     spec[_VALIDATIONS] = rules.study_rules()
     return _definition(
         plural=STUDIES,
@@ -62,7 +69,8 @@ def _study() -> dict[str, Any]:
         columns=[
             _column("Phase", ".status.phase", "How the study stands."),
             _column("Trials", ".status.progress", "Trials that have ended, of all."),
-            _column("Best", ".status.best.value", "Of the objective.", type="number"),
+            _column("Under way", ".status.underway", "Trials that run, wait, or are paused."),
+            _column("Best", ".status.best.shown", "Of the objective."),
             _column(
                 "Merge rate", ".status.mergeRate", "Steps requested / once merged.", type="number"
             ),

@@ -171,6 +171,10 @@ class PlanDriver:
     _rest_until: float = field(init=False, default=-math.inf)  # no look at reports before
     _free_since: float | None = field(init=False, default=None)  # a worker, and nothing launched
     _owners: set[str] = field(init=False, default_factory=set)
+    _failure: tuple[str, str] | None = field(init=False, default=None)
+    """The chain whose failure the engine is told of, and the message: what it says of that goes
+    into the same Event."""
+    _is_told: bool = field(init=False, default=False)  # it has said something
     _queued: frozenset[str] = field(init=False, default=frozenset())  # as the engine was told
 
     # -- opening and closing -----------------------------------------------------------------------
@@ -632,12 +636,17 @@ class PlanDriver:
             how = Outcome.STOPPED  # by the engine, which needs it no more or has no room for it
         message = state.message or "the pod ended"
         error = WorkerError(during="step", message=message, step=running.step)
-        if not running.is_leaving:
-            is_preempted = how is Outcome.PREEMPTED
-            reason = names.REASON_CHAIN_PREEMPTED if is_preempted else names.REASON_CHAIN_FAILED
-            self._tell(running.study, reason, f"{chain}: {error.message}")
         self._note_over(chain, how, cause)
+        if running.is_leaving or how is Outcome.PREEMPTED:
+            if not running.is_leaving:
+                self._tell(running.study, names.REASON_CHAIN_PREEMPTED, f"{chain}: {message}")
+            await self._feed(WorkerGone(chain, how, error))
+            return
+        self._failure, self._is_told = (chain, message), False
         await self._feed(WorkerGone(chain, how, error))
+        self._failure = None
+        if not self._is_told:
+            self._tell(running.study, names.REASON_CHAIN_FAILED, f"{chain}: {message}")
 
     async def _note_queued(self, chains: frozenset[str]) -> None:
         """Pods of these would begin if there were room."""
@@ -704,6 +713,11 @@ class PlanDriver:
 
     def _tell(self, study: str | None, reason: str, message: str) -> None:
         """A warning to those who look at a study; None: at any."""
+        if reason == names.REASON_NOTICE and self._failure is not None:
+            chain, failure = self._failure
+            if message.startswith(failure):
+                reason, message = names.REASON_CHAIN_FAILED, f"{chain}: {message}"
+                self._is_told = True
         for name in [study] if study is not None else list(self.studies):
             if name in self.studies:
                 self.tools.tell(self.studies[name].document, reason, message, True)

@@ -12,6 +12,7 @@ from typing import Any
 from hippo.kube.api import EVENT, AlreadyExists, Api, ApiError, NotFound
 from hippo.kube.conditions import format_time
 from hippo.kube.manifests import event_name
+from hippo.kube.wording import for_cluster
 
 MAX_MESSAGE = 1000
 MAX_WAITING = 1000
@@ -31,7 +32,7 @@ class Events:
 
     def tell(self, about: Mapping[str, Any], reason: str, message: str, is_warning: bool) -> None:
         """``about``: the object, as the API returns it."""
-        metadata = about["metadata"]
+        metadata, message = about["metadata"], for_cluster(message)
         involved = {
             "apiVersion": about["apiVersion"],
             "kind": about["kind"],

@@ -33,6 +33,8 @@ from hippo.kube.settings import Settings, build_holder
 from hippo.kube.statuses import StudyStatus
 from hippo.kube.strays import Strays
 from hippo.kube.sweeps import mark_missing
+from hippo.kube.views import show
+from hippo.kube.wording import for_cluster
 from hippo.model import InvalidSpec, Study, signature, signature_document
 from hippo.store import Blobs, LockHeld, LockLost, NewerFormat, StoreError
 from hippo.store.catalog import PLAN_NAME_DIGITS
@@ -138,6 +140,9 @@ class Operator:
         if task.driver is None:  # nobody else tells of it: it has ended, or is still to begin
             status = self.statuses.find(item)
             self.metrics.update_study(task.namespace, item.study.name, status)
+            if status.best is not None and status.best.shown is None:  # of an earlier version
+                best = status.best.model_copy(update={"shown": show(status.best.value)})
+                await self.statuses.write(item, status.model_copy(update={"best": best}))
 
     def trial_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
         """A Trial: those that users made are requests; those made here are made again if lost."""
@@ -539,7 +544,7 @@ class Operator:
             if status.phase in _ENDED or (only_new and status.phase != "Pending"):
                 continue
             changed = status.model_copy()
-            changed.message, changed.plan = message, task.name
+            changed.message, changed.plan = for_cluster(message), task.name
             changed.conditions = set_condition(
                 changed.conditions,
                 names.PROGRESSING,

@@ -141,12 +141,22 @@ def explain_disruption(pod: Mapping[str, Any]) -> tuple[Cause, str] | None:
             f"evicted from node {_node(pod)}: {words}: {_GOES_ON}; requests in"
             " spec.trainer.resources that fit the real use prevent it",
         )
+    queue = find_condition(pod, "TerminationTarget")  # of Kueue, which says in favour of whom
+    if queue.get("status") == "True":
+        words = read_words(queue)
+        return Cause.PREEMPTED, f"told to leave by Kueue{f': {words}' if words else ''}: {_GOES_ON}"
     target = find_condition(pod, "DisruptionTarget")
     if target.get("status") == "True":
         cause, text = _DISRUPTIONS.get(
             str(target.get("reason")), (Cause.PREEMPTED, "told to leave")
         )
         words = read_words(target)
+        if target.get("reason") == "PreemptionByScheduler":
+            name = get_map(pod, "metadata").get("name")
+            text += (
+                f" (kubectl get events names it: -n {_namespace(pod)} --field-selector"
+                f" reason=Preempted,involvedObject.name={name})"
+            )
         return cause, f"{text}{f' ({words})' if words else ''}: {_GOES_ON}"
     if status.get("reason") == "NodeLost":
         return Cause.NODE_LOST, f"node {_node(pod)} does not answer: {_GOES_ON}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -245,7 +246,7 @@ class Reporter:
         now_ = find_condition(status.conditions, names.PROGRESSING)
         if now_ is None or now_.status == "True" or status.phase != "Running":
             return
-        if was is None or (was.reason, was.message) != (now_.reason, now_.message):
+        if was is None or was.status == "True" or _kind_of(was) != _kind_of(now_):
             tell(item.document, now_.reason, now_.message, True)
 
 
@@ -264,6 +265,14 @@ def read_study_status(document: Mapping[str, Any]) -> StudyStatus:
         return StudyStatus.model_validate(document.get("status") or {})
     except ValidationError:
         return StudyStatus()
+
+
+_FIGURES = re.compile(r" \(\d+ pods wait\)$|\d+")
+
+
+def _kind_of(condition: Condition) -> tuple[str, str]:
+    """What it is about: as pods come and go, and a quota fills, only figures change."""
+    return condition.reason, _FIGURES.sub("", condition.message)
 
 
 def _describe(item: Accepted, status: StudyStatus) -> str:

@@ -53,6 +53,8 @@ class TrialCounts(StatusModel):
     """That there will be, as far as is known."""
     pending: int = 0
     """Whose next request is not fulfilled yet."""
+    running: int = 0
+    """Of the pending ones: for which a worker is at work now."""
     paused: int = 0
     """That the tuner may ask to go on."""
     completed: int = 0
@@ -72,6 +74,8 @@ class BestTrial(StatusModel):
     """Its name."""
     value: float | None = None
     """Of the objective."""
+    shown: str | None = None
+    """The value in six digits, for tables."""
     step: int
     """Where it has that value."""
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
@@ -95,6 +99,8 @@ class StudyStatus(StatusModel):
     """Name of the SearchPlan that it shares with other studies of its trainer."""
     progress: str | None = None
     """Trials that have ended, of all: "12/48"."""
+    underway: str | None = None
+    """The others, as far as the tuner has asked for them: "8 running, 5 paused"."""
     trials: TrialCounts | None = None
     """How many there are, by phase."""
     best: BestTrial | None = None

@@ -10,8 +10,9 @@ from typing import Any
 from hippo.engine import Engine
 from hippo.kube.statuses import BestTrial, SearchPlanStatus, StudyStatus, TrialCounts, TrialStatus
 from hippo.kube.tree import build_tree, count_stages, fold_tree
+from hippo.kube.wording import for_cluster
 from hippo.lifecycles import StudyState, TrialState
-from hippo.plan import count_unique_steps
+from hippo.plan import Node, count_unique_steps
 from hippo.replicates import visible_metrics
 from hippo.runs import StudyRun, TrialRun
 from hippo.summary import estimate_study_alone
@@ -28,7 +29,7 @@ def fill_study_status(status: StudyStatus, engine: Engine, run: StudyRun) -> Stu
     requested = sum(step for _, step in ended)
     unique = count_unique_steps(engine.plan, [(t.node, step) for t, step in ended if step])
     alone = estimate_study_alone(engine, run)
-    counts = count_trials([run])
+    counts = count_trials([run], engine)
     saved = max(0.0, alone - run.worker_seconds)
     return status.model_copy(
         update={
@@ -36,6 +37,7 @@ def fill_study_status(status: StudyStatus, engine: Engine, run: StudyRun) -> Stu
             "message": _message(run),
             "trials": counts,
             "progress": f"{_count_ended(counts)}/{counts.total}",
+            "underway": _describe_underway(counts),
             "best": _best(run),
             "steps_requested": requested,
             "steps_reached": sum(max(trial.results, default=0) for trial in trials),
@@ -67,7 +69,7 @@ def fill_plan_status(
         update={
             "studies": names[:MOST_STUDIES],
             "studies_count": len(names),
-            "trials": count_trials(runs),
+            "trials": count_trials(runs, engine),
             "stages": stages,
             "stages_summary": f"{stages.done}/{stages.running}/{stages.pending}",
             "steps_requested": requested,
@@ -90,19 +92,48 @@ def build_trial_status(run: StudyRun, trial: TrialRun) -> TrialStatus:
         value=value,
         metrics=_finite(visible_metrics(run, trial)),
         stages=_stages(trial),
-        reason=trial.reason,
+        reason=for_cluster(trial.reason),
         exact=run.study.spec.trainer.exactness == "strict",
     )
 
 
-def count_trials(runs: Iterable[StudyRun]) -> TrialCounts:
+def count_trials(runs: Iterable[StudyRun], engine: Engine) -> TrialCounts:
     """By phase; the total is what there will be, if the tuner knows."""
     counts: Counter[TrialState] = Counter()
-    total = 0
+    total = running = 0
+    at_work = _find_nodes_at_work(engine)
     for run in runs:
         counts.update(trial.state for trial in run.trials)
+        running += sum(_is_running(trial, at_work) for trial in run.trials)
         total += _expected(run)
-    return TrialCounts(total=total, **{str(state).lower(): counts[state] for state in TrialState})
+    phases = {str(state).lower(): counts[state] for state in TrialState}
+    return TrialCounts(total=total, running=running, **phases)
+
+
+def _find_nodes_at_work(engine: Engine) -> set[Node]:
+    """Where workers are, or soon will be, on the ways that they have promised."""
+    return {
+        node
+        for chain in engine.chains.values()
+        if chain.begun and not chain.is_leaving
+        for node in chain.claim.nodes()
+        if node.end > chain.step
+    }
+
+
+def _is_running(trial: TrialRun, at_work: set[Node]) -> bool:
+    if trial.state is not TrialState.PENDING:
+        return False
+    return any(node in at_work for node in trial.node.at(trial.target).path())
+
+
+def _describe_underway(counts: TrialCounts) -> str | None:
+    parts = {
+        "running": counts.running,
+        "waiting": counts.pending - counts.running,
+        "paused": counts.paused,
+    }
+    return ", ".join(f"{number} {name}" for name, number in parts.items() if number) or None
 
 
 def _expected(run: StudyRun) -> int:
@@ -126,7 +157,7 @@ def _asked(trial: TrialRun) -> int:
 
 def _message(run: StudyRun) -> str:
     if run.message or run.state is not StudyState.RUNNING:
-        return run.message
+        return for_cluster(run.message)
     return "the best trials are trained again under other seeds" if run.is_replicating else ""
 
 
@@ -134,13 +165,20 @@ def _best(run: StudyRun) -> BestTrial | None:
     best = run.best
     if best is None or best.latest is None:
         return None
+    value = run.objective(best.latest[1])
     return BestTrial(
         trial=best.name,
-        value=run.objective(best.latest[1]),
+        value=value,
+        shown=show(value),
         step=best.latest[0],
         hyperparameters=dict(best.sequence.hyperparameters),
         metrics=_finite(visible_metrics(run, best)),
     )
+
+
+def show(value: float | None) -> str | None:
+    """In six digits."""
+    return None if value is None else f"{value:.6g}"
 
 
 def _stages(trial: TrialRun) -> list[str]:

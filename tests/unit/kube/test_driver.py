@@ -13,7 +13,7 @@ from hippo.kube.api import POD, STUDY, TRIAL
 from hippo.kube.driver import Accepted, PlanDriver, Tools
 from hippo.kube.metrics import Metrics
 from hippo.kube.names import ANNOTATION_ASSIGNMENT
-from hippo.kube.pods import PodState, observe
+from hippo.kube.pods import Cause, PodPhase, PodState, observe
 from hippo.kube.reporting import Reporter, StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.model import signature, signature_document
@@ -256,5 +256,52 @@ def test_a_retry_is_told_in_the_message(tmp_path: Path) -> None:
         assert "exit status 1: ValueError: no" in status["message"]
         assert status["message"].endswith("retry 1 of 3 in 5 s")
         assert status["phase"] == "Running"
+
+    run(go())
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_one_failure_is_one_event(tmp_path: Path, retries: int) -> None:
+    """Of a worker that could not report its end: what its pod says, and what follows from it."""
+    world = World(tmp_path)
+    world.item = run(
+        add_study(world.server, "b", space={"lr": {"choices": [0.1]}}, retries=retries)
+    )
+    told: list[tuple[str, str]] = []
+
+    async def go() -> None:
+        driver = world.make()
+        tools = replace(driver.tools, tell=lambda _, *event: told.append(event[:2]))
+        driver.tools = tools
+        await driver.open({"b": world.item})
+        (chain,) = driver.engine.chains
+        pod = PodState(PodPhase.FAILED, Cause.OUT_OF_MEMORY, "out of memory: use less")
+        (name,) = world.server.names(POD)
+        await driver.reconcile({"b": world.item}, {name: pod}, {})
+        said = "; retry 1 of 1 in 5 s" if retries else ""
+        assert told == [(names.REASON_CHAIN_FAILED, f"{chain}: out of memory: use less{said}")]
+
+    run(go())
+
+
+def test_a_study_that_waits_longer_is_no_news(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    told: list[str] = []
+
+    async def go() -> None:
+        driver = await world.open()
+        driver.tools = replace(driver.tools, tell=lambda _, *event: told.append(event[1]))
+        reporter = Reporter(driver, StudyStatuses(world.server.api))
+        await reporter.report()
+        (chain,) = driver.engine.chains
+        told.clear()
+        waits = ["used: pods=4, limited: pods=4", "used: pods=9, limited: pods=9", "its image"]
+        for message in waits:
+            driver.watch.waiting = {chain: message}
+            driver.is_changed = True
+            await reporter.report()
+            conditions = world.server.find(STUDY, "a")["status"]["conditions"]
+            assert message in [item["message"] for item in conditions]
+        assert told == [waits[0], waits[2]]
 
     run(go())

@@ -478,7 +478,26 @@ CASES: dict[str, tuple[dict[str, Any], PodPhase, Cause, str]] = {
         ),
         F,
         Cause.PREEMPTED,
-        "preempted for a pod of higher priority (default-scheduler: preempting",
+        "preempted for a pod of higher priority (kubectl get events names it: -n research"
+        " --field-selector reason=Preempted,involvedObject.name=digits-1-3)"
+        " (default-scheduler: preempting",
+    ),
+    "preempted by Kueue": (
+        pod(
+            "Failed",
+            ended(143),
+            condition(
+                "TerminationTarget",
+                "True",
+                "WorkloadEvictedDueToPreempted",
+                "Preempted to accommodate a workload (UID: 1, JobUID: 2) due to prioritization in"
+                " the ClusterQueue",
+            ),
+            metadata={"deletionTimestamp": FINISHED},
+        ),
+        F,
+        Cause.PREEMPTED,
+        "told to leave by Kueue: Preempted to accommodate a workload (UID: 1, JobUID: 2) due to",
     ),
     "preempted, still there": (
         pod(
