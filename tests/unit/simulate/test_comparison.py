@@ -155,7 +155,7 @@ def test_every_algorithm_says_whether_it_depends_on_order() -> None:
     optuna = [{"name": "optuna", "sampler": name} for name in ("tpe", "gp", "cmaes", "qmc")]
     said = {}
     for algorithm in [*DRAWING, *optuna, {"name": "pbt", "population": 4, "interval": 4}]:
-        most = {} if algorithm["name"] == "pbt" else {"maxTrials": 9}
+        most: dict[str, Any] = {} if algorithm["name"] == "pbt" else {"maxTrials": 9}
         study = build_study(space=SPACE, algorithm=algorithm, **most)
         said[algorithm.get("sampler", algorithm["name"])] = create_tuner(study).by_order
     assert {name for name, what in said.items() if what} == {"asha", "median", "tpe", "gp", "cmaes"}

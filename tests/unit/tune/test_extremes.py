@@ -86,7 +86,7 @@ def of_piecewise(written: Any) -> list[Any]:
     ids=lambda algorithm: "-".join(map(str, algorithm.values())),
 )
 def test_every_value_lies_within_its_domain(algorithm: dict[str, Any]) -> None:
-    trials = {} if algorithm["name"] == "pbt" else {"max_trials": 8}
+    trials: dict[str, Any] = {} if algorithm["name"] == "pbt" else {"max_trials": 8}
     tuner = create_tuner(make_study(algorithm, space=DOMAINS, steps=12, **trials))
     points: list[dict[str, Any]] = []
     while not tuner.finished:
