@@ -36,7 +36,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 
 from hippo.model import InvalidSpec, load_studies, parse_study
 from hippo.model.numbers import describe
@@ -121,7 +121,7 @@ class TrialView:
 class AskTell(Protocol):
     """A tuner of yours, for :meth:`Client.drive`."""
 
-    def ask(self) -> tuple[Mapping[str, Any] | int, int] | None:
+    def ask(self) -> tuple[Mapping[str, Any] | SupportsIndex, SupportsIndex] | None:
         """What to train next, and up to which step: hyper-parameters for a new trial, or the ticket
         of one that is to go on. None: nothing before the next result; nothing at all if no result
         is awaited.
@@ -210,7 +210,7 @@ class Client:
 
     # -- requests ----------------------------------------------------------------------------------
 
-    def submit(self, hyperparameters: Mapping[str, Any], steps: int | None = None) -> int:
+    def submit(self, hyperparameters: Mapping[str, Any], steps: SupportsIndex | None = None) -> int:
         """Ask for a trial that reports at ``steps`` (the study's, by default). Its ticket.
 
         Numbers may be NumPy's or PyTorch's; each is taken as what it is, exactly. Raises
@@ -224,7 +224,7 @@ class Client:
         steps = self._steps if steps is None else to_whole(steps, "steps")
         return self._post(Suggest(hyperparameters=plain, steps=steps))
 
-    def extend(self, ticket: int, steps: int) -> int:
+    def extend(self, ticket: SupportsIndex, steps: SupportsIndex) -> int:
         """Ask for a trial to go on, and to report at ``steps``. The number of the request.
 
         Nothing is trained again. It goes on once it has reported where it was asked to before.
@@ -233,7 +233,7 @@ class Client:
         trial = to_whole(ticket, "ticket")
         return self._post(Promote(trial=trial, steps=to_whole(steps, "steps")))
 
-    def stop(self, ticket: int) -> int:
+    def stop(self, ticket: SupportsIndex) -> int:
         """Ask for a trial to be ended where it is. The number of the request.
 
         Raises InvalidSpec, Closed, StoreError.
@@ -272,7 +272,12 @@ class Client:
                 view.phase = "Diverged" if has_diverged else "Paused"
         return views
 
-    def wait(self, ticket: int, step: int | None = None, timeout: float | None = None) -> TrialView:
+    def wait(
+        self,
+        ticket: SupportsIndex,
+        step: SupportsIndex | None = None,
+        timeout: float | None = None,
+    ) -> TrialView:
         """A trial once it has metrics at ``step`` (by default as far as it was asked to go), or is
         over; of one that has diverged the objective is not finite.
 

@@ -38,8 +38,8 @@ def trials(result: Any) -> list[Any]:
 
 def simulate(place: Place, path: Path) -> Any:
     """With other numbers of workers and other overheads than the run."""
-    costs = ["--step-seconds", "2", "--start-seconds", "3", "--load-seconds", "1"]
-    arguments = ["--workers", "4", *costs, "--curves", place.store_folder, "-o", "json"]
+    costs: list[str | Path] = ["--step-seconds", "2", "--start-seconds", "3", "--load-seconds", "1"]
+    arguments = [*costs, "--workers", "4", "--curves", place.store_folder, "-o", "json"]
     return place.call("simulate", path, *arguments).json()
 
 

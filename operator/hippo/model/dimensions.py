@@ -50,6 +50,23 @@ class Dimension:
         return low + step * min(max(round((value - low) / step), 0), last)
 
     @property
+    def is_extreme(self) -> bool:
+        """Whether optimizers had better see positions in [0, 1] than the numbers themselves."""
+        return not isinstance(self.template, Choices) and self.template.is_extreme
+
+    def inward(self, value: Value) -> Value:
+        """What an optimizer sees of a value: the position of an extreme one."""
+        if isinstance(self.template, Choices) or not self.template.is_extreme:
+            return value
+        return self.template.position(value)
+
+    def outward(self, value: Value) -> Value:
+        """The value, of what an optimizer sees."""
+        if isinstance(self.template, Choices) or not self.template.is_extreme:
+            return value
+        return self.template.at(min(max(float(value), 0.0), 1.0))
+
+    @property
     def middle(self) -> Value:
         """A value that says nothing: the centre of a range, the first option of a choice."""
         template = self.template

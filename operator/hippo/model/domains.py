@@ -25,6 +25,12 @@ MAX_NEIGHBOURS = 32
 """Integers of one range that are all tried in place of one another there."""
 
 
+_HUGE = 1e150
+"""Squares of numbers below, and of their inverses, are finite."""
+_LARGE = 2**50
+"""Integers up to here can be halved and added without loss."""
+
+
 class Template(ABC):
     """What is written, with domains in some places; immutable."""
 
@@ -140,14 +146,25 @@ class Uniform(Template):
         raise IndexError("a continuous domain has no index")
 
     def draw(self, seed: int, index: int, place: str) -> float:
-        return self._at(unit(seed, index, place))
+        return self.at(unit(seed, index, place))
 
     def nearest_level(self, written: float, levels: int) -> float:
         """The middle of that one of ``levels`` equal parts, by the domain's scale, where it is."""
-        at = (position_log if self.log else position)(self.low, self.high, written)
-        return self._at((min(int(at * levels), levels - 1) + 0.5) / levels)
+        at = self.position(written)
+        return self.at((min(int(at * levels), levels - 1) + 0.5) / levels)
 
-    def _at(self, way: float) -> float:
+    @property
+    def is_extreme(self) -> bool:
+        """Whether sums and squares of such numbers may not be finite, or 0."""
+        most = max(abs(self.low), abs(self.high))
+        return not self.log and not (most < _HUGE and self.high - self.low > 1 / _HUGE)
+
+    def position(self, written: float) -> float:
+        """Where a number lies by the domain's scale: 0 is ``low``, 1 is ``high``."""
+        return (position_log if self.log else position)(self.low, self.high, written)
+
+    def at(self, way: float) -> float:
+        """The number at a position in [0, 1]."""
         return (between_log if self.log else between)(self.low, self.high, way)
 
     def representatives(self) -> list[Any]:
@@ -186,6 +203,23 @@ class Integers(Template):
 
     def _nearest(self, x: float) -> int:
         return self.pick(min(max(round((x - self.low) / self.step), 0), self.size - 1))
+
+    @property
+    def is_extreme(self) -> bool:
+        """Whether a double next to such numbers may be no integer of the range any more."""
+        return max(abs(self.low), abs(self.high)) > _LARGE
+
+    def position(self, written: float) -> float:
+        """Where an integer lies by the domain's scale, in [0, 1]."""
+        if self.log:
+            return position_log(*self._log_scale, written)
+        return (int(written) - self.low) // self.step / max(self.size - 1, 1)
+
+    def at(self, way: float) -> int:
+        """The integer nearest to a position in [0, 1]."""
+        if self.log:
+            return self._nearest(between_log(*self._log_scale, way))
+        return self.pick(min(round(way * (self.size - 1)), self.size - 1))
 
     def nearest_level(self, written: float, levels: int) -> int:
         """The middle of that one of ``levels`` equal parts, by the domain's scale, where it is."""

@@ -6,6 +6,7 @@ So the index-th draw never depends on how many were drawn before, by whom, or on
 from __future__ import annotations
 
 import decimal
+import math
 from hashlib import sha256
 
 _CONTEXT = decimal.Context(prec=24, rounding=decimal.ROUND_HALF_EVEN)
@@ -40,6 +41,8 @@ def between_log(low: float, high: float, position: float) -> float:
 
 def position(low: float, high: float, x: float) -> float:
     """What ``between`` takes to about x, in [0, 1]."""
+    if math.isinf(high - low):
+        low, high, x = low / 2, high / 2, x / 2
     return min(max((x - low) / (high - low), 0.0), 1.0)
 
 

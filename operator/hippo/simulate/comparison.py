@@ -36,7 +36,7 @@ def compare(studies: list[Study], curves: Curves, options: SimulationOptions) ->
     """
     tree = Simulation(studies, curves, replace(options, merge=True)).run()
     by_order = {
-        run.name: tuple(tree.decisions[run.name])
+        run.name: tuple(tree.decisions.get(run.name, ()))
         for run in tree.engine.studies.values()
         if run.tuner.by_order is not None
     }

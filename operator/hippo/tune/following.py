@@ -90,8 +90,10 @@ class FollowingTuner(Tuner):
         return len(self._trials)
 
     def _promoted(self, trial: int, rung: int) -> None:
-        verdicts = self._verdicts.get(trial)
-        while verdicts and verdicts[0].steps <= self._targets[trial]:
+        verdicts = self._verdicts.get(trial, deque())
+        while verdicts and verdicts[0].kind == "promote":
+            if verdicts[0].steps > self._targets[trial]:
+                return
             verdicts.popleft()
         if not verdicts:
             self._verdicts.pop(trial, None)

@@ -16,6 +16,9 @@ How the samplers are told:
   infinitely bad, which is all that the ranks need. Only numbers that every trial has take part;
   choices, and what depends on them, are drawn at random, as Optuna does.
 - QMC never learns: trial i gets point i of the sequence.
+
+Ranges so wide, narrow or high that Optuna's arithmetic would overflow are shown to it as positions
+in [0, 1].
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import importlib.util
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -129,7 +132,16 @@ class _Source(ABC):
 
     def note_point(self, trial: int, point: Mapping[str, Any]) -> None:
         """A trial was suggested."""
-        self._known.append(self._space.coordinates(point) if self.learns else {})
+        self._known.append(self._as_seen(point) if self.learns else {})
+
+    def _as_seen(self, point: Mapping[str, Any]) -> dict[str, Value]:
+        """The coordinates of a point, as the sampler sees them."""
+        coordinates = self._space.coordinates(point)
+        return {
+            dimension.path: dimension.inward(coordinates[dimension.path])
+            for dimension in self._space.dimensions
+            if dimension.path in coordinates
+        }
 
     @abstractmethod
     def point(
@@ -158,7 +170,9 @@ class _Tpe(_Source):
         with _quiet():
             told = _told(self._space, self._known, values, running)
             asked = self._study(_hash(self._seed, trial, draw), told).ask()
-            return self._space.assemble(lambda dimension: _suggest(asked, dimension))
+            return self._space.assemble(
+                lambda dimension: dimension.outward(_suggest(asked, dimension))
+            )
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         import optuna
@@ -173,10 +187,10 @@ class _Gp(_Source):
 
     def __init__(self, space: Space, settings: Optuna) -> None:
         super().__init__(space, settings)
-        self._middle = {dimension.path: dimension.middle for dimension in space.dimensions}
+        self._middle = _middle(space.dimensions)
 
     def note_point(self, trial: int, point: Mapping[str, Any]) -> None:
-        self._known.append({**self._middle, **self._space.coordinates(point)})
+        self._known.append({**self._middle, **self._as_seen(point)})
 
     def point(
         self, trial: int, draw: int, values: Mapping[int, float], running: set[int]
@@ -185,7 +199,7 @@ class _Gp(_Source):
             told = _told(self._space, self._known, values, running)
             study = self._study(_hash(self._seed, trial, draw), told)
             chosen = study.ask(_distributions(self._space.dimensions)).params
-        return self._space.assemble(lambda dimension: chosen[dimension.path])
+        return self._space.assemble(lambda dimension: dimension.outward(chosen[dimension.path]))
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         import optuna
@@ -225,7 +239,9 @@ class _Cmaes(_Source):
                 chosen = study.ask(_distributions(self._numbers)).params
         return self._space.assemble(
             lambda dimension: (
-                chosen[dimension.path] if dimension.path in chosen else dimension.draw(seed, trial)
+                dimension.outward(chosen[dimension.path])
+                if dimension.path in chosen
+                else dimension.draw(seed, trial)
             )
         )
 
@@ -278,13 +294,15 @@ class _Qmc(_Source):
         distributions = _distributions(dimensions)
         with _quiet():
             if draw not in self._sequences:
-                middle = {dimension.path: dimension.middle for dimension in dimensions}
-                told = [_trial(distributions, middle, 0.0)]  # says what there is to choose
+                # Says what there is to choose.
+                told = [_trial(distributions, _middle(dimensions), 0.0)]
                 self._sequences[draw] = self._study(_hash(self._seed, 0, draw), told), []
             study, points = self._sequences[draw]
             while len(points) <= trial:
                 points.append(study.ask(distributions).params)
-        return self._space.assemble(lambda dimension: points[trial][dimension.path])
+        return self._space.assemble(
+            lambda dimension: dimension.outward(points[trial][dimension.path])
+        )
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         import optuna
@@ -327,6 +345,11 @@ def _trial(
     )
 
 
+def _middle(dimensions: Iterable[Dimension]) -> dict[str, Value]:
+    """A point that says nothing, as a sampler sees it."""
+    return {dimension.path: dimension.inward(dimension.middle) for dimension in dimensions}
+
+
 def _distributions(
     dimensions: tuple[Dimension, ...],
 ) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -339,6 +362,8 @@ def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution
     template = dimension.template
     if isinstance(template, Choices):
         return CategoricalDistribution(range(len(template.options)))
+    if dimension.is_extreme:
+        return FloatDistribution(0.0, 1.0)
     if isinstance(template, Uniform):
         return FloatDistribution(template.low, template.high, log=template.log)
     last = template.pick(template.size - 1)

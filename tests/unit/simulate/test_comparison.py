@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hippo.cli.analysis import analyse
 from hippo.model import Study
 from hippo.plan import Overheads
 from hippo.simulate import Pace, Simulation, SimulationOptions, compare
@@ -56,6 +57,15 @@ def made(decisions: Mapping[str, list[Decision]]) -> dict[str, Any]:
     return {name: verdicts(of_study) for name, of_study in decisions.items()}
 
 
+def reasons(decisions: list[Decision]) -> dict[Any, str]:
+    """Of the tuner's verdicts."""
+    return {
+        (d.trial, d.kind, d.steps): d.reason
+        for d in decisions
+        if d.seed is None and not d.reason.startswith(("the study ended", "a replicate"))
+    }
+
+
 def drawn(simulation: Simulation) -> list[Any]:
     (of_study,) = simulation.decisions.values()
     return [d.hyperparameters for d in of_study if d.kind == "suggest" and d.seed is None]
@@ -68,6 +78,9 @@ def test_trial_by_trial_decides_as_the_stage_tree(
 ) -> None:
     found = compare(several, synthetic(*several), options)
     assert made(found.alone.decisions) == made(found.tree.decisions)
+    for name, decisions in found.alone.decisions.items():
+        if found.tree.engine.studies[name].tuner.by_order is not None:
+            assert reasons(decisions) == reasons(found.tree.decisions[name])
 
 
 @given(st.sampled_from(DRAWING), st.sampled_from([None, *PREFIX_FIRST]), st.integers(0, 9), OPTIONS)
@@ -89,6 +102,8 @@ def test_draws_depend_neither_on_merging_nor_on_time(
         for given, merge in ((plain, True), (options, True), (options, False))
     ]
     assert drawn(runs[0]) == drawn(runs[1]) == drawn(runs[2])
+    planned = [trial.hyperparameters for trial in analyse([study]).trials]
+    assert drawn(runs[0]) == planned  # by ``hippo plan``
 
 
 @pytest.mark.parametrize("prefix_first", [None, {"candidates": 3}])
@@ -140,7 +155,7 @@ def test_every_algorithm_says_whether_it_depends_on_order() -> None:
     optuna = [{"name": "optuna", "sampler": name} for name in ("tpe", "gp", "cmaes", "qmc")]
     said = {}
     for algorithm in [*DRAWING, *optuna, {"name": "pbt", "population": 4, "interval": 4}]:
-        most = {} if algorithm["name"] == "pbt" else {"maxTrials": 9}
+        most: dict[str, Any] = {} if algorithm["name"] == "pbt" else {"maxTrials": 9}
         study = build_study(space=SPACE, algorithm=algorithm, **most)
         said[algorithm.get("sampler", algorithm["name"])] = create_tuner(study).by_order
     assert {name for name, what in said.items() if what} == {"asha", "median", "tpe", "gp", "cmaes"}
