@@ -52,4 +52,5 @@ def build_holder(identity: str, *, eagerly: bool = True) -> Holder:
 
 def read_store_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What stage pods are to know of the store."""
-    return {name: environment[name] for name in STORE_VARIABLES if environment.get(name)}
+    found = {name: environment.get(name, "").strip() for name in STORE_VARIABLES}
+    return {name: value for name, value in found.items() if value}
