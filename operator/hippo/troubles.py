@@ -34,7 +34,8 @@ class StoreTrouble:
 
     pause: Callable[[int], float]  # after the n-th attempt in a row that failed
     failures: int = 0  # chains in a row that ended because of the store
-    message: str = ""  # of the last one
+    message: str = ""  # of the first one that said so
+    _kind: str = ""  # the message without the chain's name
     _attempts: int = 0
     _failed_at: float = -math.inf
     _closed_until: float = -math.inf
@@ -49,7 +50,9 @@ class StoreTrouble:
     def note_failure(self, chain: ChainRun, message: str, now: float) -> float:
         """A chain has ended so; returns when the next one may try."""
         self.failures += 1
-        self.message = message
+        kind = message.replace(chain.name, "")
+        if kind != self._kind or self.failures == 1:  # else people would be told the same anew
+            self._kind, self.message = kind, message
         self._is_late |= chain.begun
         if chain.launched > self._failed_at:  # when it was launched, others had failed already
             self._attempts += 1
