@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,17 +9,8 @@ import typer
 
 from hippo.cli.locating import read_namespace
 from hippo.kube.settings import Settings, read_store_environment
-from hippo.model import InvalidSpec
 from hippo.store import StoreError, open_blobs
 from hippo.store.given import mask
-
-_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
-
-
-class PullPolicy(StrEnum):
-    ALWAYS = "Always"
-    IF_NOT_PRESENT = "IfNotPresent"
-    NEVER = "Never"
 
 
 class LogFormat(StrEnum):
@@ -81,8 +70,8 @@ def operate(
         typer.Option(min=1, help="Most that they keep there. Default: 10 GiB.", show_default=False),
     ] = None,
     image_pull_policy: Annotated[
-        PullPolicy, typer.Option(help="Of the trainers' images.")
-    ] = PullPolicy.IF_NOT_PRESENT,
+        str, typer.Option(help="Of the trainers' images: Always, IfNotPresent or Never.")
+    ] = "IfNotPresent",
     log_format: Annotated[LogFormat, typer.Option(help="Of what is written to standard error.")] = (
         LogFormat.TEXT
     ),
@@ -99,8 +88,6 @@ def operate(
     store = store.strip()  # a ConfigMap made with echo ends with a line break
     if "://" not in store:
         raise StoreError(f"--store {mask(store)}: pods can only reach a bucket: s3://bucket/prefix")
-    if not math.isfinite(resync):
-        raise InvalidSpec.at("--resync", "must be finite")
     settings = Settings(
         store=store,
         namespaces=tuple(read_namespace(name) or "" for name in namespace or ()),
@@ -108,28 +95,12 @@ def operate(
         max_workers=max_workers,
         default_parallelism=default_parallelism,
         resync=resync,
-        identity=_check_text("--identity", identity),
-        store_ca_configmap=_check_name("--store-ca-configmap", store_ca_configmap),
-        cache_claim=_check_name("--cache-claim", cache_claim),
+        identity=identity,
+        store_ca_configmap=store_ca_configmap,
+        cache_claim=cache_claim,
         cache_bytes=cache_bytes,
-        image_pull_policy=str(image_pull_policy),
+        image_pull_policy=image_pull_policy,
         store_environment=read_store_environment(),
     )
     blobs = open_blobs(store)
     run(settings, blobs, as_json=log_format is LogFormat.JSON, verbose=verbose)
-
-
-def _check_name(option: str, value: str | None) -> str | None:
-    """Of an object in each namespace. Raises InvalidSpec."""
-    if value is not None and _NAME.fullmatch(value) is None:
-        raise InvalidSpec.at(
-            option, "must be the name of an object: lower-case letters, digits, '-' and '.'"
-        )
-    return value
-
-
-def _check_text(option: str, value: str) -> str:
-    """Raises InvalidSpec."""
-    if not value.strip() or not value.isprintable():
-        raise InvalidSpec.at(option, "must be a word or a few, on one line")
-    return value
