@@ -28,8 +28,9 @@ class Trouble:
 class StoreTrouble:
     """Whether workers can use the store, as far as the ends of their chains tell.
 
-    While it fails, one chain at a time tries it, after growing pauses; as soon as one has reported
-    anything, all may. Times in seconds of the engine's clock.
+    Chains that had begun are tried again at once, all of them. If the store fails those as well, or
+    chains that had not begun, one at a time tries it, after growing pauses; as soon as one has
+    reported anything, all may. Times in seconds of the engine's clock.
     """
 
     pause: Callable[[int], float]  # after the n-th attempt in a row that failed
@@ -57,8 +58,8 @@ class StoreTrouble:
         if chain.launched > self._failed_at:  # when it was launched, others had failed already
             self._attempts += 1
             self._failed_at = now
-            self._closed_until = now + self.pause(self._attempts)
-        self._is_open = False
+            self._is_open = self._attempts == 1 and chain.begun  # an outage, by now perhaps over
+            self._closed_until = now if self._is_open else now + self.pause(self._attempts)
         return self._closed_until
 
     def note_report(self) -> None:

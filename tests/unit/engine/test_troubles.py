@@ -65,6 +65,21 @@ def test_all_go_on_as_soon_as_one_has_begun() -> None:
     assert world.notices.count("the keys are refused; trying again") == 1
 
 
+def test_after_an_outage_all_go_on_at_once() -> None:
+    """They had begun, so their keys are good; the store failed them meanwhile."""
+    world = make()
+    while not all(chain.begun for chain in world.engine.chains.values()):
+        world.advance()
+    fail_all(world)
+    assert len(world.running) == 4
+    assert world.engine.find_trouble("s") is None
+    world.now += 1.0
+    fail_all(world)  # it lasts
+    assert world.running == []
+    assert world.engine.find_trouble("s") is not None
+    world.run()
+
+
 def test_one_bad_moment_of_one_chain_is_no_trouble() -> None:
     world = make()
     world.kill(world.running[0], Outcome.STORE, REFUSED)
