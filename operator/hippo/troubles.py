@@ -55,7 +55,7 @@ class StoreTrouble:
         if kind != self._kind or self.failures == 1:  # else people would be told the same anew
             self._kind, self.message = kind, message
         self._is_late |= chain.begun
-        if chain.launched > self._failed_at:  # when it was launched, others had failed already
+        if chain.launched >= self._failed_at:  # when it was launched, others had failed already
             self._attempts += 1
             self._failed_at = now
             self._is_open = self._attempts == 1 and chain.begun  # an outage, by now perhaps over
