@@ -28,13 +28,15 @@ class Trouble:
 class StoreTrouble:
     """Whether workers can use the store, as far as the ends of their chains tell.
 
-    While it fails, one chain at a time tries it, after growing pauses; as soon as one has reported
-    anything, all may. Times in seconds of the engine's clock.
+    Chains that had begun are tried again at once, all of them. If the store fails those as well, or
+    chains that had not begun, one at a time tries it, after growing pauses; as soon as one has
+    reported anything, all may. Times in seconds of the engine's clock.
     """
 
     pause: Callable[[int], float]  # after the n-th attempt in a row that failed
     failures: int = 0  # chains in a row that ended because of the store
-    message: str = ""  # of the last one
+    message: str = ""  # of the first one that said so
+    _kind: str = ""  # the message without the chain's name
     _attempts: int = 0
     _failed_at: float = -math.inf
     _closed_until: float = -math.inf
@@ -49,13 +51,15 @@ class StoreTrouble:
     def note_failure(self, chain: ChainRun, message: str, now: float) -> float:
         """A chain has ended so; returns when the next one may try."""
         self.failures += 1
-        self.message = message
+        kind = message.replace(chain.name, "")
+        if kind != self._kind or self.failures == 1:  # else people would be told the same anew
+            self._kind, self.message = kind, message
         self._is_late |= chain.begun
-        if chain.launched > self._failed_at:  # when it was launched, others had failed already
+        if chain.launched >= self._failed_at:  # when it was launched, others had failed already
             self._attempts += 1
             self._failed_at = now
-            self._closed_until = now + self.pause(self._attempts)
-        self._is_open = False
+            self._is_open = self._attempts == 1 and chain.begun  # an outage, by now perhaps over
+            self._closed_until = now if self._is_open else now + self.pause(self._attempts)
         return self._closed_until
 
     def note_report(self) -> None:

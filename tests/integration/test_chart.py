@@ -219,6 +219,21 @@ def test_stage_pods_of_listed_namespaces_find_keys_and_certificates() -> None:
         assert certificates.startswith("-----BEGIN CERTIFICATE-----\nnot a real one\n")
 
 
+def test_keys_from_files_have_no_line_break(tmp_path: Path) -> None:
+    arguments: list[str] = []
+    for name in ("accessKey", "secretKey"):
+        (tmp_path / name).write_text(f"some-{name}\n")
+        arguments += ["--set-file", f"store.{name}={tmp_path / name}"]
+    done = template(*IMAGE, "--set", "store.url=s3://bucket", *arguments)
+    assert done.returncode == 0, done.stderr
+    (secret,) = [d for d in read_documents(done.stdout) if d["kind"] == "Secret"]
+    keys = {name: base64.b64decode(value) for name, value in secret["data"].items()}
+    assert keys == {
+        "AWS_ACCESS_KEY_ID": b"some-accessKey",
+        "AWS_SECRET_ACCESS_KEY": b"some-secretKey",
+    }
+
+
 def test_minio_brings_bucket_address_and_keys() -> None:
     objects = render("minio")
     (minio,) = _deployment(objects, "hippo-minio")["spec"]["template"]["spec"]["containers"]

@@ -114,14 +114,15 @@ http://{{ include "hippo.minio" . }}.{{ .Release.Namespace }}.svc:9000
 {{- end }}
 {{- end }}
 
-{{/* The data of a Secret with the keys that the chart knows. */}}
+{{/* The data of a Secret with the keys that the chart knows; a file that --set-file reads ends with a
+line break, which is no part of a key. */}}
 {{- define "hippo.store.keys" -}}
 {{- if .Values.minio.enabled -}}
-AWS_ACCESS_KEY_ID: {{ .Values.minio.rootUser | b64enc }}
-AWS_SECRET_ACCESS_KEY: {{ include "hippo.minio.password" . | b64enc }}
+AWS_ACCESS_KEY_ID: {{ .Values.minio.rootUser | trim | b64enc }}
+AWS_SECRET_ACCESS_KEY: {{ include "hippo.minio.password" . | trim | b64enc }}
 {{- else -}}
-AWS_ACCESS_KEY_ID: {{ .Values.store.accessKey | b64enc }}
-AWS_SECRET_ACCESS_KEY: {{ .Values.store.secretKey | b64enc }}
+AWS_ACCESS_KEY_ID: {{ .Values.store.accessKey | trim | b64enc }}
+AWS_SECRET_ACCESS_KEY: {{ .Values.store.secretKey | trim | b64enc }}
 {{- end }}
 {{- end }}
 

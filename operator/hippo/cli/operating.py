@@ -94,6 +94,7 @@ def operate(
             f"the operator needs more packages ({error.name} is missing): pip install"
             " 'hippo-tuner[operator]'"
         ) from None
+    store = store.strip()  # a ConfigMap made with echo ends with a line break
     if "://" not in store:
         raise StoreError(f"--store {mask(store)}: pods can only reach a bucket: s3://bucket/prefix")
     try:

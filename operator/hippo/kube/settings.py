@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from hippo.model import InvalidSpec
 from hippo.store import Holder
 
 STORE_VARIABLES = (
@@ -20,9 +22,14 @@ STORE_VARIABLES = (
 """What stage pods take over from the operator's own environment: no credentials."""
 
 
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Times in seconds."""
+    """Times in seconds. Raises InvalidSpec, which names the option."""
 
     store: str
     namespaces: tuple[str, ...] = ()  # none: all
@@ -40,6 +47,22 @@ class Settings:
     ``threads``."""
     window: int = 500  # trials of a study under way at once
     store_environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.resync):
+            raise InvalidSpec.at("--resync", "must be finite")
+        if not self.identity.strip() or not self.identity.isprintable():
+            raise InvalidSpec.at("--identity", "must be a word or a few, on one line")
+        if self.image_pull_policy not in PULL_POLICIES:
+            raise InvalidSpec.at("--image-pull-policy", f"must be {' or '.join(PULL_POLICIES)}")
+        for option, name in (
+            ("--store-ca-configmap", self.store_ca_configmap),
+            ("--cache-claim", self.cache_claim),
+        ):
+            if name is not None and _NAME.fullmatch(name) is None:
+                raise InvalidSpec.at(
+                    option, "must be the name of an object: lower-case letters, digits, '-' and '.'"
+                )
 
 
 THREADS = "threads"
@@ -75,4 +98,5 @@ def build_holder(identity: str, *, eagerly: bool = True) -> Holder:
 
 def read_store_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What stage pods are to know of the store."""
-    return {name: environment[name] for name in STORE_VARIABLES if environment.get(name)}
+    found = {name: environment.get(name, "").strip() for name in STORE_VARIABLES}
+    return {name: value for name, value in found.items() if value}

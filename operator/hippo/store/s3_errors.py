@@ -23,6 +23,7 @@ _KEYS = frozenset(
         "InvalidAccessKeyId",
         "SignatureDoesNotMatch",
         "InvalidToken",
+        "InvalidTokenId",
         "ExpiredToken",
         "TokenRefreshRequired",
     }

@@ -77,40 +77,46 @@ def _read_file(environment: Mapping[str, str]) -> providers.Provider | None:
     named = read_text(environment, _FILE)
     home = environment.get("HOME") or os.path.expanduser("~")
     path = os.path.expanduser(named) if named else os.path.join(home, ".aws", "credentials")
-    wanted = read_text(environment, _PROFILE)
     place = f"{path} ({_FILE})" if named else path
-    try:
-        data = read_if_there(path)
-    except OSError as error:
-        raise StoreError(f"{place} {explain_file(error)}") from None
-    if data is None and named:
+    parser = _parse_file(path, place)
+    if parser is None and named:
         raise StoreError(f"{_FILE}: there is no file {path}")
-    parser = configparser.RawConfigParser(default_section="", strict=False)
-    try:
-        parser.read_string((data or b"").decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise StoreError(f"{place} is not UTF-8 text (byte {error.start})") from None
-    except configparser.Error as error:  # which quotes the line
-        line = getattr(error, "lineno", None) or next(
-            iter(n for n, _ in getattr(error, "errors", ())), "?"
-        )
-        raise StoreError(
-            f"{place} is no credentials file of the AWS tools: see its line {line}"
-        ) from None
+    wanted = read_text(environment, _PROFILE)
     profile = wanted or "default"
-    names = tuple(name.lower() for name in (_ID, _SECRET, _TOKEN))
-    if not parser.has_section(profile):
+    if parser is None or not parser.has_section(profile):
         if wanted:
             raise StoreError(f"{_PROFILE}: there is no profile {wanted} in {place}")
         return None
-    key, secret, token = (parser.get(profile, name, fallback="").strip() for name in names)
-    if not key and not secret and not wanted:
+    names = tuple(name.lower() for name in (_ID, _SECRET, _TOKEN))
+    if not wanted and not any(parser.has_option(profile, name) for name in names):
         return None
+    key, secret, token = (parser.get(profile, name, fallback="").strip() for name in names)
     for name, value in zip(names, (key, secret), strict=False):
         if not value:
             raise StoreError(f"profile {profile} in {place} has no {name}: add it")
     in_file = tuple(f"{name} of profile {profile} in {place}" for name in names)
     return _static(key, secret, token, in_file)
+
+
+def _parse_file(path: str, place: str) -> configparser.RawConfigParser | None:
+    """A credentials file; None if there is none. Raises StoreError."""
+    parser = configparser.RawConfigParser(default_section="", strict=False)
+    try:
+        data = read_if_there(path)
+        if data is None:
+            return None
+        parser.read_string(data.decode("utf-8-sig"))
+        return parser
+    except OSError as error:
+        raise StoreError(f"{place} {explain_file(error)}") from None
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{place} is not UTF-8 text (byte {error.start})") from None
+    except configparser.Error as error:  # which quotes the line
+        told = [number for number, _ in getattr(error, "errors", ())]
+        line = getattr(error, "lineno", None) or next(iter(told), "?")
+        raise StoreError(
+            f"{place} is no credentials file of the AWS tools: see its line {line}"
+        ) from None
 
 
 def _static(key: str, secret: str, token: str, names: tuple[str, ...]) -> providers.Provider:

@@ -24,6 +24,7 @@ def make(workers: int = 4, *, outlasts_store: bool = True) -> World:
 
 
 def fail_all(world: World) -> None:
+    world.now += 1.0
     for chain in world.running:
         world.kill(chain, Outcome.STORE, REFUSED)
 
@@ -41,8 +42,9 @@ def test_one_chain_at_a_time_tries_a_store_that_fails() -> None:
             fail_all(world)
         assert len(world.running) <= 1
     pauses = [after - earlier for earlier, after in pairwise(launched)]
-    assert pauses[:6] == [1, 2, 4, 8, 16, 32]
-    assert set(pauses[6:]) == {LONGEST_STORE_PAUSE}
+    # But for the first ones, each chain fails a second after its launch.
+    assert pauses[:6] == [1, 1 + 2, 1 + 4, 1 + 8, 1 + 16, 1 + 32]
+    assert set(pauses[6:]) == {1 + LONGEST_STORE_PAUSE}
     assert world.halted is None
     trouble = world.engine.find_trouble("s")
     assert trouble is not None
@@ -63,6 +65,20 @@ def test_all_go_on_as_soon_as_one_has_begun() -> None:
     assert world.engine.find_trouble("s") is None
     world.run()
     assert world.notices.count("the keys are refused; trying again") == 1
+
+
+def test_after_an_outage_all_go_on_at_once() -> None:
+    """They had begun, so their keys are good; the store failed them meanwhile."""
+    world = make()
+    while not all(chain.begun for chain in world.engine.chains.values()):
+        world.advance()
+    fail_all(world)
+    assert len(world.running) == 4
+    assert world.engine.find_trouble("s") is None
+    fail_all(world)  # it lasts
+    assert world.running == []
+    assert world.engine.find_trouble("s") is not None
+    world.run()
 
 
 def test_one_bad_moment_of_one_chain_is_no_trouble() -> None:

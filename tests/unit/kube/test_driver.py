@@ -220,7 +220,8 @@ def test_a_study_whose_pods_cannot_use_the_store_says_so_until_they_can(tmp_path
             await driver.reconcile(world.studies, pods, {})
             for chain in driver.engine.chains if failing else ():
                 name = driver.chains.pod_of(chain)
-                pods[name] = failed(world.server.find(POD, name), 74, refused)
+                words = f"{chain}: cannot write s3://b/reports/{chain}/0.json: {refused}"
+                pods[name] = failed(world.server.find(POD, name), 74, words)
             await driver.reconcile(world.studies, pods, {})
             await reporter.report()
             status = world.server.find(STUDY, "a")["status"]

@@ -93,6 +93,10 @@ def test_a_source_that_is_named_is_meant(
         (b"[default]\nsecret\n", "is no credentials file .* its line 2"),
         (b"[default]\naws_access_key_id = \xff\n", "is not UTF-8 text .byte 30."),
         (b"[default]\naws_secret_access_key = secret\n", "has no aws_access_key_id: add it"),
+        (
+            b"[default]\naws_access_key_id =\naws_secret_access_key =\n",
+            "has no aws_access_key_id: add it",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_not_absent(
