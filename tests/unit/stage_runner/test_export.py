@@ -167,7 +167,7 @@ def test_shared_memory_stays_shared_also_of_two_types() -> None:
         ({"a": [np.ones(2, np.longdouble)]}, r"state\['a'\]\[0\]: PyTorch has no .*\.npz"),
         ({"a": np.longdouble(1)}, r"state\['a'\]: PyTorch has no"),
         ({"n": 2**3000}, r"state\['n'\]: an integer of 3001 bits"),
-        ([object()], r"state\[0\]: a object cannot be exported"),
+        ([object()], r"state\[0\]: an object cannot be exported"),
     ],
 )
 def test_what_cannot_be_exported_is_named(state: Any, message: str) -> None:
