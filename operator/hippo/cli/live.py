@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hippo.cli.listing import Column, Listing
 from hippo.cli.numbers import describe_briefly, number
 from hippo.cli.output import is_live
 from hippo.engine import Engine
@@ -157,13 +158,12 @@ class Progress:
         head = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=total, completed=trained, width=min(30, self._console.width // 3))
         head.add_row(bar, Text("  ".join(part for part in parts if part)))
-        stages = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("stage", "study", "step", "of", "hyper-parameters"):
-            stages.add_column(name, overflow="fold")
+        names = ("stage", "study", "step", "of", "hyper-parameters")
+        stages = Listing([Column(name, is_folded=name == names[-1]) for name in names])
         for chain, at, stop in running_stages(engine)[:MAX_STAGES_SHOWN]:
             values = chain.claim.node.sequence.values(min(at, stop - 1) if stop else 0)
-            stages.add_row(chain.name, chain.study, str(at), str(stop), _values(values))
-        lines: list[Table | Text] = [head, stages]
+            stages.add(chain.name, chain.study, str(at), str(stop), _values(values))
+        lines: list[Table | Listing | Text] = [head, stages]
         if len(engine.studies) > 1:
             lines += [Text(text) for text in _ended(engine)]
         lines += [Text(text, style="green") for text in _bests(engine)]

@@ -77,7 +77,7 @@ def print_best(
 def _why_best(best: dict[str, Any], rows: list[dict[str, Any]], objective: Objective) -> str:
     """The winner by its replicates may not be the one with the best single result."""
     metric = objective.metric
-    text = f"the best by its mean {metric} over other seeds, not by one result"
+    text = f"chosen by its mean {metric} under other seeds, not by a single result"
     single = find_single_best(rows, objective)
     if single is None or single["trial"] == best["trial"]:
         return text
