@@ -41,7 +41,7 @@ class StepLog:
     """What steps return, in the worker's log; some of it, where steps are short."""
 
     def __init__(self, chain: str) -> None:
-        self._chain = chain
+        self.chain = chain
         self._next = -math.inf
 
     def tell(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -49,16 +49,17 @@ class StepLog:
         if metrics and now >= self._next:
             self._next = now + STEP_LOG_SECONDS
             told = ", ".join(f"{name} {value:.5g}" for name, value in metrics.items())
-            _log(self._chain, f"step {step}: {told}")
+            _log(self.chain, f"step {step}: {told}")
 
 
 class LogHints(Hints):
     """As lines on standard error: the log of a worker that runs by itself, as in a pod."""
 
-    def __init__(self, chain: str) -> None:
-        self._steps = StepLog(chain)
+    def __init__(self) -> None:
+        self._steps = StepLog("")
 
     def reported(self, report: Report) -> None:
+        self._steps.chain = report.chain  # the first report comes before the first step
         line = describe_report(report)
         if line:
             _log(report.chain, line)

@@ -62,7 +62,7 @@ def run_worker(
         store,
         path=path,
         launched=launched,
-        hints=LogHints(assignment.chain) if hints is None else PipeHints(hints, assignment.chain),
+        hints=LogHints() if hints is None else PipeHints(hints, assignment.chain),
         signals=signals,
     )
     return chain.run()

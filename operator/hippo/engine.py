@@ -50,7 +50,6 @@ from hippo.messages import (
     WorkersChanged,
 )
 from hippo.model import Sequence
-from hippo.model.words import counted
 from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan, marginal_seconds
 from hippo.recovery import Recovery
 from hippo.retention import Retention
@@ -390,7 +389,7 @@ class Engine:
             self._finish(
                 run,
                 StudyEvent.FAIL,
-                f"{counted(len(run.failing), 'stage')} failed, more than maxFailedTrials"
+                f"{len(run.failing)} stages failed, more than maxFailedTrials"
                 f" ({spec.max_failed_trials}); the last one: {last}",
             )
         elif run.has_no_trial_left() and (run.tuner.finished or not run.is_tuning):
