@@ -331,7 +331,7 @@ def test_any_trial_is_exported_and_a_slip_is_understood(site: Site) -> None:
     for arguments, said in (
         (["results", "stduy"], b"has no study 'stduy' in default: run it first; did you mean stud"),
         (["run", "sutdy.yaml"], b"hippo: sutdy.yaml: no such file; did you mean study.yaml?"),
-        (["export", "study", "study-7"], b"study has no such trial: they are study-0 to study-2"),
+        (["export", "study", "study-7"], b"study has no trial 'study-7': they are study-0 to "),
         (["reslts", "study"], b"Did you mean 'results'?"),
         (["run", "study.yaml", "--worker", "2"], b"--workers"),
     ):

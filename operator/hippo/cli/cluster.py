@@ -88,7 +88,7 @@ def logs(
     trial: Annotated[
         str | None,
         typer.Option(
-            help="Only of workers that trained this trial, or what it shares with others.",
+            help="Only of workers that trained this trial (name or number), or what it shares.",
             show_default=False,
         ),
     ] = None,

@@ -37,6 +37,9 @@ from hippo.summary import (
 
 REDRAW_SECONDS = 0.5
 LINE_SECONDS = 10.0
+DRAWING_SHARE = 0.05
+"""Most of the driver's time that drawing may take: with thousands of trials it takes some."""
+
 MAX_STAGES_SHOWN = 12
 QUIET_SECONDS = 60.0
 """A failure that differs only in its log is not told again for so long."""
@@ -52,7 +55,7 @@ class Progress:
         self._is_live = is_live(console)
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._begun = time.monotonic()
-        self._drawn = 0.0
+        self._draw_at = 0.0
         self._is_mute = False
         self._saved = 0
         self._failures: dict[str, float] = {}  # what was told, and when
@@ -111,9 +114,8 @@ class Progress:
 
     def updated(self, engine: Engine) -> None:
         now = time.monotonic()
-        if self._is_mute or now - self._drawn < (REDRAW_SECONDS if self._is_live else LINE_SECONDS):
+        if self._is_mute or now < self._draw_at:
             return
-        self._drawn = now
         summary = summarise(engine)
         # Never less than before: what is being trained now brings results only at its end.
         self._saved = max(self._saved, summary.steps_reached - summary.steps_trained)
@@ -122,6 +124,9 @@ class Progress:
                 self._live.update(self._render(engine, summary), refresh=True)
         else:
             self._print(self._line(engine, summary))
+        spent = time.monotonic() - now
+        pause = REDRAW_SECONDS if self._is_live else LINE_SECONDS
+        self._draw_at = now + max(pause, spent / DRAWING_SHARE)
 
     def _print(self, text: str) -> None:
         line = f"{_clock(time.monotonic() - self._begun)}  {text}"
