@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Mapping
 
+from hippo.model.words import counted, on_one_line
 from hippo.store.records import (
     Arrived,
     Began,
@@ -17,6 +20,9 @@ from hippo.store.records import (
     MetricsReported,
     Report,
 )
+
+STEP_LOG_SECONDS = 1.0
+"""Between two lines in the log of what steps return."""
 
 _ATOMIC = 4096  # bytes; a pipe takes this much at once or not at all (PIPE_BUF on Linux)
 
@@ -31,14 +37,49 @@ class Hints:
         """A step has ended; called a few times a second at most."""
 
 
+class StepLog:
+    """What steps return, in the worker's log; some of it, where steps are short."""
+
+    def __init__(self, chain: str) -> None:
+        self.chain = chain
+        self._next = -math.inf
+
+    def tell(self, step: int, metrics: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        if metrics and now >= self._next:
+            self._next = now + STEP_LOG_SECONDS
+            told = ", ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+            _log(self.chain, f"step {step}: {told}")
+
+
 class LogHints(Hints):
     """As lines on standard error: the log of a worker that runs by itself, as in a pod."""
 
+    def __init__(self) -> None:
+        self._steps = StepLog("")
+
     def reported(self, report: Report) -> None:
+        self._steps.chain = report.chain  # the first report comes before the first step
         line = describe_report(report)
         if line:
-            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {report.chain}: {line}\n")
-            sys.stderr.flush()
+            _log(report.chain, line)
+
+    def progressed(self, step: int, metrics: Mapping[str, float] | None) -> None:
+        self._steps.tell(step, _as_numbers(metrics))
+
+
+def _log(chain: str, line: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # the trainer may have closed it
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {chain}: {on_one_line(line)}\n")
+        sys.stderr.flush()
+
+
+def _as_numbers(metrics: object) -> dict[str, float]:
+    """What a step has returned, if it is numbers by name."""
+    try:
+        return {str(name): float(value) for name, value in dict(metrics or {}).items()}  # type: ignore[call-overload]
+    except (TypeError, ValueError, AttributeError, OverflowError, RuntimeError):
+        return {}
 
 
 def describe_report(report: Report) -> str:
@@ -52,7 +93,7 @@ def describe_report(report: Report) -> str:
             device = report.fingerprint.get("device", "")
             return f"training begins {where}: {times}; device {device}"
         case CheckpointSaved():
-            return f"step {report.step}: checkpoint of {report.size} bytes saved"
+            return f"step {report.step}: checkpoint of {counted(report.size, 'byte')} saved"
         case MetricsReported():
             told = ", ".join(f"{name} {value:g}" for name, value in report.metrics.items())
             return f"step {report.step}: {told}"
@@ -62,7 +103,7 @@ def describe_report(report: Report) -> str:
             taken = "taken" if report.accepted else "refused: it came too late"
             return f"step {report.step}: a new route is {taken}"
         case Ended():
-            trained = f"{report.trained} steps in {report.worker_seconds:.1f} s"
+            trained = f"{counted(report.trained, 'step')} in {report.worker_seconds:.1f} s"
             return f"{report.outcome} at step {report.step}: {trained}"
     return ""
 
@@ -73,16 +114,15 @@ class PipeHints(Hints):
     def __init__(self, descriptor: int, chain: str) -> None:
         self._descriptor = descriptor
         self._chain = chain
+        self._steps = StepLog(chain)
 
     def reported(self, report: Report) -> None:
         self._write({"poke": self._chain})
 
     def progressed(self, step: int, metrics: Mapping[str, float] | None) -> None:
         event: dict[str, object] = {"progress": self._chain, "step": step}
-        try:
-            shown = {str(name): float(value) for name, value in (metrics or {}).items()}
-        except (TypeError, ValueError, AttributeError, OverflowError):
-            shown = {}
+        shown = _as_numbers(metrics)
+        self._steps.tell(step, shown)
         if not self._write({**event, "metrics": shown} if shown else event):
             self._write(event)
 

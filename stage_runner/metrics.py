@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from numbers import Real
 
+from hippo.model.words import with_article
+
 
 class InvalidTrainer(Exception):
     """The trainer breaks its contract; trying again cannot help. One line."""
@@ -51,4 +53,4 @@ def _to_float(name: object, value: object) -> float:
 def _describe(value: object) -> str:
     shape = getattr(value, "shape", None)
     kind = type(value).__name__
-    return f"a {kind} of shape {tuple(shape)}" if shape else f"{kind} ({value!r:.40})"
+    return f"{with_article(kind)} of shape {tuple(shape)}" if shape else f"{kind} ({value!r:.40})"

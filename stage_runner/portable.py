@@ -13,6 +13,8 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hippo.model.words import with_article
+
 WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Parts of names that PyTorch's wrappers add, anywhere: of torch.compile and the like."""
 
@@ -101,7 +103,7 @@ class _Conversion:
     def _of_numpy(self, value: Any, path: str) -> Any:
         numpy = sys.modules.get("numpy")
         if numpy is None or not isinstance(value, (numpy.ndarray, numpy.generic)):
-            raise NotPortable(f"{path}: a {type(value).__name__} cannot be exported")
+            raise NotPortable(f"{path}: {with_article(type(value).__name__)} cannot be exported")
         kind = value.dtype.kind
         if kind in _TEXT_KINDS:
             told = numpy.datetime_as_string(value) if kind == "M" else value

@@ -43,7 +43,8 @@ class Trainer(ABC):
     def step(self, hparams: Mapping[str, Value]) -> Mapping[str, float] | None:
         """Train one step with the values now in force.
 
-        Metrics returned here are shown as progress; no decision ever depends on them.
+        Metrics returned here go to the worker's log, about once a second (``hippo logs``). They are
+        not kept otherwise, and no decision depends on them.
         """
 
     @abstractmethod

@@ -126,8 +126,12 @@ def _estimate_time(
     )
     for chain, at, stop in running:  # the tree has what they trained until it is stored
         work -= costs.seconds(chain.claim.node.sequence, _stored_before(chain, at, stop), at)
-    work += count_leaves(stages) * costs.gap
-    work += max(0, count_leaves(stages) - len(running)) * costs.switch
+    chains = count_leaves(stages)
+    to_start = max(0, chains - len(running))
+    from_nothing = sum(1 for stage in stages if stage.parent is None and stage.start == 0)
+    from_nothing -= sum(1 for chain, _, _ in running if chain.origin_step == 0)
+    work += chains * costs.gap + to_start * overheads.start
+    work += max(0, to_start - max(0, from_nothing)) * overheads.load
     levels = [head.demand.level + costs.switch for head in frontier.ready.values()]
     levels += [frontier.remaining(chain.claim, at) for chain, at, _ in running]
     longest = max(levels, default=0.0)

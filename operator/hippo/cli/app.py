@@ -34,7 +34,6 @@ from hippo.store import locate_store
 
 app = typer.Typer(
     name="hippo",
-    help="Train hyper-parameter studies through a stage tree: every shared prefix once.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -71,7 +70,7 @@ def _print_version(is_asked: bool) -> None:
 def main(
     _version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_print_version, help="Say which."),
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
     ] = False,
 ) -> None:
     """Train hyper-parameter studies through a stage tree: every shared prefix once."""

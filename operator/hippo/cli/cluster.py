@@ -20,7 +20,7 @@ from hippo.cli.output import Output, OutputOption, open_console, print_json
 from hippo.cli.replaying import Replayed, StageState, StoredTree, build_stored_tree, replay
 from hippo.cli.sorting import sort_trials
 from hippo.cli.storage import NamedNamespaceOption
-from hippo.cli.tables import MAX_ROWS, print_best, select_own
+from hippo.cli.tables import leading_values, print_best, select_own
 from hippo.driving.results import build_result
 from hippo.model.words import counted
 from hippo.plan import Stage
@@ -88,7 +88,7 @@ def logs(
     trial: Annotated[
         str | None,
         typer.Option(
-            help="Only of workers that trained this trial, or what it shares with others.",
+            help="Only of workers that trained this trial (name or number), or what it shares.",
             show_default=False,
         ),
     ] = None,
@@ -159,7 +159,8 @@ def print_results(console: Console, replayed: Replayed, document: dict[str, Any]
             Column("why", is_folded=True),
         ]
     )
-    leading = _leading_values(replayed)
+    own = select_own(document["trials"], replayed.study)
+    leading = leading_values(own, objective)
     for row in document["trials"]:
         listing.add(
             row["trial"],
@@ -173,7 +174,7 @@ def print_results(console: Console, replayed: Replayed, document: dict[str, Any]
         )
     console.print(listing)
     if best is not None:
-        print_best(console, document, select_own(document["trials"], replayed.study), objective)
+        print_best(console, document, own, objective)
     _print_standing(console, replayed)
     console.print(
         f"{counted(len(document['trials']), 'trial')}:"
@@ -181,13 +182,6 @@ def print_results(console: Console, replayed: Replayed, document: dict[str, Any]
         f" {document['stepsTrained']} trained; merge rate {document['mergeRate']:.2f}",
         highlight=False,
     )
-
-
-def _leading_values(replayed: Replayed) -> list[float | None]:
-    """The objective of the best trials, whose digits are to tell them apart."""
-    run = replayed.run
-    sound = sorted((trial for trial in run.trials if trial.latest is not None), key=run.standing)
-    return [run.objective(trial.latest[1]) for trial in sound[:MAX_ROWS] if trial.latest]
 
 
 def _metrics_shown(replayed: Replayed, rows: list[dict[str, Any]]) -> list[str]:

@@ -15,10 +15,9 @@ import typer
 from hippo.cli.cluster import StoreOption, StudyArgument
 from hippo.cli.locating import Named, find_named
 from hippo.cli.output import Output, OutputOption, open_console, print_json
-from hippo.cli.replaying import Replayed, replay
+from hippo.cli.replaying import Replayed, find_trial, replay
 from hippo.cli.storage import NamedNamespaceOption
 from hippo.model import InvalidSpec
-from hippo.model.words import did_you_mean
 from hippo.store import StoreError
 
 
@@ -99,14 +98,8 @@ def _find_best(named: Named) -> _Found:
 def _find_trial(named: Named, wanted: str) -> _Found:
     """Raises InvalidSpec if there is no such trial, or its checkpoint is not kept."""
     replayed = replay(named)
-    name = f"{named.name}-{wanted}" if wanted.isdecimal() else wanted
-    known = {one.name: one for one in replayed.run.trials}
-    if name not in known:
-        first, last = next(iter(known), None), next(reversed(known), None)
-        there = f"they are {first} to {last}" if known else "it has none yet"
-        hint = did_you_mean(name, known)
-        raise InvalidSpec.at(wanted, f"{named.name} has no such trial: {there}{hint}")
-    trial = known[name]
+    trial = find_trial(replayed, wanted, "export")
+    name = trial.name
     if trial.latest is None or trial.latest_key is None:
         raise InvalidSpec.at(name, "has no result yet, so there is no checkpoint to export")
     step = trial.latest[0]

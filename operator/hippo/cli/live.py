@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hippo.cli.listing import Column, Listing
 from hippo.cli.numbers import describe_briefly, number
 from hippo.cli.output import is_live
 from hippo.engine import Engine
@@ -37,6 +38,9 @@ from hippo.summary import (
 
 REDRAW_SECONDS = 0.5
 LINE_SECONDS = 10.0
+DRAWING_SHARE = 0.05
+"""Most of the driver's time that drawing may take: with thousands of trials it takes some."""
+
 MAX_STAGES_SHOWN = 12
 MAX_STALLS_SHOWN = 3
 QUIET_SECONDS = 60.0
@@ -53,7 +57,7 @@ class Progress:
         self._is_live = is_live(console)
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._begun = time.monotonic()
-        self._drawn = 0.0
+        self._draw_at = 0.0
         self._is_mute = False
         self._saved = 0
         self._failures: dict[str, float] = {}  # what was told, and when
@@ -127,9 +131,8 @@ class Progress:
 
     def updated(self, engine: Engine) -> None:
         now = time.monotonic()
-        if self._is_mute or now - self._drawn < (REDRAW_SECONDS if self._is_live else LINE_SECONDS):
+        if self._is_mute or now < self._draw_at:
             return
-        self._drawn = now
         summary = summarise(engine)
         # Never less than before: what is being trained now brings results only at its end.
         self._saved = max(self._saved, summary.steps_reached - summary.steps_trained)
@@ -138,6 +141,9 @@ class Progress:
                 self._live.update(self._render(engine, summary), refresh=True)
         else:
             self._print(self._line(engine, summary))
+        spent = time.monotonic() - now
+        pause = REDRAW_SECONDS if self._is_live else LINE_SECONDS
+        self._draw_at = now + max(pause, spent / DRAWING_SHARE)
 
     def _print(self, text: str) -> None:
         line = f"{_clock(time.monotonic() - self._begun)}  {text}"
@@ -175,13 +181,12 @@ class Progress:
         head = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=total, completed=trained, width=min(30, self._console.width // 3))
         head.add_row(bar, Text("  ".join(part for part in parts if part)))
-        stages = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("stage", "study", "step", "of", "hyper-parameters"):
-            stages.add_column(name, overflow="fold")
+        names = ("stage", "study", "step", "of", "hyper-parameters")
+        stages = Listing([Column(name, is_folded=name == names[-1]) for name in names])
         for chain, at, stop in running_stages(engine)[:MAX_STAGES_SHOWN]:
             values = chain.claim.node.sequence.values(min(at, stop - 1) if stop else 0)
-            stages.add_row(chain.name, chain.study, str(at), str(stop), _values(values))
-        lines: list[Table | Text] = [head, stages]
+            stages.add(chain.name, chain.study, str(at), str(stop), _values(values))
+        lines: list[Table | Listing | Text] = [head, stages]
         if len(engine.studies) > 1:
             lines += [Text(text) for text in _ended(engine)]
         lines += [Text(text, style="green") for text in _bests(engine)]

@@ -18,7 +18,7 @@ from hippo.driving.sessions import Session
 from hippo.driving.spending import settle
 from hippo.engine import Engine
 from hippo.lifecycles import TrialState
-from hippo.model import Optuna, Random, Study, parse_study, signature
+from hippo.model import InvalidSpec, Optuna, Random, Study, parse_study, signature
 from hippo.plan import SearchPlan, Stage, build_stage_tree
 from hippo.runs import StudyRun, TrialRun
 from hippo.store import LockHeld, PlanLock, PlanRecords, PlanStore, StoreError
@@ -70,6 +70,20 @@ def replay(named: Named) -> Replayed:
     run = engine.studies[named.name]
     in_use = _find_user(store)
     return Replayed(study, engine, run, store, records, merge, found.is_deleted, in_use)
+
+
+def find_trial(replayed: Replayed, wanted: str, path: str) -> TrialRun:
+    """A trial by its name or number. Raises InvalidSpec with ``path``."""
+    study = replayed.study.name
+    name = f"{study}-{wanted}" if wanted.isdecimal() else wanted
+    known = {trial.name: trial for trial in replayed.run.trials}
+    if name in known:
+        return known[name]
+    last = len(known) - 1
+    there = f"they are {study}-0 to {study}-{last}" if known else "there is none yet"
+    meant = f"{study}-{wanted.rpartition('-')[2]}"
+    hint = f"; did you mean {meant}?" if meant in known else ""
+    raise InvalidSpec.at(path, f"{study} has no trial {wanted!r}: {there}{hint}")
 
 
 def _at_rest(study: Study) -> Study:

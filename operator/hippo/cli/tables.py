@@ -55,7 +55,7 @@ def print_best(
     """The best trial, why it is, and its replicates; ``rows``: its study's trials without them."""
     best, replicates = item["best"], item["replicates"]
     metric = objective.metric
-    values = [row["metrics"].get(metric) for row in rows]
+    values = leading_values(rows, objective)
     first = [metric] if metric in best["metrics"] else []
     others = [name for name in best["metrics"] if name != metric]
     told = ", ".join(
@@ -77,21 +77,24 @@ def print_best(
 def _why_best(best: dict[str, Any], rows: list[dict[str, Any]], objective: Objective) -> str:
     """The winner by its replicates may not be the one with the best single result."""
     metric = objective.metric
-    text = f"the best by its mean {metric} over other seeds, not by one result"
-    single = find_single_best(rows, objective)
-    if single is None or single["trial"] == best["trial"]:
+    text = f"chosen by its mean {metric} under other seeds, not by a single result"
+    single = rank_single(rows, objective)[0]
+    if single["trial"] == best["trial"]:
         return text
-    value = number(single["metrics"][metric], [best["metrics"].get(metric)])
+    value = number(single["metrics"][metric], leading_values(rows, objective))
     return f"{text}: the best single {metric} is {value}, of {single['trial']}"
 
 
-def find_single_best(rows: list[dict[str, Any]], objective: Objective) -> dict[str, Any] | None:
-    """The trial with the best result, of those that came farthest."""
+def rank_single(rows: list[dict[str, Any]], objective: Objective) -> list[dict[str, Any]]:
+    """Trials with a result, the farthest first, then by it alone."""
     sound = [row for row in rows if row["metrics"].get(objective.metric) is not None]
-    if not sound:
-        return None
     sign = -1.0 if objective.goal == "maximize" else 1.0
-    return min(sound, key=lambda row: (-row["steps"], sign * row["metrics"][objective.metric]))
+    return sorted(sound, key=lambda row: (-row["steps"], sign * row["metrics"][objective.metric]))
+
+
+def leading_values(rows: list[dict[str, Any]], objective: Objective) -> list[float]:
+    """The objective of the best trials, whose digits are to tell them apart."""
+    return [row["metrics"][objective.metric] for row in rank_single(rows, objective)[:MAX_ROWS]]
 
 
 def _steps_line(result: dict[str, Any]) -> str:
@@ -170,7 +173,7 @@ def _list_trials(result: dict[str, Any], study: Study) -> Listing:
     total = len(rows)
     alike = Counter(row["reason"] for row in rows if row["phase"] == "Failed")
     rows = _without_repeated_failures(rows)
-    values = [row["metrics"].get(objective.metric) for row in rows[:MAX_ROWS]]
+    values = leading_values(rows, objective)
     for row in rows[:MAX_ROWS]:
         told = row["reason"] if row["phase"] in ("Failed", "Diverged") else ""
         if row["phase"] == "Failed" and alike[told] > 1:

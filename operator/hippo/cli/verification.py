@@ -120,7 +120,7 @@ def print_findings(console: Console, study: Study, found: dict[str, Any]) -> Non
         console.print(Text.assemble(("warning ", "yellow"), detail), soft_wrap=True)
     if found["checkpoint_bytes"]:
         console.print(
-            f"{found['seconds_per_step']:.4f} s a step, {found['save_seconds']:.4f} s a save,"
+            f"{found['seconds_per_step']:.3g} s a step, {found['save_seconds']:.3g} s a save,"
             f" {found['checkpoint_bytes']:,} bytes a checkpoint",
             highlight=False,
         )

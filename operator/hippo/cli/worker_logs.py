@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hippo.cli.locating import Named, find_named, is_file_name, locate_studies
-from hippo.cli.replaying import find_chains, replay
+from hippo.cli.replaying import find_chains, find_trial, replay
 from hippo.kube import names
 from hippo.kube.pods import PodPhase, observe
-from hippo.model import InvalidSpec
 from hippo.store import LockHeld, PlanLock, PlanStore, StoreError
 
 LOCAL_LOGS = ".hippo-logs"
@@ -65,15 +64,7 @@ def _chains_of(named: Named | None, trial: str) -> set[str]:
             "--trial needs the study's store, which tells who trained the trial: say --store"
         )
     replayed = replay(named)
-    found = next((one for one in replayed.run.trials if one.name == trial), None)
-    if found is None:
-        known = len(replayed.run.trials)
-        raise InvalidSpec.at(
-            "--trial",
-            f"{named.name} has no trial {trial!r}"
-            + (f": they are {named.name}-0 to {named.name}-{known - 1}" if known else ""),
-        )
-    return find_chains(replayed, found)
+    return find_chains(replayed, find_trial(replayed, trial, "--trial"))
 
 
 # -- of this machine -------------------------------------------------------------------------------

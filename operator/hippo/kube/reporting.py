@@ -18,6 +18,7 @@ from hippo.kube.driver import Accepted, PlanDriver
 from hippo.kube.statuses import Condition, StudyStatus
 from hippo.kube.views import fill_plan_status, fill_study_status
 from hippo.lifecycles import StudyState
+from hippo.model.words import counted
 
 EVERY_SECONDS = 5.0
 """Between two looks at what a running plan's statuses say; at once if a condition changes."""
@@ -277,5 +278,5 @@ def _kind_of(condition: Condition) -> tuple[str, str]:
 
 def _describe(item: Accepted, status: StudyStatus) -> str:
     trials = status.trials.total if status.trials is not None else 0
-    noun = "trial" if trials == 1 else "trials"
-    return f"{trials} {noun} of {item.study.spec.steps} steps; plan {status.plan}"
+    steps = counted(item.study.spec.steps, "step")
+    return f"{counted(trials, 'trial')} of {steps}; plan {status.plan}"

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from hippo.model.words import with_article
+
 Value = int | float | str | bool | list[Any]
 """What a trainer sees; an int exactly if a number is integral."""
 
@@ -132,7 +134,7 @@ def describe(value: Any) -> str:
         return "a list"
     if isinstance(value, int | float):
         return shorten(repr(value))
-    return f"a {type(value).__name__}"
+    return with_article(type(value).__name__)
 
 
 def shorten(text: str, width: int = 40) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 MIN_LIKENESS = 0.7
@@ -12,6 +13,14 @@ MIN_LIKENESS = 0.7
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """``1 step``, ``2 steps``; ``plural`` where it is not the noun and an s."""
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+_AN = re.compile(r"(?!uni|use|uint|ufunc|eu|one\b)[aeiou]|nd|n-d|lstm|mlp|rnn|sgd", re.IGNORECASE)
+
+
+def with_article(noun: str) -> str:
+    """``a list``, ``an object``, ``an ndarray``."""
+    return f"an {noun}" if _AN.match(noun) else f"a {noun}"
 
 
 def on_one_line(text: str) -> str:

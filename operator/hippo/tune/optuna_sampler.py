@@ -37,6 +37,7 @@ from hippo.model.dimensions import Dimension, Value
 from hippo.model.domains import Choices, Uniform
 from hippo.model.sampling import permuted
 from hippo.model.space import Space
+from hippo.model.words import counted
 from hippo.store.records import Decision
 from hippo.tune.ordering import Rank
 from hippo.tune.tuner import Tuner
@@ -112,7 +113,8 @@ class OptunaTuner(Tuner):
         )
 
     def _why(self, trial: int) -> str:
-        known = f"told {len(self._values)} results" if self.learns else "a fixed sequence"
+        told = f"told {counted(len(self._values), 'result')}"
+        known = told if self.learns else "a fixed sequence"
         return f"draw {trial + 1} of {self._limit} by {self._name} ({known}, seed {self.seed})"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hippo.model.words import counted
+
 
 def ordinal(position: int) -> str:
     """1 -> "1st", 2 -> "2nd", 11 -> "11th"."""
@@ -17,11 +19,9 @@ def best(count: int) -> str:
 
 def promoted(*, rung: int, step: int, position: int, of: str, share: int, following: int) -> str:
     """Why a trial goes on: "rung 1 (30 steps): 2nd of 9, the best 3 go on to 90"."""
-    steps = "1 step" if step == 1 else f"{step} steps"
     go = "goes" if share == 1 else "go"
-    return (
-        f"rung {rung} ({steps}): {ordinal(position)} of {of}, {best(share)} {go} on to {following}"
-    )
+    place = f"{ordinal(position)} of {of}, {best(share)} {go} on to {following}"
+    return f"rung {rung} ({counted(step, 'step')}): {place}"
 
 
 def stopped(*, step: int, position: int, size: int, share: int) -> str:
@@ -34,7 +34,7 @@ def behind(*, best: float, step: int, median: float, completed: int) -> str:
     """Why a trial is stopped on its way: "0.71 at best by step 40, behind the median 0.82 ..."."""
     return (
         f"{best:g} at best by step {step}, behind {median:g}, the median of the averages of"
-        f" {completed} completed trials by then"
+        f" {counted(completed, 'completed trial')} by then"
     )
 
 

@@ -86,3 +86,49 @@ def test_parents_are_shown_where_there_are_any() -> None:
     header, *rows = text_of(trial(0), trial(1, parent="s-0")).splitlines()[1:4]
     assert "from" in header
     assert any(row.split()[:2] == ["s-1", "s-0"] for row in rows)
+
+
+def replicated(trial: str, mean: float) -> dict[str, Any]:
+    spread = {"count": 2, "mean": mean, "standardDeviation": 0.001}
+    return {"trial": trial, "replicates": ["s-3", "s-4"], "score": spread}
+
+
+def test_a_winner_by_replicates_is_explained() -> None:
+    rows = [
+        trial(0, metrics={"aux": 1e-9, "score": 0.75}),
+        trial(1, metrics={"score": 0.812345678}),
+    ]
+    again = trial(3, seed=1, metrics={"score": 0.9})
+    study = {
+        "study": "s",
+        "phase": "Succeeded",
+        "message": "",
+        "best": rows[0],
+        "replicates": [replicated("s-0", 0.74), replicated("s-1", 0.7)],
+    }
+    text = text_of(*rows, again, studies=[study])
+    assert "best of s: s-0: score 0.75, aux 1e-09\n" in text
+    assert (
+        "  chosen by its mean score under other seeds, not by a single result: the best single"
+        " score is 0.81235, of s-1\n" in text
+    )
+    assert "  s-0 again: score 0.74 ± 0.001 over 2 other seeds\n" in text
+    study["best"] = rows[1]
+    text = text_of(*rows, again, studies=[study])
+    assert "under other seeds, not by a single result\n" in text
+    study["replicates"] = []
+    assert "other seeds" not in text_of(*rows, studies=[study])
+
+
+def test_bests_that_differ_look_different() -> None:
+    close = (0.956390001, 0.956390002, 1e-9)
+    text = text_of(*(trial(index, metrics={"score": value}) for index, value in enumerate(close)))
+    for value in ("0.956390001", "0.956390002", "1e-09"):
+        assert value in text
+
+
+def test_one_of_a_thing_is_singular() -> None:
+    text = text_of(trial(0), stepsRequested=25, stepsUnique=24, stepsTrained=24, workers=1)
+    assert "s: 1 trial\n" in text
+    assert "(1 step was shared)" in text
+    assert "on 1 worker, using" in text

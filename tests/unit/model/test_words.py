@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hippo.model import InvalidSpec, parse_study
-from hippo.model.words import closest, counted, did_you_mean, on_one_line
+from hippo.model.words import closest, counted, did_you_mean, on_one_line, with_article
 
 STUDY: dict[str, Any] = {
     "apiVersion": "hippo.dev/v1alpha1",
@@ -126,5 +126,9 @@ def test_words() -> None:
     assert counted(1, "step") == "1 step"
     assert counted(0, "step") == "0 steps"
     assert counted(2, "study", "studies") == "2 studies"
+    for noun in ("object", "ndarray", "int"):
+        assert with_article(noun) == f"an {noun}"
+    for noun in ("list", "uint8", "numpy.ndarray", "Generator"):
+        assert with_article(noun) == f"a {noun}"
     assert on_one_line("a\nb\x1b[0m") == "a\\nb\\x1b[0m"
     assert did_you_mean("best", ["best"]) == ""
