@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -34,7 +33,7 @@ from hippo.store.records import (
 from stage_runner.codec import CodecError, UnsavableState, decode, snapshot
 from stage_runner.control import Poller
 from stage_runner.environment import choose_device, set_threads
-from stage_runner.failures import describe, print_traceback
+from stage_runner.failures import describe, print_traceback, say
 from stage_runner.fingerprint import describe_difference, take_fingerprint
 from stage_runner.hints import Hints
 from stage_runner.loading import EntryPointError, load_trainer
@@ -412,13 +411,13 @@ class Chain:
         counts = self._counts()
         self._termination.settle()
         if error is not None:
-            sys.stderr.write(f"{self._assignment.chain}: {error.message}\n")
+            say(f"{self._assignment.chain}: {error.message}\n")
         try:
             self._writer.finish(
                 lambda number: Ended(sequence_number=number, outcome=outcome, error=error, **counts)
             )
         except StoreError as failure:
-            sys.stderr.write(f"{self._assignment.chain}: {failure}\n")
+            say(f"{self._assignment.chain}: {failure}\n")
             return EXIT_CODES[Outcome.STORE]
         return EXIT_CODES[outcome]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sys
 import sysconfig
@@ -80,7 +82,17 @@ def print_traceback(error: BaseException) -> None:
     if len(text) > _MAX_READ:
         half = _MAX_READ // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters more ...\n{text[-half:]}"
-    sys.stderr.write(text)
+    say(text)
+
+
+def say(text: str) -> None:
+    """Write to the log, whatever the trainer has made of standard error. Never raises."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except Exception:
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode("utf-8", "backslashreplace"))
 
 
 def _describe_group(error: BaseExceptionGroup, path: Path) -> str:

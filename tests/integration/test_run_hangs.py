@@ -35,6 +35,7 @@ HANGS = {
     "step wait": "ended with OSError: no such shard (walk.py:",
     "evaluate hang": f"evaluate() at step 12 {OVERDUE}",
     "save spin": f"state_dict() at step 12 {OVERDUE}",
+    "step shut hang": f"step 3 {OVERDUE}",
     "step hold": "in code that holds Python's lock",
 }
 

@@ -174,7 +174,9 @@ class Progress:
         stages = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for name in ("stage", "study", "step", "of", "hyper-parameters"):
             stages.add_column(name)
-        for chain, at, stop in running_stages(engine)[:MAX_STAGES_SHOWN]:
+        stands = {stall.chain: stall.step for stall in self._stalls}
+        for chain, estimated, stop in running_stages(engine)[:MAX_STAGES_SHOWN]:
+            at = stands.get(chain.name, estimated)
             values = chain.claim.node.sequence.values(min(at, stop - 1) if stop else 0)
             stages.add_row(chain.name, chain.study, str(at), str(stop), _values(values))
         lines: list[Table | Text] = [head, stages]
