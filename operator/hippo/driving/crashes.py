@@ -18,7 +18,7 @@ _FRAME = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+) in (?P<nam
 _OURS = ("/stage_runner/", "/hippo/")
 _LIBRARIES = ("/site-packages/", "/dist-packages/", *_OURS)
 _STANDARD = re.compile(r"/lib(?:64)?/python3(?:\.\d+)?/")
-_TRAINS = re.compile(r"/stage_runner/(?:chain|worker)\.py$")
+_TRAINS = re.compile(r"/stage_runner/chain\.py$")
 """In the stack of the thread that trains, and of no other."""
 
 
