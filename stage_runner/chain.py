@@ -119,7 +119,9 @@ class Chain:
 
     def _run(self) -> int:
         try:
-            return self._finish(self._train(), None)
+            outcome = self._train()
+            self._rest()
+            return self._finish(outcome, None)
         except CorruptCheckpoint as error:
             return self._fail(Outcome.CORRUPT, str(error))
         except StoreError as error:
@@ -353,6 +355,7 @@ class Chain:
         """At the end of the route: whether there is another one to follow, beyond this step."""
         if self._assignment.linger_seconds <= 0:
             return False
+        self._rest()
         self._writer.flush()
         counts = self._counts()
         self._writer.report(lambda number: Arrived(sequence_number=number, **counts))
@@ -404,6 +407,7 @@ class Chain:
 
     def _fail(self, outcome: Outcome, message: str) -> int:
         error = WorkerError(during=self._during, message=message, step=self._step)
+        self._rest()
         return self._finish(outcome, error)
 
     def _finish(self, outcome: Outcome, error: WorkerError | None) -> int:

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.store.records import During
+from hippo.store import DirectoryBlobs, PlanStore
+from hippo.store.records import During, Ended, Outcome, Report
+from stage_runner.chain import Chain
 from stage_runner.pulse import Pulse, Standing
 from stage_runner.watch import Watch
 from stage_runner.writer import Writer
-from tests.unit.stage_runner.chains import Lab
+from tests.unit.stage_runner.chains import TRAINERS, Lab
 
 
 @pytest.fixture
@@ -127,6 +129,30 @@ def test_after_the_last_report_whoever_would_report_waits(lab: Lab) -> None:
     assert late.is_alive()
     assert [r.kind for r in lab.store("other").read_reports(ran.ended.chain)] == ["ended"]
     writer.close()
+
+
+class SlowStore(PlanStore):
+    """Every report takes longer than a step may."""
+
+    def write_report(self, report: Report) -> None:
+        time.sleep(0.3)
+        super().write_report(report)
+
+
+@pytest.mark.parametrize("config", [{}, {"fail_at": 2}, {"nan_at": 3}])
+def test_waiting_for_the_store_or_for_another_route_is_no_call(
+    lab: Lab, config: dict[str, int]
+) -> None:
+    """Whoever counted that would end this process here."""
+    assignment = lab.assignment(
+        3, config=config, evaluate_at=(1, 3), linger_seconds=0.5, step_timeout_seconds=0.1
+    )
+    store = SlowStore(DirectoryBlobs(lab.folder / "store"), "plan")
+    Chain(assignment, store, path=TRAINERS, launched=time.monotonic()).run()
+    last = store.read_reports(assignment.chain)[-1]
+    assert isinstance(last, Ended)
+    assert last.outcome is (Outcome.FAILED if "fail_at" in config else Outcome.COMPLETED)
+    assert last.error is None or last.error.message.startswith("ValueError: told to fail")
 
 
 def test_a_limit_that_is_kept_changes_nothing(lab: Lab) -> None:
