@@ -41,6 +41,7 @@ def describe(error: BaseException, path: Path) -> str:
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if quoted and _NAMES_ERROR.match(message):
         text = message
+    quoted = quoted or _read_remote(error)
     place = _find_own_place(quoted, path) or _find_place(_list_places(error), path)
     return f"{text} ({place})" if place else text
 
@@ -116,15 +117,17 @@ def _read_message(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return str(error.msg)
     try:
-        return str(error)[:_MAX_READ] or _read_remote(error)
+        return str(error)[:_MAX_READ]
     except BaseException as failure:
         return f"its message cannot be read ({type(failure).__name__})"
 
 
 def _read_remote(error: BaseException) -> str:
-    """What a process pool quotes of its worker."""
+    """The traceback of a process pool's worker, which such a pool sends along."""
     cause = error.__cause__
-    return str(cause) if type(cause).__name__ in ("RemoteTraceback", "_RemoteTraceback") else ""
+    if type(cause).__name__ not in ("RemoteTraceback", "_RemoteTraceback"):
+        return ""
+    return _read_message(cause)[:_MAX_READ] if cause is not None else ""
 
 
 def _split_quotation(said: str) -> tuple[str, str]:
