@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,10 @@ def test_a_chain_that_goes_on_is_not_told_of_any_more(
     engine = LocalDriver(locate_studies([study]), options, Watching(enough=-1)).run()
     assert engine.studies["study"].best is not None
     told = [step for step in steps if step]
-    assert () in steps
+    assert told
     assert told == sorted(set(told))
+    assert all(not (one and other) for one, other in pairwise(steps)), steps
+    assert steps[-1] == ()
 
 
 # -- stopping --------------------------------------------------------------------------------------

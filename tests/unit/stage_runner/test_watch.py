@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from hippo.store import DirectoryBlobs, PlanStore
 from hippo.store.records import During, Ended, Outcome, Report
+from stage_runner import watch as watching
 from stage_runner.chain import Chain
 from stage_runner.pulse import Pulse, Standing
 from stage_runner.watch import Watch
@@ -110,7 +112,7 @@ def test_short_calls_one_after_another_are_never_overdue(tmp_path: Path) -> None
     watch = Watch(pulse, path=tmp_path, limit=30.0, on_overdue=overdue)
     watch.start()
     for step in range(100):
-        pulse.note_step(step, time.perf_counter() - 29.0)
+        pulse.note_step(step, time.perf_counter() - 25.0)
         time.sleep(0.001)
     watch.close()
     assert not overdue.told.is_set()
@@ -129,6 +131,26 @@ def test_after_the_last_report_whoever_would_report_waits(lab: Lab) -> None:
     assert late.is_alive()
     assert [r.kind for r in lab.store("other").read_reports(ran.ended.chain)] == ["ended"]
     writer.close()
+
+
+def test_the_log_says_where_a_call_stands_that_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watching, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watching, "_TOLD_AFTER_SECONDS", 0.05)
+    pulse = Pulse()
+    watch = Watch(pulse, path=Path(__file__).parent, limit=None, on_overdue=Overdue())
+    pulse.note("evaluate", 6, time.perf_counter() - 600.0)
+    watch.start()
+    said = ""
+    while not said.endswith("\n"):
+        time.sleep(0.01)
+        said += capsys.readouterr().err
+    watch.close()
+    assert re.match(
+        r"evaluate\(\) at step 6 has not ended for 600 s: test_watch\.py:\d+, in test_the_log", said
+    )
+    assert pulse.read().place.startswith("test_watch.py:")
 
 
 class SlowStore(PlanStore):
