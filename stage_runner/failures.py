@@ -68,10 +68,14 @@ def describe_thread(thread: int, path: Path) -> tuple[str, str]:
         ),
         None,
     )
-    told = f"{place}, in {own}()" if place and own else place or ""
+    told = f"{place}, in {_call(own)}" if place and own else place or ""
     if told and not _is_own(inner.co_filename):
-        told += f", within {Path(inner.co_filename).name}:{line}, in {inner.co_name}()"
+        told += f", within {Path(inner.co_filename).name}:{line}, in {_call(inner.co_name)}"
     return told, stack
+
+
+def _call(name: str) -> str:
+    return name if name.startswith("<") else f"{name}()"
 
 
 def print_traceback(error: BaseException) -> None:

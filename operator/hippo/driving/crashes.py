@@ -70,7 +70,9 @@ def _find_place(text: str, folder: Path | None) -> str:
         for frame in frames:
             if _is_own(frame["file"], folder, libraries):
                 name = _name(frame["file"], folder)
-                return f"{name}:{frame['line']}, in {frame['name']}()"
+                called = frame["name"]  # <module>, for instance
+                called += "" if called.startswith("<") else "()"
+                return f"{name}:{frame['line']}, in {called}"
     return ""
 
 
