@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         "serve", _serve, "Launch chains on request: JSON lines on stdin and stdout.", plan=False
     )
     serve.add_argument("--threads", type=int, default=1, help="CPU threads of each chain")
+    serve.add_argument("--patience", type=float, default=100.0, help=argparse.SUPPRESS)
     serve.add_argument("--preload", metavar="MODULE", help="imported once, for all chains")
     verify = add("verify", _verify, "Check that a trainer keeps the law of stages.", store=False)
     verify.add_argument("--study-json", required=True, type=Path, metavar="FILE")
@@ -97,6 +98,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         path=parsed.path.resolve(),
         threads=parsed.threads,
         preload=parsed.preload,
+        patience=parsed.patience,
     )
 
 

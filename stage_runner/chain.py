@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -35,7 +34,7 @@ from hippo.store.records import (
 from stage_runner.codec import CodecError, NewerCheckpoint, UnsavableState, snapshot
 from stage_runner.control import Poller
 from stage_runner.environment import choose_device, set_threads
-from stage_runner.failures import describe, print_traceback
+from stage_runner.failures import describe, print_traceback, say
 from stage_runner.fingerprint import describe_difference, take_fingerprint
 from stage_runner.hints import Hints
 from stage_runner.loading import EntryPointError, load_trainer
@@ -122,7 +121,9 @@ class Chain:
 
     def _run(self) -> int:
         try:
-            return self._finish(self._train(), None)
+            outcome = self._train()
+            self._rest()
+            return self._finish(outcome, None)
         except CorruptCheckpoint as error:
             return self._fail(Outcome.CORRUPT, str(error))
         except StoreError as error:
@@ -366,6 +367,7 @@ class Chain:
         """At the end of the route: whether there is another one to follow, beyond this step."""
         if self._assignment.linger_seconds <= 0:
             return False
+        self._rest()
         self._writer.flush()
         counts = self._counts()
         self._writer.report(lambda number: Arrived(sequence_number=number, **counts))
@@ -417,6 +419,7 @@ class Chain:
 
     def _fail(self, outcome: Outcome, message: str) -> int:
         error = WorkerError(during=self._during, message=message, step=self._step)
+        self._rest()
         return self._finish(outcome, error)
 
     def _finish(self, outcome: Outcome, error: WorkerError | None) -> int:
@@ -424,13 +427,13 @@ class Chain:
         counts = self._counts()
         self._termination.settle()
         if error is not None:
-            sys.stderr.write(f"{self._assignment.chain}: {error.message}\n")
+            say(f"{self._assignment.chain}: {error.message}\n")
         try:
             self._writer.finish(
                 lambda number: Ended(sequence_number=number, outcome=outcome, error=error, **counts)
             )
         except StoreError as failure:
-            sys.stderr.write(f"{self._assignment.chain}: {failure}\n")
+            say(f"{self._assignment.chain}: {failure}\n")
             return EXIT_CODES[Outcome.STORE]
         return EXIT_CODES[outcome]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sys
 import sysconfig
@@ -39,6 +41,7 @@ def describe(error: BaseException, path: Path) -> str:
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if quoted and _NAMES_ERROR.match(message):
         text = message
+    quoted = quoted or _read_remote(error)
     place = _find_own_place(quoted, path) or _find_place(_list_places(error), path)
     return f"{text} ({place})" if place else text
 
@@ -65,10 +68,14 @@ def describe_thread(thread: int, path: Path) -> tuple[str, str]:
         ),
         None,
     )
-    told = f"{place}, in {own}()" if place and own else place or ""
+    told = f"{place}, in {_call(own)}" if place and own else place or ""
     if told and not _is_own(inner.co_filename):
-        told += f", within {Path(inner.co_filename).name}:{line}, in {inner.co_name}()"
+        told += f", within {Path(inner.co_filename).name}:{line}, in {_call(inner.co_name)}"
     return told, stack
+
+
+def _call(name: str) -> str:
+    return name if name.startswith("<") else f"{name}()"
 
 
 def print_traceback(error: BaseException) -> None:
@@ -80,7 +87,17 @@ def print_traceback(error: BaseException) -> None:
     if len(text) > _MAX_READ:
         half = _MAX_READ // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters more ...\n{text[-half:]}"
-    sys.stderr.write(text)
+    say(text)
+
+
+def say(text: str) -> None:
+    """Write to the log, whatever the trainer has made of standard error. Never raises."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except Exception:
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode("utf-8", "backslashreplace"))
 
 
 def _describe_group(error: BaseExceptionGroup, path: Path) -> str:
@@ -104,15 +121,17 @@ def _read_message(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return str(error.msg)
     try:
-        return str(error)[:_MAX_READ] or _read_remote(error)
+        return str(error)[:_MAX_READ]
     except BaseException as failure:
         return f"its message cannot be read ({type(failure).__name__})"
 
 
 def _read_remote(error: BaseException) -> str:
-    """What a process pool quotes of its worker."""
+    """The traceback of a process pool's worker, which such a pool sends along."""
     cause = error.__cause__
-    return str(cause) if type(cause).__name__ in ("RemoteTraceback", "_RemoteTraceback") else ""
+    if type(cause).__name__ not in ("RemoteTraceback", "_RemoteTraceback"):
+        return ""
+    return _read_message(cause)[:_MAX_READ] if cause is not None else ""
 
 
 def _split_quotation(said: str) -> tuple[str, str]:

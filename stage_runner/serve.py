@@ -24,6 +24,7 @@ trainer leaves behind does not outlive its chain.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import importlib
 import json
@@ -56,11 +57,17 @@ _CHECK_SECONDS = 1.0  # how often the server looks whether its own parent still 
 _COULD_NOT_START = 71  # EX_OSERR
 
 
-def serve(*, store: str, path: Path, threads: int, preload: str | None) -> int:
-    """Serve until standard input ends. The exit status."""
+def serve(*, store: str, path: Path, threads: int, preload: str | None, patience: float) -> int:
+    """Serve until standard input ends. The exit status.
+
+    ``patience``: seconds after which the log tells where a module stands that is still imported.
+    """
     die_with_parent(os.getppid())  # also while the trainer's module is imported
+    faulthandler.enable()
+    faulthandler.dump_traceback_later(patience)
     server = _Server(store=store, path=path, threads=threads)
     server.prepare(preload)
+    faulthandler.cancel_dump_traceback_later()
     return server.serve()
 
 
@@ -230,8 +237,6 @@ class _Server:
             end_process(status)
 
     def _run(self, plan: str, pulse: int, launched: float) -> int:
-        import faulthandler
-
         print_to_log()
         faulthandler.enable()
         return run_worker(

@@ -138,11 +138,13 @@ def leave_with(descriptor: int) -> None:
 
 def end_process(status: int) -> NoReturn:
     """Exit at once: threads of the trainer's libraries must not hold up a worker that is done."""
-    processes = sys.modules.get("multiprocessing")
-    if processes is not None:  # those of a data loader, for instance
-        for process in processes.active_children():
-            process.terminate()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(status)
+    try:
+        processes = sys.modules.get("multiprocessing")
+        if processes is not None:  # those of a data loader, for instance
+            for process in processes.active_children():
+                process.terminate()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # whatever the trainer has put there
+                stream.flush()
+    finally:
+        os._exit(status)

@@ -128,7 +128,7 @@ class Writer:
                     self._write(job)
             except StoreError as error:
                 self._error = error
-            except Exception as error:
+            except BaseException as error:  # who waits for this thread would wait for ever
                 self._error = StoreError(f"writing failed: {type(error).__name__}: {error}")
             finally:
                 if isinstance(job, Save):

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 from hippo.cli.locating import locate_studies
 from hippo.driving.sessions import Session
 from hippo.engine import Engine
-from hippo.local import LocalDriver, RunOptions, RunStopped
+from hippo.local import LocalDriver, RunOptions, RunStopped, workers
 from hippo.stalls import Stall
 from tests.integration.runs import HIPPO, LEAVE_SECONDS, MARK, Place, wait_until
 from tests.integration.test_run_exact import check_against_oracle
@@ -35,6 +36,7 @@ HANGS = {
     "step wait": "ended with OSError: no such shard (walk.py:",
     "evaluate hang": f"evaluate() at step 12 {OVERDUE}",
     "save spin": f"state_dict() at step 12 {OVERDUE}",
+    "step shut hang": f"step 3 {OVERDUE}",
     "step hold": "in code that holds Python's lock",
 }
 
@@ -80,6 +82,35 @@ def test_a_limit_is_no_part_of_the_result(place: Place) -> None:
     second = place.run(place.study("second", {"lr": [0.1, 0.2]}, **LIMITED))
     assert len(place.trained()) == known
     assert [t["metrics"] for t in second["trials"]] == [t["metrics"] for t in first["trials"]]
+
+
+# -- the import of a trainer -----------------------------------------------------------------------
+
+
+def test_an_import_that_hangs_is_told_by_its_place(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MARK, place.mark)
+    monkeypatch.setattr(workers, "READY_TIMEOUT_SECONDS", 8.0)
+    monkeypatch.setattr(workers, "STACK_SHARE", 0.3)
+    (place.folder / "slow.py").write_text("import time\n\ntime.sleep(3600)\n")
+    study = place.study("slow", {"lr": [0.1]}, trainer={"entrypoint": "slow:Walk"})
+    options = RunOptions(store=str(place.store_folder), logs=place.folder / "logs", workers=1)
+    with pytest.raises(
+        workers.WorkersFailed,
+        match=r"not ready after 8 s: the import of the trainer stands at slow\.py:3, in <module>: ",
+    ):
+        LocalDriver(locate_studies([study]), options, Listener(enough=-1)).run()
+    assert not place.processes()
+
+
+def test_an_import_that_kills_its_process_is_told_by_its_place(place: Place) -> None:
+    (place.folder / "fatal.py").write_text("import os\n\nos.abort()\n")
+    study = place.study("fatal", {"lr": [0.1]}, trainer={"entrypoint": "fatal:Walk"})
+    (error,) = place.call("run", study, status=1).errors
+    assert error.startswith(
+        "the worker server was killed by SIGABRT while it started at fatal.py:3, in <module> (see "
+    )
 
 
 # -- what is told without a limit ------------------------------------------------------------------
@@ -159,8 +190,10 @@ def test_a_chain_that_goes_on_is_not_told_of_any_more(
     engine = LocalDriver(locate_studies([study]), options, Watching(enough=-1)).run()
     assert engine.studies["study"].best is not None
     told = [step for step in steps if step]
-    assert () in steps
+    assert told
     assert told == sorted(set(told))
+    assert all(not (one and other) for one, other in pairwise(steps)), steps
+    assert steps[-1] == ()
 
 
 # -- stopping --------------------------------------------------------------------------------------

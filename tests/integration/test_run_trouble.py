@@ -128,6 +128,7 @@ MISDEEDS = {
     "step long": "ValueError: line line line ",
     "step coded": "ValueError: \\x1b[31mred\\x1b[0m \\udcff \\x00 (walk.py:",
     "step group": "ExceptionGroup (several): ValueError: one; KeyError: 'two'",
+    "step shut": "ValueError: told to fail without a word (walk.py:",
     "step quote": "OSError: no such shard (walk.py:",
     "step end": "the worker ended with exit status 7 and no report in step 3; its log",
     "step leave": "the trainer ended its process, with exit status 0 and no report in step 3; its",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hippo.store.records import Ended, Outcome
+from hippo.driving.crashes import find_crash
+from hippo.store.records import TIMED_ASSIGNMENT_VERSION, Ended, Outcome
 from tests.integration.worker_processes import runner_command, start_run, wait_until
 from tests.unit.stage_runner.chains import Lab
 
@@ -64,6 +67,43 @@ def test_a_step_beyond_the_grace_is_left_unsaved(lab: Lab) -> None:
     reports = lab.store().read_reports(assignment.chain)
     assert [report.kind for report in reports] == ["began", "ended"]
     assert reports[-1].outcome is Outcome.PREEMPTED  # type: ignore[union-attr]
+
+
+TIMED: dict[str, Any] = {
+    "format_version": TIMED_ASSIGNMENT_VERSION,
+    "step_timeout_seconds": 0.5,
+}
+
+
+def test_a_step_beyond_its_limit_is_reported_after_what_was_saved(lab: Lab) -> None:
+    assignment = lab.assignment(12, save_at=(2, 12), config={"hang_at": 3}, **TIMED)
+    process = start_run(lab, assignment)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    reports = lab.store().read_reports(assignment.chain)
+    assert [report.kind for report in reports] == ["began", "checkpoint", "ended"]
+    ended = reports[-1]
+    assert isinstance(ended, Ended)
+    assert ended.outcome is Outcome.FAILED
+    assert ended.error is not None
+    assert (ended.error.during, ended.error.step) == ("step", 3)
+    assert re.fullmatch(
+        r"step 3 has not ended within trainer\.stepTimeout \(0\.5 s\): it stands at plain\.py:\d+,"
+        r" in step\(\)",
+        ended.error.message,
+    )
+    assert "time.sleep(3600)" in log
+
+
+def test_a_step_that_holds_pythons_lock_ends_with_its_stack_in_the_log(lab: Lab) -> None:
+    """As a pod's log, which is all that its operator then has."""
+    assignment = lab.assignment(12, config={"hold_at": 3}, **TIMED)
+    process = start_run(lab, assignment)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    crash = find_crash(log[-2048:])  # as much as a kubelet passes on
+    assert crash is not None
+    assert re.fullmatch(r"plain\.py:\d+, in step\(\)", crash.place)
 
 
 def test_sudden_death_leaves_nothing_half_written(lab: Lab) -> None:

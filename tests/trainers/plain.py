@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 import random
@@ -22,7 +23,9 @@ def count(config: dict[str, Any], step: int, state: object) -> None:
 
 
 class PlainTrainer(Trainer):
-    """Config: ``count_file``; ``sleep`` (seconds a step); ``fail_at``, ``nan_at`` (steps)."""
+    """Config: ``count_file``; ``sleep`` (seconds a step); ``fail_at``, ``nan_at``, ``hang_at``,
+    ``hold_at`` (steps; the last hangs with Python's lock).
+    """
 
     def setup(self, config, hparams):
         self.config = config
@@ -34,6 +37,10 @@ class PlainTrainer(Trainer):
         count(self.config, self.trained, self.state_dict())
         if self.config.get("fail_at") == self.trained:
             raise ValueError("told to\nfail")
+        if self.config.get("hang_at") == self.trained:
+            time.sleep(3600)
+        if self.config.get("hold_at") == self.trained:
+            sum(itertools.repeat(0))
         time.sleep(self.config.get("sleep", 0.0))
         pull = sum(_number(value) * (i + 1) for i, (_, value) in enumerate(sorted(hparams.items())))
         for i in range(4):

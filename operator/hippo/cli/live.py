@@ -183,7 +183,9 @@ class Progress:
         head.add_row(bar, Text("  ".join(part for part in parts if part)))
         names = ("stage", "study", "step", "of", "hyper-parameters")
         stages = Listing([Column(name, is_folded=name == names[-1]) for name in names])
-        for chain, at, stop in running_stages(engine)[:MAX_STAGES_SHOWN]:
+        stands = {stall.chain: stall.step for stall in self._stalls}
+        for chain, estimated, stop in running_stages(engine)[:MAX_STAGES_SHOWN]:
+            at = stands.get(chain.name, estimated)
             values = chain.claim.node.sequence.values(min(at, stop - 1) if stop else 0)
             stages.add(chain.name, chain.study, str(at), str(stop), _values(values))
         lines: list[Table | Listing | Text] = [head, stages]

@@ -18,7 +18,7 @@ _FRAME = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+) in (?P<nam
 _OURS = ("/stage_runner/", "/hippo/")
 _LIBRARIES = ("/site-packages/", "/dist-packages/", *_OURS)
 _STANDARD = re.compile(r"/lib(?:64)?/python3(?:\.\d+)?/")
-_TRAINS = re.compile(r"/stage_runner/(?:chain|worker)\.py$")
+_TRAINS = re.compile(r"/stage_runner/chain\.py$")
 """In the stack of the thread that trains, and of no other."""
 
 
@@ -70,7 +70,9 @@ def _find_place(text: str, folder: Path | None) -> str:
         for frame in frames:
             if _is_own(frame["file"], folder, libraries):
                 name = _name(frame["file"], folder)
-                return f"{name}:{frame['line']}, in {frame['name']}()"
+                called = frame["name"]  # <module>, for instance
+                called += "" if called.startswith("<") else "()"
+                return f"{name}:{frame['line']}, in {called}"
     return ""
 
 

@@ -150,6 +150,7 @@ class PlanDriver:
     chains: Chains = field(init=False)
     watch: PodWatch = field(init=False)
     stalls: StallWatch = field(init=False)
+    _unwanted_since: dict[str, float] = field(init=False, default_factory=dict)  # by chain
     studies: dict[str, Accepted] = field(init=False, default_factory=dict)
     reopened: dict[str, str] = field(init=False, default_factory=dict)
     """Studies that had ended and go on, and with what."""
@@ -340,6 +341,7 @@ class PlanDriver:
         if self._performer.wake_at <= self.tools.clock():
             self._performer.wake_at = math.inf
         await self._feed(Tick())
+        await self._hurry()
         await asyncio.to_thread(self._mailroom.publish)
         if self.chains.forget(self.chains.records.keys() - self.engine.chains.keys()):
             await self.plan.write()
@@ -657,6 +659,20 @@ class PlanDriver:
     def _note_over(self, chain: str, how: Outcome, cause: str | None) -> None:
         self._reports.ended([chain])
         self.tools.metrics.note_chain_end(self.namespace, self.name, how, cause)
+
+    async def _hurry(self) -> None:
+        """Whoever nobody wants any more has its grace to leave, and then its kubelet's."""
+        now, engine = self.tools.clock(), self.engine
+        for chain in engine.chains.values():
+            if any(engine.studies[name].is_active for name in chain.studies):
+                self._unwanted_since.pop(chain.name, None)
+                continue
+            since = self._unwanted_since.setdefault(chain.name, now)
+            if now - since > engine.studies[chain.study].study.spec.trainer.max_grace_seconds:
+                self._unwanted_since[chain.name] = math.inf  # once
+                await self.chains.remove(chain.name)
+        for name in self._unwanted_since.keys() - engine.chains.keys():
+            del self._unwanted_since[name]
 
     def _locate(self, chain: str) -> str:
         pod = self.chains.pod_of(chain)

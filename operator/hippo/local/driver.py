@@ -480,9 +480,9 @@ class LocalDriver:
                 outcome = Outcome.STORE  # not the trainer's fault
             elif code == EXIT_PREEMPTED:
                 outcome = Outcome.PREEMPTED
-            if self._interrupts:
-                self._given_up.append(chain)
             during, step = news.get("during", "start"), news.get("step", 0)
+            if self._interrupts and during not in ("start", "import", "setup"):
+                self._given_up.append(chain)
             message = reason or describe_death(news, worker.log, self.studies[0].folder)
             during = _BLAMED.get(during, during)
             error = WorkerError(during=during, message=message, step=step)

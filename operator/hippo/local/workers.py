@@ -18,11 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hippo.driving.crashes import find_crash
 from hippo.store.cache import FOLDER_VARIABLE
 from hippo.store.records import Assignment
 
 READY_TIMEOUT_SECONDS = 120.0
 """Importing torch and the trainer takes seconds; on a cold disk up to a minute."""
+STACK_SHARE = 0.9
+"""After this part of it the server writes to its log where it stands."""
 
 
 class WorkersFailed(Exception):
@@ -65,7 +68,9 @@ class WorkerServer:
         command = [
             *(sys.executable, "-m", "stage_runner", "serve", "--store", store),
             *("--threads", str(threads), "--path", str(path), "--preload", module),
+            *("--patience", str(READY_TIMEOUT_SECONDS * STACK_SHARE)),
         ]
+        self._path = path
         with self.log.open("ab") as log:
             self._said_before = log.tell()  # by earlier servers
             self._process = subprocess.Popen(
@@ -93,8 +98,10 @@ class WorkerServer:
                     if "ready" in event:
                         self._is_ready = True
                         return dict(event["fingerprint"])
+        crash = find_crash(self._read_log(), self._path)
+        at = f": the import of the trainer stands at {crash.place}" if crash is not None else ""
         raise WorkersFailed(
-            f"workers are not ready after {READY_TIMEOUT_SECONDS:g} s: see {self.log}"
+            f"workers are not ready after {READY_TIMEOUT_SECONDS:g} s{at}: see {self.log}"
         )
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -176,15 +183,22 @@ class WorkerServer:
         except OSError:
             raise self._failure() from None
 
+    def _read_log(self) -> str:
+        """What this server has said."""
+        with self.log.open("rb") as log:
+            log.seek(self._said_before)
+            return log.read().decode(errors="replace")
+
     def _failure(self) -> WorkersFailed:
         """Why there is no server any more."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         how = describe_exit(self._process.returncode)
-        with self.log.open("rb") as log:
-            log.seek(self._said_before)
-            lines = log.read().decode(errors="replace").strip().splitlines()
+        text = self._read_log()
+        lines = text.strip().splitlines()
         said = f": {lines[-1].strip()}" if lines else ""
+        if (crash := find_crash(text, self._path)) is not None:  # whose last line says nothing
+            said = f" at {crash.place}" if crash.place else ""
         if not self._is_ready:
             return WorkersFailed(f"the worker server {how} while it started{said} (see {self.log})")
         return WorkersFailed(

@@ -170,6 +170,13 @@ class Walk(Trainer):
                 os.close(1)
                 os.close(2)
                 self.mode = "good"
+            case "shut":
+                sys.stderr.close()
+                sys.stdout = None
+                raise ValueError("told to fail without a word")
+            case "shut hang":
+                sys.stderr.close()
+                time.sleep(3600)
             case "deaf":
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hippo.kube import names
-from hippo.kube.api import STUDY
+from hippo.kube.api import POD, STUDY
+from hippo.kube.pods import PodPhase, PodState
 from hippo.kube.reporting import Reporter, StudyStatuses
 from hippo.runs import ChainRun
 from hippo.store.records import CheckpointSaved, Report
@@ -159,5 +160,30 @@ def test_whoever_leaves_or_ends_is_forgotten(tmp_path: Path) -> None:
             "there are others than before"
         )
         assert not world.driver.stalls.found
+
+    run(go())
+
+
+def test_a_hung_chain_that_nobody_wants_is_removed_after_its_grace(tmp_path: Path) -> None:
+    """What it is told through the store it does not hear."""
+    world = Watched(tmp_path)
+
+    async def go() -> None:
+        await world.begin()
+        await world.hear(began(world.chain))
+        driver, pod = world.driver, world.driver.chains.pod_of(world.chain)
+        suspended = world.item.study.model_copy(
+            update={"spec": world.item.study.spec.model_copy(update={"suspend": True})}
+        )
+        studies = {"a": replace(world.item, study=suspended)}
+        moments = [0.0, 599.0, 602.0, 603.0]
+        clock = driver.tools.clock() + 1.0
+        removed = []
+        for moment in moments:
+            driver.tools = replace(driver.tools, clock=lambda now=clock + moment: now)
+            await driver.reconcile(studies, {pod: PodState(PodPhase.RUNNING)}, {})
+            removed.append(pod not in world.server.names(POD))
+        assert driver.engine.chains[world.chain].is_leaving
+        assert removed == [False, False, True, True]
 
     run(go())

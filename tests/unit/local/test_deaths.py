@@ -15,7 +15,9 @@ from hippo.local.deaths import describe_death
 RUNNER = """
 import faulthandler, sys, threading
 sys.path.insert(0, sys.argv[1])
-threading.Thread(target=threading.Event().wait, daemon=True).start()
+worker = compile("threading.Event().wait()", sys.argv[0].replace("chain", "worker"), "exec")
+for _ in range(2):  # other threads of the runner
+    threading.Thread(target=exec, args=(worker, {"threading": threading}), daemon=True).start()
 import trainer
 faulthandler.enable()
 faulthandler.dump_traceback_later(0.2, exit=True)

@@ -141,3 +141,17 @@ def test_a_thread_is_told_by_the_trainers_own_frame(tmp_path: Path) -> None:
     assert place.startswith("waiting.py:5, in wait(), within threading.py:")
     assert stack.index("in wait") < stack.rindex("in wait")
     assert describe_thread(thread.ident, tmp_path) == ("", "")
+
+
+def test_what_a_process_pool_raises_has_the_place_in_its_worker(tmp_path: Path) -> None:
+    (tmp_path / "data.py").write_text("def load(n):\n    raise OSError('no such shard')\n")
+    pooling = (
+        "import concurrent.futures, multiprocessing, sys\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import data\n"
+        "fork = multiprocessing.get_context('fork')\n"
+        "with concurrent.futures.ProcessPoolExecutor(1, fork) as pool:\n"
+        "    pool.submit(data.load, 1).result()\n"
+    )
+    assert catch(tmp_path, pooling) == "OSError: no such shard (data.py:2)"
+    sys.modules.pop("data")

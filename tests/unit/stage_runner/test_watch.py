@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.store.records import During
+from hippo.store import DirectoryBlobs, PlanStore
+from hippo.store.records import During, Ended, Outcome, Report
+from stage_runner import watch as watching
+from stage_runner.chain import Chain
 from stage_runner.pulse import Pulse, Standing
 from stage_runner.watch import Watch
 from stage_runner.writer import Writer
-from tests.unit.stage_runner.chains import Lab
+from tests.unit.stage_runner.chains import TRAINERS, Lab
 
 
 @pytest.fixture
@@ -108,7 +112,7 @@ def test_short_calls_one_after_another_are_never_overdue(tmp_path: Path) -> None
     watch = Watch(pulse, path=tmp_path, limit=30.0, on_overdue=overdue)
     watch.start()
     for step in range(100):
-        pulse.note_step(step, time.perf_counter() - 29.0)
+        pulse.note_step(step, time.perf_counter() - 25.0)
         time.sleep(0.001)
     watch.close()
     assert not overdue.told.is_set()
@@ -127,6 +131,50 @@ def test_after_the_last_report_whoever_would_report_waits(lab: Lab) -> None:
     assert late.is_alive()
     assert [r.kind for r in lab.store("other").read_reports(ran.ended.chain)] == ["ended"]
     writer.close()
+
+
+def test_the_log_says_where_a_call_stands_that_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watching, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watching, "_TOLD_AFTER_SECONDS", 0.05)
+    pulse = Pulse()
+    watch = Watch(pulse, path=Path(__file__).parent, limit=None, on_overdue=Overdue())
+    pulse.note("evaluate", 6, time.perf_counter() - 600.0)
+    watch.start()
+    said = ""
+    while not said.endswith("\n"):
+        time.sleep(0.01)
+        said += capsys.readouterr().err
+    watch.close()
+    assert re.match(
+        r"evaluate\(\) at step 6 has not ended for 600 s: test_watch\.py:\d+, in test_the_log", said
+    )
+    assert pulse.read().place.startswith("test_watch.py:")
+
+
+class SlowStore(PlanStore):
+    """Every report takes longer than a step may."""
+
+    def write_report(self, report: Report) -> None:
+        time.sleep(0.3)
+        super().write_report(report)
+
+
+@pytest.mark.parametrize("config", [{}, {"fail_at": 2}, {"nan_at": 3}])
+def test_waiting_for_the_store_or_for_another_route_is_no_call(
+    lab: Lab, config: dict[str, int]
+) -> None:
+    """Whoever counted that would end this process here."""
+    assignment = lab.assignment(
+        3, config=config, evaluate_at=(1, 3), linger_seconds=0.5, step_timeout_seconds=0.1
+    )
+    store = SlowStore(DirectoryBlobs(lab.folder / "store"), "plan")
+    Chain(assignment, store, path=TRAINERS, launched=time.monotonic()).run()
+    last = store.read_reports(assignment.chain)[-1]
+    assert isinstance(last, Ended)
+    assert last.outcome is (Outcome.FAILED if "fail_at" in config else Outcome.COMPLETED)
+    assert last.error is None or last.error.message.startswith("ValueError: told to fail")
 
 
 def test_a_limit_that_is_kept_changes_nothing(lab: Lab) -> None:
