@@ -9,7 +9,11 @@ from tests.integration.runs import Place, as_hex
 CASES = ["channels last", "half", "versioned", "line", "column", "fortran", "shared", "casting"]
 SPACE = {
     "case": CASES,
-    "lr": [0.0123, {"piecewise": [[0, 0.0123], [2, 0.0077]]}, {"piecewise": [[0, 0.0123], [3, 0.02]]}],
+    "lr": [
+        0.0123,
+        {"piecewise": [[0, 0.0123], [2, 0.0077]]},
+        {"piecewise": [[0, 0.0123], [3, 0.02]]},
+    ],
 }
 
 

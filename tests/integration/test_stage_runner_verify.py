@@ -77,7 +77,7 @@ def test_what_no_one_reads_is_named(tmp_path: Path) -> None:
         ("Forgetful", "save and restore", "weights[0], weights[1], weights[2] and 1 more differ"),
         ("Disturbed", "evaluation", "weights[0] differs after step 2"),
         ("Moody", "second process", "weights[1] differs after step 1 in another process"),
-        ("Rounding", "restore", "load_state_dict() has not restored what state_dict() had returned"),
+        ("Rounding", "restore", "load_state_dict() has not restored what state_dict() had"),
         ("Restless", "saving", "saves differs after step 4 if state_dict() was not called"),
         ("Secretive", "save", "state['rng']['own']: a random.Random cannot be saved"),
         ("Wordy", "evaluate", "metric 'score' must be a number"),

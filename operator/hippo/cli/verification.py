@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def _look_for_objective(study: Study, found: dict[str, Any]) -> None:
             continue
         others = ", ".join(returned) or "nothing"
         detail = f"evaluate() returns no {metric!r} (it returns: {others})"
-        found["checks"].append({"name": OBJECTIVE, "kind": "missing", "ok": False, "detail": detail})
+        missing = {"name": OBJECTIVE, "kind": "missing", "ok": False, "detail": detail}
+        found["checks"].append(missing)
         found["ok"] = False
 
 
@@ -116,7 +118,7 @@ def choose_point(study: Study, steps: int) -> dict[str, Any]:
     def rank(point: dict[str, Any]) -> tuple[int, int, int]:
         sequence = Sequence.of(point, study.spec.steps)
         values = [sequence.values(step) for step in range(steps)]
-        pairs = list(zip(values, values[1:], strict=False))
+        pairs = list(pairwise(values))
         changing = sum(any(a[name] != b[name] for a, b in pairs) for name in sequence.names)
         return changing, -count_steps(sequence, steps), sum(a != b for a, b in pairs)
 

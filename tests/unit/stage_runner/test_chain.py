@@ -241,7 +241,8 @@ def test_checkpoints_of_another_format(lab: Lab) -> None:
     size = struct.unpack_from("<Q", data, 16)[0]
     first = json.dumps({"tree": json.loads(data[24 : 24 + size])["tree"], "blocks": []}).encode()
     first = struct.pack("<8sIIQ", data[:8], 1, 0, len(first)) + first
-    for plan, written in (("1", first + bytes(-len(first) % 64)), ("3", data[:8] + b"\3" + data[9:])):
+    first += bytes(-len(first) % 64)
+    for plan, written in (("1", first), ("3", data[:8] + b"\3" + data[9:])):
         lab.store(plan).write_checkpoint(
             key=manifest.key,
             step=4,
