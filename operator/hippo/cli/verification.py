@@ -25,6 +25,9 @@ MOST_STEPS = 100
 """Unless told otherwise, as many steps as changes of hyper-parameters and the end of an epoch ask
 for are tried, but no more than this."""
 
+MOST_COMPARED = 1000
+"""Steps by which points are compared, if more are to be tried."""
+
 MOST_SECONDS = 20.0
 """Likewise: of training in each way; after that the steps tried so far must do."""
 
@@ -47,7 +50,7 @@ def verify(located: LocatedStudy, steps: int | None) -> dict[str, Any]:
     """
     spec = located.study.spec
     bound = min(steps or MOST_STEPS, spec.steps)
-    point = choose_point(located.study, bound)
+    point = choose_point(located.study, min(bound, MOST_COMPARED))
     request = {
         "trainer": {
             "entrypoint": spec.trainer.entrypoint,
