@@ -19,7 +19,7 @@ RUN_STAMP  := $(if $(wildcard $(DEV_STAMP)),$(DEV_STAMP),$(DEMO_STAMP))
 # make bench MEASURED=operator_scale PRINTED=
 MEASURED ?= side_by_side savings scheduling asha engine_scale checkpointing store_throughput
 # record_curves.py trains what prefix_first and asha replay; its record is kept.
-PRINTED  ?= planning runner_overhead prefix_first
+PRINTED  ?= planning runner_overhead prefix_first restoring
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit programs integration e2e lint type imports bench chaos nightly audit cluster-up cluster-down clean

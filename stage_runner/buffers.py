@@ -110,7 +110,7 @@ def _copy_aligned(numpy: Any, kind: str, data: memoryview) -> Any:
     if kind == "array" and "torch" not in sys.modules:
         return numpy.frombuffer(data, numpy.uint8).copy()
     torch = importlib.import_module("torch")
-    held = torch.empty(data.nbytes, dtype=torch.uint8)
+    held = torch.empty(data.nbytes, dtype=torch.uint8, device="cpu")
     if data.nbytes:
         held.numpy()[:] = numpy.frombuffer(data, numpy.uint8)
     return held

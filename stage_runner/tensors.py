@@ -98,7 +98,7 @@ def view_tensor(torch: Any, form: Form, buffer: Any) -> Any:
         raise ValueError(f"{buffer.numel()} bytes do not hold shape {form.shape}")
     if math.prod(form.shape) >= 2**60:
         raise ValueError(f"no shape: {form.shape}")
-    return torch.empty(0, dtype=type_).set_(
+    return torch.empty(0, dtype=type_, device="cpu").set_(
         buffer.untyped_storage(),
         form.offset // size,
         form.shape,

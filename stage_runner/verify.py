@@ -1,9 +1,7 @@
 """Checks that a trainer keeps the law: its state at step t follows from the sequence below t.
 
-A few steps are trained in four ways that must agree bit for bit: straight, restored from a
-checkpoint before every step, with an evaluation after every step, and straight again in another
-process. Where they do not, the first step and the parts of the state that differ say what the
-trainer forgot to save.
+Some steps are trained in several ways that must agree bit for bit (``stage_runner.ways``). Where
+they do not, the way, the first step and the parts of the state that differ say whose fault it is.
 """
 
 from __future__ import annotations
@@ -11,261 +9,275 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-import time
+import tempfile
 import traceback
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from hippo.model import InvalidSpec, Sequence
-from hippo.store.records import TrainerCall
-from stage_runner.chain import build_trainer
-from stage_runner.codec import UnsavableState, decode, encode, snapshot
-from stage_runner.digest import find_differences, leaf_digests
-from stage_runner.environment import set_threads
+from hippo.model import InvalidSpec
+from stage_runner.codec import UnsavableState
+from stage_runner.digest import find_differences, name_differences
 from stage_runner.failures import describe
-from stage_runner.loading import EntryPointError, load_trainer
-from stage_runner.metrics import InvalidTrainer, check_metrics
-from stage_runner.randomness import seed_generators
-from stage_runner.trainer import Trainer
+from stage_runner.loading import EntryPointError
+from stage_runner.metrics import InvalidTrainer
+from stage_runner.restoring import NotRestored
+from stage_runner.ways import Plan, Trace, Ways
+from stage_runner.worker import print_to_log
 
-_SHOWN = 3  # differing parts of a state that are named
+_VARIANT_STEPS = 8  # for which other values of a hyper-parameter are tried
+
+_RANDOM = (
+    "something random is not seeded by the runner (a generator of one's own, the order of a set,"
+    " time), or a kernel is not deterministic"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     name: str
-    ok: bool
+    kind: Literal["ok", "differs", "failed"]  # failed: something was raised
     detail: str
 
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """What a way of training led to, after each step; ``metrics`` only where it was evaluated."""
-
-    states: list[dict[str, str]] = field(default_factory=list)  # leaf digests
-    metrics: list[dict[str, str]] = field(default_factory=list)  # as hexadecimal floats
+    @property
+    def ok(self) -> bool:
+        return self.kind == "ok"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to train, as ``hippo verify`` hands it over."""
-
-    call: TrainerCall
-    sequence: Sequence
-    train_steps: int
-    path: Path
-    variants: Mapping[str, Sequence] = field(default_factory=dict)
-    """By hyper-parameter: the sequence with another value of it, a constant."""
-
-    @classmethod
-    def read(cls, file: Path, path: Path) -> Plan:
-        """Raises InvalidSpec, ValueError or KeyError if the file is not what it should be."""
-        document = json.loads(file.read_text())
-        sequence = Sequence.of(document["hyperparameters"], document["steps"])
-        steps = min(document["train_steps"], sequence.steps)
-        variants = {
-            name: Sequence.of({**document["hyperparameters"], name: value}, document["steps"])
-            for name, value in document.get("variants", {}).items()
-        }
-        return cls(TrainerCall.model_validate(document["trainer"]), sequence, steps, path, variants)
+class _Failed(Exception):
+    """A check has found something, and what would come next makes no sense."""
 
 
 def main(file: Path, *, path: Path, only_digests: bool = False) -> int:
     """Print the result as JSON on standard output. 0 if the trainer keeps the law, else 1."""
     output = os.dup(1)
     os.dup2(2, 1)  # what the trainer prints is no result
+    print_to_log()
     try:
         plan = Plan.read(file, path)
     except (InvalidSpec, ValueError, KeyError, OSError) as error:
         sys.stderr.write(f"--study-json {file}: {error}\n")
         return 2
-    result = {"states": _Runs(plan).straight().states} if only_digests else verify(plan, file)
+    verification = _Verification(plan)
+    result = verification.train_only() if only_digests else verification.run()
     sys.stdout.flush()
-    with os.fdopen(output, "w") as stream:
+    with os.fdopen(output, "w", encoding="utf-8") as stream:
         json.dump(result, stream)
         stream.write("\n")
     return 0 if result.get("ok", True) else 1
 
 
-def verify(plan: Plan, file: Path) -> dict[str, Any]:
-    """All checks, as far as the trainer gets."""
-    runs = _Runs(plan)
-    checks: list[Check] = []
-    unused: list[str] = []
-    try:
-        straight = runs.straight()
-        checks.append(Check("train", True, f"{plan.train_steps} steps"))
-        restored = runs.restored()
-        checks.append(
-            _compare(
-                "save and restore",
-                straight.states,
-                restored.states,
-                "when restored from a checkpoint: something that training depends on is not in"
-                " state_dict(), or load_state_dict() does not restore it",
-            )
-        )
-        evaluated = runs.straight(evaluate=True)
-        checks.append(
-            _compare(
-                "evaluation",
-                straight.states,
-                evaluated.states,
-                "when evaluate() is called before: it changes what training depends on",
-            )
-        )
-        if all(check.ok for check in checks):  # else they differ as a consequence
-            checks.append(
-                _compare(
-                    "metrics",
-                    evaluated.metrics,
-                    restored.metrics,
-                    "when evaluated after a restore: evaluate() needs more than state_dict() holds",
-                )
-            )
-        checks.append(
-            _compare(
-                "second process",
-                straight.states,
-                _run_elsewhere(plan, file),
-                "in another process: something random is not seeded by the runner (a generator of"
-                " one's own, the order of a set, time), or a kernel is not deterministic",
-            )
-        )
-        if all(check.ok for check in checks):
-            unused = [name for name in plan.variants if _changes_nothing(plan, name, evaluated)]
-    except (EntryPointError, InvalidTrainer, UnsavableState) as error:
-        if error.__cause__ is not None:
-            traceback.print_exception(error.__cause__)
-        checks.append(Check(runs.during, False, str(error)))
-    except (Exception, SystemExit) as error:
-        traceback.print_exception(error)
-        checks.append(Check(runs.during, False, describe(error, plan.path)))
-    return {
-        "ok": all(check.ok for check in checks),
-        "checks": [asdict(check) for check in checks],
-        "unused": unused,
-        "metrics": runs.metrics,
-        "seconds_per_step": runs.seconds_per_step,
-        "save_seconds": runs.save_seconds,
-        "checkpoint_bytes": runs.checkpoint_bytes,
-    }
-
-
-class _Runs:
-    """Trains a plan in several ways, each with fresh trainers."""
+class _Verification:
+    """All checks of one plan, as far as the trainer gets."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self.during = "import"
-        self.metrics: list[str] | None = None  # what evaluate() returns
-        self.seconds_per_step = 0.0
-        self.save_seconds = 0.0
-        self.checkpoint_bytes = 0
+        self._ways = Ways(plan)
+        self._checks: list[Check] = []
+        self._unused: list[str] = []
+        self._trace = Trace()
 
-    def straight(self, *, evaluate: bool = False) -> Trace:
-        trace = Trace()
-        trainer = self._set_up()
-        seconds = 0.0
-        for step in range(self._plan.train_steps):
-            seconds += self._train(trainer, step)
-            self._note(trainer, trace)
-            if evaluate:
-                self._evaluate(trainer, step + 1, trace)
-        self.seconds_per_step = seconds / self._plan.train_steps
-        return trace
+    def run(self) -> dict[str, Any]:
+        self._catch(self._check_all)
+        ways, trace = self._ways, self._trace
+        return {
+            "ok": all(check.ok for check in self._checks),
+            "checks": [{**asdict(check), "ok": check.ok} for check in self._checks],
+            "unused": self._unused,
+            "unused_steps": min(_VARIANT_STEPS, trace.steps),
+            "steps": trace.steps,
+            "unmet": self._find_unmet(),
+            "metrics": ways.metrics,
+            "seconds_per_step": ways.seconds_per_step,
+            "save_seconds": ways.save_seconds,
+            "checkpoint_bytes": ways.checkpoint_bytes,
+        }
 
-    def restored(self) -> Trace:
-        """Saved after every step, and restored in a fresh trainer before the next one."""
-        trace = Trace()
-        trainer = self._set_up()
-        for step in range(self._plan.train_steps):
-            self._train(trainer, step)
-            data = self._note(trainer, trace)
-            if step + 1 < self._plan.train_steps:
-                self._evaluate(trainer, step + 1, trace)
-            trainer = self._set_up()
-            self.during = "load"
-            trainer.load_state_dict(decode(data))
-        self._evaluate(trainer, self._plan.train_steps, trace)
-        return trace
+    def train_only(self) -> dict[str, Any]:
+        """What the other process is started for."""
+        self._catch(self._train_straight)
+        if self._checks:
+            return {"failed": f"{self._checks[0].name}: {self._checks[0].detail}"}
+        return {"states": self._trace.states}
 
-    def _set_up(self) -> Trainer:
-        call = self._plan.call
-        self.during = "import"
-        set_threads(call.threads)
-        trainer_class = load_trainer(call.entrypoint, self._plan.path)
-        set_threads(call.threads)
-        self.during = "setup"
-        trainer = build_trainer(trainer_class, seed=call.seed)
-        trainer.setup(call.config, dict(self._plan.sequence.values(0)))
-        return trainer
+    def _train_straight(self) -> None:
+        self._trace = self._ways.first()
 
-    def _train(self, trainer: Trainer, step: int) -> float:
-        self.during = "step"
-        values = dict(self._plan.sequence.values(step))
-        seed_generators("step", self._plan.call.seed, step)
-        began = time.perf_counter()
-        trainer.step(values)
-        return time.perf_counter() - began
+    def _catch(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except _Failed:
+            pass
+        except (EntryPointError, InvalidTrainer, UnsavableState) as error:
+            if error.__cause__ is not None:
+                traceback.print_exception(error.__cause__)
+            self._checks.append(Check(self._ways.during, "failed", str(error)))
+        except (Exception, SystemExit) as error:
+            traceback.print_exception(error)
+            self._checks.append(
+                Check(self._ways.during, "failed", describe(error, self._plan.path))
+            )
 
-    def _evaluate(self, trainer: Trainer, step: int, trace: Trace) -> None:
-        self.during = "evaluate"
-        seed_generators("evaluate", self._plan.call.seed, step)
-        metrics = check_metrics(trainer.evaluate())
-        self.metrics = sorted(metrics)
-        trace.metrics.append({name: value.hex() for name, value in metrics.items()})
+    def _check_all(self) -> None:
+        self._train_straight()
+        trace = self._trace
+        self._checks.append(Check("train", "ok", self._tell_steps()))
+        self._check_repeat()
+        evaluated = self._ways.straight(trace, saves=True, evaluates=True)
+        disturbs = not self._compare(
+            "evaluation",
+            trace.states,
+            evaluated.states,
+            "if evaluate() is called on the way: it changes what training depends on",
+        )
+        restored = self._check_restored(evaluates=not disturbs)
+        if restored is not None and not disturbs:
+            self._compare(
+                "metrics",
+                evaluated.metrics,
+                restored.metrics,
+                "when evaluated right after a restore: evaluate() needs more than state_dict()"
+                " holds",
+            )
+        self._check_elsewhere()
+        if all(check.ok for check in self._checks):
+            self._unused = [
+                name for name in self._plan.variants if self._changes_nothing(name, evaluated)
+            ]
 
-    def _note(self, trainer: Trainer, trace: Trace) -> bytes:
-        self.during = "save"
-        began = time.perf_counter()
-        taken = snapshot(trainer.state_dict())
-        data = b"".join(encode(taken))
-        self.save_seconds = time.perf_counter() - began
-        self.checkpoint_bytes = len(data)
-        trace.states.append(leaf_digests(taken))
-        return data
+    def _check_repeat(self) -> None:
+        """Trained again, without a save on the way. If that differs, no other check would say more
+        about the trainer.
+        """
+        trace = self._trace
+        quiet = self._ways.straight(trace, saves=False)
+        end = {trace.steps: trace.states[trace.steps]}
+        if not find_differences(end[trace.steps], quiet.states[trace.steps]):
+            self._checks.append(Check("repeat", "ok", f"equal after {trace.steps} steps"))
+            return
+        again = self._ways.straight(trace, saves=True)
+        if not self._compare(
+            "repeat", trace.states, again.states, f"when trained again in one process: {_RANDOM}"
+        ):
+            raise _Failed
+        self._checks.pop()
+        self._compare(
+            "saving",
+            end,
+            quiet.states,
+            "if state_dict() was not called on the way: it changes what training depends on",
+        )
+        raise _Failed
+
+    def _check_restored(self, *, evaluates: bool) -> Trace | None:
+        """Two faults: what was loaded is not there; it is there, and is not all that matters."""
+        try:
+            restored = self._ways.restored(self._trace, evaluates=evaluates)
+        except NotRestored as error:
+            self._checks.append(Check("restore", "differs", str(error)))
+            return None
+        self._checks.append(
+            Check("restore", "ok", f"what was loaded is there, {len(restored.states)} times")
+        )
+        is_whole = self._compare(
+            "save and restore",
+            self._trace.states,
+            restored.states,
+            "when restored before from a checkpoint: state_dict() does not hold all that training"
+            " depends on",
+        )
+        return restored if is_whole else None
+
+    def _check_elsewhere(self) -> None:
+        states = _run_elsewhere(self._plan, self._trace)
+        if isinstance(states, str):
+            self._checks.append(Check("second process", "failed", states))
+        else:
+            self._compare(
+                "second process", self._trace.states, states, f"in another process: {_RANDOM}"
+            )
+
+    def _compare(
+        self,
+        name: str,
+        one: Mapping[int, Mapping[str, str]],
+        other: Mapping[int, Mapping[str, str]],
+        explanation: str,
+    ) -> bool:
+        """Adds the check; whether it is all right."""
+        for step, expected in one.items():
+            paths = find_differences(expected, other.get(step, {}))
+            if paths:
+                text = f"{name_differences(paths)} after step {step} {explanation}"
+                self._checks.append(Check(name, "differs", text))
+                return False
+        steps = self._trace.steps
+        number = "each of" if len(one) == steps else f"{len(one)} of"
+        self._checks.append(Check(name, "ok", f"equal after {number} {steps} steps"))
+        return True
+
+    def _changes_nothing(self, name: str, trace: Trace) -> bool:
+        """Whether another value of a hyper-parameter leads to the same states and metrics.
+
+        That a state tells the value itself, under the name, is no difference.
+        """
+        looked_at = [step for step in trace.states if step <= _VARIANT_STEPS]
+        like = Trace(steps=max(looked_at), states={step: {} for step in looked_at})
+        ways = Ways(replace(self._plan, sequence=self._plan.variants[name]))
+        try:
+            other = ways.straight(like, saves=True, evaluates=True)
+        except (Exception, SystemExit):  # whatever it does not bear, it has read
+            return False
+        told = re.compile(rf"(^|\.){re.escape(name)}($|\[|\.)")
+        return all(trace.metrics[step] == other.metrics[step] for step in looked_at) and not any(
+            told.search(path) is None
+            for step in looked_at
+            for path in find_differences(trace.states[step], other.states[step])
+        )
+
+    def _tell_steps(self) -> str:
+        ended = ", with the end of an epoch" if self._trace.met_epoch else ""
+        return f"{self._trace.steps} steps{ended}"
+
+    def _find_unmet(self) -> list[str]:
+        """What may matter and lies beyond the steps tried."""
+        trace = self._trace
+        if not trace.steps:
+            return []
+        late = [step for step in self._plan.sequence.changes() if step >= trace.steps]
+        found = [f"a change of the hyper-parameters at step {late[0]}"] if late else []
+        if trace.met_epoch is False:
+            found.append("the end of an epoch")
+        return found
 
 
-def _changes_nothing(plan: Plan, name: str, trace: Trace) -> bool:
-    """Whether other values of a hyper-parameter lead to the same states and metrics.
-
-    That a state tells the value itself, under the name, is no difference.
-    """
-    runs = _Runs(replace(plan, sequence=plan.variants[name]))
+def _run_elsewhere(plan: Plan, trace: Trace) -> dict[int, dict[str, str]] | str:
+    """States by step, or in one line why there are none."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "request.json"
+        file.write_text(json.dumps(plan.write(trace)))
+        command = [sys.executable, "-m", "stage_runner", "verify", "--digests"]
+        command += ["--study-json", str(file), "--path", str(plan.path)]
+        environment = {**os.environ, "PYTHONHASHSEED": "random"}
+        done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=False)
     try:
-        other = runs.straight(evaluate=True)
-    except (Exception, SystemExit):  # whatever it does not bear, it has read
-        return False
-    told = re.compile(rf"(^|\.){re.escape(name)}($|\[|\.)")
-    return other.metrics == trace.metrics and not any(
-        told.search(path) is None
-        for mine, theirs in zip(trace.states, other.states, strict=True)
-        for path in find_differences(mine, theirs)
-    )
+        result = json.loads(done.stdout)
+        if "failed" in result:
+            return f"in another process {result['failed']}"
+        return {int(step): state for step, state in result["states"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"the other process {tell_end(done.returncode)}"
 
 
-def _compare(
-    name: str, one: list[dict[str, str]], other: list[dict[str, str]], explanation: str
-) -> Check:
-    for step, (expected, found) in enumerate(zip(one, other, strict=True), start=1):
-        parts = find_differences(expected, found)
-        if parts:
-            shown = ", ".join(parts[:_SHOWN])
-            more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
-            verb = "differs" if len(parts) == 1 else "differ"
-            return Check(name, False, f"{shown}{more} {verb} after step {step} {explanation}")
-    return Check(name, True, f"equal after each of {len(one)} steps")
-
-
-def _run_elsewhere(plan: Plan, file: Path) -> list[dict[str, str]]:
-    command = [sys.executable, "-m", "stage_runner", "verify", "--digests"]
-    command += ["--study-json", str(file), "--path", str(plan.path)]
-    environment = {**os.environ, "PYTHONHASHSEED": "random"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)
-    states: list[dict[str, str]] = json.loads(done.stdout)["states"]
-    return states
+def tell_end(status: int) -> str:
+    """How a process ended that should have told more."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"

@@ -86,8 +86,18 @@ def test_what_a_trainer_prints_goes_to_its_log_and_where_it_goes_does_not_matter
     folder = place.folder / "a relative folder"
     assert len(place.manifests(folder)) == 1
     for log in folder.glob("logs/*/*/*.log"):
-        assert {"words", "raw words", "words of a child"} <= set(log.read_text().splitlines())
-    assert place.call("verify", study, "-o", "json").json()["ok"]
+        lines = set(log.read_text(errors="replace").splitlines())
+        assert {"words", "raw words", "words of a child"} <= lines
+    found = place.call("verify", study, "--steps", "3", "-o", "json").json()
+    assert (found["ok"], found["steps"]) == (True, 3)
+
+
+def test_verify_tells_what_ends_the_trainer_without_a_word(place: Place) -> None:
+    trainer = {"entrypoint": "walk:Walk", "config": {"at": 1}}
+    study = place.study("study", {"mode": ["step killed"]}, trainer=trainer)
+    done = place.call("verify", study, status=None)
+    assert done.status != 0
+    assert "the check was ended by SIGKILL while it ran the trainer" in done.stderr
 
 
 def test_a_failed_study_is_told_by_the_exit_status(place: Place) -> None:
@@ -156,18 +166,20 @@ def test_verify_proves_a_good_trainer_exact(place: Place) -> None:
     found = place.call("verify", study, "-o", "json").json()
     assert found["ok"]
     assert [check["name"] for check in found["checks"]] == [
-        *("train", "save and restore", "evaluation", "metrics", "second process"),
+        *("train", "repeat", "evaluation", "restore", "save and restore", "metrics"),
+        "second process",
     ]
     assert all(check["ok"] for check in found["checks"])
+    assert found["steps"] == 13, "each change, at 7 and at 11, is trained with"
     plain = place.study("plain", SPACE, **SPEC)
-    assert "walk:Walk is exact over 3 steps" in place.call("verify", plain).stdout
+    assert "walk:Walk is exact over 13 steps" in place.call("verify", plain).stdout
 
 
 def test_verify_names_what_breaks_the_law(place: Place) -> None:
     for name, failing, named in [
         ("Forgetful", "save and restore", "weights"),
         ("Secretive", "save and restore", "weights"),
-        ("Restless", "second process", "weights"),
+        ("Restless", "repeat", "weights"),
         ("Disturbed", "evaluation", "weights"),
     ]:
         study = place.study("study", SPACE, **SPEC, trainer={"entrypoint": f"walk:{name}"})
@@ -181,7 +193,11 @@ def test_verify_names_what_breaks_the_law(place: Place) -> None:
     assert "walk:Disturbed is not exact" in shown.stdout
     study = place.study("study", {"mode": ["step raise"]}, trainer={"entrypoint": "walk:Walk"})
     done = place.call("verify", study, "--steps", "6", status=1)
-    assert "ValueError: told to fail in step (walk.py:" in done.stdout
+    assert "failed  step: ValueError: told to fail in step (walk.py:" in done.stdout
+    study = place.study("study", {"mode": ["evaluate raise"]}, trainer={"entrypoint": "walk:Walk"})
+    done = place.call("verify", study, status=1)
+    assert "failed  evaluate: ValueError: told to fail in evaluate (walk.py:" in done.stdout
+    assert "differs" not in done.stdout
 
 
 def test_verify_looks_for_the_metric_of_the_study(place: Place) -> None:

@@ -26,6 +26,7 @@ def verify(
     entrypoint: str,
     hyperparameters: dict[str, Any] = SCHEDULES,
     variants: dict[str, Any] | None = None,
+    most_steps: int = 4,
     **config: Any,
 ) -> tuple[int, dict[str, Any]]:
     file = folder / "study.json"
@@ -36,6 +37,7 @@ def verify(
         "variants": variants or {},
         "steps": 12,
         "train_steps": 4,
+        "most_steps": most_steps,
     }
     file.write_text(json.dumps(study))
     command = [sys.executable, "-m", "stage_runner", "verify", "--study-json", str(file)]
@@ -50,9 +52,10 @@ def test_a_good_trainer_passes(tmp_path: Path, entrypoint: str) -> None:
     status, result = verify(tmp_path, entrypoint)
     assert (status, result["ok"]) == (0, True), result
     assert [check["name"] for check in result["checks"]] == [
-        *("train", "save and restore", "evaluation", "metrics", "second process"),
+        *("train", "repeat", "evaluation", "restore", "save and restore", "metrics"),
+        "second process",
     ]
-    assert all(check["ok"] for check in result["checks"])
+    assert {check["kind"] for check in result["checks"]} == {"ok"}
     assert result["seconds_per_step"] > 0
     assert result["save_seconds"] > 0
     assert result["checkpoint_bytes"] > 100
@@ -74,8 +77,11 @@ def test_what_no_one_reads_is_named(tmp_path: Path) -> None:
         ("Forgetful", "save and restore", "weights[0], weights[1], weights[2] and 1 more differ"),
         ("Disturbed", "evaluation", "weights[0] differs after step 2"),
         ("Moody", "second process", "weights[1] differs after step 1 in another process"),
+        ("Rounding", "restore", "load_state_dict() has not restored what state_dict() had"),
+        ("Restless", "saving", "saves differs after step 4 if state_dict() was not called"),
         ("Secretive", "save", "state['rng']['own']: a random.Random cannot be saved"),
         ("Wordy", "evaluate", "metric 'score' must be a number"),
+        ("Unprepared", "evaluate", "no attribute 'seen' (plain.py:"),
         ("Missing", "import", "plain has no 'Missing'"),
     ],
 )
@@ -85,12 +91,41 @@ def test_what_is_wrong_is_named(tmp_path: Path, name: str, check: str, said: str
     (failed,) = [found for found in result["checks"] if not found["ok"]]
     assert failed["name"] == check
     assert said in failed["detail"]
+    raised = name in ("Secretive", "Wordy", "Missing", "Unprepared")
+    assert failed["kind"] == ("failed" if raised else "differs")
 
 
 def test_the_step_that_raises_is_named(tmp_path: Path) -> None:
     _, result = verify(tmp_path, "plain:PlainTrainer", fail_at=2)
     assert result["checks"][-1]["name"] == "step"
     assert "ValueError: told to fail (plain.py:" in result["checks"][-1]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("kill", "the other process was ended by SIGKILL"),
+        ("raise", "in another process step: KeyError: 'there' (plain.py:"),
+    ],
+)
+def test_what_ends_the_second_process_is_told(tmp_path: Path, end: str, said: str) -> None:
+    _, result = verify(tmp_path, "plain:Fragile", end=end)
+    (failed,) = [found for found in result["checks"] if not found["ok"]]
+    assert (failed["name"], failed["kind"]) == ("second process", "failed")
+    assert said in failed["detail"]
+
+
+def test_it_trains_until_an_epoch_has_ended(tmp_path: Path) -> None:
+    """43 samples in steps of 3 iterations: with 4 in a batch, the first epoch ends in step 4."""
+    read = {"lr": 0.1, "batch_size": 4}
+    _, result = verify(tmp_path, "tiny_torch:TinyTrainer", hyperparameters=read, most_steps=9)
+    assert result["checks"][0]["detail"] == "5 steps, with the end of an epoch"
+    assert result["unmet"] == []
+    late: dict[str, Any] = {"lr": {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [11]}}}
+    late["batch_size"] = 2
+    _, result = verify(tmp_path, "tiny_torch:TinyTrainer", hyperparameters=late, most_steps=5)
+    assert result["steps"] == 5
+    assert result["unmet"] == ["a change of the hyper-parameters at step 11", "the end of an epoch"]
 
 
 def export(lab: Lab, key: str, output: Path) -> subprocess.CompletedProcess[str]:

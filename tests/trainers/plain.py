@@ -7,6 +7,8 @@ import itertools
 import math
 import os
 import random
+import signal
+import sys
 import time
 from typing import Any
 
@@ -121,6 +123,28 @@ class Restless(PlainTrainer):
     def state_dict(self):
         self.saves += 1
         return {**super().state_dict(), "saves": self.saves}
+
+
+class Unprepared(PlainTrainer):
+    """Its evaluation needs what only a step makes."""
+
+    def step(self, hparams):
+        self.seen = super().step(hparams)
+        return self.seen
+
+    def evaluate(self):
+        return {**super().evaluate(), **self.seen}
+
+
+class Fragile(PlainTrainer):
+    """The second process of a check does not bear it: killed, or by an exception."""
+
+    def step(self, hparams):
+        if "--digests" in sys.argv and self.config["end"] == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "--digests" in sys.argv:
+            raise KeyError("there")
+        return super().step(hparams)
 
 
 class Wordy(PlainTrainer):

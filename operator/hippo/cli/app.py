@@ -176,7 +176,15 @@ app.command()(simulating.simulate)
 @app.command()
 def verify(
     study: Annotated[Path, typer.Argument(help="Study file (YAML), or -.", show_default=False)],
-    steps: Annotated[int, typer.Option(min=2, help="Steps to train in each way.")] = 3,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Steps to train in each way. Default: up to 100, or 20 s, to meet every change"
+            " of a hyper-parameter and the end of an epoch.",
+            show_default=False,
+        ),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Check a trainer: is it exact, and does it read what the study varies?"""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,37 @@ from hippo.model.words import counted
 CANDIDATES = 50
 """So many points of the space are looked at for one that changes soon."""
 
+FEWEST_STEPS = 3
+MOST_STEPS = 100
+"""Unless told otherwise, as many steps as changes of hyper-parameters and the end of an epoch ask
+for are tried, but no more than this."""
+
+MOST_COMPARED = 1000
+"""Steps by which points are compared, if more are to be tried."""
+
+MOST_SECONDS = 20.0
+"""Likewise: of training in each way; after that the steps tried so far must do."""
+
 OBJECTIVE = "objective"
 """The check whether ``evaluate`` returns the metrics that the study names."""
 
+MARKS = {
+    "ok": ("ok      ", "green"),
+    "differs": ("differs ", "red"),
+    "failed": ("failed  ", "red"),
+    "missing": ("missing ", "red"),
+}
+"""How a check ended: the word before it, and its style."""
 
-def verify(located: LocatedStudy, steps: int) -> dict[str, Any]:
-    """Runs the check in processes of its own; returns what they found. Raises WorkersFailed."""
+
+def verify(located: LocatedStudy, steps: int | None) -> dict[str, Any]:
+    """Runs the check in processes of its own; returns what they found. Raises WorkersFailed.
+
+    ``steps``: exactly so many; None: as many as it takes, within the bounds above.
+    """
     spec = located.study.spec
-    steps = min(steps, spec.steps)
-    point = choose_point(located.study, steps)
+    bound = min(steps or MOST_STEPS, spec.steps)
+    point = choose_point(located.study, min(bound, MOST_COMPARED))
     request = {
         "trainer": {
             "entrypoint": spec.trainer.entrypoint,
@@ -38,27 +62,41 @@ def verify(located: LocatedStudy, steps: int) -> dict[str, Any]:
         "hyperparameters": point,
         "variants": choose_variants(located.study, point),
         "steps": spec.steps,
-        "train_steps": steps,
+        "train_steps": bound if steps else count_steps(Sequence.of(point, spec.steps), bound),
+        "most_steps": bound,
     }
+    if not steps:
+        request["most_seconds"] = MOST_SECONDS
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "request.json"
         path.write_text(json.dumps(request))
         command = [sys.executable, "-m", "stage_runner", "verify", "--study-json", str(path)]
         done = subprocess.run(
-            [*command, "--path", str(located.folder)],
-            capture_output=True,
-            text=True,
-            check=False,
+            [*command, "--path", str(located.folder)], capture_output=True, check=False
         )
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        lines = done.stderr.strip().splitlines() or ["the check ended without a word"]
-        raise WorkersFailed(lines[-1]) from None
+        raise WorkersFailed(_tell_end(done)) from None
     _look_for_objective(located.study, found)
     found["hyperparameters"] = request["hyperparameters"]
-    found["steps"] = steps
     return found
+
+
+def _tell_end(done: subprocess.CompletedProcess[bytes]) -> str:
+    """How the check ended that printed no result; a trainer may write any bytes."""
+    if done.returncode < 0:
+        number = -done.returncode
+        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+        return f"the check was ended by {name} while it ran the trainer"
+    lines = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
+    return lines[-1] if lines else f"the check ended with status {done.returncode}, without a word"
+
+
+def count_steps(sequence: Sequence, most: int) -> int:
+    """Until every change of a hyper-parameter within ``most`` steps has been trained with."""
+    changes = [change for change in sequence.changes() if change < most]
+    return min(most, max(FEWEST_STEPS, *(change + 2 for change in changes), 0))
 
 
 def _look_for_objective(study: Study, found: dict[str, Any]) -> None:
@@ -69,23 +107,26 @@ def _look_for_objective(study: Study, found: dict[str, Any]) -> None:
             continue
         others = ", ".join(returned) or "nothing"
         detail = f"evaluate() returns no {metric!r} (it returns: {others})"
-        found["checks"].append({"name": OBJECTIVE, "ok": False, "detail": detail})
+        missing = {"name": OBJECTIVE, "kind": "missing", "ok": False, "detail": detail}
+        found["checks"].append(missing)
         found["ok"] = False
 
 
 def choose_point(study: Study, steps: int) -> dict[str, Any]:
-    """The point, of the first few, whose values change most often within ``steps``."""
+    """The point, of the first few, of which most hyper-parameters change within ``steps``; of those
+    the one that needs the fewest steps to meet all its changes, then the one that changes most.
+    """
     space = study.search_space()
     count = CANDIDATES if space.size is None else min(CANDIDATES, space.size)
-    best: tuple[int, dict[str, Any]] | None = None
-    for index in range(count):
-        point = space.sample(0, index)
+
+    def rank(point: dict[str, Any]) -> tuple[int, int, int]:
         sequence = Sequence.of(point, study.spec.steps)
-        changes = sum(sequence.values(t) != sequence.values(t - 1) for t in range(1, steps))
-        if best is None or changes > best[0]:
-            best = (changes, point)
-    assert best is not None
-    return best[1]
+        values = [sequence.values(step) for step in range(steps)]
+        pairs = list(pairwise(values))
+        changing = sum(any(a[name] != b[name] for a, b in pairs) for name in sequence.names)
+        return changing, -count_steps(sequence, steps), sum(a != b for a, b in pairs)
+
+    return max((space.sample(0, index) for index in range(count)), key=rank)
 
 
 def choose_variants(study: Study, point: dict[str, Any]) -> dict[str, Any]:
@@ -111,12 +152,16 @@ def print_findings(console: Console, study: Study, found: dict[str, Any]) -> Non
     """A line a check, then the verdict."""
     steps = counted(found["steps"], "step")
     for check in found["checks"]:
-        bad = "missing " if check["name"] == OBJECTIVE else "differs "
-        mark = Text("ok    ", style="green") if check["ok"] else Text(bad, style="red")
+        word, style = MARKS[check["kind"]]
+        mark = Text(word, style=style)
         detail = f": {check['detail']}" if check.get("detail") else ""
         console.print(Text.assemble(mark, f"{check['name']}{detail}"), soft_wrap=True)
     for name in found.get("unused", ()):
-        detail = f"{name} changed nothing over {steps}: does the trainer read it?"
+        unused = counted(found["unused_steps"], "step")
+        detail = f"{name} changed nothing over {unused}: does the trainer read it?"
+        console.print(Text.assemble(("warning ", "yellow"), detail), soft_wrap=True)
+    for what in found["unmet"]:
+        detail = f"not tried: {what}, which is more than {steps} away: --steps"
         console.print(Text.assemble(("warning ", "yellow"), detail), soft_wrap=True)
     if found["checkpoint_bytes"]:
         console.print(

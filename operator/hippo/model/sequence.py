@@ -156,6 +156,16 @@ class Sequence:
             before = cell
         return starts
 
+    def changes(self) -> list[int]:
+        """Steps at which a hyper-parameter begins another piece, ascending: a constant, a formula,
+        or a stretch of values that follow neither.
+        """
+        found: set[int] = set()
+        for runs in self._runs:
+            pairs = zip(runs.functions, runs.functions[1:], runs.ends, strict=False)
+            found.update(end for one, next_, end in pairs if one is not None or next_ is not None)
+        return sorted(found)
+
     def _identity(self) -> tuple[object, ...]:
         return self.steps, self.names, tuple(runs.digests[-1] for runs in self._runs)
 

@@ -11,6 +11,7 @@ from walk import Walk
 def talk():
     print("words")
     os.write(1, b"raw words\n")
+    os.write(2, b"caf\xe9, which is no UTF-8\n")
     subprocess.run(["echo", "words of a child"], check=True)
 
 

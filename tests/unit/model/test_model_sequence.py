@@ -18,6 +18,19 @@ from tests.unit.model import oracle
 STEPS = 90
 
 
+def test_changes_are_where_another_piece_begins() -> None:
+    written = {
+        "lr": {"warmup": {"from": 0.0, "steps": 5, "to": 0.1, "then": 0.1}},
+        "momentum": {"piecewise": [[0, 0.9], [30, 0.5], [60, 0.9]]},
+        "decay": {"cosine": {"initial": 0.1, "final": 0.0, "steps": 100}},
+        "batch_size": 8,
+    }
+    assert Sequence.of(written, 100).changes() == [5, 30, 60]
+    assert Sequence.of(written, 60).changes() == [5, 30]
+    apart = {"lr": {"piecewise": [[0, 0.3], [1, 0.1], [2, 0.7], [3, 0.2]]}}
+    assert Sequence.of(apart, 50).changes() == [3], "three single values, then a constant"
+
+
 @given(strategies.values_and_schedules())
 def test_values_are_those_of_the_table(written: Any) -> None:
     sequence = Sequence.of({"x": written}, STEPS)

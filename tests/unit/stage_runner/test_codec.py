@@ -9,6 +9,7 @@ import enum
 import fractions
 import json
 import math
+import random
 import struct
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
+from torch.optim import lr_scheduler
 
 from stage_runner.codec import (
     CodecError,
@@ -33,6 +35,21 @@ from stage_runner.codec import (
 )
 from stage_runner.digest import find_differences, leaf_digests, state_digest, tell_differences
 from tests.sameness import tell_apart
+
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "MultiStepLR": {"milestones": [2, 2, 5]},
+    "StepLR": {"step_size": 2},
+    "ConstantLR": {},
+    "LinearLR": {},
+    "ExponentialLR": {"gamma": 0.9},
+    "PolynomialLR": {},
+    "CosineAnnealingLR": {"T_max": 5},
+    "CosineAnnealingWarmRestarts": {"T_0": 5},
+    "OneCycleLR": {"max_lr": 0.1, "total_steps": 9},
+    "CyclicLR": {"base_lr": 0.1, "max_lr": 0.2},
+    "ReduceLROnPlateau": {},
+    "LambdaLR": {"lr_lambda": lambda epoch: 0.9**epoch},
+}
 
 
 def through(state: Any) -> Any:
@@ -130,6 +147,42 @@ def test_modules_come_back_with_versions_and_layouts(module: torch.nn.Module) ->
     assert not tell_apart(state, restored)
     assert restored._metadata == state._metadata  # type: ignore[attr-defined]
     module.load_state_dict(restored)
+
+
+@pytest.mark.parametrize("name", sorted(set(dir(lr_scheduler)) & set(SCHEDULERS)))
+def test_schedulers_of_learning_rates_come_back(name: str) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.9)
+    scheduler = getattr(lr_scheduler, name)(optimizer, **SCHEDULERS[name])
+    for _ in range(3):
+        optimizer.step()
+        scheduler.step(*([0.5] if name == "ReduceLROnPlateau" else []))
+    state = scheduler.state_dict()
+    assert not tell_apart(state, through(state))
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [np.random.PCG64(1), np.random.MT19937(1), np.random.Philox(1), np.random.SFC64(1)],
+    ids=lambda generator: type(generator).__name__,
+)
+def test_states_of_generators_come_back(generator: Any) -> None:
+    state = {
+        "numpy": generator.state,
+        "python": random.Random(1).getstate(),
+        "torch": torch.Generator().manual_seed(1).get_state(),
+    }
+    restored = through(state)
+    assert not tell_apart(state, restored)
+    generator.state = restored["numpy"]
+    torch.Generator().set_state(restored["torch"])
+    random.Random().setstate(restored["python"])
+
+
+def test_restored_tensors_are_on_the_cpu_whatever_the_default_is() -> None:
+    data = b"".join(encode({"x": torch.ones(2), "pair": [torch.ones(2, 2)[0], torch.ones(0)]}))
+    with torch.device("meta"):
+        restored = decode(data)
+    assert restored["x"].tolist() == [1, 1]
 
 
 def test_memory_between_the_elements_is_no_part_of_a_state() -> None:

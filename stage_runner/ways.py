@@ -1,0 +1,206 @@
+"""The ways in which ``verify`` trains: straight, restored on the way, evaluated on the way."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hippo.model import Sequence
+from hippo.store.records import TrainerCall
+from stage_runner.chain import build_trainer
+from stage_runner.codec import Snapshot, encode, snapshot
+from stage_runner.digest import leaf_digests, state_digest
+from stage_runner.environment import set_threads
+from stage_runner.loading import load_trainer
+from stage_runner.metrics import check_metrics
+from stage_runner.randomness import seed_generators
+from stage_runner.restoring import restore
+from stage_runner.trainer import Trainer
+
+_FIRST = 3  # steps that are looked at in any case
+_SPREAD = 5  # further steps, spread over all
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to train, as ``hippo verify`` hands it over."""
+
+    call: TrainerCall
+    sequence: Sequence
+    train_steps: int
+    most_steps: int  # if the end of an epoch is not met earlier
+    most_seconds: float  # of training; the first few steps are trained in any case
+    path: Path
+    looked_at: tuple[int, ...] = ()  # steps; empty: those at which something may show
+    variants: Mapping[str, Sequence] = field(default_factory=dict)
+    """By hyper-parameter: the sequence with another value of it, a constant."""
+
+    @classmethod
+    def read(cls, file: Path, path: Path) -> Plan:
+        """Raises InvalidSpec, ValueError or KeyError if the file is not what it should be."""
+        document = json.loads(file.read_text())
+        written = document["hyperparameters"]
+        sequence = Sequence.of(written, document["steps"])
+        steps = min(document["train_steps"], sequence.steps)
+        variants = {
+            name: Sequence.of({**written, name: value}, document["steps"])
+            for name, value in document.get("variants", {}).items()
+        }
+        return cls(
+            call=TrainerCall.model_validate(document["trainer"]),
+            sequence=sequence,
+            train_steps=steps,
+            most_steps=min(max(steps, document.get("most_steps", steps)), sequence.steps),
+            most_seconds=document.get("most_seconds", float("inf")),
+            path=path,
+            looked_at=tuple(document.get("looked_at", ())),
+            variants=variants,
+        )
+
+    def write(self, trace: Trace) -> dict[str, Any]:
+        """What another process reads to train the same steps as ``trace``."""
+        return {
+            "trainer": self.call.model_dump(by_alias=True),
+            "hyperparameters": dict(self.sequence.hyperparameters),
+            "steps": self.sequence.steps,
+            "train_steps": trace.steps,
+            "looked_at": list(trace.states),
+        }
+
+    def moments(self) -> Iterator[int]:
+        """Steps after which to look, as far as they are known before."""
+        yield from range(1, _FIRST + 1)
+        yield from range(0, self.train_steps + 1, max(1, self.train_steps // _SPREAD))
+        for change in self.sequence.changes():
+            yield from (change, change + 1)
+        yield self.train_steps
+
+
+@dataclass(slots=True)
+class Trace:
+    """What a way of training led to, by the number of steps trained."""
+
+    steps: int = 0
+    states: dict[int, dict[str, str]] = field(default_factory=dict)  # leaf digests
+    metrics: dict[int, dict[str, str]] = field(default_factory=dict)  # as hexadecimal floats
+    met_epoch: bool | None = None  # whether an epoch has ended; None: there are none
+
+
+class Ways:
+    """Trains a plan in several ways, each with fresh trainers."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.during = "import"
+        self.metrics: list[str] | None = None  # what evaluate() returns
+        self.seconds_per_step = 0.0
+        self.save_seconds = 0.0
+        self.checkpoint_bytes = 0
+
+    def first(self) -> Trace:
+        """Straight; finds out how far to go, and after which steps to look."""
+        plan, trace = self._plan, Trace()
+        trainer = self._set_up()
+        moments = set(plan.looked_at or plan.moments())
+        epochs, seconds, goal = _count_epochs(trainer), 0.0, plan.train_steps
+        trace.met_epoch = None if epochs is None else False
+        if epochs is not None and not plan.looked_at:
+            goal = plan.most_steps
+        while trace.steps < goal and not self._is_long(seconds, trace.steps):
+            seconds += self._train(trainer, trace.steps)
+            trace.steps += 1
+            if trace.met_epoch is False and _count_epochs(trainer) != epochs:
+                trace.met_epoch = True
+                moments |= {trace.steps, trace.steps + 1}
+                goal = max(plan.train_steps, min(trace.steps + 1, plan.most_steps))
+            if trace.steps in moments:
+                self._note(trainer, trace, trace.steps)
+        if trace.steps not in trace.states:
+            self._note(trainer, trace, trace.steps)
+        self.seconds_per_step = seconds / max(1, trace.steps)
+        return trace
+
+    def straight(self, like: Trace, *, saves: bool, evaluates: bool = False) -> Trace:
+        """As far as ``like``; without ``saves`` the state is looked at at the end only."""
+        trace = Trace(steps=like.steps)
+        trainer = self._set_up()
+        for step in range(like.steps):
+            self._train(trainer, step)
+            at = step + 1
+            if at == like.steps or (saves and at in like.states):
+                self._note(trainer, trace, at)
+            if evaluates and at in like.states:
+                self._evaluate(trainer, at, trace)
+        return trace
+
+    def restored(self, like: Trace, *, evaluates: bool) -> Trace:
+        """Saved and restored in a fresh trainer wherever ``like`` was looked at.
+
+        Raises NotRestored if the trainer is not what was loaded.
+        """
+        trace = Trace(steps=like.steps)
+        trainer = self._set_up()
+        for step in range(like.steps):
+            self._train(trainer, step)
+            at = step + 1
+            if at not in like.states:
+                continue
+            taken = self._note(trainer, trace, at)
+            data, digest = b"".join(encode(taken)), state_digest(taken)
+            trainer = self._set_up()
+            self.during = "load"
+            restore(trainer, partial(bytes, data), digest=digest)
+            if evaluates:
+                self._evaluate(trainer, at, trace)
+        return trace
+
+    def _is_long(self, seconds: float, steps: int) -> bool:
+        return seconds > self._plan.most_seconds and steps >= _FIRST
+
+    def _set_up(self) -> Trainer:
+        call = self._plan.call
+        self.during = "import"
+        set_threads(call.threads)
+        trainer_class = load_trainer(call.entrypoint, self._plan.path)
+        set_threads(call.threads)
+        self.during = "setup"
+        trainer = build_trainer(trainer_class, seed=call.seed)
+        trainer.setup(call.config, dict(self._plan.sequence.values(0)))
+        return trainer
+
+    def _train(self, trainer: Trainer, step: int) -> float:
+        self.during = "step"
+        values = dict(self._plan.sequence.values(step))
+        seed_generators("step", self._plan.call.seed, step)
+        began = time.perf_counter()
+        trainer.step(values)
+        return time.perf_counter() - began
+
+    def _evaluate(self, trainer: Trainer, step: int, trace: Trace) -> None:
+        self.during = "evaluate"
+        seed_generators("evaluate", self._plan.call.seed, step)
+        metrics = check_metrics(trainer.evaluate())
+        self.metrics = sorted(metrics)
+        trace.metrics[step] = {name: value.hex() for name, value in metrics.items()}
+
+    def _note(self, trainer: Trainer, trace: Trace, at: int) -> Snapshot:
+        self.during = "save"
+        began = time.perf_counter()
+        taken = snapshot(trainer.state_dict())
+        self.checkpoint_bytes = sum(map(len, encode(taken)))
+        self.save_seconds = time.perf_counter() - began
+        trace.states[at] = leaf_digests(taken)
+        return taken
+
+
+def _count_epochs(trainer: Trainer) -> int | None:
+    """How many epochs have ended, of trainers that have some in the runner's sense."""
+    module = sys.modules.get("stage_runner.epochs")
+    epochs = getattr(trainer, "epochs", None)
+    return epochs.epoch if module is not None and isinstance(epochs, module.Epochs) else None
