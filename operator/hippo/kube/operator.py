@@ -238,6 +238,8 @@ class Operator:
         self._moving.discard(item.uid)
         if study is not None:
             log.info("study %s has left plan %s: its trainer was edited", item.study.name, plan)
+            words = f"nothing was trained in plan {plan}: under another trainer it begins afresh"
+            self.events.tell(study, names.REASON_TRAINER_CHANGED, words, False)
             await self.study_changed({**study, "status": {}}, is_gone=False)
 
     async def _leave(self, study: Mapping[str, Any], plan: str) -> bool:
