@@ -482,9 +482,8 @@ class Dispatcher:
         """
         for chain in self._queue.find_outranked():
             self._stop(chain, save=False)
-        if not self._workforce.queued or self._workers > (
-            len(self._chains) - len(self._workforce.leaving)
-        ):
+        at_work = len(self._chains) - len(self._workforce.leaving)
+        if not self._workforce.queued or not 0 < self._workers <= at_work:
             return
         found = self._frontier.best(self._right)
         if found is not None:
