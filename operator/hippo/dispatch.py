@@ -111,8 +111,7 @@ class Dispatcher:
         frontier.refresh(now)
         self._patience.look(now)
         self._queue.look(now)
-        for chain in self._queue.find_outranked():
-            self._stop(chain, save=False)
+        self._take_back()
         for chain in list(self._workforce.arrived.values()):
             if self.is_waiting(chain):
                 self._continue_or_release(chain)
@@ -490,6 +489,21 @@ class Dispatcher:
         if moment != self._patient_until and moment < math.inf:
             self._commands.append(WakeAt(moment))
         self._patient_until = moment
+
+    def _take_back(self) -> None:
+        """Launched chains that find no room, for others of a better right: those that find none
+        either, and what waits for a worker.
+        """
+        for chain in self._queue.find_outranked():
+            self._stop(chain, save=False)
+        at_work = len(self._chains) - len(self._workforce.leaving)
+        if not self._workforce.queued or not 0 < self._workers <= at_work:
+            return
+        found = self._frontier.best(self._right)
+        if found is not None:
+            chain = self._queue.find_last(behind=self._patience.rank(found[1]))
+            if chain is not None:
+                self._stop(chain, save=False)
 
     def _await_queue(self) -> None:
         moment = self._queue.next_look()

@@ -13,6 +13,7 @@ waits for a better one that no room suits.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 from hippo.lifecycles import WorkerState
@@ -28,6 +29,10 @@ what was free may have gone to somebody else. Doubled each time that the same wo
 MOST_ROOM_SECONDS = 600.0
 
 
+_Right = tuple[float, str]
+"""A rank, the least first, and the study that lends the worker."""
+
+
 class Queue:
     """Of one plan. Owns nothing but its memory of what it has tried. ``look`` first."""
 
@@ -38,8 +43,8 @@ class Queue:
         self._workforce = workforce
         self._patience = patience
         self._queued: list[ChainRun] = []
-        self._recent: dict[str, tuple[float, str, float]] = {}
-        """By chain that waits or did: its rank, the study that lends it, until when it counts."""
+        self._counts: Counter[_Right] = Counter()  # of these
+        self._recent: dict[_Right, float] = {}  # until when those count that wait, or did
         self._now = 0.0
         self._room_at = -math.inf  # nobody leaves before
         self._room_for: str | None = None  # the chain that somebody has left for last
@@ -54,24 +59,16 @@ class Queue:
             for name in sorted(waiting)
             if name in chains and chains[name].state is WorkerState.LAUNCHED
         ]
-        for chain in self._queued:
-            until = now + SETTLE_SECONDS
-            self._recent[chain.name] = (self._rank(chain), chain.study, until)
-        gone = [
-            name
-            for name, (_, _, until) in self._recent.items()
-            if until <= now or (name in chains and chains[name].is_leaving)
-        ]
-        for name in gone:
-            del self._recent[name]
+        self._counts = Counter((self._rank(chain), chain.study) for chain in self._queued)
+        if self._recent:
+            self._recent = {right: until for right, until in self._recent.items() if until > now}
+        self._recent |= dict.fromkeys(self._counts, now + SETTLE_SECONDS)
         if self._room_for is not None and self._workforce.leaving:
             self._room_at = now + self._room_pause  # it counts from when they are gone
 
     def next_look(self) -> float:
         """When something changes by itself; infinite: never."""
-        moments = [until for *_, until in self._recent.values()]
-        if self._queued:
-            moments.append(self._room_at)
+        moments = [self._room_at] if self._queued else self._recent.values()
         return min((moment for moment in moments if moment > self._now), default=math.inf)
 
     def is_behind(self, study: str) -> bool:
@@ -80,13 +77,18 @@ class Queue:
             return False
         rank = self._patience.rank(study)
         return any(
-            theirs < rank and self._need_the_same(lender, study)
-            for theirs, lender, _ in self._recent.values()
+            theirs < rank and self._need_the_same(lender, study) for theirs, lender in self._recent
         )
 
     def find_outranked(self) -> list[ChainRun]:
         """Workers that wait and are to be taken back, because better ones wait too."""
         return [chain for chain in self._queued if self._count_better(chain)]
+
+    def find_last(self, *, behind: float) -> ChainRun | None:
+        """The waiting worker of the least right, if that is less than the one given."""
+        waiting = [chain for chain in self._queued if not chain.is_leaving]
+        last = max(waiting, key=lambda chain: (self._rank(chain), chain.name), default=None)
+        return last if last is not None and self._rank(last) > behind else None
 
     def is_to_make_room(self, chain: ChainRun) -> bool:
         """Whether a worker at the end of its route is to leave, rather than go on in place."""
@@ -113,7 +115,14 @@ class Queue:
         self._room_for, self._room_at = chain.name, self._now + self._room_pause
 
     def _count_better(self, chain: ChainRun) -> int:
-        return sum(self.may_take_room_of(other, chain) for other in self._queued)
+        if not self._counts:
+            return 0
+        rank = self._rank(chain)
+        return sum(
+            count
+            for (theirs, lender), count in self._counts.items()
+            if theirs < rank and self._need_the_same(lender, chain.study)
+        )
 
     def _rank(self, chain: ChainRun) -> float:
         """The least goes first: that of the best of its studies."""

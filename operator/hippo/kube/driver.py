@@ -419,7 +419,8 @@ class PlanDriver:
             if known is None:
                 if name in self.engine.studies or isinstance(item.study.spec.algorithm, External):
                     raise Reopen
-                await self._add(item)
+                await self._add(item, more_follow=True)
+                await self._feed(WorkersChanged(self._count_workers()))  # with those that it brings
             elif known.uid != item.uid:
                 raise Reopen
             elif known.study.spec != item.study.spec:

@@ -140,8 +140,10 @@ class Operator:
         if task.driver is None:  # nobody else tells of it: it has ended, or is still to begin
             status = self.statuses.find(item)
             self.metrics.update_study(task.namespace, item.study.name, status)
-            if status.best is not None and status.best.shown is None:  # of an earlier version
-                best = status.best.model_copy(update={"shown": show(status.best.value)})
+            best = status.best
+            if status.phase in _ENDED and best is not None and best.shown is None:
+                # By an earlier version; nobody else writes it ever again.
+                best = best.model_copy(update={"shown": show(best.value)})
                 await self.statuses.write(item, status.model_copy(update={"best": best}))
 
     def trial_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
@@ -240,6 +242,8 @@ class Operator:
         self._moving.discard(item.uid)
         if study is not None:
             log.info("study %s has left plan %s: its trainer was edited", item.study.name, plan)
+            words = f"nothing was trained in plan {plan}: under another trainer it begins afresh"
+            self.events.tell(study, names.REASON_TRAINER_CHANGED, words, False)
             await self.study_changed({**study, "status": {}}, is_gone=False)
 
     async def _leave(self, study: Mapping[str, Any], plan: str) -> bool:

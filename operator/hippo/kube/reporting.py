@@ -195,7 +195,22 @@ class Reporter:
         if waiting and len(waiting) == len(own):
             more = f" ({len(waiting)} pods wait)" if len(waiting) > 1 else ""
             return names.REASON_WAITING, f"{waiting[0]}{more}"
-        return None
+        return self._find_better(name) if not own else None
+
+    def _find_better(self, name: str) -> tuple[str, str] | None:
+        """Whose pods wait for room, if that is why a study has none."""
+        engine = self._driver.engine
+        queued = {
+            chain.study
+            for chain in engine.chains.values()
+            if chain.name in self._driver.watch.queued
+        }
+        priority = engine.studies[name].study.spec.priority
+        better = [n for n in queued if engine.studies[n].study.spec.priority > priority]
+        if not better:
+            return None
+        message = f"there is no room for its pods: study {min(better)} has a higher priority"
+        return names.REASON_WAITING, f"{message}, and its pods wait for room first"
 
     def _find_stall(self, name: str) -> str | None:
         """Which of its chains seem to hang, if any do."""

@@ -119,6 +119,20 @@ def test_launched_workers_that_wait_are_taken_back_for_a_study_of_higher_priorit
     assert not world.notices
 
 
+def test_they_are_taken_back_too_where_there_may_be_no_more_workers() -> None:
+    low, high = study("low", 0.1, 8), study("high", 0.5, 3, priority=5)
+    world = Crowded([low], workers=4, room=2, known_costs=False)
+    while world.now < 5.0:
+        assert world.advance()
+    world.add(high)
+    while len(world.began) < 5:
+        assert world.advance()
+    assert world.studies_that_began() == ["low", "low", "high", "high", "high"]
+    world.run()
+    check_results(world)
+    assert set(world.trained.values()) == {1}
+
+
 def test_a_running_worker_of_lower_priority_makes_room_and_nothing_is_lost() -> None:
     low, high = study("low", 0.1, 4, parallelism=4, steps=400), study("high", 0.5, 1, priority=5)
     world = crowded(low, high)

@@ -401,6 +401,7 @@ def test_metrics_of_studies_that_have_ended_outlive_the_operator(tmp_path: Path)
             "plan": "p",
             "trials": {"total": 2, "completed": 2},
             "workerSeconds": 81.5,
+            "best": {"trial": "a-0", "value": 1 / 3, "step": 4},  # of an earlier version
         }
         plan = {"metadata": {"namespace": NAMESPACE, "name": "p"}}
         place, of_plan = f'namespace="{NAMESPACE}",study="a"', f'namespace="{NAMESPACE}",plan="p"'
@@ -417,6 +418,8 @@ def test_metrics_of_studies_that_have_ended_outlive_the_operator(tmp_path: Path)
             for phase, count in (("Succeeded", 1), ("Rejected", 1), ("Running", 0)):
                 name = f'hippo_studies{{namespace="{NAMESPACE}",phase="{phase}"}}'
                 assert found[name] == count
+            best = server.find(STUDY, "a")["status"]["best"]
+            assert (best["value"], best["shown"]) == (1 / 3, "0.333333")
             made.plan_changed(plan, is_gone=True)
             gone = server.objects.pop((STUDY.plural, NAMESPACE, "a"))
             await made.study_changed(gone, is_gone=True)

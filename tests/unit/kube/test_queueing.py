@@ -84,6 +84,8 @@ def test_queued_pods_are_taken_back_for_a_study_of_higher_priority(
         assert crowd.recorded() == ["high", "high", "low"], "the one that runs goes on"
         waiting = list(world.pods("Pending"))
         assert {pod["metadata"]["labels"][names.LABEL_STUDY] for pod in waiting} <= {"high"}
+        if not restarts:
+            assert world.server.count("create", POD) <= 8, "no pod is made to be taken back"
         while crowd.phase("high") not in FINAL:
             crowd.go()
             assert world.server.now < 200.0
@@ -97,5 +99,27 @@ def test_queued_pods_are_taken_back_for_a_study_of_higher_priority(
         events = [d for (plural, *_), d in world.server.objects.items() if plural == "events"]
         assert not [event for event in events if event["type"] == "Warning"]
         assert world.server.count("create", POD) <= 12
+    finally:
+        world.close()
+
+
+def test_a_study_whose_pods_were_taken_back_says_for_whom() -> None:
+    world = World()
+    try:
+        crowd = Crowded(world, room=0, by_quota=False)
+        crowd.apply("low", [0.1, 0.2], parallelism=2)
+        world.start_operator(0, "hippo")
+        crowd.go(3)
+        crowd.apply("high", [0.5], parallelism=1, priority=5)
+        world.run(0, world.operators[0].operator.look_again())
+        crowd.go(12)
+        assert crowd.recorded() == ["high"]
+        conditions = world.server.find(STUDY, "low")["status"]["conditions"]
+        (told,) = [item for item in conditions if item["type"] == names.PROGRESSING]
+        assert (told["status"], told["reason"]) == ("False", names.REASON_WAITING)
+        assert (
+            "study high has a higher priority, and its pods wait for room first"
+            in (told["message"])
+        )
     finally:
         world.close()

@@ -65,7 +65,9 @@ class OperatorMachine(RuleBasedStateMachine):
 
     # -- users -------------------------------------------------------------------------------------
 
-    def _apply(self, algorithm: dict[str, Any], choices: list[Any], parallelism: int) -> None:
+    def _apply(
+        self, algorithm: dict[str, Any], choices: list[Any], parallelism: int, priority: int = 0
+    ) -> None:
         self.world.apply(
             f"s{self.made}",
             steps=STEPS,
@@ -73,6 +75,7 @@ class OperatorMachine(RuleBasedStateMachine):
             algorithm=algorithm,
             maxTrials=4,
             parallelism=parallelism,
+            priority=priority,
             checkpoints={"every": "1h"},
         )
         self.made += 1
@@ -99,10 +102,13 @@ class OperatorMachine(RuleBasedStateMachine):
     @rule(
         algorithm=st.sampled_from(ALGORITHMS),
         choices=st.lists(st.sampled_from(LRS), min_size=1, unique_by=str),
+        priority=st.integers(0, 1),
     )
-    def another_study_comes(self, algorithm: dict[str, Any], choices: list[Any]) -> None:
+    def another_study_comes(
+        self, algorithm: dict[str, Any], choices: list[Any], priority: int
+    ) -> None:
         self.world.is_strict = False
-        self._apply(algorithm, choices, 2)
+        self._apply(algorithm, choices, 2, priority)
 
     @rule(data=st.data())
     def a_study_is_edited(self, data: st.DataObject) -> None:
@@ -187,9 +193,9 @@ class OperatorMachine(RuleBasedStateMachine):
         if (pod := self._draw_pod(data, "Pending")) is not None:
             self.world.start_pod(pod)
 
-    @rule(data=st.data())
-    def a_pod_finds_no_room(self, data: st.DataObject) -> None:
-        if (pod := self._draw_pod(data, "Pending")) is not None:
+    @rule()
+    def nobody_finds_room(self) -> None:
+        for pod in self.world.pods("Pending"):
             self.world.refuse_room(pod)
             counted["queued"] += 1
 
