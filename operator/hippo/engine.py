@@ -512,6 +512,7 @@ class Engine:
             message = f"metric {metric!r} is not among those that evaluate() returned ({has})"
             run.lacking.append((trial, step, message))
             return
+        self._see_whether_test_metric_is_there(run, metrics)
         trial.results[step] = metrics
         value = run.objective(metrics)
         if not trial.is_replicate:
@@ -533,6 +534,19 @@ class Engine:
             if run.note_leader(trial):
                 self._retention.leaders_changed(run)
             self._see_whether_target_is_reached(run, trial)
+
+    def _see_whether_test_metric_is_there(self, run: StudyRun, metrics: Metrics) -> None:
+        """Nothing depends on it, so its absence fails nothing, but is told, once."""
+        name = run.study.spec.objective.test_metric
+        if name is None or name in metrics or run.replaying or run.lacks_test_metric:
+            return
+        run.lacks_test_metric = True
+        has = ", ".join(sorted(metrics))
+        message = (
+            f"metric {name!r} (testMetric) is not among those that evaluate() returned ({has});"
+            f" {self.options.advice.metric.replace('.metric', '.testMetric')}"
+        )
+        self.emit(Notify(message, study=run.name))
 
     def _see_whether_target_is_reached(self, run: StudyRun, trial: TrialRun) -> None:
         latest = trial.latest

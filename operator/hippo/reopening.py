@@ -73,6 +73,7 @@ def is_same_failure(before: Decision | None, decision: Decision) -> bool:
         before is not None
         and before.index + 1 == decision.index
         and before.reason == decision.reason
+        and not is_lacking(decision.reason)
     )
 
 
@@ -138,7 +139,7 @@ def reconsider(
     decisions: Sequence[Decision],
     end: End | None,
     *,
-    max_trials_before: int | None,
+    before: Study,
     spent: Spending,
     retry: bool = False,
     advice: Advice,
@@ -146,19 +147,22 @@ def reconsider(
     """Whether a study goes on under the limits that it has now. ``end`` is None if it has not
     ended: then only failed trials may be reopened.
 
-    ``max_trials_before``: under which it ended. Trials that failed because they lacked a metric are
-    tried again as well once the objective names another. Raises InvalidSpec if a package of its
-    tuner is missing.
+    ``before``: the study as it ended. Trials that failed because they lacked a metric are tried
+    again as well once the objective names another. Raises InvalidSpec if a package of its tuner is
+    missing.
     """
     history = _History.read(decisions)
     again = _tried_again(study, history, retry=retry)
-    may_draw = _may_draw(study, history, decisions, max_trials_before) if end else None
-    obstacle = None
     if end is not None:
-        obstacle = _find_obstacle(study, history, end, again, may_draw, advice)
-        obstacle = obstacle or _find_limit(study, decisions, again, spent, advice)
-    if obstacle is not None:
-        return Verdict(False, obstacle)
+        is_asked = bool(again) or _limits(study) != _limits(before)
+        may_draw = _may_draw(study, history, decisions, before.spec.max_trials)
+        obstacle = (
+            _find_obstacle(study, history, end, again, may_draw, advice)
+            or _find_limit(study, decisions, again, spent, advice)
+            or (None if is_asked else _name_limit(end, advice))
+        )
+        if obstacle is not None:
+            return Verdict(False, obstacle)
     cut_short = history.cut_short if end is not None else set[int]()
     if history.replicates:  # the tuner's part is over
         cut_short = cut_short & history.replicates
@@ -175,6 +179,22 @@ def reconsider(
         for offset, (trial, why) in enumerate(sorted(reopened.items()))
     )
     return Verdict(end is not None or bool(made), _tell(len(cut_short), len(again)), made)
+
+
+def _limits(study: Study) -> tuple[object, ...]:
+    spec, budget = study.spec, study.spec.budget
+    limits = spec.max_trials, spec.max_failed_trials
+    return (*limits, budget.worker_hours, budget.wall_seconds)
+
+
+def _name_limit(end: End, advice: Advice) -> str:
+    """For an end that nobody has touched, though by what is known now it might have come later:
+    costs are estimates, and an older Hippo noted less.
+    """
+    if "raise spec." in end.message:
+        return end.message
+    limit = "spec.budget" if end.reason is EndReason.BUDGET else "spec.maxFailedTrials"
+    return f"{end.message}; raise {limit} and {advice.again} to go on"
 
 
 def _explain(why: str, failure: str | None) -> str:
