@@ -282,3 +282,27 @@ def _told(world: World) -> Any:
         [(trial.state, trial.reason, trial.results) for trial in run.trials]
         for run in world.engine.studies.values()
     ]
+
+
+@pytest.mark.parametrize("limit", ["budget", "suspend"])
+def test_nobody_trains_on_into_the_branch_of_a_study_that_rests(limit: str) -> None:
+    """Although its path is the longer one, and its request stands."""
+
+    def late(gamma: float) -> Any:
+        return {"multistep": {"initial": 0.1, "gamma": gamma, "milestones": [6]}}
+
+    long = build_study("long", steps=30, space={"lr": {"choices": [late(0.5)]}})
+    world = World([long], workers=1)
+    if limit == "suspend":
+        world.change("long", suspend=True)
+    else:
+        world.change("long", budget=Budget(wall_time="1s"))
+    while world.advance():
+        pass
+    world.checkpoints.clear()
+    rested = sum(world.trained.values())
+    world.add(build_study("short", space={"lr": {"choices": [late(0.1)]}}))
+    while world.advance():
+        pass
+    assert world.engine.studies["short"].state is StudyState.SUCCEEDED
+    assert sum(world.trained.values()) - rested == 12
