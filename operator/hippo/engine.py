@@ -54,7 +54,7 @@ from hippo.messages import (
 from hippo.model import Sequence
 from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan, marginal_seconds
 from hippo.recovery import Recovery
-from hippo.reopening import find_void, is_same_failure, over_failed_trials
+from hippo.reopening import find_void, is_same_failure, lacking, over_failed_trials
 from hippo.retention import Retention
 from hippo.runs import ChainRun, StudyRun, TrialRun, place_trial
 from hippo.store.mailbox import Request
@@ -508,9 +508,7 @@ class Engine:
         """A trial's request is fulfilled: by a worker, or by what was known already."""
         metric = run.study.spec.objective.metric
         if metric not in metrics:
-            has = ", ".join(sorted(metrics)) or "it returned nothing"
-            message = f"metric {metric!r} is not among those that evaluate() returned ({has})"
-            run.lacking.append((trial, step, message))
+            run.lacking.append((trial, step, lacking(metric, metrics)))
             return
         self._see_whether_test_metric_is_there(run, metrics)
         trial.results[step] = metrics

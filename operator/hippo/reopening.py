@@ -8,6 +8,7 @@ it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,11 @@ from hippo.model import External, Hyperband, Pbt, Study
 from hippo.store.records import Decision, format_of
 from hippo.tune import create_tuner
 from hippo.tune.reasons import STUDY_ENDED, STUDY_OVER
+
+_LACKING = re.compile(
+    r"metric (.+) is not among those that evaluate\(\) returned"
+    r"|evaluate\(\) returned no (.+) at step \d+ \(it returned: "  # an older Hippo's words
+)
 
 RAISED = "the study goes on"
 RETRIED = "tried again"
@@ -216,11 +222,11 @@ def _trials(count: int) -> str:
 
 def _tried_again(study: Study, history: _History, *, retry: bool) -> set[int]:
     """Failed trials whose result would count, and that are to be tried again."""
-    metric = repr(study.spec.objective.metric)
+    metric = study.spec.objective.metric
     failed = {
         trial
         for trial, reason in history.failed.items()
-        if retry or (is_lacking(reason) and metric not in reason.partition("(")[0])
+        if retry or (is_lacking(reason) and not is_lacking(reason, metric))
     }
     if history.replicates:
         failed &= history.replicates
@@ -230,9 +236,16 @@ def _tried_again(study: Study, history: _History, *, retry: bool) -> set[int]:
     return failed
 
 
-def is_lacking(reason: str) -> bool:
-    """Whether a trial failed because its metrics lack the study's."""
-    return reason.startswith(("evaluate() returned no ", "metric ")) and "evaluate()" in reason
+def lacking(metric: str, returned: Collection[str]) -> str:
+    """What is said of a trial whose metrics lack the study's: stored, as why it has failed."""
+    has = ", ".join(sorted(returned)) or "it returned nothing"
+    return f"metric {metric!r} is not among those that evaluate() returned ({has})"
+
+
+def is_lacking(reason: str, metric: str | None = None) -> bool:
+    """Whether a trial failed because its metrics lack the study's; ``metric``: just this one."""
+    found = _LACKING.match(reason)
+    return found is not None and (metric is None or repr(metric) in found.groups())
 
 
 def _may_draw(

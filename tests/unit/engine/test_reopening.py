@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hippo.lifecycles import EndReason, StudyState, TrialState
 from hippo.messages import StudyRemoved
 from hippo.model.study import Budget
+from hippo.reopening import is_lacking, tell_reason
 from tests.unit.engine.test_properties import ALGORITHMS, DEPEND_ON_ORDER, check_trials, worlds
 from tests.world import World, build_study, with_spec
 
@@ -306,3 +307,31 @@ def test_nobody_trains_on_into_the_branch_of_a_study_that_rests(limit: str) -> N
         pass
     assert world.engine.studies["short"].state is StudyState.SUCCEEDED
     assert sum(world.trained.values()) - rested == 12
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "metric 'scroe' is not among those that evaluate() returned (loss, score)",
+        "evaluate() returned no 'scroe' at step 12 (it returned: loss, score)",
+    ],
+)
+def test_only_another_metric_mends_what_lacks_one(reason: str) -> None:
+    assert is_lacking(reason)
+    assert is_lacking(reason, "scroe")
+    assert not is_lacking(reason, "score")
+    assert not is_lacking("ValueError: metric 'x' (trainer.py:3)")
+
+
+def test_the_ends_of_an_older_hippo_are_told_by_their_words() -> None:
+    for words, reason in [
+        ("its budget of 10s of wall time is spent", EndReason.BUDGET),
+        ("its budget of 2 worker-hours is spent", EndReason.BUDGET),
+        ("4 stages failed, more than maxFailedTrials (3); the last one: x", "maxFailedTrials"),
+        ("trial s-1 reached the target: loss 0.1", EndReason.TARGET),
+        ("no trial succeeded: every trial diverged", EndReason.NO_RESULT),
+        ("all trials have ended", EndReason.COMPLETED),
+        ("removed", EndReason.REMOVED),
+        ("the moon was full", None),
+    ]:
+        assert tell_reason(words) == reason
