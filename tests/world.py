@@ -138,7 +138,7 @@ class World:
     metrics: dict[str, tuple[int, dict[str, float]]] = field(default_factory=dict)
     decisions: dict[str, list[Decision]] = field(default_factory=dict)
     ended: dict[str, Finish] = field(default_factory=dict)
-    ended_under: dict[str, int | None] = field(default_factory=dict)  # maxTrials
+    ended_under: dict[str, Study] = field(default_factory=dict)
     spent: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """Worker-seconds, steps and active seconds of studies in earlier runs."""
     retry: set[str] = field(default_factory=set)  # studies whose failed trials are tried again
@@ -226,7 +226,7 @@ class World:
                 study,
                 known,
                 end,
-                max_trials_before=self.ended_under.get(name),
+                before=self.ended_under.get(name, study),
                 spent=Spending(worker, wall),
                 retry=name in self.retry,
                 advice=LOCAL,
@@ -290,7 +290,7 @@ class World:
                 self.deleted.append(key)
             case Finish(name):
                 self.ended[name] = command
-                self.ended_under[name] = self.engine.studies[name].study.spec.max_trials
+                self.ended_under[name] = self.engine.studies[name].study
             case Notify(message):
                 self.notices.append(message)
             case WakeAt(moment):

@@ -501,9 +501,9 @@ class Dispatcher:
             return
         found = self._frontier.best(self._right)
         if found is not None:
-            chain = self._queue.find_last(behind=self._patience.rank(found[1]))
-            if chain is not None:
-                self._stop(chain, save=False)
+            last = self._queue.find_last(behind=self._patience.rank(found[1]))
+            if last is not None:
+                self._stop(last, save=False)
 
     def _await_queue(self) -> None:
         moment = self._queue.next_look()

@@ -54,7 +54,7 @@ from hippo.messages import (
 )
 from hippo.plan import CostModel, Frontier, Metrics, Node, SearchPlan
 from hippo.recovery import Recovery
-from hippo.reopening import find_void, is_same_failure, over_failed_trials
+from hippo.reopening import find_void, is_same_failure, lacking, over_failed_trials
 from hippo.retention import Retention
 from hippo.runs import ChainRun, StudyRun, TrialRun, place_trial
 from hippo.store.mailbox import Request
@@ -515,10 +515,9 @@ class Engine:
         """A trial's request is fulfilled: by a worker, or by what was known already."""
         metric = run.study.spec.objective.metric
         if metric not in metrics:
-            has = ", ".join(sorted(metrics)) or "it returned nothing"
-            message = f"metric {metric!r} is not among those that evaluate() returned ({has})"
-            run.lacking.append((trial, step, message))
+            run.lacking.append((trial, step, lacking(metric, metrics)))
             return
+        self._see_whether_test_metric_is_there(run, metrics)
         trial.results[step] = metrics
         value = run.objective(metrics)
         if not trial.is_replicate:
@@ -540,6 +539,19 @@ class Engine:
             if run.note_leader(trial):
                 self._retention.leaders_changed(run)
             self._see_whether_target_is_reached(run, trial)
+
+    def _see_whether_test_metric_is_there(self, run: StudyRun, metrics: Metrics) -> None:
+        """Nothing depends on it, so its absence fails nothing, but is told, once."""
+        name = run.study.spec.objective.test_metric
+        if name is None or name in metrics or run.replaying or run.lacks_test_metric:
+            return
+        run.lacks_test_metric = True
+        has = ", ".join(sorted(metrics))
+        message = (
+            f"metric {name!r} (testMetric) is not among those that evaluate() returned ({has});"
+            f" {self.options.advice.metric.replace('.metric', '.testMetric')}"
+        )
+        self.emit(Notify(message, study=run.name))
 
     def _see_whether_target_is_reached(self, run: StudyRun, trial: TrialRun) -> None:
         latest = trial.latest

@@ -8,6 +8,7 @@ it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,11 @@ from hippo.model import External, Hyperband, Pbt, Study
 from hippo.store.records import Decision, format_of
 from hippo.tune import create_tuner
 from hippo.tune.reasons import STUDY_ENDED, STUDY_OVER
+
+_LACKING = re.compile(
+    r"metric (.+) is not among those that evaluate\(\) returned"
+    r"|evaluate\(\) returned no (.+) at step \d+ \(it returned: "  # an older Hippo's words
+)
 
 RAISED = "the study goes on"
 RETRIED = "tried again"
@@ -73,6 +79,7 @@ def is_same_failure(before: Decision | None, decision: Decision) -> bool:
         before is not None
         and before.index + 1 == decision.index
         and before.reason == decision.reason
+        and not is_lacking(decision.reason)
     )
 
 
@@ -138,7 +145,7 @@ def reconsider(
     decisions: Sequence[Decision],
     end: End | None,
     *,
-    max_trials_before: int | None,
+    before: Study,
     spent: Spending,
     retry: bool = False,
     advice: Advice,
@@ -146,19 +153,22 @@ def reconsider(
     """Whether a study goes on under the limits that it has now. ``end`` is None if it has not
     ended: then only failed trials may be reopened.
 
-    ``max_trials_before``: under which it ended. Trials that failed because they lacked a metric are
-    tried again as well once the objective names another. Raises InvalidSpec if a package of its
-    tuner is missing.
+    ``before``: the study as it ended. Trials that failed because they lacked a metric are tried
+    again as well once the objective names another. Raises InvalidSpec if a package of its tuner is
+    missing.
     """
     history = _History.read(decisions)
     again = _tried_again(study, history, retry=retry)
-    may_draw = _may_draw(study, history, decisions, max_trials_before) if end else None
-    obstacle = None
     if end is not None:
-        obstacle = _find_obstacle(study, history, end, again, may_draw, advice)
-        obstacle = obstacle or _find_limit(study, decisions, again, spent, advice)
-    if obstacle is not None:
-        return Verdict(False, obstacle)
+        is_asked = bool(again) or _limits(study) != _limits(before)
+        may_draw = _may_draw(study, history, decisions, before.spec.max_trials)
+        obstacle = (
+            _find_obstacle(study, history, end, again, may_draw, advice)
+            or _find_limit(study, decisions, again, spent, advice)
+            or (None if is_asked else _name_limit(end, advice))
+        )
+        if obstacle is not None:
+            return Verdict(False, obstacle)
     cut_short = history.cut_short if end is not None else set[int]()
     if history.replicates:  # the tuner's part is over
         cut_short = cut_short & history.replicates
@@ -175,6 +185,22 @@ def reconsider(
         for offset, (trial, why) in enumerate(sorted(reopened.items()))
     )
     return Verdict(end is not None or bool(made), _tell(len(cut_short), len(again)), made)
+
+
+def _limits(study: Study) -> tuple[object, ...]:
+    spec, budget = study.spec, study.spec.budget
+    limits = spec.max_trials, spec.max_failed_trials
+    return (*limits, budget.worker_hours, budget.wall_seconds)
+
+
+def _name_limit(end: End, advice: Advice) -> str:
+    """For an end that nobody has touched, though by what is known now it might have come later:
+    costs are estimates, and an older Hippo noted less.
+    """
+    if "raise spec." in end.message:
+        return end.message
+    limit = "spec.budget" if end.reason is EndReason.BUDGET else "spec.maxFailedTrials"
+    return f"{end.message}; raise {limit} and {advice.again} to go on"
 
 
 def _explain(why: str, failure: str | None) -> str:
@@ -196,11 +222,11 @@ def _trials(count: int) -> str:
 
 def _tried_again(study: Study, history: _History, *, retry: bool) -> set[int]:
     """Failed trials whose result would count, and that are to be tried again."""
-    metric = repr(study.spec.objective.metric)
+    metric = study.spec.objective.metric
     failed = {
         trial
         for trial, reason in history.failed.items()
-        if retry or (is_lacking(reason) and metric not in reason.partition("(")[0])
+        if retry or (is_lacking(reason) and not is_lacking(reason, metric))
     }
     if history.replicates:
         failed &= history.replicates
@@ -210,9 +236,16 @@ def _tried_again(study: Study, history: _History, *, retry: bool) -> set[int]:
     return failed
 
 
-def is_lacking(reason: str) -> bool:
-    """Whether a trial failed because its metrics lack the study's."""
-    return reason.startswith(("evaluate() returned no ", "metric ")) and "evaluate()" in reason
+def lacking(metric: str, returned: Collection[str]) -> str:
+    """What is said of a trial whose metrics lack the study's: stored, as why it has failed."""
+    has = ", ".join(sorted(returned)) or "it returned nothing"
+    return f"metric {metric!r} is not among those that evaluate() returned ({has})"
+
+
+def is_lacking(reason: str, metric: str | None = None) -> bool:
+    """Whether a trial failed because its metrics lack the study's; ``metric``: just this one."""
+    found = _LACKING.match(reason)
+    return found is not None and (metric is None or repr(metric) in found.groups())
 
 
 def _may_draw(

@@ -109,6 +109,7 @@ class StudyRun:
     last_failure: Decision | None = None
     lacking: list[tuple[TrialRun, int, str]] = field(default_factory=list)
     """Trials whose metrics at a step lack the objective, and what to say of it."""
+    lacks_test_metric: bool = False  # and said so
     leaders: list[TrialRun] = field(default_factory=list)  # the best so far, best first
     leader_pins: list[Checkpoint] = field(default_factory=list)
     best: TrialRun | None = None

@@ -135,3 +135,20 @@ def test_a_program_finds_its_trials_going_on_after_a_raised_budget(place: Place)
 def _phases(place: Place, file: Path) -> list[str]:
     views = Client.open(str(place.store_folder), str(file)).results()
     return [view.phase for view in views.values()]
+
+
+def test_a_test_metric_that_was_misspelt_is_told_and_mended_after_the_end(place: Place) -> None:
+    objective = {"metric": "score", "goal": "maximize", "testMetric": "noies"}
+    file = place.study("study", {"lr": [0.1, 0.2]}, objective=objective)
+    done = place.call("run", file)
+    assert (
+        "study: metric 'noies' (testMetric) is not among those that evaluate() returned (noise,"
+        " score); mend spec.objective.testMetric and run again" in done.stderr
+    )
+    place.edit("study", objective={**objective, "testMetric": "noise"})
+    result = place.run(file)
+    assert set(result["best"]["metrics"]) == {"score", "noise"}
+    assert [set(trial["metrics"]) for trial in result["trials"] if trial != result["best"]] == [
+        {"score"}
+    ]
+    assert place.check_nothing_twice() == 2 * 12

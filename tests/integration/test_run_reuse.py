@@ -30,7 +30,7 @@ def test_a_finished_study_stays_finished(place: Place) -> None:
     timeless = {key: first[key] for key in ("trials", "best", "stepsRequested", "stepsTrained")}
     assert {key: again[key] for key in timeless} == timeless
     shown = place.call("run", study)
-    assert "it had ended: all trials have ended; all 12 points of its space" in shown.stderr
+    assert "it had ended: all trials have ended; all 20 points of its space" in shown.stderr
     assert "steps trained: 190 of 360 requested" in shown.stdout
 
 

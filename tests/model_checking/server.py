@@ -108,6 +108,10 @@ class Server(MemoryApi):
         document["metadata"]["generation"] += 1
         self._written(document)
 
+    def touch(self, document: Document) -> None:
+        """Its metadata has changed."""
+        self._written(document)
+
     def remove(self, resource: Resource, name: str) -> None:
         """It is gone, whatever its grace."""
         del self.objects[resource.plural, NAMESPACE, name]

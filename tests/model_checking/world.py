@@ -55,6 +55,8 @@ class World:
         self._ended: dict[
             tuple[str, ...], str
         ] = {}  # phases of studies, by what users have written
+        self._were_final: dict[str, bool] = {}  # studies, by uid
+        self.reopened = 0
         self._results: dict[str, Any] = {}  # of trials, by name
         self.operators_made = 0
         self.taken_back = 0  # pods that were told to leave before they had begun
@@ -143,6 +145,12 @@ class World:
         body = study_document(name, **spec)
         body["spec"]["objective"] = {"metric": "score", "goal": "maximize"}
         self._runner.do(self.server.create(STUDY, NAMESPACE, body))
+
+    def annotate(self, name: str, wish: str) -> None:
+        """Ask that failed trials are tried again, as kubectl annotate does."""
+        found = self.server.objects[STUDY.plural, NAMESPACE, name]
+        found["metadata"].setdefault("annotations", {})[names.ANNOTATION_RETRY] = wish
+        self.server.touch(found)
 
     def studies(self) -> list[Document]:
         return [self.server.find(STUDY, name) for name in self.server.names(STUDY)]
@@ -270,6 +278,9 @@ class World:
             assert before in (None, phase), f"{study['metadata']['name']}: {before}, then {phase}"
             if phase in FINAL and _seen(study) == written:
                 self._ended[written] = phase
+            is_final = phase in FINAL
+            self.reopened += self._were_final.get(written[0], False) and not is_final
+            self._were_final[written[0]] = is_final
         for name in self.server.names(TRIAL):
             found = self.server.find(TRIAL, name)
             key = found["metadata"]["uid"]

@@ -147,11 +147,11 @@ class Session:
         stored = self._parse(known["study"], study.name)
         try:
             mended = self._mend(stored, study)
-            if editable_changes(mended, study) or mended is not stored:
-                if has_ended:
-                    study = stored  # it stays as it was, until ``reconsider`` says otherwise
-                else:
-                    self._rewrite(study, known)
+            is_edited = bool(editable_changes(mended, study))
+            if has_ended:
+                study = mended  # its limits stay as they were, until ``reconsider`` says otherwise
+            if mended is not stored or (is_edited and not has_ended):
+                self._rewrite(study, known)
         except InvalidSpec as error:
             raise InvalidSpec(
                 (f"{study.name}: {path}", message) for path, message in error.errors
@@ -212,11 +212,12 @@ class Session:
         known = self.documents.get(study.name)
         if known is None:
             return None
+        status = known.get("status") or {}  # says so also if its results are to be found again
         return reconsider(
             study,
             decisions,
-            event.ended,
-            max_trials_before=self._parse(known["study"], study.name).spec.max_trials,
+            _read_end(status) if status.get("state") else None,
+            before=self._parse(known["study"], study.name),
             spent=TimeSpent(event.worker_seconds, event.wall_seconds),
             retry=retry,
             advice=advice,

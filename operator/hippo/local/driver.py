@@ -565,9 +565,13 @@ class LocalDriver:
         if now < self._look_at_files:
             return
         self._look_at_files = now + EDIT_SECONDS
-        for edit in self._files.read_edits(
-            [run.study for run in self.engine.studies.values() if not run.state.is_final]
-        ):
+        runs = self.engine.studies
+        for edit in self._files.read_edits(run.study for run in runs.values()):
+            if runs[edit.study.name].state.is_final:
+                self.observer.notified(
+                    "edited after its end: run it again to see whether it goes on", edit.study.name
+                )
+                continue
             if edit.problem is not None:
                 self.observer.notified(f"the edit is refused: {edit.problem}", edit.study.name)
                 continue

@@ -191,7 +191,8 @@ class Checkpoints(SpecModel):
     every: PositiveDuration = "10m"
     """An extra save after this long without one. 10m if absent."""
     ttl: Duration = "7d"
-    """How long what is retained outlives the study's deletion. 7d if absent."""
+    """How long what is retained outlives the study's deletion; and what it may go on from, an end
+    by a limit that may be raised. 7d if absent."""
 
     @property
     def every_seconds(self) -> float:

@@ -27,7 +27,7 @@ from itertools import count
 from hippo.lifecycles import StageEvent, StageState, advance
 from hippo.plan.claims import Claim
 from hippo.plan.costs import CostModel
-from hippo.plan.trie import Lead, Node, SearchPlan
+from hippo.plan.trie import NO_WORK, Lead, Node, SearchPlan
 
 Order = tuple[float, float, int, int]
 Turn = tuple[float, ...]
@@ -283,7 +283,9 @@ class Frontier:
         return again
 
     def _unpromised(self, node: Node) -> list[int]:
-        """Wants of the node that no running chain fulfils; chains that still can are asked."""
+        """Wants of the node that no running chain fulfils; chains that still can are asked. One of
+        which nobody is to work for is no need: what others train on its way is all it gets.
+        """
         needs: list[int] = []
         for step in sorted(node.wants):
             want = node.wants[step]
@@ -295,7 +297,8 @@ class Frontier:
                     owner.asked_save.add(step)
                     self.to_steer.add(owner)
             if owner is None:
-                needs.append(step)
+                if want.lead[0] > NO_WORK:
+                    needs.append(step)
                 if want.state is StageState.RUNNING:
                     want.state = advance(want.state, StageEvent.RETURNED)
             elif want.state is StageState.PENDING:

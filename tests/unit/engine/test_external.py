@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hippo.lifecycles import StudyState, TrialState
 from hippo.messages import Command, Refuse, Requested, StudyAdded, StudyChanged, Tick
+from hippo.model.study import Budget
 from hippo.store.mailbox import Close, Promote, Request, Stop, Suggest
 from tests.world import World, build_study, train_alone
 
@@ -169,3 +170,32 @@ def test_an_ended_study_takes_no_requests() -> None:
     office.feed(StudyAdded(build_study("t", space={"a": {"choices": [1]}})))
     assert office.run_of.state is StudyState.SUCCEEDED
     assert not office.refusals
+
+
+def test_a_raised_budget_lets_its_trials_go_on_and_takes_requests_again() -> None:
+    office = Office([made(budget={"wallTime": "3s"})], workers=1)
+    first = office.ask(Suggest(hyperparameters=late(1), steps=STEPS))
+    office.run()
+    assert office.run_of.trials[0].state is TrialState.STOPPED
+    office.run_again("s", budget=Budget())
+    office.ask(Suggest(hyperparameters=late(2), steps=STEPS))
+    office.ask(Close())
+    office.run()
+    assert first == office.run_of.trials[0].request
+    assert [set(trial.results) for trial in office.run_of.trials] == [{STEPS}, {STEPS}]
+    assert max(office.trained.values()) == 1
+
+
+def test_a_closed_study_tries_failed_trials_again_and_takes_no_more() -> None:
+    broken = True
+    office = Office(
+        [made(retries=0)], workers=1, fail=lambda key, attempt: "no room" if broken else None
+    )
+    office.ask(Suggest(hyperparameters=late(1), steps=STEPS))
+    office.ask(Close())
+    office.run()
+    assert office.run_of.trials[0].state is TrialState.FAILED
+    broken = False
+    office.run_again("s", retry=True).run()
+    assert office.run_of.trials[0].state is TrialState.COMPLETED
+    assert office.run_of.state is StudyState.SUCCEEDED

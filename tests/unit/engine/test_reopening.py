@@ -6,21 +6,18 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from hippo.lifecycles import EndReason, StudyState, TrialState
 from hippo.messages import StudyRemoved
 from hippo.model.study import Budget
+from hippo.reopening import is_lacking, tell_reason
 from tests.unit.engine.test_properties import ALGORITHMS, DEPEND_ON_ORDER, check_trials, worlds
 from tests.world import World, build_study, with_spec
 
 FAR = {"lr": {"choices": [0.1, 0.2, 0.3]}}
 MANY = {"lr": {"choices": [index / 100 for index in range(1, 30)]}}
-
-
-def hours(seconds: float) -> Budget:
-    return Budget(worker_hours=seconds / 3600)
 
 
 def test_a_budget_that_is_spent_saves_what_runs_and_a_greater_one_goes_on_from_there() -> None:
@@ -205,68 +202,136 @@ def test_replicates_go_on_and_end_the_search() -> None:
     assert len(_trials(world)) == 5
 
 
-@settings(max_examples=100)
+@settings(max_examples=1500)
 @given(
-    worlds(most=1),
+    worlds(most=2),
     st.sampled_from(["wall", "worker", "failures", "trials"]),
     st.floats(0.5, 60.0),
     st.integers(0, 2**16),
+    st.booleans(),
 )
 def test_interrupted_by_any_limit_and_raised_it_ends_as_if_it_had_never_been(
-    world: World, limit: str, moment: float, seed: int
+    world: World, limit: str, moment: float, seed: int, is_disturbed: bool
 ) -> None:
-    study = world.studies[0]
-    if study.spec.checkpoints.retain == "none":
-        return
-    straight = World([study], workers=world.workers, costs=world.costs).run()
-    dice = random.Random(seed)
+    studies, dice = world.studies, random.Random(seed)
+    study = studies[0]
+    straight = World(studies, workers=world.workers, costs=world.costs).run()
+    limited: dict[str, Any]
     unlimited: dict[str, Any] = {"budget": Budget()}
-    limited: dict[str, Any] = {}
-    world = World([study], world.workers, world.costs, known_costs=world.known_costs)
-    if limit == "trials":
-        most = study.spec.max_trials
-        if most is None or most < 2 or study.spec.replicates:
-            return
-        limited, unlimited = {"max_trials": dice.randrange(1, most)}, {"max_trials": most}
-    elif limit == "wall":
-        limited = {"budget": Budget(wall_time=f"{max(1, round(moment))}s")}
-    elif limit == "worker":
-        limited = {"budget": hours(moment)}
+    broken: set[str] = set()
+    match limit:
+        case "wall":
+            limited = {"budget": Budget(wall_time=f"{max(1, round(moment))}s")}
+        case "worker":
+            limited = {"budget": Budget(worker_hours=moment / 3600)}
+        case "failures":
+            limited, unlimited = {"max_failed_trials": 0}, {}
+            # What failed stays so if replicates have begun, or if another has taken its place.
+            assume(not any(other.spec.replicates for other in studies[1:]))
+            assume(all(other.spec.algorithm.name != "pbt" for other in studies))
+            broken = {key for key in straight.trained if dice.random() < 0.1}
+        case _:
+            most = study.spec.max_trials
+            assume(most is not None and most > 1 and not study.spec.replicates)
+            assert most is not None
+            limited, unlimited = {"max_trials": dice.randrange(1, most)}, {"max_trials": most}
+    world = World(
+        [with_spec(study, retries=0 if broken else 3, **limited), *studies[1:]],
+        world.workers,
+        world.costs,
+        known_costs=world.known_costs,
+        fail=lambda key, attempt: "broken" if key in broken else None,
+    )
+    if is_disturbed and not broken:
+        world.run_disturbed(dice)
     else:
-        world = World([with_spec(study, retries=0)], world.workers, world.costs)
-        limited, unlimited = {"max_failed_trials": 0}, {}
-        # Not a beginning, so that something may be trained before it fails.
-        broken = {key for key in straight.trained if dice.random() < 0.1}
-        world.fail = lambda key, attempt: "broken" if key in broken else None
-    world.studies[0] = with_spec(world.studies[0], **limited)
-    world.decisions.clear()
-    world.log.clear()
-    world.launches.clear()
-    world.spent.clear()
-    world._running.clear()
-    world._heap.clear()
-    world._generation = 0
-    world.start_engine()
-    world.run()
-    world.fail = lambda key, attempt: None
+        world.run()
+    event(f"{limit}: {world.engine.studies['s0'].end}")
+    broken.clear()
+    for other in studies[1:]:
+        world.retry.add(other.name)
     world.run_again("s0", retry=limit == "failures", **unlimited).run()
     check_trials(world)
-    (run,) = world.engine.studies.values()
-    assert run.state is StudyState.SUCCEEDED, run.message
-    if limit in ("wall", "worker"):
-        lost = max(world.trained.values())
-        assert lost <= 1, "some step was trained twice"
-        assert run.steps_trained == sum(world.trained.values())
-    if limit != "trials" and study.spec.algorithm.name not in DEPEND_ON_ORDER:
-        (calm,) = straight.engine.studies.values()
-        told = {t.index: t.latest for t in run.trials}
-        if limit != "failures" or study.spec.algorithm.name in ("grid", "random"):
-            assert told == {t.index: t.latest for t in calm.trials}
-            assert getattr(run.best, "index", None) == getattr(calm.best, "index", None)
-    decided = [d.index for d in world.decisions["s0"]]
-    assert decided == list(range(len(decided)))
-    before = [(t.state, t.reason, t.results) for t in run.trials]
+    for run in world.engine.studies.values():
+        assert run.state is StudyState.SUCCEEDED, run.message
+        decided = [decision.index for decision in world.decisions[run.name]]
+        assert decided == list(range(len(decided)))
+    keeps = study.spec.checkpoints.retain != "none"
+    if limit in ("wall", "worker") and len(studies) == 1 and keeps and not is_disturbed:
+        assert set(world.trained.values()) == {1}, "some step was trained twice"
+        assert run.steps_trained == pytest.approx(sum(world.trained.values()))
+    if limit != "trials":
+        for run in world.engine.studies.values():
+            if run.study.spec.algorithm.name not in DEPEND_ON_ORDER:
+                _check_same(run, straight.engine.studies[run.name], exactly=limit != "failures")
+    before = _told(world)
     world.start_engine()
     world.run()
-    (again,) = world.engine.studies.values()
-    assert [(t.state, t.reason, t.results) for t in again.trials] == before
+    assert _told(world) == before
+
+
+def _check_same(run: Any, calm: Any, *, exactly: bool) -> None:
+    if not exactly and run.study.spec.algorithm.name not in ("grid", "random"):
+        return  # what had failed was judged as the worst, and stays so
+    assert [trial.latest for trial in run.trials] == [trial.latest for trial in calm.trials]
+    assert run.best is not None
+    assert run.best.index == calm.best.index
+
+
+def _told(world: World) -> Any:
+    return [
+        [(trial.state, trial.reason, trial.results) for trial in run.trials]
+        for run in world.engine.studies.values()
+    ]
+
+
+@pytest.mark.parametrize("limit", ["budget", "suspend"])
+def test_nobody_trains_on_into_the_branch_of_a_study_that_rests(limit: str) -> None:
+    """Although its path is the longer one, and its request stands."""
+
+    def late(gamma: float) -> Any:
+        return {"multistep": {"initial": 0.1, "gamma": gamma, "milestones": [6]}}
+
+    long = build_study("long", steps=30, space={"lr": {"choices": [late(0.5)]}})
+    world = World([long], workers=1)
+    if limit == "suspend":
+        world.change("long", suspend=True)
+    else:
+        world.change("long", budget=Budget(wall_time="1s"))
+    while world.advance():
+        pass
+    world.checkpoints.clear()
+    rested = sum(world.trained.values())
+    world.add(build_study("short", space={"lr": {"choices": [late(0.1)]}}))
+    while world.advance():
+        pass
+    assert world.engine.studies["short"].state is StudyState.SUCCEEDED
+    assert sum(world.trained.values()) - rested == 12
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "metric 'scroe' is not among those that evaluate() returned (loss, score)",
+        "evaluate() returned no 'scroe' at step 12 (it returned: loss, score)",
+    ],
+)
+def test_only_another_metric_mends_what_lacks_one(reason: str) -> None:
+    assert is_lacking(reason)
+    assert is_lacking(reason, "scroe")
+    assert not is_lacking(reason, "score")
+    assert not is_lacking("ValueError: metric 'x' (trainer.py:3)")
+
+
+def test_the_ends_of_an_older_hippo_are_told_by_their_words() -> None:
+    for words, reason in [
+        ("its budget of 10s of wall time is spent", EndReason.BUDGET),
+        ("its budget of 2 worker-hours is spent", EndReason.BUDGET),
+        ("4 stages failed, more than maxFailedTrials (3); the last one: x", "maxFailedTrials"),
+        ("trial s-1 reached the target: loss 0.1", EndReason.TARGET),
+        ("no trial succeeded: every trial diverged", EndReason.NO_RESULT),
+        ("all trials have ended", EndReason.COMPLETED),
+        ("removed", EndReason.REMOVED),
+        ("the moon was full", None),
+    ]:
+        assert tell_reason(words) == reason

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from hippo.kube import names
 from hippo.kube.api import STUDY, TRIAL, Document
 from hippo.store import PlanStore
 from hippo.store.records import Ended, Outcome, WorkerError
@@ -141,7 +140,7 @@ def test_failed_trials_are_tried_again_once_for_each_value_of_the_annotation(
         "no trial succeeded: no room; mend it and set the annotation hippo.dev/retry-failed to a"
         " new value"
     )
-    annotate(world, "1")
+    world.annotate("s", "1")
     go_on(world, lambda: status(world).get("retried") == "1")
     go_on(world, is_at_rest(world, "Failed"))
     kinds = [d["kind"] for d in world.server.find(TRIAL, "s-0")["spec"]["decisions"]]
@@ -149,7 +148,7 @@ def test_failed_trials_are_tried_again_once_for_each_value_of_the_annotation(
     broken = False
     world.server.now += 100
     go_on(world, is_at_rest(world, "Failed"))
-    annotate(world, "2")
+    world.annotate("s", "2")
     go_on(world, is_at_rest(world, "Succeeded"))
     world.check_end()
     world.kill_operator(0)
@@ -157,10 +156,3 @@ def test_failed_trials_are_tried_again_once_for_each_value_of_the_annotation(
     go_on(world, is_at_rest(world, "Succeeded"))
     kinds = [d["kind"] for d in world.server.find(TRIAL, "s-0")["spec"]["decisions"]]
     assert kinds == ["suggest", "fail", "reopen", "fail", "reopen"]
-
-
-def annotate(world: World, value: str) -> None:
-    """As kubectl annotate does: the generation stays."""
-    found = world.server.objects[STUDY.plural, NAMESPACE, "s"]
-    found["metadata"].setdefault("annotations", {})[names.ANNOTATION_RETRY] = value
-    found["metadata"]["resourceVersion"] += "0"

@@ -50,6 +50,7 @@ class OperatorMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
         self.made = 0
+        self.made_wishes = 0
 
     def teardown(self) -> None:
         try:
@@ -61,12 +62,18 @@ class OperatorMachine(RuleBasedStateMachine):
             counted["operators"] += self.world.operators_made
             counted["trained"] += sum(self.world.trained.values())
             counted["unique"] += len(self.world.trained)
+            counted["reopened"] += self.world.reopened
             self.world.close()
 
     # -- users -------------------------------------------------------------------------------------
 
     def _apply(
-        self, algorithm: dict[str, Any], choices: list[Any], parallelism: int, priority: int = 0
+        self,
+        algorithm: dict[str, Any],
+        choices: list[Any],
+        parallelism: int,
+        priority: int = 0,
+        budget: dict[str, Any] | None = None,
     ) -> None:
         self.world.apply(
             f"s{self.made}",
@@ -76,6 +83,7 @@ class OperatorMachine(RuleBasedStateMachine):
             maxTrials=4,
             parallelism=parallelism,
             priority=priority,
+            budget=budget or {},
             checkpoints={"every": "1h"},
         )
         self.made += 1
@@ -86,6 +94,7 @@ class OperatorMachine(RuleBasedStateMachine):
                 st.sampled_from(ALGORITHMS[::2]),
                 st.lists(st.sampled_from(LRS), min_size=1, unique_by=str),
                 st.integers(1, 3),
+                st.sampled_from([{}, {"wallTime": "2s"}, {"workerHours": 0.0005}]),
             ),
             min_size=1,
             max_size=2,
@@ -94,8 +103,8 @@ class OperatorMachine(RuleBasedStateMachine):
     )
     def begin(self, data: list[Any], identities: tuple[str, str]) -> None:
         self.identities = identities
-        for algorithm, choices, parallelism in data:
-            self._apply(algorithm, choices, parallelism)
+        for algorithm, choices, parallelism, budget in data:
+            self._apply(algorithm, choices, parallelism, budget=budget)
         self.world.start_operator(0, identities[0])
 
     @precondition(lambda self: self.made < MOST_STUDIES)
@@ -114,13 +123,20 @@ class OperatorMachine(RuleBasedStateMachine):
     def a_study_is_edited(self, data: st.DataObject) -> None:
         if names := self.world.server.names(STUDY):
             name = data.draw(st.sampled_from(names))
-            change = data.draw(st.sampled_from(["suspend", "priority", "parallelism", "delete"]))
+            changes = ["suspend", "priority", "parallelism", "budget", "retry", "delete"]
+            change = data.draw(st.sampled_from(changes))
             spec = self.world.server.find(STUDY, name)["spec"]
             if change == "suspend":
                 self.world.is_strict = False  # what it may come to need is not kept meanwhile
                 self.world.server.change_spec(STUDY, name, suspend=not spec.get("suspend", False))
             elif change == "priority":
                 self.world.server.change_spec(STUDY, name, priority=1 - spec.get("priority", 0))
+            elif change == "budget":  # perhaps spent already, perhaps raised after the end
+                limit = data.draw(st.sampled_from([{}, {"wallTime": "2s"}, {"wallTime": "60s"}]))
+                self.world.server.change_spec(STUDY, name, budget=limit)
+            elif change == "retry":
+                self.made_wishes += 1
+                self.world.annotate(name, str(self.made_wishes))
             elif change == "parallelism":
                 self.world.server.change_spec(STUDY, name, parallelism=data.draw(st.integers(1, 3)))
             elif self.made == MOST_STUDIES:
@@ -259,7 +275,7 @@ class OperatorMachine(RuleBasedStateMachine):
             return
         world.kill_operator(1)
         for name in world.server.names(STUDY):
-            world.server.change_spec(STUDY, name, suspend=False)
+            world.server.change_spec(STUDY, name, suspend=False, budget={})
         if 0 not in world.operators:
             world.start_operator(0, self.identities[0])
         world.resume(0)
