@@ -147,8 +147,8 @@ class Engine:
         return not self.chains and all(run.state.is_final for run in self.studies.values())
 
     def find_trouble(self, study: str) -> Trouble | None:
-        """Why a study does not go on as it should, if so."""
-        return self._recovery.find_trouble(study)
+        """Why a study at work does not go on as it should, if so."""
+        return self._recovery.find_trouble(study) if self.studies[study].is_active else None
 
     def count_free_workers(self) -> int:
         """Workers that could begin something at once."""

@@ -54,7 +54,7 @@ class Crowded(World):
 
     def advance(self) -> bool:
         self._waiting = [chain for chain in self._waiting if chain in self._running]
-        self._admit()
+        self._let_in()
         if not self.is_down:
             self._remove_taken_back()
             if self._told != (told := frozenset(self._waiting)):
@@ -65,7 +65,7 @@ class Crowded(World):
                 self._heap.sort()
         return super().advance()
 
-    def _admit(self) -> None:
+    def _let_in(self) -> None:
         for chain in list(self._waiting):
             if len(self._running) - len(self._waiting) >= self.room:
                 return
