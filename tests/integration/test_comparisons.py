@@ -78,6 +78,16 @@ def test_decisions_that_depend_on_order_are_repeated(place: Place, name: str) ->
     assert found["studies"][0]["best"] == merged["best"]["trial"]
 
 
+def test_why_a_run_is_not_repeated_is_said_where_curves_end(place: Place) -> None:
+    path = study(place, BY_ORDER["tpe"])
+    place.run(path)
+    place.edit("s", maxTrials=12)  # the sampler draws from the results of another run
+    done = place.call("simulate", path, "--workers", "3", "--curves", ".hippo", status=2)
+    missing, reason = done.errors[0], done.stderr.splitlines()[-1]
+    assert "holds no metrics of" in missing
+    assert reason.endswith(f"--curves: in {place.store_folder} the spec.maxTrials of s differs")
+
+
 def test_what_may_differ_is_said_in_one_line(place: Place) -> None:
     path = study(place, BY_ORDER["asha"])
     done = place.call("run", path, "--no-merge", "--workers", "2")

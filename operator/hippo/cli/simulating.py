@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from pathlib import Path
@@ -81,22 +80,32 @@ def simulate(
             )
     written = [item.study for item in located]
     opened = open_store(curves) if curves is not None else None
-    followed = _find_followed(opened, written) if opened is not None else {}
+    followed, reasons = _find_followed(opened, written) if opened is not None else ({}, [])
     options = SimulationOptions(workers, Pace(step_seconds), overheads, followed=followed)
-    found = compare(written, _open_curves(written, opened, document), options)
+    try:
+        found = compare(written, _open_curves(written, opened, document), options)
+    except InvalidSpec as error:  # curves that do not go so far: it drew its own points
+        raise InvalidSpec([*error.errors, *reasons]) from None
     if output is Output.JSON:
         print_json(to_json(found, curves))
     else:
         print_comparison(open_console(), found, curves)
 
 
-def _find_followed(opened: Store, studies: list[Study]) -> dict[str, tuple[Decision, ...]]:
-    """What the store recorded of studies whose decisions depend on the order of results."""
-    found = {}
+def _find_followed(
+    opened: Store, studies: list[Study]
+) -> tuple[dict[str, tuple[Decision, ...]], list[tuple[str, str]]]:
+    """What the store recorded of studies whose decisions depend on the order of results; and why it
+    has nothing of others, which then decide afresh.
+    """
+    found: dict[str, tuple[Decision, ...]] = {}
+    reasons: list[tuple[str, str]] = []
     for study in studies:
-        with contextlib.suppress(InvalidSpec):  # none, or of another study: it decides afresh
-            found.update(find_followed(opened.blobs, opened.url, [study], "--curves"))
-    return found
+        try:
+            found |= find_followed(opened.blobs, opened.url, [study], "--curves")
+        except InvalidSpec as error:
+            reasons += error.errors
+    return found, reasons
 
 
 def _open_curves(studies: list[Study], opened: Store | None, document: dict[str, Any]) -> Curves:

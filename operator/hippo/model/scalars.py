@@ -5,6 +5,7 @@ Neither library is imported: its scalars are known by their ``item()``, and by h
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -48,18 +49,8 @@ def _to_plain(value: Any, path: str, depth: int) -> Any:
 
 
 def _scalar(value: Any, path: str) -> bool | int | float | str:
-    found = value
-    if not isinstance(value, bool | int | float | str) and callable(getattr(value, "item", None)):
-        shape = tuple(getattr(value, "shape", ()))
-        if shape:
-            raise InvalidSpec.at(
-                path, f"must be a single value, not an array of shape {shape}: use tolist()"
-            )
-        found = value.item()
-        if type(found) is type(value):  # NumPy's longdouble, which has no exact Python float
-            found = float(value)
-            if found != value and found == found:
-                raise InvalidSpec.at(path, f"has no exact double: {shorten(repr(value))}")
+    is_plain = isinstance(value, bool | int | float | str)
+    found = _item(value, path) if not is_plain and hasattr(value, "dtype") else value
     match found:
         case bool():
             return found
@@ -74,6 +65,25 @@ def _scalar(value: Any, path: str) -> bool | int | float | str:
     raise InvalidSpec.at(
         path, f"must be a number, text, true or false, a list or a schedule, not {_describe(value)}"
     )
+
+
+def _item(value: Any, path: str) -> Any:
+    """What a scalar or an array without dimensions holds; itself if that is no number or text."""
+    shape = tuple(getattr(value, "shape", ()))
+    if shape:
+        raise InvalidSpec.at(
+            path, f"must be a single value, not an array of shape {shape}: use tolist()"
+        )
+    is_time = getattr(value.dtype, "kind", "") in ("m", "M")  # its item may be an int
+    if is_time or bool(getattr(value, "mask", False)):
+        return value
+    found = value.item()
+    if type(found) is type(value):  # NumPy's longdouble, which has no exact Python float
+        exact = float(value)
+        if exact != value and not math.isnan(exact):
+            raise InvalidSpec.at(path, f"has no exact double: {shorten(repr(value))}")
+        return exact
+    return found
 
 
 def _describe(value: Any) -> str:
