@@ -144,6 +144,8 @@ class PlanDriver:
     tools: Tools
     distrusted: set[str] = field(default_factory=set)
     """Chains whose reports contradict what they are to do. Outlives the driver."""
+    held: set[int] = field(default_factory=set)
+    """The lock's generation that the last driver held. Outlives the driver."""
     engine: Engine = field(init=False)
     session: Session = field(init=False)
     plan: PlanObject = field(init=False)
@@ -190,7 +192,9 @@ class PlanDriver:
         self._lock = PlanLock(store, holder, seconds=LOCK_SECONDS)
         self.plan = PlanObject(self.tools.api, self.namespace, self.name)
         known = await self.plan.read_generation()
-        await asyncio.to_thread(lambda: self._lock.acquire(above=known))
+        await asyncio.to_thread(lambda: self._lock.acquire(above=known, own=self.held))
+        self.held.clear()
+        self.held.add(self._lock.generation)
         lead = max(studies.values(), key=lambda item: (item.study.spec.priority, item.created))
         await self.plan.ensure(
             signature=self.signature,

@@ -68,6 +68,7 @@ class PlanTask:
     driver: PlanDriver | None = None
     reporter: Reporter | None = None  # of this driver
     distrusted: set[str] = field(default_factory=set)  # chains, for its drivers
+    held: set[int] = field(default_factory=set)  # generations of the lock, for its drivers
     failures: int = 0
     outage: asyncio.Event | None = None  # set when the store that failed it is back
     is_over: bool = False  # no study is left
@@ -397,7 +398,13 @@ class Operator:
 
     async def _open(self, task: PlanTask) -> PlanDriver:
         driver = PlanDriver(
-            task.namespace, task.name, task.document, task.signature, self.tools, task.distrusted
+            task.namespace,
+            task.name,
+            task.document,
+            task.signature,
+            self.tools,
+            task.distrusted,
+            task.held,
         )
         log.info("plan %s/%s: opened for %s", task.namespace, task.name, ", ".join(task.studies))
         try:

@@ -18,7 +18,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,8 +129,10 @@ class PlanLock:
             raise LockLost(f"the lock of plan {self._plan} is not held")
         return self._generation
 
-    def acquire(self, *, above: int = 0) -> None:
+    def acquire(self, *, above: int = 0, own: Collection[int] = ()) -> None:
         """``above``: a generation known from elsewhere, which this one is to be greater than.
+        ``own``: generations that this process has held and uses no more, which it could not release
+        because the store failed.
 
         Raises LockHeld, which says by whom; StoreError.
         """
@@ -140,7 +142,8 @@ class PlanLock:
                 generations = self._list()
                 if generations:
                     generation = generations[-1]
-                    self._check_free(generation)
+                    if generation not in own:
+                        self._check_free(generation)
                 if self._create(max(generation, above) + 1):
                     return
         raise LockHeld(self._plan, "wanted by too many others at once", "try again")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -15,36 +16,45 @@ from hippo.kube import operator
 from hippo.kube.metrics import Metrics
 from hippo.kube.outages import StoreWatch, rest
 from hippo.kube.settings import Settings
-from hippo.store import BlobInfo, DirectoryBlobs
+from hippo.store import BlobInfo, DirectoryBlobs, StoreError
 from tests.unit.kube.memory import MemoryApi, add_study, run
 
 LONG = 3600.0
 
 
-class CountingBlobs(DirectoryBlobs):
-    asked = 0
+class Store(DirectoryBlobs):
+    """One that can be out of reach."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked = 0  # small requests
+        self.is_away = False
 
     def list(self, prefix: str, *, after: str = "") -> list[BlobInfo]:
-        self.asked += 1
+        self.asked += prefix == "none-such/"
+        self._reach()
         return super().list(prefix, after=after)
+
+    def get(self, name: str) -> bytes:
+        self._reach()
+        return super().get(name)
+
+    def put(self, name: str, chunks: Any, *, if_absent: bool = False) -> bool:
+        self._reach()
+        return super().put(name, chunks, if_absent=if_absent)
+
+    def _reach(self) -> None:
+        if self.is_away:
+            raise StoreError("the store is away")
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "store"
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
 
 
-def has_asked(blobs: CountingBlobs, times: int) -> bool:
-    return blobs.asked >= times
-
-
-def break_(root: Path) -> None:
-    """A folder that is a file fails every request."""
-    root.write_text("")
-
-
-def mend(root: Path) -> None:
-    root.unlink()
+def has_asked(store: Store, times: int) -> bool:
+    return store.asked >= times
 
 
 def is_up(metrics: Metrics) -> bool:
@@ -57,44 +67,42 @@ async def wait_for(what: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_the_end_of_an_outage_ends_all_waits(root: Path) -> None:
+def test_the_end_of_an_outage_ends_all_waits(store: Store) -> None:
     async def go() -> None:
-        blobs, metrics = CountingBlobs(root), Metrics(CollectorRegistry())
-        watch = StoreWatch(blobs, metrics, every=0.001)
+        metrics = Metrics(CollectorRegistry())
+        watch = StoreWatch(store, metrics, every=0.001)
         running = asyncio.create_task(watch.run())
         for _ in range(2):  # one outage after the other
-            break_(root)
-            asked = blobs.asked
+            store.is_away = True
             now = time.monotonic()
             waits = [asyncio.create_task(rest(LONG, watch.note_failure(now))) for _ in range(3)]
-            await wait_for(partial(has_asked, blobs, asked + 3))
+            await wait_for(partial(has_asked, store, store.asked + 3))
             assert not is_up(metrics)
             assert not any(wait.done() for wait in waits)
-            mend(root)
+            store.is_away = False
             async with asyncio.timeout(30):
                 await asyncio.gather(*waits)
             assert is_up(metrics)
-            asked = blobs.asked
+            asked = store.asked
             await asyncio.sleep(0.05)
-            assert blobs.asked == asked  # nobody asks a store that is well
+            assert store.asked == asked  # nobody asks a store that is well
             await rest(LONG, watch.note_failure(now))  # whom the outage that is over has failed
         running.cancel()
 
     run(go())
 
 
-def test_a_store_that_answers_has_no_outage_to_wait_for(root: Path) -> None:
+def test_a_store_that_answers_has_no_outage_to_wait_for(store: Store) -> None:
     """What fails a plan then is the plan's own: trying it again at once would help nobody."""
 
     async def go() -> None:
-        blobs, metrics = CountingBlobs(root), Metrics(CollectorRegistry())
-        watch = StoreWatch(blobs, metrics, every=0.001)
+        watch = StoreWatch(store, Metrics(CollectorRegistry()), every=0.001)
         running = asyncio.create_task(watch.run())
         returned = watch.note_failure(time.monotonic())
         wait = asyncio.create_task(rest(LONG, returned))
-        await wait_for(lambda: blobs.asked == 1)
+        await wait_for(lambda: store.asked == 1)
         await asyncio.sleep(0.05)
-        assert (wait.done(), blobs.asked) == (False, 1)
+        assert (wait.done(), store.asked) == (False, 1)
         wait.cancel()
         await rest(0.01, returned)  # and the time itself ends it
         running.cancel()
@@ -102,23 +110,30 @@ def test_a_store_that_answers_has_no_outage_to_wait_for(root: Path) -> None:
     run(go())
 
 
-def test_a_plan_goes_on_when_the_store_is_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_goes_on_when_the_store_is_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it held the plan's lock, which it cannot release while the store is away."""
     monkeypatch.setattr(operator, "LEAST_PAUSE", LONG)
     monkeypatch.setattr(operator, "MOST_PAUSE", LONG)
 
     async def go() -> None:
         server, metrics = MemoryApi(), Metrics(CollectorRegistry())
         await add_study(server, "a")
-        settings = Settings(store="s3://bucket")
-        made = operator.Operator(server.api, DirectoryBlobs(root), settings, metrics)
-        made.store_watch = StoreWatch(made.tools.blobs, metrics, every=0.001)
+        made = operator.Operator(server.api, store, Settings(store="s3://bucket"), metrics)
+        made.store_watch = StoreWatch(store, metrics, every=0.001)
         made.spawn(made.store_watch.run(), "store")
-        break_(root)
+        store.is_away = True
         await made.look_again()
         (task,) = made.plans.values()
-        await wait_for(lambda: task.failures == 1 and not is_up(metrics))
-        mend(root)
-        await wait_for(lambda: task.driver is not None)
+        for _ in range(3):
+            await wait_for(lambda: task.driver is None and task.failures > 0)
+            await wait_for(partial(has_asked, store, store.asked + 2))
+            store.is_away = False
+            await wait_for(lambda: task.driver is not None and task.failures == 0)
+            store.is_away = True
+            task.wake.set()
+        store.is_away = False
         await made.stop()
 
     run(go())

@@ -150,6 +150,22 @@ class LockContract:
             lock.renew()
             lock.release()
 
+    def test_who_could_not_release_it_need_not_wait_for_himself(
+        self, store: PlanStore, clock: Clock
+    ) -> None:
+        mine = PlanLock(store, clock=clock)
+        mine.acquire()
+        again = PlanLock(store, clock=clock)
+        with pytest.raises(LockHeld):
+            again.acquire()  # it might be used by another thread
+        again.acquire(own={mine.generation})
+        assert again.generation == mine.generation + 1
+        with pytest.raises(LockLost):
+            mine.renew()
+        again.renew()
+        with pytest.raises(LockHeld):  # somebody else's by now
+            PlanLock(store, clock=clock).acquire(own={1})
+
     def test_release_is_idempotent_and_harmless_once_lost(
         self, store: PlanStore, clock: Clock
     ) -> None:
