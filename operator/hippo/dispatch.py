@@ -50,6 +50,10 @@ times what the switch costs.
 """
 
 
+UNKNOWN_SECONDS = 30.0
+"""The same where no step was reported yet, of the time that a chain has been at work."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """What differs between drivers. Times in seconds."""
@@ -514,28 +518,34 @@ class Dispatcher:
     def _make_room_for_queued(self) -> None:
         """Let a chain at work leave for a launched one of a better right that finds no room."""
         waiting = self._queue.find_neediest()
-        if waiting is None or not self._costs.is_known:
+        if waiting is None:
             return
         candidates = [
             (*self._leaves_last(chain), chain)
             for chain in self._chains.values()
             if self._queue.may_take_room_of(waiting, chain)
-            and self._laxity.left(chain) > self._worth_leaving()
             and self._can_leave(chain)
+            and self._is_worth_leaving(chain)
         ]
         if candidates:
             self._stop(min(candidates, key=lambda entry: entry[:-1])[-1], save=True)
             self._queue.note_leaving_for(waiting)
 
-    def _worth_leaving(self) -> float:
-        """Seconds that a chain must have left to be made to leave for another study."""
+    def _is_worth_leaving(self, chain: ChainRun) -> bool:
+        """Whether a chain would go on for so long that it may be made to leave. As long as nobody
+        has reported a step, nobody knows: then it has to have been at work for a while.
+        """
         costs = self._costs
-        return max(WORTH_SWITCHES * (costs.switch + costs.overheads.save), costs.mean_step)
+        if not costs.is_known:
+            return self._now - chain.step_time > UNKNOWN_SECONDS
+        worth = max(WORTH_SWITCHES * (costs.switch + costs.overheads.save), costs.mean_step)
+        return self._laxity.left(chain) > worth
 
     def _leaves_last(self, chain: ChainRun) -> tuple[float, float, float, int]:
         """Least of those that may leave: least right, most workers, soonest done."""
         rank, held = min(self._standing(study) for study in chain.studies)
-        return (-rank, -held, *self._workforce.done_at(chain))
+        order = self._workforce.done_at(chain) if self._costs.is_known else (-chain.launched, 0)
+        return (-rank, -held, *order)
 
     def _can_leave(self, chain: ChainRun) -> bool:
         """Whether it is at work, and has trained something, or will have by the time it leaves."""

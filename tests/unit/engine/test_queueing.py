@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.messages import Command, Launch, Queued, Steer, WorkerGone
+from hippo.messages import Command, Launch, Queued, Steer, Tick, WorkerGone
 from hippo.queueing import MOST_ROOM_SECONDS, ROOM_SECONDS
 from hippo.store.records import Outcome
 from tests.unit.engine.test_properties import check_results, studies
@@ -133,15 +133,18 @@ def test_they_are_taken_back_too_where_there_may_be_no_more_workers() -> None:
     assert set(world.trained.values()) == {1}
 
 
-def test_a_running_worker_of_lower_priority_makes_room_and_nothing_is_lost() -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_running_worker_of_lower_priority_makes_room_and_nothing_is_lost(known: bool) -> None:
+    """Also if no worker has reported a step yet, so that nobody knows how long one takes."""
     low, high = study("low", 0.1, 4, parallelism=4, steps=400), study("high", 0.5, 1, priority=5)
-    world = crowded(low, high)
+    world = crowded(low, high, known_costs=known)
     while world.studies_that_began()[-1] != "high":
         assert world.advance()
-    assert world.now < 20.0
+        world.feed(Tick())
+    assert world.now < (20.0 if known else 50.0)
     while world.engine.studies["high"].is_active:
         assert world.advance()
-    assert world.now < 70.0
+    assert world.now < (70.0 if known else 100.0)
     world.run()
     check_results(world)
     assert set(world.trained.values()) == {1}, "who leaves saves"
