@@ -79,8 +79,10 @@ def estimate_trial_based_makespan(engine: Engine, workers: int) -> float:
 
 
 def count_steps_left(engine: Engine) -> int:
-    """Steps still to train: from the latest checkpoints, less what has run since."""
-    left = unique_steps(build_stage_tree(engine.plan))
+    """Steps still to train: from the latest checkpoints, less what has run since. What studies at
+    rest ask for is left out.
+    """
+    left = unique_steps(build_stage_tree(engine.plan, with_resting=False))
     for chain, at, stop in running_stages(engine):
         latest = chain.claim.node.at(stop).latest_checkpoint(max(at, 1))
         left -= max(0, at - (latest.step if latest is not None else 0))

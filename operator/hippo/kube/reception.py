@@ -19,6 +19,10 @@ from hippo.kube.templates import check_template
 from hippo.model import InvalidSpec, parse_study
 
 
+MAX_WISH = 63
+"""Characters of the annotation that tries failed trials again: they stand in the status, too."""
+
+
 class Reception:
     """What the CRD's schema and rules cannot check, the model and a dry run of a pod do."""
 
@@ -63,14 +67,14 @@ class Reception:
                 if not is_for_quota(error):
                     raise
         self._checked.add(uid)
-        annotations = metadata.get("annotations") or {}
+        retry = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
         return Accepted(
             study,
             uid,
             int(metadata["generation"]),
             metadata["creationTimestamp"],
             document,
-            annotations.get(names.ANNOTATION_RETRY),
+            retry[:MAX_WISH] if retry is not None else None,
         )
 
     async def welcome(self, item: Accepted, plan: str) -> None:
