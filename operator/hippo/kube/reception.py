@@ -18,7 +18,6 @@ from hippo.kube.settings import Settings
 from hippo.kube.templates import check_template
 from hippo.model import InvalidSpec, parse_study
 
-
 MAX_WISH = 63
 """Characters of the annotation that tries failed trials again: they stand in the status, too."""
 
