@@ -105,6 +105,7 @@ class _History:
     replicates: set[int] = field(default_factory=set)
     failed: dict[int, str] = field(default_factory=dict)  # why, by trial
     cut_short: set[int] = field(default_factory=set)  # stopped by the study's end
+    reopened: set[int] = field(default_factory=set)  # once, at least
 
     @classmethod
     def read(cls, decisions: Sequence[Decision]) -> _History:
@@ -117,6 +118,8 @@ class _History:
                     history.replicates.add(trial)
             elif decision.kind == "promote":
                 history.targets[trial] = decision.steps
+            elif decision.kind == "reopen":
+                history.reopened.add(trial)
             elif decision.index in void:
                 continue
             elif decision.kind == "fail":
@@ -221,13 +224,17 @@ def _trials(count: int) -> str:
 
 
 def _tried_again(study: Study, history: _History, *, retry: bool) -> set[int]:
-    """Failed trials whose result would count, and that are to be tried again."""
+    """Failed trials whose result would count, and that are to be tried again. With them those that
+    were to be, and were stopped by the end that stood: whoever reopened it was killed half-way.
+    """
     metric = study.spec.objective.metric
     failed = {
         trial
         for trial, reason in history.failed.items()
         if retry or (is_lacking(reason) and not is_lacking(reason, metric))
     }
+    if retry:
+        failed |= history.cut_short & history.reopened
     if history.replicates:
         failed &= history.replicates
     elif isinstance(study.spec.algorithm, Pbt):  # others have taken the places of these
@@ -290,8 +297,10 @@ def _find_obstacle(
             if not may_draw and study.spec.max_trials is not None:
                 most = study.spec.max_trials
                 ways.append(f"raise spec.maxTrials above {most} and {advice.again}")
-            if failed := len(history.failed):
-                ways.append(f"to try its {_trials(failed)} that failed again, {advice.retry}")
+            if failed := len(_tried_again(study, history, retry=True)):
+                ways.append(f"to try {_trials(failed)} again that failed, {advice.retry}")
+            elif history.failed:
+                message = f"{message}; what failed is of no account any more"
             if may_draw:
                 message = f"{message}; {may_draw}"
             return f"{message}; {'; '.join(ways) or to_go_on}"

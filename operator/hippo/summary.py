@@ -99,9 +99,10 @@ def estimate_remaining(engine: Engine) -> Remaining:
     """No less time than the longest path, nor than all work over all workers that may be used.
 
     The work is that of the stages, and of the chains that train them: each has a worker to start, a
-    checkpoint to load, and a process to end. In proportion to the number of trials.
+    checkpoint to load, and a process to end. What studies at rest ask for is left out. In
+    proportion to the number of trials.
     """
-    stages = build_stage_tree(engine.plan)
+    stages = build_stage_tree(engine.plan, with_resting=False)
     running = running_stages(engine)
     steps = unique_steps(stages)
     for chain, at, stop in running:

@@ -19,6 +19,9 @@ from hippo.kube.templates import check_template
 from hippo.model import InvalidSpec, Study, parse_study
 from hippo.model.study import TrainerSpec
 
+MAX_WISH = 63
+"""Characters of the annotation that tries failed trials again: they stand in the status, too."""
+
 
 class Reception:
     """What the CRD's schema and rules cannot check, the model and a dry run of a pod do."""
@@ -61,14 +64,14 @@ class Reception:
         if self._checked.get(uid) != study.spec.trainer and not is_at_work:
             await self._try_pods(study)
         self._checked[uid] = study.spec.trainer
-        annotations = metadata.get("annotations") or {}
+        retry = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
         return Accepted(
             study,
             uid,
             int(metadata["generation"]),
             metadata["creationTimestamp"],
             document,
-            annotations.get(names.ANNOTATION_RETRY),
+            retry[:MAX_WISH] if retry is not None else None,
         )
 
     async def _try_pods(self, study: Study) -> None:

@@ -301,6 +301,8 @@ class LocalDriver:
             advice=LOCAL,
         )
         if verdict is None or (event.ended is None and not verdict.goes_on):
+            if self.options.retry_failed:
+                self.observer.notified("no trial of it has failed that could be tried again", name)
             return event
         if not verdict.goes_on:
             self._stay_ended.add(name)

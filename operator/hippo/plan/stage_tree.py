@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hippo.plan.trie import Node, SearchPlan, TrialId
+from hippo.plan.trie import NO_WORK, Node, SearchPlan, TrialId
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,22 @@ class Stage:
         return self.end - self.start
 
 
-def build_stage_tree(plan: SearchPlan) -> list[Stage]:
-    """All stages that unfulfilled wants need, parents first. A stage of no steps only evaluates."""
+def build_stage_tree(plan: SearchPlan, *, with_resting: bool = True) -> list[Stage]:
+    """All stages that unfulfilled wants need, parents first. A stage of no steps only evaluates.
+
+    ``with_resting``: also those for which nobody is to work, as their studies are at rest.
+    """
+
+    def asked(node: Node) -> set[int]:
+        wants = node.wants.items()
+        return {step for step, want in wants if with_resting or want.lead[0] > NO_WORK}
+
     order = list(plan.nodes())
     leaning: set[int] = set()  # numbers of nodes that need a state from above
     wanted_end: set[int] = set()  # ... of nodes whose end a child leans on
     for node in reversed(order):
         first = min(node.checkpoints, default=None)
-        steps = set(node.wants)
+        steps = asked(node)
         if node.number in wanted_end:
             steps.add(node.end)
         if any(first is None or step < first for step in steps):
@@ -49,7 +57,7 @@ def build_stage_tree(plan: SearchPlan) -> list[Stage]:
     stages: list[Stage] = []
     ends: dict[tuple[int, int], Stage] = {}  # (node, step) -> the stage that ends there
     for node in order:
-        steps = set(node.wants)
+        steps = asked(node)
         if node.number in wanted_end:
             steps.add(node.end)
         for start, end in _pieces(node, steps):

@@ -13,6 +13,7 @@ from hippo.lifecycles import EndReason, StudyState, TrialState
 from hippo.messages import StudyRemoved
 from hippo.model.study import Budget
 from hippo.reopening import is_lacking, tell_reason
+from hippo.summary import count_steps_left
 from tests.unit.engine.test_properties import ALGORITHMS, DEPEND_ON_ORDER, check_trials, worlds
 from tests.world import World, build_study, with_spec
 
@@ -335,3 +336,45 @@ def test_the_ends_of_an_older_hippo_are_told_by_their_words() -> None:
         ("the moon was full", None),
     ]:
         assert tell_reason(words) == reason
+
+
+def test_a_driver_that_is_killed_while_it_reopens_a_study_leaves_nothing_stuck() -> None:
+    broken = True
+    world = World(
+        [with_spec(build_study(space=FAR), retries=0)],
+        workers=1,
+        fail=lambda key, attempt: "no room" if broken else None,
+    ).run()
+    end = world.ended["s"]
+    broken = False
+    world.run_again("s", retry=True)
+    world.ended["s"] = end  # the decisions were written, and the study was not
+    world.run_again("s").run()
+    assert [str(trial.state) for trial in _trials(world)] == ["Stopped"] * 3
+    world.run_again("s", retry=True).run()
+    assert [str(trial.state) for trial in _trials(world)] == ["Completed"] * 3
+    check_trials(world)
+
+
+def test_what_a_study_at_rest_asks_for_is_not_left_to_train() -> None:
+    world = World([build_study(space=FAR, budget={"wallTime": "5s"})], workers=3)
+    assert count_steps_left(world.engine) == 3 * 12
+    world.run()
+    assert count_steps_left(world.engine) == 0
+
+
+def test_members_of_a_population_whose_places_are_taken_stay_failed() -> None:
+    algorithm = {"name": "pbt", "population": 3, "interval": 4, "quantile": 0.34}
+    world = World([with_spec(build_study(space=MANY, algorithm=algorithm), retries=0)], workers=2)
+    lr = world.decisions["s"][0].hyperparameters["lr"]  # type: ignore[index]
+    bad = {key for key, _ in _keys(world.studies[0], lr)}
+    world.fail = lambda key, attempt: "no room" if key in bad else None
+    world.run()
+    assert str(_trials(world)[0].state) == "Failed"
+    decided = list(world.decisions["s"])
+    world.run_again("s", retry=True).run()
+    assert world.decisions["s"] == decided
+    assert world.verdicts["s"] == (
+        "all trials have ended; what failed is of no account any more; pbt draws its population and"
+        " no more; to train on, give it another name"
+    )
