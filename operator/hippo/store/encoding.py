@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.alias_generators import to_camel
 
 from hippo.store.blobs import StoreError
-from hippo.store.records import FORMAT_VERSION, Manifest, Record, Report
+from hippo.store.records import FORMAT_VERSION, Manifest, Record, Report, Spent
 
 _LONGEST_LINE = 500  # characters of a reason, which may quote what was found
 
@@ -71,7 +71,7 @@ class _StudyDocument(_Shape):
     status: _Status | None = None
     uid: str | None = None
     deleted: float | None = Field(None, allow_inf_nan=False)
-    before: dict[str, float] = {}
+    before: Spent = Spent()
 
 
 class StudyRecord(Record):
