@@ -22,6 +22,7 @@ from hippo.store.records import (
     Manifest,
     Record,
     Report,
+    Spent,
     format_of,
 )
 
@@ -84,7 +85,7 @@ class _StudyDocument(_Shape):
     status: _Status | None = None
     uid: str | None = None
     deleted: float | None = Field(None, allow_inf_nan=False)
-    before: dict[str, float] = {}
+    before: Spent = Spent()
 
 
 class StudyRecord(Record):
