@@ -20,6 +20,7 @@ from stage_runner.pulse import OF_TRAINER, Pulse, Standing
 
 _LOOK_SECONDS = 1.0
 _LOOKS_PER_LIMIT = 4
+_LEAST_PAUSE = 0.01
 _TOLD_AFTER_SECONDS = 120.0
 _TOLD_AFTER_TIMES = 10.0  # the longest call of its kind so far
 _MARGIN_SECONDS = 5.0  # for the thread to act before the timer does
@@ -77,7 +78,7 @@ class Watch:
     def _pause(self, standing: Standing, seconds: float) -> float:
         if self._limit is None:
             return _LOOK_SECONDS
-        pause = min(_LOOK_SECONDS, self._limit / _LOOKS_PER_LIMIT)
+        pause = max(_LEAST_PAUSE, min(_LOOK_SECONDS, self._limit / _LOOKS_PER_LIMIT))
         if _is_limited(standing):
             pause = min(pause, max(0.0, self._limit - seconds))
         return pause

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -46,6 +47,8 @@ MAX_NAME = 52
 DEFAULT_NAMESPACE = "default"
 MAX_NAMESPACE = 63
 
+_FOR_EVER = 1e9
+"""Seconds; timers of the operating system do not take much more."""
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _ENTRYPOINT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -176,7 +179,9 @@ class TrainerSpec(SpecModel):
 
     @property
     def step_timeout_seconds(self) -> float | None:
-        return None if self.step_timeout is None else seconds(self.step_timeout)
+        """None, and more than anybody waits for: no limit."""
+        limit = math.inf if self.step_timeout is None else seconds(self.step_timeout)
+        return limit if limit < _FOR_EVER else None
 
     @property
     def max_grace_seconds(self) -> float:

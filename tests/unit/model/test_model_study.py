@@ -102,6 +102,15 @@ def test_a_full_study() -> None:
     assert parse_study(again) == study
 
 
+@pytest.mark.parametrize(
+    ("written", "limit"),
+    [(None, None), ("90s", 90.0), ("1h30m", 5400.0), ("0.5s", 0.5), ("1000000000d", None)],
+)
+def test_the_limit_of_a_step(written: str | None, limit: float | None) -> None:
+    study = parse_study(changed("spec.trainer.stepTimeout", written) if written else DOCUMENT)
+    assert study.spec.trainer.step_timeout_seconds == limit
+
+
 def test_a_study_cannot_be_changed() -> None:
     study = parse_study(DOCUMENT)
     with pytest.raises(ValueError, match="frozen"):
@@ -159,6 +168,8 @@ WRONG = [
     ("spec.suspend", "no", 'spec.suspend: must be true or false, not the text "no"'),
     ("spec.budget", 3, "spec.budget: must be a mapping, not 3"),
     ("spec.budget.workerHours", 0, "spec.budget.workerHours: must be greater than 0"),
+    ("spec.trainer.stepTimeout", "0s", "spec.trainer.stepTimeout: must be longer than nothing"),
+    ("spec.trainer.stepTimeout", 60, "spec.trainer.stepTimeout: " + DURATION + "60"),
     ("spec.budget.wallTime", 1440, "spec.budget.wallTime: " + DURATION + "1440"),
     ("spec.budget.wallTime", "24:00", "spec.budget.wallTime: " + DURATION + 'the text "24:00"'),
     ("spec.trainer", ..., "spec.trainer: is missing"),
