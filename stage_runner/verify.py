@@ -138,7 +138,7 @@ class _Verification:
         if restored is not None and not disturbs:
             self._compare(
                 "metrics",
-                evaluated.metrics,
+                {step: evaluated.metrics[step] for step in restored.metrics},
                 restored.metrics,
                 "when evaluated right after a restore: evaluate() needs more than state_dict()"
                 " holds",
@@ -181,7 +181,7 @@ class _Verification:
             self._checks.append(Check("restore", "differs", str(error)))
             return None
         self._checks.append(
-            Check("restore", "ok", f"what was loaded is there, {len(restored.states)} times")
+            Check("restore", "ok", f"what was loaded is there, {restored.restores} times")
         )
         is_whole = self._compare(
             "save and restore",

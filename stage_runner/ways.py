@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -57,7 +58,7 @@ class Plan:
             sequence=sequence,
             train_steps=steps,
             most_steps=min(max(steps, document.get("most_steps", steps)), sequence.steps),
-            most_seconds=document.get("most_seconds", float("inf")),
+            most_seconds=document.get("most_seconds", math.inf),
             path=path,
             looked_at=tuple(document.get("looked_at", ())),
             variants=variants,
@@ -89,6 +90,7 @@ class Trace:
     steps: int = 0
     states: dict[int, dict[str, str]] = field(default_factory=dict)  # leaf digests
     metrics: dict[int, dict[str, str]] = field(default_factory=dict)  # as hexadecimal floats
+    restores: int = 0
     met_epoch: bool | None = None  # whether an epoch has ended; None: there are none
 
 
@@ -102,6 +104,7 @@ class Ways:
         self.seconds_per_step = 0.0
         self.save_seconds = 0.0
         self.checkpoint_bytes = 0
+        self._setup_seconds = 0.0  # at most so far
 
     def first(self) -> Trace:
         """Straight; finds out how far to go, and after which steps to look."""
@@ -140,11 +143,13 @@ class Ways:
         return trace
 
     def restored(self, like: Trace, *, evaluates: bool) -> Trace:
-        """Saved and restored in a fresh trainer wherever ``like`` was looked at.
+        """Saved and restored in a fresh trainer wherever ``like`` was looked at, or in fewer places
+        if fresh trainers take long. Evaluated right after that.
 
         Raises NotRestored if the trainer is not what was loaded.
         """
         trace = Trace(steps=like.steps)
+        cuts = self._choose_cuts(list(like.states))
         trainer = self._set_up()
         for step in range(like.steps):
             self._train(trainer, step)
@@ -152,13 +157,22 @@ class Ways:
             if at not in like.states:
                 continue
             taken = self._note(trainer, trace, at)
+            if at not in cuts:
+                continue
             data, digest = b"".join(encode(taken)), state_digest(taken)
             trainer = self._set_up()
             self.during = "load"
             restore(trainer, partial(bytes, data), digest=digest)
+            trace.restores += 1
             if evaluates:
                 self._evaluate(trainer, at, trace)
         return trace
+
+    def _choose_cuts(self, steps: list[int]) -> set[int]:
+        if self._plan.most_seconds == math.inf:
+            return set(steps)
+        affordable = int(self._plan.most_seconds / max(self._setup_seconds, 1e-6))
+        return set(steps[:: math.ceil(len(steps) / max(_FIRST, affordable))])
 
     def _is_long(self, seconds: float, steps: int) -> bool:
         return seconds > self._plan.most_seconds and steps >= _FIRST
@@ -171,7 +185,9 @@ class Ways:
         set_threads(call.threads)
         self.during = "setup"
         trainer = build_trainer(trainer_class, seed=call.seed)
+        began = time.perf_counter()
         trainer.setup(call.config, dict(self._plan.sequence.values(0)))
+        self._setup_seconds = max(self._setup_seconds, time.perf_counter() - began)
         return trainer
 
     def _train(self, trainer: Trainer, step: int) -> float:

@@ -245,6 +245,74 @@ def test_every_optimizer_is_restored_exactly(
         cut = restore(cut, config=config, hparams={})
 
 
+class Last(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(6, 8, num_layers=2, batch_first=True, dropout=0.2)
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        return self.lstm(inputs[:, None])[0][:, -1]
+
+
+class Counting(nn.Linear):
+    """Holds more than tensors."""
+
+    calls = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.calls += self.training
+        return super().forward(inputs) * (1 + 0.01 * self.calls)
+
+    def get_extra_state(self) -> Any:
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.calls = state["calls"]
+
+
+class Complex(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(6, 8, dtype=torch.complex64)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs.to(torch.complex64)).abs()
+
+
+MODULES: dict[str, Any] = {
+    "recurrent": Last,
+    "extra state": lambda: Counting(6, 8),
+    "complex": Complex,
+    "lazy": lambda: nn.LazyLinear(8),
+    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 8)),
+    "weight norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 8)),
+    "cumulative statistics": lambda: nn.Sequential(
+        nn.Linear(6, 8), nn.BatchNorm1d(8, momentum=None)
+    ),
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_every_kind_of_module_is_restored_exactly(module: str) -> None:
+    class Varied(TinyTrainer):
+        def build_model(self, config: Any, hparams: Any) -> nn.Module:
+            return nn.Sequential(MODULES[module](), nn.Tanh(), nn.Linear(8, 3))
+
+        def build_optimizer(self, model: nn.Module, hparams: Any) -> Any:
+            groups = [{"params": list(model[0].parameters())}, {"params": model[2].parameters()}]  # type: ignore[index]
+            return torch.optim.Adam(groups, lr=torch.tensor(0.01), foreach=False)
+
+    straight, cut = make(Varied, hparams={}), make(Varied, hparams={})
+    for step in range(3):
+        train(straight, range(step, step + 1), {})
+        train(cut, range(step, step + 1), {})
+        assert state_digest(cut.state_dict()) == state_digest(straight.state_dict())
+        assert cut.evaluate() == straight.evaluate()
+        cut = restore(cut, hparams={})
+        shared = [group["lr"] for group in cut.optimizer.param_groups]
+        assert shared[0] is shared[1], "one tensor, as it was"
+
+
 def test_a_model_that_changed_its_type_and_layout_is_restored() -> None:
     config = {"optimizer_class": "SGD", "settings": {}, "dtype": torch.float32}
     config["layout"] = torch.contiguous_format
