@@ -29,7 +29,8 @@ def test_priority_holds_where_a_quota_is_the_limit(site: Site) -> None:
     assert site.status("low")["trials"]["completed"] == 0
     assert site.wait_for("high", "Succeeded", "Failed")["phase"] == "Succeeded"
     assert site.status("low")["phase"] == "Running"
-    assert site.wait_for("low", "Succeeded", "Failed")["phase"] == "Succeeded"
+    ended = site.wait_for("low", "Succeeded", "Failed", seconds=400)
+    assert ended["phase"] == "Succeeded"
     for name in ("low", "high"):
         site.check_results(name)
     site.wait_until_idle(plan)
