@@ -11,8 +11,9 @@ QUOTA = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"
 def test_priority_holds_where_a_quota_is_the_limit(site: Site) -> None:
     site.apply({**QUOTA, "spec": {"hard": {"pods": "2"}}})
     site.start_operator()
-    slow = {"config": {"sleep": 0.3}, "steps": 60}
-    site.apply(site.study("low", {"lr": [0.1, 0.2, 0.3, 0.4]}, parallelism=4, **slow))
+    slow = {"config": {"sleep": 0.2}}
+    lrs = [0.1, 0.2, 0.3, 0.4]
+    site.apply(site.study("low", {"lr": lrs}, parallelism=4, steps=300, **slow))
     site.wait_until(lambda: _count_running(site, "low") == 2, "two of low's four pods run")
     plan = site.plan_name("low")
 
@@ -21,16 +22,19 @@ def test_priority_holds_where_a_quota_is_the_limit(site: Site) -> None:
         return sorted(chain["study"] for chain in chains)
 
     site.wait_until(lambda: recorded() == ["low"] * 4, "four chains are recorded")
-    site.apply(site.study("high", {"lr": [0.5, 0.6]}, parallelism=2, priority=5, **slow))
+    high = {"parallelism": 2, "priority": 5, "steps": 60, **slow}
+    site.apply(site.study("high", {"lr": [0.5, 0.6]}, **high))
     site.wait_until(lambda: recorded().count("low") <= 2, "low's queued chains are taken back")
     site.wait_until(lambda: _count_running(site, "high") >= 1, "a running pod of low makes room")
+    assert site.status("low")["trials"]["completed"] == 0
     assert site.wait_for("high", "Succeeded", "Failed")["phase"] == "Succeeded"
     assert site.status("low")["phase"] == "Running"
-    assert site.wait_for("low", "Succeeded", "Failed")["phase"] == "Succeeded"
+    ended = site.wait_for("low", "Succeeded", "Failed", seconds=400)
+    assert ended["phase"] == "Succeeded"
     for name in ("low", "high"):
         site.check_results(name)
     site.wait_until_idle(plan)
-    assert site.count_trained(plan) == 6 * 60, "nothing is trained twice"
+    assert site.count_trained(plan) == 4 * 300 + 2 * 60, "nothing is trained twice"
     assert site.told("low", "ChainFailed") == site.told("low", "ChainPreempted") == ""
 
 
