@@ -291,6 +291,8 @@ def test_pods_that_do_not_begin(site: Site) -> None:
     told = site.told("secretless", "ChainFailed")
     assert "the store could not be read or written: " in told
     assert f"check the store and the Secret hippo-store in namespace {site.namespace}" in told
+    message = site.wait_for_condition("secretless", "Progressing", "False", "StoreUnavailable")
+    assert "InvalidAccessKeyId" in message
     site.apply({**wrong, "data": secret["data"]})
     # Where some pods run, a study progresses, whoever waits.
     site.apply(
