@@ -200,7 +200,7 @@ def _name_limit(end: End, advice: Advice) -> str:
     """For an end that nobody has touched, though by what is known now it might have come later:
     costs are estimates, and an older Hippo noted less.
     """
-    if "raise spec." in end.message:
+    if "raise spec." in end.message or advice.metric in end.message:
         return end.message
     limit = "spec.budget" if end.reason is EndReason.BUDGET else "spec.maxFailedTrials"
     return f"{end.message}; raise {limit} and {advice.again} to go on"
@@ -343,8 +343,10 @@ def over_wall_time(limit: str, spent: float, advice: Advice) -> str:
 
 def over_failed_trials(failing: int, limit: int, last: str, advice: Advice) -> str:
     stages = "1 stage" if failing == 1 else f"{failing} stages"
-    return (
+    told = (
         f"{stages} failed, more than maxFailedTrials ({limit}); the last one: {last};"
-        f" {advice.mend(last)}, or raise spec.maxFailedTrials above {failing - 1} and"
-        f" {advice.again}"
+        f" {advice.mend(last)}"
     )
+    if is_lacking(last):  # so would all others
+        return told
+    return f"{told}, or raise spec.maxFailedTrials above {failing - 1} and {advice.again}"

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from hippo.store import BlobInfo, DirectoryBlobs, MissingBlob, NewerFormat, PlanStore, StoreError
-from hippo.store.records import Control, Decision, MetricsReported, Route
+from hippo.store.records import (
+    FORMAT_VERSION,
+    Control,
+    Decision,
+    MetricsReported,
+    Route,
+    format_of,
+)
 from tests.unit.store.builders import metrics, study_document, suggestion, whole_chain
 from tests.unit.store.plan_contract import PlanContract
 
@@ -281,3 +288,25 @@ def test_two_plans_in_one_store_do_not_meet(store: PlanStore) -> None:
     assert store.load().reports == {}
     assert store.list_studies() == []
     assert list(other.load().reports) == ["c1"]
+
+
+def test_only_what_an_older_hippo_cannot_read_is_of_a_greater_version(
+    store: PlanStore, folder: Path
+) -> None:
+    reopened = Decision(
+        format_version=format_of("reopen"),
+        index=1,
+        kind="reopen",
+        trial=0,
+        steps=12,
+        reason="tried again",
+    )
+    for decision in (suggestion(0), reopened):
+        store.write_decision("s", decision)
+    written = sorted((folder / "studies/s/decisions").glob("*.json"))
+    versions = [json.loads(path.read_text())["formatVersion"] for path in written]
+    assert versions == [FORMAT_VERSION, FORMAT_VERSION + 1]
+    assert store.read_decisions("s") == [suggestion(0), reopened]
+    written[0].write_text(written[0].read_text().replace('"formatVersion":1', '"formatVersion":2'))
+    with pytest.raises(NewerFormat, match=NEWER):
+        store.read_decisions("s")
