@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from stage_runner import arrays, tensors
@@ -61,9 +61,8 @@ def lay_out(
         for index in group:
             part = parts[index]
             offset = lead + part.start - low
-            form = replace(part.form, block=len(blocks), offset=offset)
             _check_place(index, part, offset, is_shared=len(group) > 1)
-            forms[index] = form
+            forms[index] = part.form._replace(block=len(blocks), offset=offset)
             members.append(part)
         blocks.append(Block(lead, _gather(members, low, lead, copy=copy, memory=memory)))
     return tuple(forms), tuple(blocks)
@@ -151,7 +150,8 @@ def _check_place(index: int, part: Part, offset: int, *, is_shared: bool) -> Non
         raise Unplaceable(
             index, "memory that it shares with another is not aligned; save a copy of it"
         )
-    if overlaps_itself(part.form.shape, part.strides, part.item_size):
+    is_plain = part.form.strides is None
+    if not is_plain and overlaps_itself(part.form.shape, part.strides, part.item_size):
         raise Unplaceable(index, "its elements share memory with one another; save a copy of it")
 
 
@@ -169,7 +169,10 @@ def _gather(
         return memoryview(b"")
     for part in members:
         covers = (part.low, part.high) == (low, low + size)
-        if covers and is_dense(part.form.shape, part.strides, part.item_size):
+        if covers and (
+            part.form.strides is None  # C order
+            or is_dense(part.form.shape, part.strides, part.item_size)
+        ):
             return _flatten(part, size, copy=copy, memory=memory)
     numpy = importlib.import_module("numpy")
     room = memory.take(lead + size) if copy and memory is not None else None
@@ -177,7 +180,7 @@ def _gather(
     if room is not None:
         buffer[:] = 0
     for part in members:
-        form = replace(part.form, strides=part.strides, offset=lead + part.start - low)
+        form = part.form._replace(strides=part.strides, offset=lead + part.start - low)
         _scatter(numpy, part.value, _view(numpy, form, buffer))
     return memoryview(buffer)[lead:]
 
