@@ -77,6 +77,8 @@ def restore(forms: Sequence[Form], blocks: Sequence[memoryview]) -> list[Any]:
         if form.block >= len(blocks):
             raise ValueError("a value lies in no block")
         uses[form.block] += 1
+        if uses[form.block] > 1 and form.kind in ("bytes", "bytearray"):
+            raise ValueError("bytes lie where something else does")
     return [_restore(form, blocks[form.block], uses[form.block] > 1, shared) for form in forms]
 
 
@@ -129,19 +131,19 @@ def _group(parts: Sequence[Part]) -> list[list[int]]:
     """Numbers of parts whose memory overlaps; each group by address, all in order of their first
     part.
     """
-    groups: list[list[int]] = []
+    groups = [[index] for index, part in enumerate(parts) if part.low == part.high]
+    filled = (index for index, part in enumerate(parts) if part.low < part.high)
     end, device = 0, ""
-    for index in sorted(range(len(parts)), key=lambda i: (parts[i].device, parts[i].low)):
+    current: list[int] = []
+    for index in sorted(filled, key=lambda i: (parts[i].device, parts[i].low)):
         part = parts[index]
-        if part.low < part.high and part.device == device and part.low < end:
-            groups[-1].append(index)
+        if part.device == device and part.low < end:
+            current.append(index)
+            end = max(end, part.high)
         else:
-            groups.append([index])
-            end = 0
-        if part.low < part.high:
-            end, device = max(end, part.high), part.device
-        else:
-            device = ""  # it has no memory that another one could share
+            current = [index]
+            groups.append(current)
+            end, device = part.high, part.device
     return sorted(groups, key=min)
 
 
