@@ -28,7 +28,7 @@ def examine_array(numpy: Any, array: Any) -> Part:
     flags = () if array.flags.writeable else ("readonly",)
     fresh = strides == _find_fresh_strides(shape, size)
     start = _address_of(array)
-    low, high = find_bounds(shape, strides, size)
+    low, high = (0, array.nbytes) if fresh else find_bounds(shape, strides, size)
     lead = (start + low - _address_of(_find_owner(numpy, array))) % ALIGNMENT
     return Part(
         value=array,

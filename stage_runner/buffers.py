@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from stage_runner import arrays, tensors
@@ -61,9 +61,8 @@ def lay_out(
         for index in group:
             part = parts[index]
             offset = lead + part.start - low
-            form = replace(part.form, block=len(blocks), offset=offset)
             _check_place(index, part, offset, is_shared=len(group) > 1)
-            forms[index] = form
+            forms[index] = part.form._replace(block=len(blocks), offset=offset)
             members.append(part)
         blocks.append(Block(lead, _gather(members, low, lead, copy=copy, memory=memory)))
     return tuple(forms), tuple(blocks)
@@ -78,6 +77,8 @@ def restore(forms: Sequence[Form], blocks: Sequence[memoryview]) -> list[Any]:
         if form.block >= len(blocks):
             raise ValueError("a value lies in no block")
         uses[form.block] += 1
+        if uses[form.block] > 1 and form.kind in ("bytes", "bytearray"):
+            raise ValueError("bytes lie where something else does")
     return [_restore(form, blocks[form.block], uses[form.block] > 1, shared) for form in forms]
 
 
@@ -130,19 +131,19 @@ def _group(parts: Sequence[Part]) -> list[list[int]]:
     """Numbers of parts whose memory overlaps; each group by address, all in order of their first
     part.
     """
-    groups: list[list[int]] = []
+    groups = [[index] for index, part in enumerate(parts) if part.low == part.high]
+    filled = (index for index, part in enumerate(parts) if part.low < part.high)
     end, device = 0, ""
-    for index in sorted(range(len(parts)), key=lambda i: (parts[i].device, parts[i].low)):
+    current: list[int] = []
+    for index in sorted(filled, key=lambda i: (parts[i].device, parts[i].low)):
         part = parts[index]
-        if part.low < part.high and part.device == device and part.low < end:
-            groups[-1].append(index)
+        if part.device == device and part.low < end:
+            current.append(index)
+            end = max(end, part.high)
         else:
-            groups.append([index])
-            end = 0
-        if part.low < part.high:
-            end, device = max(end, part.high), part.device
-        else:
-            device = ""  # it has no memory that another one could share
+            current = [index]
+            groups.append(current)
+            end, device = part.high, part.device
     return sorted(groups, key=min)
 
 
@@ -151,7 +152,8 @@ def _check_place(index: int, part: Part, offset: int, *, is_shared: bool) -> Non
         raise Unplaceable(
             index, "memory that it shares with another is not aligned; save a copy of it"
         )
-    if overlaps_itself(part.form.shape, part.strides, part.item_size):
+    is_plain = part.form.strides is None
+    if not is_plain and overlaps_itself(part.form.shape, part.strides, part.item_size):
         raise Unplaceable(index, "its elements share memory with one another; save a copy of it")
 
 
@@ -169,7 +171,10 @@ def _gather(
         return memoryview(b"")
     for part in members:
         covers = (part.low, part.high) == (low, low + size)
-        if covers and is_dense(part.form.shape, part.strides, part.item_size):
+        if covers and (
+            part.form.strides is None  # C order
+            or is_dense(part.form.shape, part.strides, part.item_size)
+        ):
             return _flatten(part, size, copy=copy, memory=memory)
     numpy = importlib.import_module("numpy")
     room = memory.take(lead + size) if copy and memory is not None else None
@@ -177,7 +182,7 @@ def _gather(
     if room is not None:
         buffer[:] = 0
     for part in members:
-        form = replace(part.form, strides=part.strides, offset=lead + part.start - low)
+        form = part.form._replace(strides=part.strides, offset=lead + part.start - low)
         _scatter(numpy, part.value, _view(numpy, form, buffer))
     return memoryview(buffer)[lead:]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from stage_runner.buffers import Block, lay_out, restore
@@ -86,7 +86,7 @@ def encode(state: Any) -> list[bytes | memoryview]:
     header = json.dumps(
         {
             "tree": taken.tree,
-            "values": [astuple(form) for form in taken.forms],
+            "values": taken.forms,
             "blocks": [block.size for block in taken.blocks],
         },
         separators=(",", ":"),

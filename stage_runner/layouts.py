@@ -6,7 +6,7 @@ Strides are in bytes throughout. Sizes and strides of dimensions are paired in o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ALIGNMENT = 64
 """Bytes. Kernels may compute differently where memory begins at another multiple of this."""
@@ -14,8 +14,7 @@ ALIGNMENT = 64
 _MOST_DIMENSIONS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """What a value is, and where its elements lie in the block that holds them."""
 
     kind: str  # bytes | bytearray | array | tensor

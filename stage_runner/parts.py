@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stage_runner.layouts import Form
 
@@ -20,8 +19,7 @@ class Unplaceable(Unsavable):
         self.part = part
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A value with memory of its own or shared with others. Addresses are in bytes."""
 
     value: Any

@@ -26,24 +26,16 @@ def examine_tensor(torch: Any, tensor: Any) -> Part:
     size = tensor.dtype.itemsize
     shape = tuple(tensor.shape)
     strides = tuple(stride * size for stride in tensor.stride())
-    flags = {
-        "parameter": type(tensor) is torch.nn.Parameter,
-        "grad": tensor.requires_grad,
-        "conj": tensor.is_conj(),
-        "neg": tensor.is_neg(),
-    }
+    flags = _find_flags(torch, tensor)
     fresh = strides == find_c_strides(shape, size)
-    held = tensor.detach()
+    held = tensor.detach() if tensor.requires_grad else tensor
     held = held.conj() if held.is_conj() else held
     held = torch._neg_view(held) if held.is_neg() else held
-    low, high = find_bounds(shape, strides, size)
+    low, high = (0, held.nbytes) if fresh else find_bounds(shape, strides, size)
     start = held.data_ptr() if high else 0
     return Part(
         value=held,
-        form=Form(
-            *("tensor", dtype, shape, None if fresh else strides),
-            flags=tuple(name for name, is_set in flags.items() if is_set),
-        ),
+        form=Form("tensor", dtype, shape, None if fresh else strides, flags=flags),
         strides=strides,
         item_size=size,
         device=str(tensor.device),
@@ -52,6 +44,16 @@ def examine_tensor(torch: Any, tensor: Any) -> Part:
         high=start + high,
         lead=held.storage_offset() * size % ALIGNMENT if high else 0,
     )
+
+
+def _find_flags(torch: Any, tensor: Any) -> tuple[str, ...]:
+    flags = {
+        "parameter": type(tensor) is torch.nn.Parameter,
+        "grad": tensor.requires_grad,
+        "conj": tensor.is_conj(),
+        "neg": tensor.is_neg(),
+    }
+    return tuple(name for name, is_set in flags.items() if is_set) if any(flags.values()) else ()
 
 
 def name_dtype(dtype: Any) -> str | None:

@@ -165,7 +165,7 @@ class Ways:
             restore(trainer, partial(bytes, data), digest=digest)
             trace.restores += 1
             if evaluates:
-                self._evaluate(trainer, at, trace)
+                self._evaluate(trainer, at, trace, "evaluate right after a restore")
         return trace
 
     def _choose_cuts(self, steps: list[int]) -> set[int]:
@@ -198,8 +198,10 @@ class Ways:
         trainer.step(values)
         return time.perf_counter() - began
 
-    def _evaluate(self, trainer: Trainer, step: int, trace: Trace) -> None:
-        self.during = "evaluate"
+    def _evaluate(
+        self, trainer: Trainer, step: int, trace: Trace, when: str = "evaluate"
+    ) -> None:
+        self.during = when
         seed_generators("evaluate", self._plan.call.seed, step)
         metrics = check_metrics(trainer.evaluate())
         self.metrics = sorted(metrics)

@@ -81,7 +81,7 @@ def test_what_no_one_reads_is_named(tmp_path: Path) -> None:
         ("Restless", "saving", "saves differs after step 4 if state_dict() was not called"),
         ("Secretive", "save", "state['rng']['own']: a random.Random cannot be saved"),
         ("Wordy", "evaluate", "metric 'score' must be a number"),
-        ("Unprepared", "evaluate", "no attribute 'seen' (plain.py:"),
+        ("Unprepared", "evaluate right after a restore", "no attribute 'seen' (plain.py:"),
         ("Missing", "import", "plain has no 'Missing'"),
     ],
 )

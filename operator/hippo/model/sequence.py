@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
@@ -160,11 +160,7 @@ class Sequence:
         """Steps at which a hyper-parameter begins another piece, ascending: a constant, a formula,
         or a stretch of values that follow neither.
         """
-        found: set[int] = set()
-        for runs in self._runs:
-            pairs = zip(runs.functions, runs.functions[1:], runs.ends, strict=False)
-            found.update(end for one, next_, end in pairs if one is not None or next_ is not None)
-        return sorted(found)
+        return sorted({step for runs in self._runs for step in _find_changes(runs)})
 
     def _identity(self) -> tuple[object, ...]:
         return self.steps, self.names, tuple(runs.digests[-1] for runs in self._runs)
@@ -186,6 +182,19 @@ class Sequence:
 
 def _restored(hyperparameters: dict[str, Any], steps: int) -> Sequence:
     return Sequence.of(hyperparameters, steps)
+
+
+def _find_changes(runs: Runs) -> Iterator[int]:
+    """Values written one by one count as a constant where they stay the same."""
+    for index, end in enumerate(runs.ends[:-1]):
+        if runs.functions[index] is None and runs.functions[index + 1] is None:
+            if runs.at(end) == runs.at(end - 1):
+                continue
+            stood = end > 1 and runs.at(end - 2) == runs.at(end - 1)
+            stands = end + 1 < runs.horizon and runs.at(end + 1) == runs.at(end)
+            if not (stood or stands):
+                continue
+        yield end
 
 
 class _Window:

@@ -27,6 +27,11 @@ def test_changes_are_where_another_piece_begins() -> None:
     }
     assert Sequence.of(written, 100).changes() == [5, 30, 60]
     assert Sequence.of(written, 60).changes() == [5, 30]
+    short = {"lr": {"piecewise": [[0, 0.1], [2, 0.2], [5, 0.3]]}}
+    assert Sequence.of(short, 7).changes() == [2, 5]
+    ramp = {"linear": {"initial": 0.0, "final": 1.0, "steps": 4}}
+    assert Sequence.of({"lr": ramp}, 4).changes() == []
+    assert Sequence.of({"lr": ramp}, 8).changes() == [4]
     apart = {"lr": {"piecewise": [[0, 0.3], [1, 0.1], [2, 0.7], [3, 0.2]]}}
     assert Sequence.of(apart, 50).changes() == [3], "three single values, then a constant"
 

@@ -159,6 +159,7 @@ def sharing(draw: st.DrawFn) -> dict[str, Any]:
         *(base[1], base.t(), base[:, 2], base[1:3, ::2], base.view(torch.int32)[2]),
         *(base.detach(), base.numpy(), base.numpy()[::-1], base[0, :1].expand(3)),
         *(array, array[:, 1], array[::-1, ::2], array.T, torch.from_numpy(array)[2]),
+        *(array[1:1], array[2, 3:3], base[1:1], array[::-1]),
         *(array.view(np.int16)[3], array.reshape(-1)[5:7], bytearray(b"x"), [1], {"a": [2]}),
     ]
     chosen = draw(st.lists(st.sampled_from(range(len(pool))), max_size=6))

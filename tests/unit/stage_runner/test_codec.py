@@ -122,6 +122,13 @@ def test_what_shares_memory_shares_it_again() -> None:
     assert sum(map(len, encode(state))) < sum(map(len, encode(base))) + 400, "and is stored once"
 
 
+def test_an_empty_view_does_not_part_what_shares_memory() -> None:
+    base = np.arange(8.0)
+    restored = through({"whole": base, "nothing": base[3:3], "tail": base[4:]})
+    restored["tail"][:] = 0
+    assert restored["whole"].tolist() == [0, 1, 2, 3, 0, 0, 0, 0]
+
+
 def test_an_object_in_two_places_is_one_again() -> None:
     ranks = [1, 2]
     restored = through({"a": ranks, "b": {"c": ranks, "own": [1, 2]}})
@@ -420,6 +427,7 @@ def build(tree: Any, blocks: list[Any] | None = None, data: bytes = b"", version
         build(None, [["array", "<f4", [2], [8], 0, 0, []]], bytes(8), version=2),
         build(None, [["array", "<f4", [2**62], [0], 0, 0, []]], bytes(8), version=2),
         build(None, [["bytes", "", [9], None, 0, 0, []]], bytes(8), version=2),
+        build(None, [["bytes", "", [8], None, 0, 0, []]] * 2, bytes(8), version=2),
         build(None, version=3),
         build(None, version=0),
     ],
