@@ -10,8 +10,8 @@ import pytest
 from hippo.driving.sessions import build_signature_document
 from hippo.keeping import delete_study
 from hippo.local import LocatedStudy, Session
-from hippo.model import InvalidSpec
-from hippo.store import DirectoryBlobs
+from hippo.model import InvalidSpec, parse_study
+from hippo.store import DirectoryBlobs, StoreError
 from tests.unit.keeping.stored import STEPS, StoredPlan
 from tests.world import build_study
 
@@ -94,3 +94,12 @@ def test_if_it_cannot_be_told_everything_is_kept(tmp_path: Path) -> None:
     ours = plan.add_checkpoint(ONE, 6)
     plan.store.blobs.put(f"{plan.store.plan}/studies/damaged/decisions/000000.json", b"{")
     assert Session.open(plan.store, plan.document).kept_by_others({"a"})(ours)
+
+
+def test_a_damaged_account_is_named(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    document = plan.store.read_study("a")
+    plan.store.write_study("a", {**document, "before": {"stepsTra": 1.0}})
+    session = Session.open(plan.store, plan.document)
+    with pytest.raises(StoreError, match="study a in the store cannot be read: before is not what"):
+        session.admit(parse_study(document["study"]))
