@@ -293,6 +293,9 @@ TRIAL_EDITS: list[tuple[dict[str, Any], str | None]] = [
     ({"spec.index": 4}, "spec.index: Invalid value: may not change"),
     ({"spec.parent": 2}, "spec.parent: Invalid value: may not change"),
     ({"spec.seed": ...}, "spec.seed: Invalid value: may not change"),
+    ({"spec.stop": True}, None),
+    ({"spec.stop": False}, "spec.stop: Invalid value: may not be taken back"),
+    ({"spec.stop": ...}, "spec.stop: Invalid value: may not be taken back"),
     (
         {"spec.decisions": [{"index": 0, "kind": "suggest", "steps": 20, "reason": "first"}]},
         None,
@@ -302,9 +305,6 @@ TRIAL_EDITS: list[tuple[dict[str, Any], str | None]] = [
         "spec.decisions[0]: Invalid value: a decision that was made may not change",
     ),
     ({"spec.decisions": ...}, "spec.decisions: Invalid value: may only grow"),
-    ({"spec.stop": True}, None),
-    ({"spec.stop": False}, "spec.stop: Invalid value: may not be taken back"),
-    ({"spec.stop": ...}, "spec.stop: Invalid value: may not be taken back"),
 ]
 
 
