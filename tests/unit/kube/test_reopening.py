@@ -156,3 +156,21 @@ def test_failed_trials_are_tried_again_once_for_each_value_of_the_annotation(
     go_on(world, is_at_rest(world, "Succeeded"))
     kinds = [d["kind"] for d in world.server.find(TRIAL, "s-0")["spec"]["decisions"]]
     assert kinds == ["suggest", "fail", "reopen", "fail", "reopen"]
+
+
+def test_a_misspelt_metric_is_mended_by_another_study_that_reuses_all(world: World) -> None:
+    world.apply("s", **GRID)
+    world.server.change_spec(STUDY, "s", objective={"metric": "scroe", "goal": "maximize"})
+    go_on(world, is_at_rest(world, "Failed"))
+    assert status(world)["message"] == (
+        "no trial succeeded: metric 'scroe' is not among those that evaluate() returned (score);"
+        " delete the study, mend spec.objective.metric and create it again: results are reused"
+    )
+    assert condition(world, "Failed") == ("True", "Failed")
+    trained = dict(world.trained)
+    world.delete_study("s")
+    go_on(world, lambda: not world.operators[0].plans or world.server.now > 300)
+    world.apply("s", **GRID)
+    go_on(world, is_at_rest(world, "Succeeded"))
+    assert world.trained == trained
+    world.check_end()
