@@ -23,6 +23,27 @@ def restore_module(module: nn.Module, saved: Mapping[str, Any]) -> None:
             live.data = _place(wanted, live.device)
 
 
+def find_modes(module: nn.Module) -> dict[str, list[str]]:
+    """What a module's ``state_dict`` leaves out: which parameters are frozen, which modules are not
+    in training mode.
+    """
+    return {
+        "frozen": [name for name, p in module.named_parameters() if not p.requires_grad],
+        "evaluating": [name for name, part in module.named_modules() if not part.training],
+    }
+
+
+def restore_modes(module: nn.Module, modes: Mapping[str, list[str]]) -> None:
+    """``modes``: from ``find_modes``."""
+    frozen, evaluating = set(modes["frozen"]), set(modes["evaluating"])
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad == (name in frozen):
+            parameter.requires_grad_(name not in frozen)
+    for name, part in module.named_modules():
+        if part.training == (name in evaluating):
+            part.training = name not in evaluating
+
+
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], devices: Iterable[str] | None
 ) -> None:

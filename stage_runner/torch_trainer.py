@@ -13,7 +13,13 @@ from torch.utils.data import Dataset
 
 from stage_runner.epochs import Batches, Epochs, as_dataset, length_of, split_in_order
 from stage_runner.randomness import seed_generators
-from stage_runner.torch_state import find_devices, restore_module, restore_optimizer
+from stage_runner.torch_state import (
+    find_devices,
+    find_modes,
+    restore_modes,
+    restore_module,
+    restore_optimizer,
+)
 from stage_runner.trainer import Trainer, Value
 
 Data = Dataset[Any] | Sequence[Tensor]
@@ -128,6 +134,7 @@ class TorchTrainer(Trainer):
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
+            "modes": find_modes(self.model),
             "optimizer": self.optimizer.state_dict(),
             "devices": find_devices(self.optimizer),
             "built_with": self._built_with,
@@ -137,6 +144,8 @@ class TorchTrainer(Trainer):
 
     def load_state_dict(self, state: Any) -> None:
         restore_module(self.model, state["model"])
+        if "modes" in state:  # checkpoints of format 1 have none
+            restore_modes(self.model, state["modes"])
         self._use_optimizer(state["built_with"])
         restore_optimizer(self.optimizer, state["optimizer"], state.get("devices"))
         self.scaler.load_state_dict(state["scaler"])

@@ -313,6 +313,32 @@ def test_every_kind_of_module_is_restored_exactly(module: str) -> None:
         assert shared[0] is shared[1], "one tensor, as it was"
 
 
+def test_what_was_frozen_on_the_way_stays_frozen() -> None:
+    class Freezing(TinyTrainer):
+        def step(self, hparams: Any) -> Any:
+            if (self.epochs.epoch, self.epochs.offset) != (0, 0):
+                self.model[0].weight.requires_grad_(False)
+                self.model[1].eval()
+            return super().step(hparams)
+
+        def build_model(self, config: Any, hparams: Any) -> nn.Module:
+            model = super().build_model(config, hparams)
+            model[4].bias.requires_grad_(False)  # type: ignore[index]
+            return model
+
+    straight, cut = train(make(Freezing), range(2)), restore(train(make(Freezing), range(2)))
+    assert not cut.model[0].weight.requires_grad
+    assert not cut.model[1].training
+    assert cut.model[0].training
+    for trainer in (straight, cut):
+        trainer.model[4].bias.requires_grad_(True)
+    cut = restore(cut)
+    assert cut.model[4].bias.requires_grad
+    for trainer in (straight, cut):
+        train(trainer, range(2, 4))
+    assert state_digest(cut.state_dict()) == state_digest(straight.state_dict())
+
+
 def test_a_model_that_changed_its_type_and_layout_is_restored() -> None:
     config = {"optimizer_class": "SGD", "settings": {}, "dtype": torch.float32}
     config["layout"] = torch.contiguous_format
