@@ -23,8 +23,9 @@ def dotted(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _is_off(value: ast.expr) -> bool:
-    return isinstance(value, ast.Constant) and value.value is False
+def is_false(keyword: ast.keyword) -> bool:
+    """``numpy.lib.format.write_array`` would pickle if it were not told to refuse."""
+    return isinstance(keyword.value, ast.Constant) and keyword.value.value is False
 
 
 def find_dangers() -> list[str]:
@@ -40,8 +41,9 @@ def find_dangers() -> list[str]:
             if isinstance(node, ast.Call):
                 if dotted(node.func) in CALLS:
                     found.append(f"{path}:{node.lineno}: {dotted(node.func)}")
-                risky = [k for k in node.keywords if k.arg in ("shell", "allow_pickle")]
-                if not all(_is_off(keyword.value) for keyword in risky):
+                if any(
+                    k.arg in ("shell", "allow_pickle") and not is_false(k) for k in node.keywords
+                ):
                     found.append(f"{path}:{node.lineno}: {ast.unparse(node)}")
     return found
 
