@@ -15,33 +15,13 @@ from torch import Tensor, nn
 
 
 def restore_module(module: nn.Module, saved: Mapping[str, Any]) -> None:
-    """``saved``: from ``module.state_dict()``."""
+    """``saved``: from ``module.state_dict()``. Buffers may have come or grown meanwhile."""
+    _fit_buffers(module, saved)
     module.load_state_dict(saved)
     for name, live in module.state_dict(keep_vars=True).items():
         wanted = saved.get(name)
         if isinstance(live, Tensor) and isinstance(wanted, Tensor) and not _is_like(live, wanted):
-            live.data = _place(wanted, live.device)
-
-
-def find_modes(module: nn.Module) -> dict[str, list[str]]:
-    """What a module's ``state_dict`` leaves out: which parameters are frozen, which modules are not
-    in training mode.
-    """
-    return {
-        "frozen": [name for name, p in module.named_parameters() if not p.requires_grad],
-        "evaluating": [name for name, part in module.named_modules() if not part.training],
-    }
-
-
-def restore_modes(module: nn.Module, modes: Mapping[str, list[str]]) -> None:
-    """``modes``: from ``find_modes``."""
-    frozen, evaluating = set(modes["frozen"]), set(modes["evaluating"])
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad == (name in frozen):
-            parameter.requires_grad_(name not in frozen)
-    for name, part in module.named_modules():
-        if part.training == (name in evaluating):
-            part.training = name not in evaluating
+            live.data = place(wanted, live.device)
 
 
 def restore_optimizer(
@@ -50,7 +30,9 @@ def restore_optimizer(
     """``saved``: from ``optimizer.state_dict()``; ``devices``: from ``find_devices``, then. None if
     they are not known: then it is as PyTorch restores it.
     """
+    groups = optimizer.param_groups
     optimizer.load_state_dict(dict(saved))
+    _keep_groups(optimizer, groups)
     if devices is None:
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -84,9 +66,33 @@ class _Mending:
                 found = live[key]
                 is_same = found.device == device and _is_like(found, wanted)
                 if not is_same and not isinstance(live, tuple):
-                    live[key] = _place(wanted, device)
+                    live[key] = place(wanted, device)
             elif isinstance(wanted, (dict, list, tuple)):
                 self.mend(live[key], wanted)
+
+
+def _fit_buffers(module: nn.Module, saved: Mapping[str, Any]) -> None:
+    """Make room for saved buffers that were None, or of another shape, in a fresh module."""
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    for prefix, owner in module.named_modules():
+        for name, live in list(owner._buffers.items()):
+            wanted = saved.get(f"{prefix}.{name}" if prefix else name)
+            if not isinstance(wanted, Tensor) or nn.parameter.is_lazy(live):
+                continue
+            if live is None or live.shape != wanted.shape:
+                owner._buffers[name] = place(
+                    wanted.clone(), device if live is None else live.device
+                )
+
+
+def _keep_groups(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]]) -> None:
+    """PyTorch puts others in place of the parameter groups, which others may hold: schedulers."""
+    for live, loaded in zip(groups, optimizer.param_groups, strict=True):
+        if live is not loaded:
+            entries = dict(loaded)
+            live.clear()
+            live.update(entries)
+    optimizer.param_groups = groups
 
 
 def _find_tensors(value: Any) -> Iterator[Tensor]:
@@ -101,7 +107,7 @@ def _is_like(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and one.stride() == other.stride()
 
 
-def _place(tensor: Tensor, device: torch.device) -> Tensor:
+def place(tensor: Tensor, device: torch.device) -> Tensor:
     """The same on a device: type, and strides even with gaps."""
     if device.type == "cpu":
         return tensor

@@ -12,14 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from stage_runner.epochs import Batches, Epochs, as_dataset, length_of, split_in_order
+from stage_runner.modules import Beside, put_attributes, take_attributes
 from stage_runner.randomness import seed_generators
-from stage_runner.torch_state import (
-    find_devices,
-    find_modes,
-    restore_modes,
-    restore_module,
-    restore_optimizer,
-)
+from stage_runner.torch_state import find_devices, restore_module, restore_optimizer
 from stage_runner.trainer import Trainer, Value
 
 Data = Dataset[Any] | Sequence[Tensor]
@@ -99,6 +94,7 @@ class TorchTrainer(Trainer):
         self._eval_batches = self._fetch_from(eval_data)
         seed_generators("model", self.seed)
         self.model = self.build_model(config, hparams).to(self.device)
+        self._beside = Beside(self.model)
         self._use_optimizer(hparams)
         self.scaler = torch.amp.GradScaler(self.device, enabled=self.amp is torch.float16)
 
@@ -116,7 +112,7 @@ class TorchTrainer(Trainer):
         return {"train_loss": total.item() / len(batches)}
 
     def evaluate(self) -> dict[str, float]:
-        modes = {module: module.training for module in self.model.modules()}
+        attributes = take_attributes(self.model)  # modes are some of them
         self.model.eval()
         sums: dict[str, Tensor] = {}
         everything = split_in_order(self._eval_length, self.eval_batch_size)
@@ -127,14 +123,14 @@ class TorchTrainer(Trainer):
                 for name, mean in self.metrics(outputs, self._moved(targets)).items():
                     weighted = torch.as_tensor(mean).double() * len(batch.indices)
                     sums[name] = sums[name] + weighted if name in sums else weighted
-        for module, mode in modes.items():
-            module.training = mode
+        put_attributes(self.model, attributes)
         return {name: value.item() / self._eval_length for name, value in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
+        beside = self._beside.state_dict()
         return {
             "model": self.model.state_dict(),
-            "modes": find_modes(self.model),
+            **({"beside": beside} if beside else {}),
             "optimizer": self.optimizer.state_dict(),
             "devices": find_devices(self.optimizer),
             "built_with": self._built_with,
@@ -144,9 +140,9 @@ class TorchTrainer(Trainer):
 
     def load_state_dict(self, state: Any) -> None:
         restore_module(self.model, state["model"])
-        if "modes" in state:  # checkpoints of format 1 have none
-            restore_modes(self.model, state["modes"])
-        self._use_optimizer(state["built_with"])
+        self._beside.load_state_dict(state.get("beside", {}))
+        if state["built_with"] != self._built_with:  # else others may hold it: schedulers
+            self._use_optimizer(state["built_with"])
         restore_optimizer(self.optimizer, state["optimizer"], state.get("devices"))
         self.scaler.load_state_dict(state["scaler"])
         self.epochs.load_state_dict(state["data"])

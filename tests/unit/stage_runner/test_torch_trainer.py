@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim import lr_scheduler as schedulers
 
 from stage_runner import TorchTrainer, restoring
 from stage_runner.codec import encode
@@ -386,3 +387,168 @@ def test_empty_data_is_an_error() -> None:
 
     with pytest.raises(ValueError, match="the training data is empty"):
         make(Empty)
+
+
+class Scheduled(TinyTrainer):
+    """Config: ``scheduler`` makes one of an optimizer, once, in ``setup``."""
+
+    def setup(self, config: Any, hparams: Any) -> None:
+        super().setup(config, hparams)
+        self.scheduler = config["scheduler"](self.optimizer)
+
+    def step(self, hparams: Any) -> Any:
+        shown = super().step(hparams)
+        self.scheduler.step()
+        return shown
+
+    def state_dict(self) -> Any:
+        return {**super().state_dict(), "scheduler": self.scheduler.state_dict()}
+
+    def load_state_dict(self, state: Any) -> None:
+        super().load_state_dict(state)
+        self.scheduler.load_state_dict(state["scheduler"])
+
+
+SCHEDULERS: dict[str, Any] = {
+    "StepLR": lambda o: schedulers.StepLR(o, 1, 0.5),
+    "LambdaLR": lambda o: schedulers.LambdaLR(o, lambda epoch: 0.9**epoch),
+    "OneCycleLR": lambda o: schedulers.OneCycleLR(o, 0.2, total_steps=20),
+    "CyclicLR": lambda o: schedulers.CyclicLR(o, 0.01, 0.1, 2),
+    "CosineAnnealingWarmRestarts": lambda o: schedulers.CosineAnnealingWarmRestarts(o, 3),
+    "ChainedScheduler": lambda o: schedulers.ChainedScheduler(
+        [schedulers.ConstantLR(o, 0.5, 2), schedulers.ExponentialLR(o, 0.9)]
+    ),
+    "SequentialLR": lambda o: schedulers.SequentialLR(
+        o, [schedulers.LinearLR(o, 0.1, total_iters=2), schedulers.ExponentialLR(o, 0.8)], [2]
+    ),
+    "SWALR": lambda o: torch.optim.swa_utils.SWALR(o, 0.01, 3),
+}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler", "ignore:.*epoch parameter")
+def test_a_scheduler_made_in_setup_goes_on_with_the_restored_optimizer(scheduler: str) -> None:
+    assert_cuts_change_nothing(Scheduled, config={"scheduler": SCHEDULERS[scheduler]})
+
+
+class Hooked(TinyTrainer):
+    """Averages its weights in a hook of the optimizer, and holds a parameter group."""
+
+    def setup(self, config: Any, hparams: Any) -> None:
+        super().setup(config, hparams)
+        self.average = copy.deepcopy(self.model)
+        self.group = self.optimizer.param_groups[0]
+        self.optimizer.register_step_post_hook(self.follow)
+
+    def follow(self, *_: Any) -> None:
+        with torch.no_grad():
+            for mine, live in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mine.lerp_(live, 0.1)
+
+    def step(self, hparams: Any) -> Any:
+        self.group["lr"] *= 0.9
+        return super().step(hparams)
+
+    def state_dict(self) -> Any:
+        return {**super().state_dict(), "average": self.average.state_dict()}
+
+    def load_state_dict(self, state: Any) -> None:
+        super().load_state_dict(state)
+        self.average.load_state_dict(state["average"])
+
+
+class Extended(TinyTrainer):
+    """Gives its optimizer a further parameter in ``setup``."""
+
+    def setup(self, config: Any, hparams: Any) -> None:
+        super().setup(config, hparams)
+        self.scale = nn.Parameter(torch.ones(3))
+        self.optimizer.add_param_group({"params": [self.scale], "lr": 0.01})
+
+    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(outputs * self.scale, targets)
+
+    def state_dict(self) -> Any:
+        return {**super().state_dict(), "scale": self.scale}
+
+    def load_state_dict(self, state: Any) -> None:
+        super().load_state_dict(state)
+        with torch.no_grad():
+            self.scale.copy_(state["scale"])
+
+
+class Thawed(TinyTrainer):
+    """Trains its first layer from the third step on, and freezes its statistics."""
+
+    def setup(self, config: Any, hparams: Any) -> None:
+        super().setup(config, hparams)
+        self.model[0].requires_grad_(False)
+
+    def step(self, hparams: Any) -> Any:
+        if self.trained == 2:
+            self.model[0].requires_grad_(True)
+            self.model[1].eval()
+        return super().step(hparams)
+
+
+class Annealed(TinyTrainer):
+    def step(self, hparams: Any) -> Any:
+        self.model[3].p *= 0.9
+        return super().step(hparams)
+
+
+@pytest.mark.parametrize("kind", [Hooked, Extended, Thawed, Annealed])
+def test_what_is_done_to_model_and_optimizer_is_restored(kind: type[TorchTrainer]) -> None:
+    assert_cuts_change_nothing(kind)
+
+
+class Following(nn.Linear):
+    """Subtracts what a buffer makes of former outputs."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(6, 8)
+        first = {"grows": torch.zeros(0, 8), "absent": None}.get(kind, torch.zeros(1, 8))
+        self.register_buffer("seen", first, persistent="passing" not in kind)
+        self.kind, self.calls = kind, 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        outputs = super().forward(inputs) / self.calls
+        if self.training:
+            mean = outputs.detach().mean(0, keepdim=True)
+            if self.kind == "passing, in place":
+                self.seen.lerp_(mean, 0.5)
+            elif self.kind == "grows":
+                self.seen = torch.cat([self.seen, mean])
+            else:
+                self.seen = mean if self.seen is None else self.seen.lerp(mean, 0.5)
+        return outputs if self.seen is None else outputs - self.seen.mean(0)
+
+
+@pytest.mark.parametrize("buffer", ["passing", "passing, in place", "absent", "grows"])
+def test_buffers_are_restored_that_pytorch_leaves_out_or_cannot_load(buffer: str) -> None:
+    class Varied(TinyTrainer):
+        def build_model(self, config: Any, hparams: Any) -> nn.Module:
+            return nn.Sequential(Following(buffer), nn.Tanh(), nn.Linear(8, 3))
+
+    assert_cuts_change_nothing(Varied)
+
+
+def test_a_model_that_stays_as_it_was_made_takes_no_further_room() -> None:
+    trainer = train(make(), range(3))
+    trainer.evaluate()
+    assert "beside" not in trainer.state_dict()
+
+
+def assert_cuts_change_nothing(kind: type[TorchTrainer], config: Any = None) -> None:
+    """Restored and evaluated after each step: the same as straight through."""
+    hparams = {"batch_size": 8, "momentum": 0.9}
+    straight = make(kind, config=config, hparams=hparams)
+    cut = make(kind, config=config, hparams=hparams)
+    for step in range(5):
+        train(straight, range(step, step + 1), hparams)
+        train(cut, range(step, step + 1), hparams)
+        assert state_digest(cut.state_dict()) == state_digest(straight.state_dict())
+        cut = restore(cut, config=config, hparams=hparams)
+        cut.evaluate()
+    assert cut.evaluate() == straight.evaluate()
