@@ -348,7 +348,7 @@ class Engine:
             case "fail":
                 self._withdraw(trial)
                 trial.take(TrialEvent.FAILED)
-                self._retention.trial_failed(run, trial)
+                self._retention.keep_last_state(run, trial)
                 if not trial.is_replicate:
                     if run.replaying:
                         if not is_same_failure(run.last_failure, decision):
@@ -407,7 +407,9 @@ class Engine:
         """Its request stands, and so what it leans on, but nobody works for it."""
         if trial.state is TrialState.PENDING:
             self._unmark(trial)
-            self.plan.want(trial.node, trial.target, trial.id, run.lead)
+            known = self.plan.want(trial.node, trial.target, trial.id, run.lead)
+            if known is not None:  # since it was stopped
+                self._retention.keep_last_state(run, trial)
             self._dispatcher.reconsider(trial.node.at(trial.target).claims)
 
     def _sleep_on(self, run: StudyRun) -> None:
@@ -657,7 +659,10 @@ class Engine:
         for study, index in self.plan.add_metrics(node, report.step, report.metrics):
             run = self.studies[study]
             if run.trials[index].state is not TrialState.PENDING:
-                continue  # an earlier trial of this list has just ended the study
+                # An earlier trial of this list has just ended the study, or a limit has before.
+                if run.is_interrupted:
+                    self._retention.keep_last_state(run, run.trials[index])
+                continue
             self._deliver(run, run.trials[index], report.step, report.metrics)
 
     @staticmethod

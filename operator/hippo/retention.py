@@ -80,8 +80,8 @@ class Retention:
             self.unpin(trial.pinned, ("trial", trial.name))
             trial.pinned = None
 
-    def trial_failed(self, run: StudyRun, trial: TrialRun) -> None:
-        """Its last state stays: it may be tried again from there."""
+    def keep_last_state(self, run: StudyRun, trial: TrialRun) -> None:
+        """Of a trial that has ended, and may go on from there after all."""
         self.trial_ended(trial)
         latest = trial.node.latest_checkpoint(trial.target)
         if latest is not None and run.study.spec.checkpoints.retain != "none":

@@ -15,7 +15,7 @@ from hippo.model.study import Budget
 from hippo.reopening import is_lacking, tell_reason
 from hippo.summary import count_steps_left
 from tests.unit.engine.test_properties import ALGORITHMS, DEPEND_ON_ORDER, check_trials, worlds
-from tests.world import World, build_study, with_spec
+from tests.world import Costs, World, build_study, with_spec
 
 FAR = {"lr": {"choices": [0.1, 0.2, 0.3]}}
 MANY = {"lr": {"choices": [index / 100 for index in range(1, 30)]}}
@@ -382,3 +382,21 @@ def test_members_of_a_population_whose_places_are_taken_stay_failed() -> None:
         "all trials have ended; what failed is of no account any more; pbt draws its population and"
         " no more; to train on, give it another name"
     )
+
+
+def test_a_result_that_comes_just_after_the_end_keeps_its_state_too() -> None:
+    study = build_study(
+        space={"lr": {"choices": [0.1]}},
+        algorithm={"name": "sha", "eta": 2, "minSteps": 3},
+        budget={"workerHours": 10 / 3600},
+    )
+    costs = Costs(step=0.7, start=2.0, load=0.5, save=0.3, evaluate=0.2, linger=1.0)
+    world = World([study], workers=2, costs=costs, known_costs=False).run()
+    assert sorted(step for step, _ in world.metrics.values()) == [3, 6]
+    assert [set(trial.results) for trial in _trials(world)] == [{3}], "6 came after the end"
+    world.start_engine()
+    world.run()
+    assert 6 in [step for step, _ in world.checkpoints.values()]
+    world.run_again("s", budget=Budget()).run()
+    assert set(world.trained.values()) == {1}
+    check_trials(world)
