@@ -267,7 +267,7 @@ def _run_elsewhere(plan: Plan, trace: Trace) -> dict[int, dict[str, str]] | str:
     try:
         result = json.loads(done.stdout)
         if "failed" in result:
-            return f"in another process {result['failed']}"
+            return str(result["failed"])
         return {int(step): state for step, state in result["states"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"the other process {_tell_end(done.returncode)}"
