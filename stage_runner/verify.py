@@ -267,13 +267,13 @@ def _run_elsewhere(plan: Plan, trace: Trace) -> dict[int, dict[str, str]] | str:
     try:
         result = json.loads(done.stdout)
         if "failed" in result:
-            return f"in another process {result['failed']}"
+            return str(result["failed"])
         return {int(step): state for step, state in result["states"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        return f"the other process {tell_end(done.returncode)}"
+        return f"the other process {_tell_end(done.returncode)}"
 
 
-def tell_end(status: int) -> str:
+def _tell_end(status: int) -> str:
     """How a process ended that should have told more."""
     if status >= 0:
         return f"ended with status {status}"

@@ -105,7 +105,7 @@ def test_the_step_that_raises_is_named(tmp_path: Path) -> None:
     ("end", "said"),
     [
         ("kill", "the other process was ended by SIGKILL"),
-        ("raise", "in another process step: KeyError: 'there' (plain.py:"),
+        ("raise", "step: KeyError: 'there' (plain.py:"),
     ],
 )
 def test_what_ends_the_second_process_is_told(tmp_path: Path, end: str, said: str) -> None:
