@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 _LAUNCHED = time.monotonic()  # before the imports below, which belong to a worker's start-up
+_HASH_SEED = "0"
 _TOLD_TO_LEAVE = 128 + signal.SIGTERM
 
 if os.getpid() == 1:
@@ -14,9 +16,14 @@ if os.getpid() == 1:
     # handles SIGTERM itself there is nothing to save; unheard, it would train until it is killed.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(_TOLD_TO_LEAVE))
 
+_IS_WORKER = __name__ == "__main__" and sys.argv[1:2] in (["run"], ["serve"])
+if _IS_WORKER and os.environ.get("PYTHONHASHSEED") != _HASH_SEED:
+    # The order of a set of texts is to be the same in all workers. It is fixed as Python starts.
+    os.environ["PYTHONHASHSEED"] = _HASH_SEED
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+
 import argparse  # noqa: E402
 import faulthandler  # noqa: E402
-import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from hippo.store import PlanStore, StoreError, open_blobs  # noqa: E402

@@ -103,7 +103,7 @@ def take_scalar(numpy: Any, value: Any) -> list[str] | None:
     if kind is numpy.bytes_:
         return ["bytes_", bytes(value).hex()]
     if kind is numpy.str_:
-        return ["str_", str(value).encode("utf-8", "surrogatepass").hex()]
+        return ["str_", str.__str__(value).encode("utf-8", "surrogatepass").hex()]
     dtype = name_dtype(numpy, value.dtype)
     if dtype is None or kind is not value.dtype.type:
         return None

@@ -12,6 +12,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 
 from hippo.store import CorruptCheckpoint, PlanStore, StoreError
@@ -43,7 +45,7 @@ from stage_runner.pulse import Pulse, Standing
 from stage_runner.randomness import seed_generators
 from stage_runner.restoring import restore
 from stage_runner.signals import Termination
-from stage_runner.trainer import Trainer
+from stage_runner.trainer import Trainer, Value
 from stage_runner.watch import Watch
 from stage_runner.writer import Counts, Save, Writer
 
@@ -184,7 +186,7 @@ class Chain:
         set_threads(call.threads)
         self._enter("setup")
         self._trainer = build_trainer(trainer_class, seed=call.seed)
-        self._trainer.setup(call.config, dict(self._course.sequence.values(0)))
+        self._trainer.setup(call.config, _copied(self._course.sequence.values(0)))
         self._leave_if_forked()
         self._termination.renew()
         self._fingerprint = take_fingerprint(threads=call.threads, device=self._trainer.device)
@@ -254,7 +256,7 @@ class Chain:
     def _train_step(self) -> float:
         """Returns the time at which it ended, by time.perf_counter()."""
         step = self._step
-        values = dict(self._course.sequence.values(step))  # it may be shared
+        values = _copied(self._course.sequence.values(step))
         seed_generators("step", self._assignment.trainer.seed, step)
         began = time.perf_counter()
         self._pulse.note_step(step, began)
@@ -451,6 +453,14 @@ class Chain:
         thread.start()
         thread.join(_LAST_WORDS_SECONDS)
         os._exit(EXIT_CODES[Outcome.PREEMPTED])
+
+
+def _copied(values: Mapping[str, Value]) -> dict[str, Value]:
+    """They are those of later steps as well, whatever the trainer does to them."""
+    return {
+        name: deepcopy(value) if isinstance(value, list) else value
+        for name, value in values.items()
+    }
 
 
 def build_trainer(trainer_class: type[Trainer], *, seed: int) -> Trainer:

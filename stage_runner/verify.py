@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from stage_runner.failures import describe
 from stage_runner.loading import EntryPointError
 from stage_runner.metrics import InvalidTrainer
 from stage_runner.restoring import NotRestored
-from stage_runner.ways import Plan, Trace, Ways
+from stage_runner.ways import Kept, Plan, Trace, Ways
 from stage_runner.worker import print_to_log
 
 _VARIANT_STEPS = 8  # for which other values of a hyper-parameter are tried
@@ -34,6 +34,10 @@ _VARIANT_STEPS = 8  # for which other values of a hyper-parameter are tried
 _RANDOM = (
     "something random is not seeded by the runner (a generator of one's own, the order of a set,"
     " time), or a kernel is not deterministic"
+)
+_OUTSIDE = (
+    "a step changes something outside of the trainer (a setting of a library, a module's variable,"
+    " an attribute of a class, a file), and load_state_dict() does not bring it back"
 )
 
 
@@ -80,9 +84,13 @@ class _Verification:
         self._checks: list[Check] = []
         self._unused: list[str] = []
         self._trace = Trace()
+        self._resumed = Trace()
+        self._folder = Path()  # for checkpoints
 
     def run(self) -> dict[str, Any]:
-        self._catch(self._check_all)
+        with tempfile.TemporaryDirectory() as folder:
+            self._folder = Path(folder)
+            self._catch(self._check_all)
         ways, trace = self._ways, self._trace
         return {
             "ok": all(check.ok for check in self._checks),
@@ -99,10 +107,16 @@ class _Verification:
 
     def train_only(self) -> dict[str, Any]:
         """What the other process is started for."""
-        self._catch(self._train_straight)
+        self._catch(self._train_elsewhere)
         if self._checks:
             return {"failed": f"{self._checks[0].name}: {self._checks[0].detail}"}
-        return {"states": self._trace.states}
+        return {"states": self._trace.states, "resumed": self._resumed.states}
+
+    def _train_elsewhere(self) -> None:
+        plan = self._plan
+        like = Trace(steps=plan.train_steps, states={step: {} for step in plan.looked_at})
+        self._resumed = self._ways.resumed(like)
+        self._train_straight()
 
     def _train_straight(self) -> None:
         self._trace = self._ways.first()
@@ -143,7 +157,7 @@ class _Verification:
                 "when evaluated right after a restore: evaluate() needs more than state_dict()"
                 " holds",
             )
-        self._check_elsewhere()
+        self._check_elsewhere(self._ways.kept if restored is not None else ())
         if all(check.ok for check in self._checks):
             self._unused = [
                 name for name in self._plan.variants if self._changes_nothing(name, evaluated)
@@ -160,8 +174,9 @@ class _Verification:
             self._checks.append(Check("repeat", "ok", f"equal after {trace.steps} steps"))
             return
         again = self._ways.straight(trace, saves=True)
+        cause = _OUTSIDE if self._is_equal_elsewhere() else _RANDOM
         if not self._compare(
-            "repeat", trace.states, again.states, f"when trained again in one process: {_RANDOM}"
+            "repeat", trace.states, again.states, f"when trained again in one process: {cause}"
         ):
             raise _Failed
         self._checks.pop()
@@ -176,7 +191,7 @@ class _Verification:
     def _check_restored(self, *, evaluates: bool) -> Trace | None:
         """Two faults: what was loaded is not there; it is there, and is not all that matters."""
         try:
-            restored = self._ways.restored(self._trace, evaluates=evaluates)
+            restored = self._ways.restored(self._trace, evaluates=evaluates, folder=self._folder)
         except NotRestored as error:
             self._checks.append(Check("restore", "differs", str(error)))
             return None
@@ -192,14 +207,25 @@ class _Verification:
         )
         return restored if is_whole else None
 
-    def _check_elsewhere(self) -> None:
-        states = _run_elsewhere(self._plan, self._trace)
-        if isinstance(states, str):
-            self._checks.append(Check("second process", "failed", states))
-        else:
-            self._compare(
-                "second process", self._trace.states, states, f"in another process: {_RANDOM}"
-            )
+    def _check_elsewhere(self, kept: Iterable[Kept]) -> None:
+        """Straight through, and from the checkpoints ``kept``."""
+        found = _run_elsewhere(self._plan, self._trace, kept)
+        if isinstance(found, str):
+            self._checks.append(Check("second process", "failed", found))
+            return
+        states, resumed = found
+        explanation = f"in another process: {_RANDOM}"
+        if not self._compare("second process", self._trace.states, states, explanation):
+            return
+        told = self._checks.pop()
+        expected = {step: self._trace.states[step] for step in sorted(resumed)}
+        explanation = f"when restored before in another process: {_OUTSIDE}"
+        if self._compare("second process", expected, resumed, explanation):
+            self._checks[-1] = told
+
+    def _is_equal_elsewhere(self) -> bool:
+        found = _run_elsewhere(self._plan, self._trace)
+        return not isinstance(found, str) and found[0] == self._trace.states
 
     def _compare(
         self,
@@ -255,11 +281,16 @@ class _Verification:
         return found
 
 
-def _run_elsewhere(plan: Plan, trace: Trace) -> dict[int, dict[str, str]] | str:
-    """States by step, or in one line why there are none."""
+_States = dict[int, dict[str, str]]  # leaf digests, by step
+
+
+def _run_elsewhere(
+    plan: Plan, trace: Trace, kept: Iterable[Kept] = ()
+) -> tuple[_States, _States] | str:
+    """States straight through and from the checkpoints, or in one line why there are none."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "request.json"
-        file.write_text(json.dumps(plan.write(trace)))
+        file.write_text(json.dumps(plan.write(trace, kept)))
         command = [sys.executable, "-m", "stage_runner", "verify", "--digests"]
         command += ["--study-json", str(file), "--path", str(plan.path)]
         environment = {**os.environ, "PYTHONHASHSEED": "random"}
@@ -268,7 +299,11 @@ def _run_elsewhere(plan: Plan, trace: Trace) -> dict[int, dict[str, str]] | str:
         result = json.loads(done.stdout)
         if "failed" in result:
             return str(result["failed"])
-        return {int(step): state for step, state in result["states"].items()}
+        straight, resumed = (
+            {int(step): state for step, state in result[way].items()}
+            for way in ("states", "resumed")
+        )
+        return straight, resumed
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"the other process {_tell_end(done.returncode)}"
 

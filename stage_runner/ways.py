@@ -6,8 +6,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,15 @@ _SPREAD = 5  # further steps, spread over all
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A checkpoint in a file."""
+
+    step: int
+    file: str
+    digest: str  # of the state
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What to train, as ``hippo verify`` hands it over."""
 
@@ -39,6 +49,7 @@ class Plan:
     most_seconds: float  # of training; the first few steps are trained in any case
     path: Path
     looked_at: tuple[int, ...] = ()  # steps; empty: those at which something may show
+    kept: tuple[Kept, ...] = ()  # checkpoints to go on from
     variants: Mapping[str, Sequence] = field(default_factory=dict)
     """By hyper-parameter: the sequence with another value of it, a constant."""
 
@@ -61,17 +72,19 @@ class Plan:
             most_seconds=document.get("most_seconds", math.inf),
             path=path,
             looked_at=tuple(document.get("looked_at", ())),
+            kept=tuple(Kept(**kept) for kept in document.get("kept", ())),
             variants=variants,
         )
 
-    def write(self, trace: Trace) -> dict[str, Any]:
-        """What another process reads to train the same steps as ``trace``."""
+    def write(self, trace: Trace, kept: Iterable[Kept] = ()) -> dict[str, Any]:
+        """What another process reads to train the same steps as ``trace``, also from ``kept``."""
         return {
             "trainer": self.call.model_dump(by_alias=True),
             "hyperparameters": dict(self.sequence.hyperparameters),
             "steps": self.sequence.steps,
             "train_steps": trace.steps,
             "looked_at": list(trace.states),
+            "kept": [asdict(one) for one in kept],
         }
 
     def moments(self) -> Iterator[int]:
@@ -104,6 +117,7 @@ class Ways:
         self.seconds_per_step = 0.0
         self.save_seconds = 0.0
         self.checkpoint_bytes = 0
+        self.kept: list[Kept] = []  # by ``restored``
         self._setup_seconds = 0.0  # at most so far
 
     def first(self) -> Trace:
@@ -142,14 +156,16 @@ class Ways:
                 self._evaluate(trainer, at, trace)
         return trace
 
-    def restored(self, like: Trace, *, evaluates: bool) -> Trace:
+    def restored(self, like: Trace, *, evaluates: bool, folder: Path) -> Trace:
         """Saved and restored in a fresh trainer wherever ``like`` was looked at, or in fewer places
-        if fresh trainers take long. Evaluated right after that.
+        if fresh trainers take long. Evaluated right after that. A few checkpoints are kept.
 
         Raises NotRestored if the trainer is not what was loaded.
         """
         trace = Trace(steps=like.steps)
         cuts = self._choose_cuts(list(like.states))
+        early = sorted(cut for cut in cuts if cut < like.steps)
+        lasting = {early[0], early[len(early) // 2], early[-1]} if early else set()
         trainer = self._set_up()
         for step in range(like.steps):
             self._train(trainer, step)
@@ -160,12 +176,33 @@ class Ways:
             if at not in cuts:
                 continue
             data, digest = b"".join(encode(taken)), state_digest(taken)
+            if at in lasting:
+                file = folder / f"{at}.checkpoint"
+                file.write_bytes(data)
+                self.kept.append(Kept(at, str(file), digest))
             trainer = self._set_up()
             self.during = "load"
             restore(trainer, partial(bytes, data), digest=digest)
             trace.restores += 1
             if evaluates:
                 self._evaluate(trainer, at, trace, "evaluate right after a restore")
+        return trace
+
+    def resumed(self, like: Trace) -> Trace:
+        """From each checkpoint of the plan to the next one, each with a fresh trainer; the last one
+        first, so that nothing in this process knows of the steps before.
+        """
+        trace = Trace(steps=like.steps)
+        end = like.steps
+        for kept in sorted(self._plan.kept, key=lambda kept: kept.step, reverse=True):
+            trainer = self._set_up()
+            self.during = "load"
+            restore(trainer, Path(kept.file).read_bytes, digest=kept.digest)
+            for step in range(kept.step, end):
+                self._train(trainer, step)
+                if step + 1 in like.states:
+                    self._note(trainer, trace, step + 1)
+            end = kept.step
         return trace
 
     def _choose_cuts(self, steps: list[int]) -> set[int]:
@@ -186,13 +223,13 @@ class Ways:
         self.during = "setup"
         trainer = build_trainer(trainer_class, seed=call.seed)
         began = time.perf_counter()
-        trainer.setup(call.config, dict(self._plan.sequence.values(0)))
+        trainer.setup(deepcopy(call.config), deepcopy(self._plan.sequence.values(0)))
         self._setup_seconds = max(self._setup_seconds, time.perf_counter() - began)
         return trainer
 
     def _train(self, trainer: Trainer, step: int) -> float:
         self.during = "step"
-        values = dict(self._plan.sequence.values(step))
+        values = deepcopy(self._plan.sequence.values(step))
         seed_generators("step", self._plan.call.seed, step)
         began = time.perf_counter()
         trainer.step(values)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.integration.runs import Place, as_hex
 
 CASES = ["channels last", "half", "versioned", "line", "column", "fortran", "shared", "casting"]
@@ -48,3 +50,16 @@ def check_named(failed: list[dict[str, Any]]) -> None:
         assert trial["hyperparameters"]["case"] == "casting"
         assert "load_state_dict() has not restored" in trial["reason"]
         assert "column has other values" in trial["reason"]
+
+
+def test_sets_of_texts_have_one_order_in_all_runs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = place.study("study", {"lr": [0.5]}, steps=4, trainer={"entrypoint": "texts:Texts"})
+    found = set()
+    for seed in ("1", "2", "random"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        store = place.folder / f"store-{seed}"
+        (trial,) = place.call("run", study, "--store", store, "-o", "json").json()["trials"]
+        found.add(trial["metrics"]["score"].hex())
+    assert len(found) == 1

@@ -77,6 +77,9 @@ def test_what_no_one_reads_is_named(tmp_path: Path) -> None:
         ("Forgetful", "save and restore", "weights[0], weights[1], weights[2] and 1 more differ"),
         ("Disturbed", "evaluation", "weights[0] differs after step 2"),
         ("Moody", "second process", "weights[1] differs after step 1 in another process"),
+        ("Ordered", "second process", "weights[2] differs after step 1 in another process"),
+        ("Setting", "second process", "weights[2] differs after step 2 when restored before in"),
+        ("Counting", "repeat", "a step changes something outside of the trainer"),
         ("Rounding", "restore", "load_state_dict() has not restored what state_dict() had"),
         ("Restless", "saving", "saves differs after step 4 if state_dict() was not called"),
         ("Secretive", "save", "state['rng']['own']: a random.Random cannot be saved"),
@@ -93,6 +96,12 @@ def test_what_is_wrong_is_named(tmp_path: Path, name: str, check: str, said: str
     assert said in failed["detail"]
     raised = name in ("Secretive", "Wordy", "Missing", "Unprepared")
     assert failed["kind"] == ("failed" if raised else "differs")
+
+
+def test_what_a_trainer_does_to_its_arguments_is_its_own_affair(tmp_path: Path) -> None:
+    given = {"lr": 0.1, "pair": [1, 2]}
+    status, result = verify(tmp_path, "plain:Greedy", hyperparameters=given, pull=2)
+    assert (status, result["ok"]) == (0, True), result
 
 
 def test_the_step_that_raises_is_named(tmp_path: Path) -> None:

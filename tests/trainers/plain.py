@@ -154,6 +154,51 @@ class Wordy(PlainTrainer):
         return {"score": "high"}
 
 
+_FACTOR = [1.0]
+
+
+class Setting(PlainTrainer):
+    """Changes a module's variable in its first step, for all steps."""
+
+    def step(self, hparams):
+        if self.trained == 0:
+            _FACTOR[0] = 0.5
+        self.weights[2] *= _FACTOR[0]
+        return super().step(hparams)
+
+
+class Counting(PlainTrainer):
+    """Counts steps in the class."""
+
+    steps = 0
+
+    def step(self, hparams):
+        Counting.steps += 1
+        self.weights[2] *= 1 + 0.1 * Counting.steps
+        return super().step(hparams)
+
+
+class Ordered(PlainTrainer):
+    """Follows the order of a set of texts."""
+
+    def step(self, hparams):
+        for name in {f"layer{number}" for number in range(40)}:
+            self.weights[2] = 0.9 * self.weights[2] + int(name[5:])
+        return super().step(hparams)
+
+
+class Greedy(PlainTrainer):
+    """Takes what it needs out of what it is given."""
+
+    def setup(self, config, hparams):
+        super().setup(config, hparams)
+        self.pull = config.pop("pull")
+
+    def step(self, hparams):
+        hparams["pair"].append(hparams.pop("lr"))
+        return super().step(hparams)
+
+
 class Unfinished(Trainer):
     """Lacks most of it."""
 

@@ -62,6 +62,7 @@ class WorkerServer:
             name: str(threads)
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         }
+        environment["PYTHONHASHSEED"] = "0"  # workers see to it too, by starting once more
         environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts them
         if cache is not None and not environment.get(FOLDER_VARIABLE):
             environment[FOLDER_VARIABLE] = str(cache)

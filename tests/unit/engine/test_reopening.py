@@ -13,7 +13,7 @@ from hippo.lifecycles import EndReason, StudyState, TrialState
 from hippo.messages import StudyRemoved
 from hippo.model.study import Budget
 from hippo.reopening import is_lacking, tell_reason
-from hippo.summary import count_steps_left
+from hippo.summary import estimate_remaining
 from tests.unit.engine.test_properties import ALGORITHMS, DEPEND_ON_ORDER, check_trials, worlds
 from tests.world import Costs, World, build_study, with_spec
 
@@ -362,9 +362,9 @@ def test_a_driver_that_is_killed_while_it_reopens_a_study_leaves_nothing_stuck()
 
 def test_what_a_study_at_rest_asks_for_is_not_left_to_train() -> None:
     world = World([build_study(space=FAR, budget={"wallTime": "5s"})], workers=3)
-    assert count_steps_left(world.engine) == 3 * 12
+    assert estimate_remaining(world.engine).steps == 3 * 12
     world.run()
-    assert count_steps_left(world.engine) == 0
+    assert estimate_remaining(world.engine).steps == 0
 
 
 def test_members_of_a_population_whose_places_are_taken_stay_failed() -> None:

@@ -47,6 +47,16 @@ def test_a_fork_trains_on_under_other_values(lab: Lab) -> None:
     assert forked.metrics == alone.metrics
 
 
+def test_a_trainer_may_do_what_it_likes_to_its_arguments(lab: Lab) -> None:
+    given = {"lr": 0.1, "pair": [1, 2]}
+    settings: dict[str, Any] = {"entrypoint": "plain:Greedy", "hyperparameters": given}
+    settings["config"] = {"pull": 2}
+    straight = lab.run(lab.assignment(6, evaluate_at=(3, 6), **settings))
+    lab.run(lab.assignment(3, **settings), plan="cut")
+    cut = lab.run(lab.assignment(6, start=3, evaluate_at=(6,), **settings), plan="cut")
+    assert cut.metrics[6] == straight.metrics[6]
+
+
 @pytest.mark.parametrize("entrypoint", ["plain:PlainTrainer", "tiny_torch:TinyTrainer"])
 def test_memory_that_is_used_again_gives_the_same_bits(
     lab: Lab, entrypoint: str, monkeypatch: pytest.MonkeyPatch

@@ -218,6 +218,7 @@ def test_conjugates_and_parameters() -> None:
     "scalar",
     [
         *(np.float32(0.1), np.float64(0.1), np.int8(3), np.bool_(True), np.str_("a"), np.str_("")),
+        np.str_("a\0"),
         *(
             np.bytes_(b"a"),
             np.longlong(3),
