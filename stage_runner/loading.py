@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stage_runner.failures import describe
+from stage_runner.randomness import seed_imports
 from stage_runner.trainer import Trainer
 
 
@@ -27,6 +28,8 @@ def load_trainer(entrypoint: str, path: Path) -> type[Trainer]:
     if not colon or not all(name.isidentifier() for name in names):
         raise EntryPointError(f"{entrypoint}: an entry point is module:Class")
     add_to_path(path)
+    if module_name not in sys.modules:
+        seed_imports()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

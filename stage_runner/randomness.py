@@ -7,27 +7,74 @@ visits every accelerator back end), hence the generators are seeded one by one.
 from __future__ import annotations
 
 import hashlib
+import importlib.machinery
 import random
 import sys
+from collections.abc import Callable
+from functools import partial
+from importlib.abc import MetaPathFinder
+from typing import Any
 
 
 def seed_generators(label: str, *numbers: int) -> None:
     """Seed every global generator in this process from a label and integers.
 
-    Only libraries that are imported already; PyTorch's CUDA generators once CUDA is initialised.
+    PyTorch's CUDA generators once CUDA is initialised. Libraries that are not imported yet are
+    seeded when they are, if ``seed_imports`` has been called.
     """
     text = f"{label}:{','.join(map(str, numbers))}"
     digest = hashlib.blake2b(text.encode(), digest_size=20).digest()
     random.seed(int.from_bytes(digest[:8], "little"))
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(int.from_bytes(digest[8:12], "little"))
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        seed = int.from_bytes(digest[12:], "little") >> 1  # generators take 63 bits
-        torch.default_generator.manual_seed(seed)
-        for generator in torch.cuda.default_generators:
-            generator.manual_seed(seed)
+    for name, seed in _LIBRARIES.items():
+        library = sys.modules.get(name)
+        if library is not None:
+            seed(library, digest)
+    _FINDER.digest = digest
+
+
+def seed_imports() -> None:
+    """What a module draws when it is imported, it draws in every process from the same seed."""
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+    seed_generators("import")
+
+
+def _seed_numpy(numpy: Any, digest: bytes) -> None:
+    numpy.random.seed(int.from_bytes(digest[8:12], "little"))
+
+
+def _seed_torch(torch: Any, digest: bytes) -> None:
+    if not hasattr(torch, "default_generator"):
+        return  # it is being imported
+    seed = int.from_bytes(digest[12:], "little") >> 1  # generators take 63 bits
+    torch.default_generator.manual_seed(seed)
+    for generator in torch.cuda.default_generators:
+        generator.manual_seed(seed)
+
+
+_LIBRARIES: dict[str, Callable[[Any, bytes], None]] = {"numpy": _seed_numpy, "torch": _seed_torch}
+
+
+class _Finder(MetaPathFinder):
+    """Finds what Python finds anyway, and has the libraries seeded once they are imported."""
+
+    digest = b""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname not in _LIBRARIES:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+            spec.loader.exec_module = partial(self._run, run, fullname)  # type: ignore[method-assign]
+        return spec
+
+    def _run(self, run: Callable[[Any], None], name: str, module: Any) -> None:
+        run(module)
+        _LIBRARIES[name](module, self.digest)
+
+
+_FINDER = _Finder()
 
 
 def derive_seed(label: str, *numbers: int) -> int:

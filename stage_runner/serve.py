@@ -44,6 +44,7 @@ from stage_runner.environment import set_threads
 from stage_runner.fingerprint import take_fingerprint
 from stage_runner.loading import add_to_path
 from stage_runner.pulse import OF_TRAINER, Pulse
+from stage_runner.randomness import seed_imports
 from stage_runner.worker import (
     die_with_parent,
     end_process,
@@ -110,6 +111,7 @@ class _Server:
         with contextlib.suppress(StoreError):  # which each worker will find out for itself
             open_blobs(self._store)  # its modules; connections are made by those who use them
         if preload is not None:
+            seed_imports()
             with contextlib.suppress(BaseException):
                 importlib.import_module(preload)
         if "torch" in sys.modules:  # what the first optimizer would import, for seconds

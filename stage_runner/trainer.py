@@ -19,10 +19,9 @@ class Trainer(ABC):
     """What users subclass. One object serves one chain; the runner makes it without arguments.
 
     Python's, NumPy's and PyTorch's global random generators are seeded by the runner before
-    ``setup``, before every ``step`` and before every ``evaluate``. Import these libraries at the
-    top of the module: what is not imported yet cannot be seeded. Other generators
-    (``random.Random``, ``numpy.random.default_rng``) must be made anew in each step from the
-    global ones, or be saved.
+    the trainer's module is imported, before ``setup``, every ``step`` and every ``evaluate``.
+    Other generators (``random.Random``, ``numpy.random.default_rng``) must be made anew in each
+    step from the global ones, or be saved.
     """
 
     seed: int = 0

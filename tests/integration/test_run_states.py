@@ -63,3 +63,14 @@ def test_sets_of_texts_have_one_order_in_all_runs(
         (trial,) = place.call("run", study, "--store", store, "-o", "json").json()["trials"]
         found.add(trial["metrics"]["score"].hex())
     assert len(found) == 1
+
+
+def test_what_is_drawn_when_modules_are_imported_is_the_same_in_all_runs(place: Place) -> None:
+    space = {"lr": [0.5, {"piecewise": [[0, 0.5], [2, 0.7]]}]}
+    study = place.study("study", space, steps=4, trainer={"entrypoint": "drawn:Drawn"})
+    found = []
+    for store, settings in (("merged", ()), ("alone", ("--no-merge",))):
+        command = ("run", study, "--store", place.folder / store, "-o", "json", *settings)
+        trials = place.call(*command).json()["trials"]
+        found.append([trial["metrics"]["score"].hex() for trial in trials])
+    assert found[0] == found[1]
