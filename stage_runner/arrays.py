@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hippo.model.words import with_article
 from stage_runner.layouts import ALIGNMENT, Form, find_bounds, find_c_strides, is_dense
 from stage_runner.parts import Part, Unsavable
 
@@ -18,7 +19,7 @@ _PADDED = "gG"  # long doubles: some of their bytes are never set
 def examine_array(numpy: Any, array: Any) -> Part:
     """What an array is and where its memory lies. Raises Unsavable."""
     if type(array) is not numpy.ndarray:
-        raise Unsavable(f"a {type(array).__name__} cannot be saved; save a plain numpy.ndarray")
+        raise Unsavable(f"{with_article(type(array).__name__)} cannot be saved; save a plain numpy.ndarray")
     dtype = name_dtype(numpy, array.dtype)
     if dtype is None:
         raise Unsavable(f"an array of dtype {array.dtype} cannot be saved; save plain numbers")

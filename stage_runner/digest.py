@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hippo.model.words import with_article
 from stage_runner.codec import Snapshot, take_apart
 from stage_runner.layouts import Form
 
@@ -102,7 +103,7 @@ def _tell_form(taken: Snapshot, form: Form, data: str) -> str:
     layout = "" if form.strides is None else f" with strides {list(form.strides)} in bytes"
     flags = "".join(f", {flag}" for flag in form.flags)
     kind = " ".join(filter(None, (form.dtype, form.kind)))
-    return f"a {kind} {tuple(form.shape)}{layout}{flags} #{_hash_text([rest, data])[:16]}"
+    return f"{with_article(kind)} {tuple(form.shape)}{layout}{flags} #{_hash_text([rest, data])[:16]}"
 
 
 def _tell(leaf: Any) -> str:
@@ -119,7 +120,7 @@ def _tell(leaf: Any) -> str:
             return f"a deque with maxlen {content[1]} #{len(content[0])}"
         case "dict" | "counter":
             keys = _hash_text([key for key, _ in content])[:16]
-            return f"a {_CONTAINERS.get(kind, kind)} with keys in this order #{keys}"
+            return f"{with_article(_CONTAINERS.get(kind) or str(kind))} with keys in this order #{keys}"
         case "ordered":
             keys = _hash_text([[key for key, _ in part] for part in content])[:16]
             return f"an OrderedDict with keys in this order #{keys}"
@@ -128,7 +129,7 @@ def _tell(leaf: Any) -> str:
         case "scalar":
             return f"a NumPy scalar of type {content[0]} #{content[1]}"
         case _:
-            return f"a {_CONTAINERS.get(kind, kind)} #{_hash_text(content)}"
+            return f"{with_article(_CONTAINERS.get(kind) or str(kind))} #{_hash_text(content)}"
 
 
 def _name_plain(value: Any) -> str:

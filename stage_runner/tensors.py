@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from hippo.model.words import with_article
 from stage_runner.layouts import ALIGNMENT, Form, find_bounds, find_c_strides
 from stage_runner.parts import Part, Unsavable
 
@@ -74,10 +75,10 @@ def read_dtype(torch: Any, name: Any) -> Any:
 
 def _check(torch: Any, tensor: Any, dtype: str | None) -> None:
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-        raise Unsavable(f"a {type(tensor).__name__} cannot be saved; save a plain torch.Tensor")
+        raise Unsavable(f"{with_article(type(tensor).__name__)} cannot be saved; save a plain torch.Tensor")
     if tensor.layout != torch.strided or tensor.is_nested or dtype is None:
         what = f"{tensor.layout} tensor of {tensor.dtype}".replace("torch.", "")
-        raise Unsavable(f"a {what} cannot be saved; save a dense one")
+        raise Unsavable(f"{with_article(what)} cannot be saved; save a dense one")
     if tensor.is_meta:
         raise Unsavable("a tensor on the meta device has no data to save")
     if tensor.grad_fn is not None:

@@ -15,6 +15,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from hippo.model.words import with_article
 from stage_runner import arrays, tensors
 from stage_runner.buffers import examine
 from stage_runner.parts import Part, Unsavable
@@ -77,7 +78,8 @@ class Walk:
             entries = self._take_entries(value, path, depth)
             own = vars(value) if kind is not dict else {}
             if own and kind is not OrderedDict:
-                _refuse(path, f"a {name_of(kind)} with attributes of its own; save a plain dict")
+                named = with_article(name_of(kind))
+                _refuse(path, f"{named} with attributes of its own; save a plain dict")
             if kind is OrderedDict:
                 return {"ordered": [entries, self._take_entries(own, path, depth, dotted=True)]}
             return {_MAPPINGS[kind]: entries}
@@ -102,7 +104,7 @@ class Walk:
         except Unsavable as error:
             _refuse(path, str(error))
         if part is None:
-            _refuse(path, f"a {name_of(type(value))} cannot be saved; {_advice(value)}")
+            _refuse(path, f"{with_article(name_of(type(value)))} cannot be saved; {_advice(value)}")
         self.parts.append(part)
         self.paths.append(path)
         return {"block": len(self.parts) - 1}
@@ -115,7 +117,7 @@ def take_key(key: Any, path: str) -> Any:
     plain = _PLAIN.get(type(key))
     taken = plain(key) if plain is not None else _take_scalar(key)
     if plain is None and taken is None:
-        _refuse(path, f"a {name_of(type(key))} cannot be saved as a key")
+        _refuse(path, f"{with_article(name_of(type(key)))} cannot be saved as a key")
     return taken
 
 
