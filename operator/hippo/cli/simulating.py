@@ -167,10 +167,12 @@ def print_comparison(console: Console, found: Comparison, curves: str | None) ->
             str(tally.saves),
         )
     console.print(table)
+    limited = any(run.study.spec.parallelism for run in tree.engine.studies.values())
+    within = " within spec.parallelism" if limited else ""
     console.print(
-        f"{found.speedup:.2f}x in time, {found.saving:.2f}x in worker time; no schedule ends before"
-        f" {bounds.lower_bound:.5g} (longest path {bounds.critical_path_steps} steps, work over"
-        f" workers {bounds.work_over_workers:.5g})"
+        f"{found.speedup:.2f}x in time, {found.saving:.2f}x in worker time; no schedule{within}"
+        f" ends before {bounds.lower_bound:.5g} (longest path {bounds.critical_path_steps} steps,"
+        f" work over workers {bounds.work_over_workers:.5g})"
     )
     if curves is None and any(len(run.tuner.rungs) > 1 for run in tree.engine.studies.values()):
         console.print("learning curves are synthetic: real ones may have other trials go on")
