@@ -8,7 +8,7 @@ from itertools import count
 
 from hippo.dispatch import Dispatcher
 from hippo.engine import Engine
-from hippo.plan import Frontier, Head, Turn
+from hippo.plan import Frontier, Head, Pool, Turn
 
 
 class NeverYielding(Dispatcher):
@@ -25,7 +25,11 @@ class OldestFirst(Frontier):
     _waiting: dict[tuple[int, int], int] = field(default_factory=dict)
     _came: count[int] = field(default_factory=count)
 
-    def best(self, turn: Callable[[str], Turn | None]) -> tuple[Head, str] | None:
+    def best(
+        self,
+        turn: Callable[[str], Turn | None],
+        weigh: Callable[[Pool], tuple[float, ...]] = lambda pool: (),
+    ) -> tuple[Head, str] | None:
         for place in self.ready:
             self._waiting.setdefault(place, next(self._came))
         ready = [(self._waiting[place], head) for place, head in self.ready.items()]

@@ -6,6 +6,7 @@ The suite of ``benchmarks/spaces`` in virtual time: nothing is measured by a clo
 are the same on every machine. Overheads are those of a start and a load of one step each, and a
 save of half a step. "Bound" is C* without overheads (with rungs the sum over rungs of C* of each
 rung's forest), and with them max(C*, (work + leaves * (start + load) + forks * save) / workers).
+Both take limits into account (``hippo/simulate/bounds.py``).
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ APART = 60.0
 """Seconds between the arrivals of studies that come one after the other."""
 OURS = "least laxity"
 ALONE = "trial by trial"
+LIMITS = {"as many as there are workers": 1, "half as many": 2, "a quarter as many": 4}
+"""``parallelism`` of each study, in words: the workers over it. Four studies with a quarter each
+have the workers of a cluster, where there are as many as studies may have in all.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,17 @@ class Case:
     policy: str
     noise: float = 0.0
     apart: float = 0.0
+    limit: str = ""  # one of LIMITS
 
     def studies(self) -> list[Study]:
         name, _, algorithm = self.workload.partition(" ")
         if name in spaces.SHIFTS:
-            return spaces.load_teams(4, spaces.SHIFTS[name])
-        return [spaces.load(name, algorithm)]
+            studies = spaces.load_teams(4, spaces.SHIFTS[name])
+        else:
+            studies = [spaces.load(name, algorithm)]
+        if not self.limit:
+            return studies
+        return [spaces.limit(study, self.workers // LIMITS[self.limit]) for study in studies]
 
 
 @dataclass
@@ -79,6 +89,19 @@ def cases(*, quick: bool) -> Iterator[Case]:
     for workers in WORKERS:
         for policy in [*POLICIES, ALONE]:
             yield Case("half", workers, "stated", policy, apart=APART)
+    yield from _limited_cases(quick=quick)
+
+
+def _limited_cases(*, quick: bool) -> Iterator[Case]:
+    """Single studies at a limit that takes nothing away, and half; teams at limits that bind."""
+    whole, half, quarter = LIMITS
+    single = ["late sha"] if quick else ["late grid", "late sha", "late pbt"]
+    rows = [(limit, workload, "none") for limit in (whole, half) for workload in single]
+    rows += [(quarter, team, overheads) for overheads in OVERHEADS for team in spaces.SHIFTS]
+    for limit, workload, overheads in rows:
+        for workers in WORKERS:
+            for policy in [*POLICIES, ALONE]:
+                yield Case(workload, workers, overheads, policy, limit=limit)
 
 
 def run(case: Case) -> Row:
@@ -117,11 +140,12 @@ def table(document: dict[str, Any]) -> str:
     found: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for row in document["rows"]:
         case = row["case"]
-        place = (case["overheads"], case["noise"], case["apart"], case["workload"], case["workers"])
+        kind = (case["overheads"], case["noise"], case["apart"], case.get("limit", ""))
+        place = (*kind, case["workload"], case["workers"])
         found.setdefault(place, {})[case["policy"]] = row
     groups: dict[tuple[Any, ...], list[str]] = {}
     for place, policies in found.items():
-        groups.setdefault(place[:3], []).append(_line(place, policies))
+        groups.setdefault(place[:4], []).append(_line(place, policies))
     parts = [
         "\n".join([f"{_describe(*heading)}:", "", _head(), *lines])
         for heading, lines in groups.items()
@@ -129,10 +153,11 @@ def table(document: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _describe(overheads: str, noise: float, apart: float) -> str:
+def _describe(overheads: str, noise: float, apart: float, limit: str) -> str:
     text = "No overheads" if overheads == "none" else "Start and load 1 step each, save 0.5"
     text += f", step times vary by {noise:.0%}" if noise else ""
-    return text + (f", a study every {apart:g} s (no bound)" if apart else "")
+    text += f", a study every {apart:g} s (no bound)" if apart else ""
+    return text + (f", `parallelism` of each study {limit}" if limit else "")
 
 
 def _head() -> str:
@@ -150,7 +175,7 @@ def _line(place: tuple[Any, ...], policies: dict[str, dict[str, Any]]) -> str:
     ]
     yields = ours["stopped"] - policies["critical path"]["stopped"]
     faster = policies[ALONE]["makespan"] / ours["makespan"]
-    row = [place[3], str(ours["trials"]), str(place[4]), *cells, str(yields), f"{faster:.2f}"]
+    row = [place[4], str(ours["trials"]), str(place[5]), *cells, str(yields), f"{faster:.2f}"]
     return f"| {' | '.join(row)} |"
 
 

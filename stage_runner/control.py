@@ -10,6 +10,9 @@ from hippo.store.records import Control
 
 _MAX_FAILURES = 20  # in a row; a store that fails that long fails the chain
 _URGENT_SECONDS = 0.1  # between looks while the chain stands still and waits
+_FIRST_LOCAL_SECONDS = 0.002  # the first of these where a look is an open() on this machine
+_SLACKENING = 1.05  # each comes so many times later than the one before: 80 looks in 2 s
+_GLANCE_SECONDS = 0.02
 
 
 class Poller:
@@ -22,6 +25,10 @@ class Poller:
         self._version = 0
         self._failures = 0
         self._is_urgent = False
+        self._waits = 0  # so often the chain has stood still; the other thread counts along
+        self._waits_seen = 0
+        self._first_pause = _URGENT_SECONDS if store.blobs.is_remote else _FIRST_LOCAL_SECONDS
+        self._urgent_pause = self._first_pause
         self._is_stopped = False
         self._stirred = threading.Event()
         self._lock = threading.Lock()
@@ -41,6 +48,7 @@ class Poller:
     def wait(self, seconds: float, *, interrupted: threading.Event) -> None:
         """Until there is news or an error, the time has passed, or the event is set."""
         deadline = time.monotonic() + seconds
+        self._waits += 1
         self._is_urgent = True
         self._stirred.set()
         try:
@@ -53,15 +61,21 @@ class Poller:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return
-            interrupted.wait(min(remaining, self._poll_seconds, 0.02))
+            glance = min(self._poll_seconds, self._urgent_pause, _GLANCE_SECONDS)
+            interrupted.wait(min(remaining, glance))
 
     def close(self) -> None:
         self._is_stopped = True
         self._stirred.set()
 
     def _pause(self) -> None:
+        if self._waits != self._waits_seen:
+            self._waits_seen, self._urgent_pause = self._waits, self._first_pause
         seconds = self._poll_seconds
-        self._stirred.wait(min(seconds, _URGENT_SECONDS) if self._is_urgent else seconds)
+        if self._is_urgent:
+            seconds = min(seconds, self._urgent_pause)
+            self._urgent_pause = min(self._urgent_pause * _SLACKENING, _URGENT_SECONDS)
+        self._stirred.wait(seconds)
         self._stirred.clear()
 
     def _work(self) -> None:
@@ -74,6 +88,7 @@ class Poller:
                 self._failures = 0
             except StoreError as error:
                 self._failures += 1
+                self._urgent_pause = _URGENT_SECONDS  # or a moment's failure would be one too many
                 if self._failures == _MAX_FAILURES:
                     self._error = error
                     self.has_news = True

@@ -498,6 +498,8 @@ class World:
                     existed=existed,
                     differs=differs,
                 )
+                if t not in route.evaluate_at or t in evaluated:
+                    continue  # a control may have come meanwhile
             if t in route.evaluate_at and t not in evaluated:
                 evaluated.add(t)
                 yield self.costs.evaluate
@@ -510,7 +512,7 @@ class World:
                     metrics=self.score(state),
                     evaluate_seconds=self.costs.evaluate,
                 )
-                continue  # a control may have come meanwhile
+                continue  # likewise
             if chain in self._preempt:
                 self._preempt.discard(chain)
                 self._report(Ended, **common(t), outcome=Outcome.PREEMPTED)

@@ -50,6 +50,11 @@ def load_teams(count: int, shift: int, algorithm: str = "grid") -> list[Study]:
     return studies
 
 
+def limit(study: Study, parallelism: int) -> Study:
+    """The same with so many workers at most."""
+    return _with(study, name=study.name, parallelism=parallelism)
+
+
 def _with(study: Study, *, name: str, **spec: Any) -> Study:
     document = study.model_dump(mode="json", by_alias=True, exclude_none=True)
     document["metadata"]["name"] = name

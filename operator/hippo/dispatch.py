@@ -4,19 +4,27 @@ Workers are divided among studies by priority, then by fair share: of equal stud
 holds the fewest gets the next. Within a study the longest remaining path goes first. A chain goes
 on in place where it can; it yields at a step end only to a path that has become critical (least
 laxity), or to a study that has a better right to its worker.
+
+What ``parallelism`` allows is for ``lending.py`` to say. It limits who gets a further worker. A
+swap within a study, or within a closed group of studies at their limits, takes none: a chain that
+yields, or has arrived, makes place for another of its own group, whoever else may or may not have
+more. So a study whose limit is the number of workers is treated as one without a limit, and one
+with fewer as if there were so many workers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from hippo.laxity import Laxity
+from hippo.lending import Group, Lending
 from hippo.lifecycles import WorkerEvent, WorkerState
 from hippo.messages import Command, Launch, Steer, WakeAt
 from hippo.patience import Patience
-from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, SearchPlan, Turn
+from hippo.plan import NO_WORK, Claim, CostModel, Frontier, Head, Node, Pool, SearchPlan, Turn
 from hippo.queueing import Queue
 from hippo.reopening import LOCAL, Advice
 from hippo.runs import ChainRun, StudyRun
@@ -53,6 +61,9 @@ times what the switch costs.
 UNKNOWN_SECONDS = 30.0
 """The same where no step was reported yet, of the time that a chain has been at work."""
 
+May = Callable[[str], bool]
+"""Whether a study may have the worker in question."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
@@ -64,6 +75,7 @@ class EngineOptions:
     poll: float = 0.1  # how often a worker looks at its control object
     window: int | None = None  # most trials of a study under way at once; None: all
     longest_route: int | None = None  # most saves and evaluations of a route; None: any number
+    default_parallelism: int | None = None  # of studies that do not say; None: any number
     keeps_foreign: bool = False  # checkpoints that a worker refuses stay: another may take them
     retry_pause: float = 1.0  # before the first retry; doubles each time
     longest_pause: float = 300.0
@@ -91,7 +103,8 @@ class Dispatcher:
         self._workforce = workforce
         self._chains = workforce.chains
         self._options = options
-        self._laxity = Laxity(frontier, workforce, costs)
+        self._lending = Lending(workforce, studies, self.asking_from, options.default_parallelism)
+        self._laxity = Laxity(frontier, workforce, costs, self._lending)
         self._patience = Patience(workforce, studies, options.patience)
         self._queue = Queue(studies, workforce, self._patience)
         self._launched = 0
@@ -103,24 +116,30 @@ class Dispatcher:
         self._now = 0.0
         self._workers = 0
 
+    def look(self, now: float, workers: int) -> None:
+        """Heed the time, the workers that there may be, and how many of them studies may have."""
+        self._now, self._workers = now, workers
+        self._laxity.look(now)
+        self._lending.look(workers)
+
     def hand_out_work(self, now: float, workers: int) -> list[Command]:
         """Give every worker the best there is to do; returns the commands."""
         self._commands = []
-        self._now, self._workers = now, workers
-        self._laxity.look(now, workers)
+        self.look(now, workers)
         frontier = self._frontier
         for claim in sorted(self._doubtful, key=lambda claim: claim.name):
             self._trim(claim)
         self._doubtful.clear()
         frontier.refresh(now)
         self._patience.look(now)
+        self._keep_within_limits()
         self._queue.look(now)
         self._take_back()
         for chain in list(self._workforce.arrived.values()):
             if self.is_waiting(chain):
                 self._continue_or_release(chain)
         while len(self._chains) < workers:
-            found = self._next()
+            found = self._next(self._lending.may_have_another)
             if found is None:
                 break
             self._launch(*found)
@@ -146,27 +165,13 @@ class Dispatcher:
         """Whether it has been without a worker for so long that the next one is its own."""
         return self._patience.is_overdue(study)
 
-    def may_have_another(self, study: str) -> bool:
-        """Whether one more worker would be within the study's parallelism."""
-        run = self._studies[study]
-        limit = run.study.spec.parallelism
-        if not run.is_active:
-            return False
-        if limit is None:
-            return True
-        return self._workforce.lent[study] < limit
-
-    def _turn(self, study: str) -> Turn | None:
-        """Who gets the next worker: by priority, then who holds the fewest."""
-        if not self.may_have_another(study) or self._queue.is_behind(study):
-            return None
-        return self._standing(study)
-
-    def _right(self, study: str) -> Turn | None:
-        """The same by priority alone."""
-        if not self.may_have_another(study) or self._queue.is_behind(study):
-            return None
-        return (self._patience.rank(study),)
+    def count_room(self, study: str) -> int:
+        """So many workers a study may have besides those that it lends and that train for it."""
+        if not self._studies[study].is_active:
+            return 0
+        arrived = self._workforce.arrived.values()
+        waiting = sum(1 for c in arrived if c.study == study and self.is_waiting(c))
+        return max(self._lending.room(study), self._lending.may_have_another(study)) + waiting
 
     def _standing(self, study: str, *, without: ChainRun | None = None) -> Turn:
         held = self._workforce.held(study)
@@ -174,18 +179,41 @@ class Dispatcher:
             held -= 1 / len(without.studies)
         return self._patience.rank(study), held
 
-    def _next(self) -> tuple[Head, str] | None:
-        """What to begin next, and for whom: the longest path of the study whose turn it is.
+    def _turn(self, may: May) -> tuple[Head, str] | None:
+        """Whose turn it is, by priority, then who holds the fewest; and the longest of its paths.
 
-        But a path that cannot wait goes first, whoever's it is among equals: fair shares divide
-        what can, and would else make all studies end later.
+        ``may``: which studies may have the worker in question.
         """
-        best = self._frontier.best(self._turn)
+        return self._frontier.best(
+            lambda s: self._standing(s) if may(s) and not self._queue.is_behind(s) else None,
+            self._weigh,
+        )
+
+    def _next(self, may: May) -> tuple[Head, str] | None:
+        """What to begin next, and for whom: a path of the study whose turn it is.
+
+        But one that cannot wait goes first, whoever's it is among equals: fair shares divide what
+        can, and would else make all studies end later.
+        """
+        best = self._turn(may)
         if best is None or len(self._frontier.ready_of) < 2:
             return best
-        longest = self._frontier.best(self._right)
+        longest = self._rightful(may)
         assert longest is not None
-        return longest if self._laxity.is_critical(longest[0].demand.level) else best
+        return longest if self._laxity.is_critical(self._laxity.level(longest[0])) else best
+
+    def _rightful(self, may: May) -> tuple[Head, str] | None:
+        """The longest path of those with the best right, by priority alone."""
+        rank, is_behind = self._patience.rank, self._queue.is_behind
+        return self._frontier.best(
+            lambda s: (rank(s),) if may(s) and not is_behind(s) else None, self._weigh
+        )
+
+    def _weigh(self, pool: Pool) -> tuple[float, ...]:
+        """The longest first; where limits make them equally long, what the fewest could begin."""
+        if not self._lending.limits:
+            return ()
+        return -self._laxity.level(pool.best), len(pool.studies)
 
     # -- launching and continuing ------------------------------------------------------------------
 
@@ -252,7 +280,9 @@ class Dispatcher:
         if checkpoint is not None:
             checkpoint.pins.add(("chain", name))
         self._patience.launched(name, lender, studies)
+        self._lending.make_room(lender)
         self._workforce.add(chain)
+        self._workforce.note_askers(chain, studies)
         self._frontier.claim(claim)
         trainer = lead.study.spec.trainer
         every = [self._studies[study].study.spec.checkpoints.every_seconds for study in studies]
@@ -296,10 +326,20 @@ class Dispatcher:
         for node in claim.nodes():
             if node.end <= step:
                 break
-            for wanted, want in node.wants.items():
-                if wanted > step:
-                    names.update(study for study, _ in want.trials)
+            names.update(_asking_in(node, step + 1))
             if node.demanding is not None and node.end <= claim.stop_at:
+                names.update(study for _, _, study in node.demanding.leads)
+        return self._active(names)
+
+    def asking_from(self, claim: Claim, step: int) -> tuple[str, ...]:
+        """Likewise, or for what is still due at ``step``, or what a next route may lead to."""
+        names: set[str] = set()
+        for node in claim.nodes():
+            if node.end < step:
+                break
+            names.update(_asking_in(node, step))
+            is_due = node.end > step or node.end not in node.checkpoints
+            if node.demanding is not None and (is_due or step == claim.stop_at):
                 names.update(study for _, _, study in node.demanding.leads)
         return self._active(names)
 
@@ -313,19 +353,20 @@ class Dispatcher:
             return
         frontier = self._frontier
         here = self._head_at(chain)
-        best = self._next()
-        if here is None or best is None or len(self._chains) > self._workers:
+        best = self._next(partial(self._lending.may_have_another, without=chain))
+        if here is None or len(self._chains) > self._workers:
             self._stop(chain, save=True)
             return
         head, lender = here
-        if self._has_better_right(best, here, chain):
+        if best is not None and self._has_better_right(best, here, chain):
             self._stop(chain, save=True)
             return
         frontier.release(chain.claim)
         claim, route = self._plan_route(head, chain.name)
         claim.refused = set(chain.claim.refused)
         chain.claim = claim
-        self._workforce.lend(chain, lender, self._asking(head))
+        self._lending.hand_over(chain, lender, self._asking(head))
+        self._workforce.note_askers(chain, chain.studies)
         frontier.claim(claim)
         chain.take(WorkerEvent.REROUTED)
         del self._workforce.arrived[chain.name]
@@ -339,10 +380,13 @@ class Dispatcher:
         theirs, ours = (self._standing(study, without=chain) for _, study in (best, here))
         if theirs[0] != ours[0]:
             return theirs[0] < ours[0]
-        levels = best[0].demand.level, here[0].demand.level
+        levels = self._laxity.level(best[0]), self._laxity.level(here[0])
         if theirs[1] + 1 <= ours[1] and not self._laxity.is_critical(levels[1]):
             return True
-        is_longer = levels[0] > levels[1] + self._costs.switch
+        if levels[0] == levels[1]:  # by limits, perhaps, that both are under
+            is_longer = best[0].demand.level > here[0].demand.level + self._costs.switch
+        else:
+            is_longer = levels[0] > levels[1] + self._costs.switch
         return is_longer and (theirs[1] <= ours[1] or self._laxity.is_critical(levels[0]))
 
     def _head_at(self, chain: ChainRun) -> tuple[Head, str] | None:
@@ -356,7 +400,7 @@ class Dispatcher:
             for n in (node.number, *numbers)
             if (head := ready.get((n, step))) is not None
             for study in self._asking(head)
-            if study == chain.study or self.may_have_another(study)
+            if study == chain.study or self._lending.may_have_another(study, without=chain)
         ]
         return min(found, key=lambda entry: entry[:2])[2:] if found else None
 
@@ -409,8 +453,7 @@ class Dispatcher:
         """Tell a worker to leave at the end of the step that it is in."""
         chain.claim.open_to_more = False
         chain.take(WorkerEvent.TOLD_TO_STOP)
-        self._workforce.arrived.pop(chain.name, None)
-        self._workforce.leaving.add(chain.name)
+        self._workforce.note_leaving(chain)
         route = chain.route.model_copy(
             update={"stop_at": 0, "save_at_stop": save, "save_at": (), "evaluate_at": ()}
         )
@@ -451,25 +494,49 @@ class Dispatcher:
 
     # -- yielding ----------------------------------------------------------------------------------
 
+    def _keep_within_limits(self) -> None:
+        """Have those leave that their studies may not lend, or may lend no longer."""
+        for chain in self._lending.settle(self._frontier.moved):
+            self._stop(chain, save=True)
+        self._frontier.moved.clear()
+        while (study := self._lending.excess()) is not None:
+            self._stop(self._laxity.soonest_to_stay(study), save=True)
+
     def _consider_yielding(self) -> None:
-        """Let the running chain with the shortest path yield to a waiting one that is critical."""
-        frontier, costs = self._frontier, self._costs
-        if not frontier.ready or not costs.is_known or not 0 < self._workers <= len(self._chains):
+        """Where no worker is to be had, let the running chain with the shortest path yield to a
+        waiting one that is critical: of all chains, or within a group that is at its limits.
+        """
+        if not self._frontier.ready or not self._costs.is_known or not self._workers:
             return
-        if self._workforce.leaving:
-            return
-        found, turn = self._next(), frontier.best(self._turn)
+        groups: dict[Group | None, None] = {}
+        if self._workers <= len(self._chains):
+            groups[None] = None
+        has_limits = self._lending.limits and len(self._chains) <= self._workers
+        for study, run in self._studies.items() if has_limits else ():
+            is_waiting = run.is_active and self._frontier.ready_of[study] > 0
+            if is_waiting and (group := self._lending.closed_group(study)) is not None:
+                groups[group] = None
+        leaving = self._workforce.leaving_of
+        for group in groups:
+            if not any(leaving[study] for study in (leaving if group is None else group)):
+                self._consider_yielding_within(group)
+
+    def _consider_yielding_within(self, group: Group | None) -> None:
+        """Of chains that a group lends; or of all, to studies that may have another worker."""
+        costs, laxity = self._costs, self._laxity
+        shortest, victim = laxity.soonest(group)
+        may = partial(self._lending.may_have_another, without=victim)
+        found, turn = self._next(may), self._turn(may)
         if found is None or turn is None:
             return
-        if self._make_room_for(turn[1]) or not self._options.merge:
+        if self._make_room_for(turn[1], group) or not self._options.merge:
             return  # trial by trial, none is set aside for another
         level, lender = found[0].demand.level, found[1]
-        victim = self._laxity.soonest()
         if any(
             self._studies[name].lead[0] > self._studies[lender].lead[0] for name in victim.studies
         ):
             return  # its own studies would get the worker back
-        slack, shortest = self._laxity.slack(level), self._laxity.left(victim)
+        slack = laxity.slack(level, group)
         # Both shrink by a second a second: how long the path can still wait, and how long until it
         # is worth a switch.
         short = shortest + costs.switch + costs.overheads.save - level
@@ -503,7 +570,7 @@ class Dispatcher:
         at_work = len(self._chains) - len(self._workforce.leaving)
         if not self._workforce.queued or not 0 < self._workers <= at_work:
             return
-        found = self._frontier.best(self._right)
+        found = self._rightful(self._lending.may_have_another)
         if found is not None:
             last = self._queue.find_last(behind=self._patience.rank(found[1]))
             if last is not None:
@@ -552,8 +619,11 @@ class Dispatcher:
         has_begun_a_step = chain.trained > 0 or self._now > chain.step_time
         return chain.state is WorkerState.TRAINING and chain.pending is None and has_begun_a_step
 
-    def _make_room_for(self, lender: str) -> bool:
-        """Let a chain leave for a waiting study of higher priority, or of far fewer workers."""
+    def _make_room_for(self, lender: str, group: Group | None) -> bool:
+        """Let a chain leave for a waiting study of higher priority, or of far fewer workers.
+
+        ``group``: only one that these studies lend.
+        """
         parties = self._workforce.parties
         if all(lender in studies for studies in parties):
             return False
@@ -564,14 +634,17 @@ class Dispatcher:
         candidates: list[tuple[tuple[float, ...], ChainRun]] = []
         for studies, party in parties.items():
             standing = min(standings[study] for study in studies)
-            is_below, is_far = standing[0] > priority, standing[1] >= held + 2
+            is_below = standing[0] > priority
+            is_far = group is None and standing[1] >= held + 2  # at limits, these are the shares
             if lender in studies or not (is_below or (standing[0] == priority and is_far)):
                 continue
             for chain in party.values():
+                if group is not None and chain.study not in group:
+                    continue
                 if is_below and self._patience.is_guarded(chain.name):
                     continue
                 left = self._laxity.left(chain)
-                is_vital = not is_below and self._laxity.is_critical(left + save)
+                is_vital = not is_below and self._laxity.is_vital(chain)
                 if left > worth and not is_vital and self._can_leave(chain):
                     neediest_last = [-place for place in standing]
                     order = self._workforce.done_at(chain)
@@ -581,6 +654,11 @@ class Dispatcher:
         _, victim = min(candidates, key=lambda entry: entry[0])
         self._stop(victim, save=True)
         return True
+
+
+def _asking_in(node: Node, first: int) -> set[str]:
+    """The studies that ask for metrics of a node at ``first`` or after it."""
+    return {s for step, want in node.wants.items() if step >= first for s, _ in want.trials}
 
 
 def _route(claim: Claim, evaluations: set[int], saves: set[int]) -> Route:

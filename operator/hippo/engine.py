@@ -126,6 +126,7 @@ class Engine:
         self._note(event)
         self._recovery.free_held(self.now)
         self.frontier.refresh(self.now)
+        self._dispatcher.look(self.now, self.workers)
         self._decide()
         if isinstance(event, StudyAdded | Adopted) and event.more_follow:
             return self._commands
@@ -295,20 +296,14 @@ class Engine:
     def _count_idle(self, run: StudyRun) -> int:
         """Workers that a study may still fill: no work of its own or of higher priority waits."""
         arrived = sum(1 for c in self._workforce.arrived.values() if self._dispatcher.is_waiting(c))
-        priority = run.study.spec.priority
-        waiting = sum(
-            count
+        priority, own = run.study.spec.priority, self.frontier.ready_of[run.name]
+        before = sum(
+            min(count, self._dispatcher.count_room(name))
             for name, count in self.frontier.ready_of.items()
-            if name == run.name
-            or (
-                self.studies[name].study.spec.priority > priority
-                and self._dispatcher.may_have_another(name)
-            )
+            if name != run.name and self.studies[name].study.spec.priority > priority
         )
-        idle = self.count_free_workers() + arrived - waiting
-        limit = run.study.spec.parallelism
-        if limit is not None:
-            idle = min(idle, limit - self._workforce.lent[run.name])
+        idle = self.count_free_workers() + arrived - own - before
+        idle = min(idle, self._dispatcher.count_room(run.name) - own)
         if self._dispatcher.is_overdue(run.name) and not run.tuner.awaits_results:
             return max(1, idle)  # or it would never ask, and never be seen to wait
         return max(0, idle)

@@ -192,10 +192,13 @@ def print_comparison(console: Console, found: Comparison, curves: str | None) ->
             str(tally.saves),
         )
     console.print(listing)
+    limited = any(run.study.spec.parallelism for run in tree.engine.studies.values())
+    within = " within spec.parallelism" if limited else ""
     console.print(
-        f"{found.speedup:.2f}x in time, {found.saving:.2f}x in worker time; no schedule ends before"
-        f" {bounds.lower_bound:.5g} (longest path {counted(bounds.critical_path_steps, 'step')},"
-        f" work over workers {bounds.work_over_workers:.5g})",
+        f"{found.speedup:.2f}x in time, {found.saving:.2f}x in worker time; no schedule{within}"
+        f" ends before {bounds.lower_bound:.5g} (longest path"
+        f" {counted(bounds.critical_path_steps, 'step')}, work over workers"
+        f" {bounds.work_over_workers:.5g})",
         highlight=False,
     )
     for run in tree.engine.studies.values():

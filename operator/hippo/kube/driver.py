@@ -58,7 +58,6 @@ from hippo.reopening import Advice
 from hippo.runs import StudyRun
 from hippo.store import RESTORE, STALE_SECONDS, Blobs, PlanLock, PlanStore, StoreError, plan_path
 from hippo.store.records import (
-    Arrived,
     Assignment,
     Began,
     CheckpointSaved,
@@ -77,6 +76,7 @@ RETRY_SECONDS = 5.0
 LEAST_POLL_SECONDS, MOST_POLL_SECONDS = 0.25, 5.0
 """Between two looks at the reports of running chains."""
 ANSWER_POLL_SECONDS = 0.1
+LATE_SHARE = 0.25
 """The same while a chain that stands still is to answer, or to leave."""
 POLL_SECONDS_PER_CHAIN = 0.001
 """In any case, if there are so many of them: a look lists all reports that are not folded yet."""
@@ -172,7 +172,8 @@ class PlanDriver:
     _has_news: bool = field(init=False, default=False)  # since spending was noted
     _poll_at: float = field(init=False, default=0.0)
     _rest_until: float = field(init=False, default=-math.inf)  # no look at reports before
-    _free_since: float | None = field(init=False, default=None)  # a worker, and nothing launched
+    _free_since: list[float] = field(init=False, default_factory=list)
+    """When chains that ended in this round trained last, and nothing was launched since."""
     _owners: set[str] = field(init=False, default_factory=set)
     _failure: tuple[str, str] | None = field(init=False, default=None)
     """The chain whose failure the engine is told of, and the message: what it says of that goes
@@ -256,6 +257,7 @@ class PlanDriver:
                 chain_prefix=chain_prefix(self._lock.generation),
                 linger=LINGER_SECONDS,
                 poll=WORKER_POLL_SECONDS,
+                default_parallelism=self.tools.settings.default_parallelism,
                 window=self.tools.settings.window,
                 longest_route=LONGEST_ROUTE,
                 keeps_foreign=True,
@@ -346,6 +348,7 @@ class PlanDriver:
             self._performer.wake_at = math.inf
         await self._feed(Tick())
         await self._hurry()
+        self._free_since.clear()  # there was nothing to launch
         await asyncio.to_thread(self._mailroom.publish)
         if self.chains.forget(self.chains.records.keys() - self.engine.chains.keys()):
             await self.plan.write()
@@ -398,8 +401,11 @@ class PlanDriver:
         return min(wanted, settings.max_workers)
 
     def _estimate_poll(self) -> float:
-        """Seconds until a running chain is to report next, by estimate."""
-        engine = self.engine
+        """Seconds until a running chain is to report next, by estimate.
+
+        One that is late is looked for the less often the later it is.
+        """
+        engine, now = self.engine, self.tools.clock()
         soonest = MOST_POLL_SECONDS
         for chain in engine.chains.values():
             if chain.begun and (chain.is_leaving or chain.pending is not None):
@@ -410,7 +416,7 @@ class PlanDriver:
             ahead = [s for s in chain.claim.saves() if s > chain.step]
             steps = min(ahead, default=chain.step) - chain.step
             due = chain.step_time + steps * engine.costs.mean_step
-            soonest = min(soonest, due - engine.now)
+            soonest = min(soonest, due - now if due > now else LATE_SHARE * (now - due))
         return max(LEAST_POLL_SECONDS, soonest)
 
     # -- studies -----------------------------------------------------------------------------------
@@ -588,6 +594,8 @@ class PlanDriver:
         self._has_news = True
         place, metrics = (self.namespace, self.name), self.tools.metrics
         metrics.note_report(*place, report, self._pace.lag(report, self.tools.clock()))
+        if isinstance(report, Ended):
+            self._free_since.append(self._pace.last_step(report))
         if (seconds := self._pace.stage(report)) is not None:
             metrics.note_stage(*place, seconds)
         if isinstance(report, Began):
@@ -596,15 +604,12 @@ class PlanDriver:
             chain = self.engine.chains.get(report.chain)
             self.inexact.update(chain.studies if chain is not None else ())
             self.is_changed = True
-        if isinstance(report, Arrived):
-            self._free_since = self.tools.clock()
         if isinstance(report, Ended):
             self._note_ended(report)
         self._reports.taken(report)
 
     def _note_ended(self, report: Ended) -> None:
         self._has_news = True
-        self._free_since = self.tools.clock()
         self._note_over(report.chain, report.outcome, None)
         chain = self.engine.chains.get(report.chain)
         if chain is not None and report.outcome is Outcome.PREEMPTED:
@@ -628,7 +633,6 @@ class PlanDriver:
         them, the pod tells how it ended.
         """
         if over:
-            self._free_since = self._free_since or self.tools.clock()
             await self._take(await self._reports.read_last([chain for chain, _ in over]))
         for chain, state in over:
             await self._note_end(chain, state)
@@ -644,6 +648,7 @@ class PlanDriver:
         message = state.message or "the pod ended"
         error = WorkerError(during="step", message=message, step=running.step)
         self._note_over(chain, how, cause)
+        self._free_since.append(self.tools.clock())  # nobody knows when it trained last
         if running.is_leaving or how is Outcome.PREEMPTED:
             if not running.is_leaving:
                 self._tell(running.study, names.REASON_CHAIN_PREEMPTED, f"{chain}: {message}")
@@ -683,11 +688,13 @@ class PlanDriver:
         pod = self.chains.pod_of(chain)
         return f"in pod {pod}; see kubectl logs -n {self.namespace} {pod} -c trainer"
 
-    def _note_launch(self) -> None:
-        if self._free_since is not None:
-            gap = self.tools.clock() - self._free_since
+    def _note_launch(self, pods: int) -> None:
+        """Each takes the place of the one that has been gone for longest."""
+        self._free_since.sort()
+        for since in self._free_since[:pods]:
+            gap = max(0.0, self.tools.clock() - since)
             self.tools.metrics.note_gap(self.namespace, self.name, gap)
-            self._free_since = None
+        del self._free_since[:pods]
 
     # -- the engine --------------------------------------------------------------------------------
 

@@ -100,7 +100,8 @@ class Metrics:
             _LONG,
         )
         self._gap = self._histogram(
-            "hippo_chain_gap_seconds", "From the end of a chain to the creation of the next pod."
+            "hippo_chain_gap_seconds",
+            "From the last step of a chain to the creation of the pod in its place.",
         )
         self._reconcile = self._histogram(
             "hippo_reconcile_duration_seconds", "Rounds of the operator over a plan."
@@ -213,7 +214,7 @@ class Metrics:
             self._pod_start.labels(namespace, plan).observe(startup_seconds)
 
     def note_gap(self, namespace: str, plan: str, seconds: float) -> None:
-        """A pod was created, so long after a chain had ended."""
+        """A pod was created, so long after a chain that has ended had trained its last step."""
         self._gap.labels(namespace, plan).observe(seconds)
 
     def note_chain_end(

@@ -51,9 +51,9 @@ class Performer:
         *,
         finished: Callable[[StudyRun], Awaitable[None]],
         tell: Callable[[str | None, str, str], None],
-        launched: Callable[[], None],
+        launched: Callable[[int], None],
     ) -> None:
-        """``tell``: study (None: all), reason, message. ``launched``: pods were created."""
+        """``tell``: study (None: all), reason, message. ``launched``: so many pods were created."""
         self._store = store
         self._engine = engine
         self._plan = plan
@@ -106,7 +106,7 @@ class Performer:
             wanted.append((assignment, self._engine.studies[command.study].study))
             self._reports.expect(assignment.chain)
         failed = await self._chains.launch(wanted)
-        self._launched()
+        self._launched(len(wanted) - len(failed))
         self._chains.forget(problem.chain for problem in failed)
         self._reports.ended(problem.chain for problem in failed)
         return [

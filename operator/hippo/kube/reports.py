@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from hippo.store import PlanStore, StoreError
-from hippo.store.records import Began, CheckpointSaved, Ended, Report
+from hippo.store.records import Began, CheckpointSaved, Ended, MetricsReported, Report
 from hippo.store.together import map_together
 
 FOLD_AFTER = 200
@@ -23,18 +23,30 @@ class Pace:
     def __init__(self) -> None:
         self._offsets: dict[str, float] = {}
         self._stages: dict[str, float] = {}  # worker's age at its last stage end
+        self._trained: dict[str, tuple[int, float]] = {}  # steps, and its age at the last one's end
 
     def lag(self, report: Report, now: float) -> float:
         offset = now - report.worker_seconds
         best = min(offset, self._offsets.get(report.chain, offset))
         self._offsets[report.chain] = best
+        if report.trained > self._trained.get(report.chain, (0, 0.0))[0]:
+            self._trained[report.chain] = report.trained, _age_at_step_end(report)
         return offset - best
+
+    def last_step(self, report: Ended) -> float:
+        """When the last step of a chain ended that has ended now, by the reader's clock.
+
+        Ask after ``lag`` and before ``stage``. If it has trained nothing: when it ended.
+        """
+        _, age = self._trained.get(report.chain, (0, report.worker_seconds))
+        return self._offsets[report.chain] + age
 
     def stage(self, report: Report) -> float | None:
         """If it ends a stage: how long that took."""
         if isinstance(report, Ended):
             self._offsets.pop(report.chain, None)
             self._stages.pop(report.chain, None)
+            self._trained.pop(report.chain, None)
             return None
         begun = self._stages.get(report.chain)
         if isinstance(report, Began | CheckpointSaved):
@@ -42,6 +54,17 @@ class Pace:
         if begun is None or not isinstance(report, CheckpointSaved):
             return None
         return report.worker_seconds - begun
+
+
+def _age_at_step_end(report: Report) -> float:
+    """A worker's age when it ended the step after which it reports."""
+    match report:
+        case CheckpointSaved():
+            return report.worker_seconds - report.copy_seconds
+        case MetricsReported():
+            return report.worker_seconds - report.evaluate_seconds
+        case _:
+            return report.worker_seconds
 
 
 class ReportReader:

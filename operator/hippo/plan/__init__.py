@@ -10,7 +10,7 @@ from hippo.plan.bounds import (
 )
 from hippo.plan.claims import Claim
 from hippo.plan.costs import CostModel, Overheads
-from hippo.plan.frontier import Demand, Frontier, Head, Turn
+from hippo.plan.frontier import Demand, Frontier, Head, Pool, Turn
 from hippo.plan.marginal import marginal_seconds, marginal_steps
 from hippo.plan.stage_tree import Stage, build_stage_tree, count_unique_steps
 from hippo.plan.trie import (
@@ -37,6 +37,7 @@ __all__ = [
     "Metrics",
     "Node",
     "Overheads",
+    "Pool",
     "SearchPlan",
     "Stage",
     "StoredCheckpoint",

@@ -45,15 +45,22 @@ def lower_bound(stages: Iterable[Stage], workers: int) -> int:
 
 
 def lower_bound_seconds(
-    stages: Iterable[Stage], workers: int, seconds: Callable[[Stage], float]
+    stages: Iterable[Stage],
+    workers: int,
+    seconds: Callable[[Stage], float],
+    counts: Callable[[Stage], bool] = lambda stage: True,
 ) -> float:
-    """The same where steps take unequal time: ``seconds`` of a stage, preemption at any moment."""
+    """The same where steps take unequal time: ``seconds`` of a stage, preemption at any moment.
+
+    Of all stages only those count as work that ``counts`` says; the others are passed on the way.
+    """
     ends: dict[str, float] = {}
     spans = []
     for stage in stages:  # parents first
         begin = ends[stage.parent] if stage.parent is not None else 0.0
         length = seconds(stage)
-        spans.append((begin, length))
+        if counts(stage):
+            spans.append((begin, length))
         if stage.steps:
             ends[stage.key] = begin + length
     return max((d + deeper / workers for d, deeper in _cuts(spans)), default=0.0)

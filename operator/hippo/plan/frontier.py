@@ -44,6 +44,11 @@ class Demand:
     steps: tuple[int, ...]  # wants in the node itself, ascending
     forks: bool  # children wait for the state at the node's end
 
+    @property
+    def studies(self) -> frozenset[str]:
+        """Those that ask for some of it, but for suspended ones."""
+        return frozenset(study for priority, _, study in self.leads if priority > NO_WORK)
+
 
 @dataclass(slots=True, eq=False)
 class Head:
@@ -59,6 +64,33 @@ class Head:
         """Ascending: the longest path, the most work, the oldest."""
         demand = self.demand
         return (-demand.level, -demand.work, self.node.number, self.start)
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """The heads that the same studies ask for."""
+
+    studies: frozenset[str]
+    names: tuple[str, ...]  # the same, sorted
+    work: float = 0.0
+    count: int = 0
+    _heap: list[tuple[Order, int, Head]] = field(default_factory=list)
+
+    def add(self, head: Head, number: int) -> None:
+        self.work += head.demand.work
+        self.count += 1
+        heapq.heappush(self._heap, (head.order, number, head))
+
+    def retire(self, head: Head) -> None:
+        self.count -= 1
+        self.work = self.work - head.demand.work if self.count else 0.0
+
+    @property
+    def best(self) -> Head:
+        """The longest path."""
+        while not self._heap[0][2].alive:
+            heapq.heappop(self._heap)
+        return self._heap[0][2]
 
 
 class StrongestTwo:
@@ -129,7 +161,8 @@ class Frontier:
     )  # promises were added: its chain must be asked
     touched: set[Node] = field(default_factory=set)  # for the clean-up of checkpoints
     unsettled: set[Claim] = field(default_factory=set)  # what remains of them may have changed
-    _heaps: dict[str, list[tuple[Order, int, Head]]] = field(default_factory=dict)
+    moved: set[Claim] = field(default_factory=set)  # ... and so may who asks for it
+    pools: dict[frozenset[str], Pool] = field(default_factory=dict)  # by who asks
     _added: count[int] = field(default_factory=count)
 
     def refresh(self, now: float) -> None:
@@ -158,21 +191,29 @@ class Frontier:
             if node.wants or node.demanding is not None:
                 self.plan.changed.add(node)
 
-    def best(self, turn: Callable[[str], Turn | None]) -> tuple[Head, str] | None:
+    def best(
+        self,
+        turn: Callable[[str], Turn | None],
+        weigh: Callable[[Pool], tuple[float, ...]] = lambda pool: (),
+    ) -> tuple[Head, str] | None:
         """The head to start next and the study to lend a worker for it.
 
         The longest path of the study whose turn it is; None stands for a study that may have no
-        worker. Of studies with equal turns, the one with the longest path.
+        worker. Of studies with equal turns, the one with the longest path. ``weigh`` says which of
+        their pools go first, the least, whatever the paths.
         """
-        best: tuple[Turn, Order, Head, str] | None = None
-        for study, heap in self._heaps.items():
-            while heap and not heap[0][2].alive:
-                heapq.heappop(heap)
-            if heap and (place := turn(study)) is not None:
-                head = heap[0][2]
-                if best is None or (place, head.order) < best[:2]:
-                    best = (place, head.order, head, study)
-        return best[2:] if best is not None else None
+        best: tuple[Turn, tuple[float, ...], Order, Head, str] | None = None
+        turns: dict[str, Turn | None] = {}
+        for pool in self.pools.values():
+            head, weight = pool.best, weigh(pool)
+            order = head.order
+            for study in pool.names:
+                if study not in turns:
+                    turns[study] = turn(study)
+                place = turns[study]
+                if place is not None and (best is None or (place, weight, order) < best[:3]):
+                    best = (place, weight, order, head, study)
+        return best[3:] if best is not None else None
 
     def claim(self, claim: Claim) -> None:
         """A chain has been launched, or given another route."""
@@ -190,6 +231,7 @@ class Frontier:
             self.plan.changed.update(node.children.values())
         self.to_steer.discard(claim)
         self.unsettled.discard(claim)
+        self.moved.discard(claim)
 
     def route_of(self, head: Head) -> tuple[Node, int, set[int], set[int]]:
         """The chain from a head: (node of its end, stop_at, evaluations, saves).
@@ -239,6 +281,7 @@ class Frontier:
         again: list[Node] = []
         self.touched.add(node)
         self.unsettled.update(node.claims)
+        self.moved.update(node.claims)
         needs = self._unpromised(node)
         self._ask_for_marks(node)
         forks = self._fork_is_needed(node)
@@ -367,17 +410,25 @@ class Frontier:
         node.heads.append(head)
         self.ready[(node.number, start)] = head
         self.ready_work += demand.work
-        for _, _, study in demand.leads:
+        studies = demand.studies
+        pool = self.pools.get(studies)
+        if pool is None:
+            pool = self.pools[studies] = Pool(studies, tuple(sorted(studies)))
+        pool.add(head, next(self._added))
+        for study in studies:
             self.ready_of[study] += 1
-            heap = self._heaps.setdefault(study, [])
-            heapq.heappush(heap, (head.order, next(self._added), head))
 
     def _retire_heads(self, node: Node) -> None:
         for head in node.heads:
             head.alive = False
             if self.ready.get((node.number, head.start)) is head:
                 del self.ready[(node.number, head.start)]
-                for _, _, study in head.demand.leads:
+                studies = head.demand.studies
+                pool = self.pools[studies]
+                pool.retire(head)
+                if not pool.count:
+                    del self.pools[studies]
+                for study in studies:
                     self.ready_of[study] -= 1
             self.ready_work = self.ready_work - head.demand.work if self.ready else 0.0
         node.heads.clear()

@@ -1,4 +1,19 @@
-"""What no schedule could have beaten, of a simulation that has ended."""
+"""What no schedule could have beaten, of a simulation that has ended.
+
+Limits count. Let S be some studies, p(S) the least of the number of workers and the sum of their
+``parallelism``, and W(S, d) the work deeper than d that studies of S ask for and no others. Then no
+schedule ends before
+
+    C* = max over S and d of ( d + W(S, d) / p(S) ).
+
+*Proof:* whoever lends a worker asks for what it trains, or for something behind it. So no more than
+p(S) workers train what S alone asks for, and none of what lies deeper than d begins before d.
+
+All studies together, with all workers, are one S. Of the others it is enough to look at sets that
+share work, as unions of the sets of studies that ask for one stage: of two sets that share none the
+union gives a mean of both bounds. A study asks for a stage if one of its trials has ever been meant
+to come so far, so the sets are rather too large than too small, and the bound rather too low.
+"""
 
 from __future__ import annotations
 
@@ -36,15 +51,36 @@ class Bounds:
     critical_path_steps: int
     work_over_workers: float
     lower_bound: float
-    """C*: without overheads, with free preemption."""
+    """C*: within limits, without overheads, with free preemption."""
     overhead_bound: float
     """max(C*, (work + leaves * (start + load) + forks * save + evaluations) / workers): as if each
-    path began in a worker of its own, and each fork were saved once."""
+    path began in a worker of its own, and each fork were saved once. Within limits likewise."""
+
+
+MOST_SETS = 1000
+"""Sets of studies that are looked at; if there are more, the bound may be too low."""
+
+Asked = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Forest:
+    """Stages to train from what is stored, and the studies that ask for each."""
+
+    stages: list[Stage]
+    asked: dict[str, Asked]  # by key of the stage
+
+    def part(self, studies: Asked) -> list[Stage]:
+        """What no other studies ask for."""
+        return [stage for stage in self.stages if self.asked[stage.key] <= studies]
 
 
 def find_bounds(engine: Engine, workers: int, pace: Pace, overheads: Overheads) -> Bounds:
     """Of all that the studies' trials have reached."""
     runs = list(engine.studies.values())
+    everyone = frozenset(run.name for run in runs)
+    limits = {run.name: run.study.spec.parallelism or workers for run in runs}
+    workers = min(workers, sum(limits.values()))
     whole = _build_tree(trial for run in runs for trial in run.trials)
     forests = [whole]
     if len(runs) == 1 and isinstance(runs[0].study.spec.algorithm, Sha | Pbt):
@@ -52,15 +88,39 @@ def find_bounds(engine: Engine, workers: int, pace: Pace, overheads: Overheads) 
         if runs[0].is_replicating:
             forests.append(_build_tree(t for t in runs[0].trials if t.is_replicate))
     exact = replace(pace, noise=0.0)
-    bounds = [_lower_bound(forest, workers, exact) for forest in forests]
-    works = [_work(forest, exact, overheads) / workers for forest in forests]
+    lower, with_overheads = 0.0, 0.0
+    for forest in forests:
+        crews = {everyone: workers} | _find_crews(forest, limits, workers)
+        bound = max(_lower_bound(forest, s, crew, exact) for s, crew in crews.items())
+        works = (_work(forest.part(s), exact, overheads) / crew for s, crew in crews.items())
+        lower, with_overheads = lower + bound, with_overheads + max(bound, *works)
     return Bounds(
-        steps_unique=unique_steps(whole),
-        critical_path_steps=critical_path(whole),
-        work_over_workers=_work(whole, exact, Overheads()) / workers,
-        lower_bound=sum(bounds),
-        overhead_bound=sum(map(max, bounds, works)),
+        steps_unique=unique_steps(whole.stages),
+        critical_path_steps=critical_path(whole.stages),
+        work_over_workers=_work(whole.stages, exact, Overheads()) / workers,
+        lower_bound=lower,
+        overhead_bound=with_overheads,
     )
+
+
+def _find_crews(forest: _Forest, limits: dict[str, int], workers: int) -> dict[Asked, int]:
+    """How many workers sets of studies may have, where these are fewer than all."""
+
+    def count(studies: Asked) -> int:
+        return sum(limits[study] for study in studies)
+
+    parts = {asked for asked in forest.asked.values() if count(asked) < workers}
+    found = set(parts)
+    queue = sorted(parts, key=sorted)
+    for studies in queue:
+        for other in sorted(parts, key=sorted):
+            union = studies | other
+            if studies & other and union not in found and count(union) < workers:
+                if len(found) == MOST_SETS:
+                    break
+                found.add(union)
+                queue.append(union)
+    return {studies: count(studies) for studies in found}
 
 
 def _work(stages: list[Stage], pace: Pace, overheads: Overheads) -> float:
@@ -73,16 +133,32 @@ def _work(stages: list[Stage], pace: Pace, overheads: Overheads) -> float:
     )
 
 
-def _build_tree(trials: Iterable[TrialRun]) -> list[Stage]:
+def _build_tree(trials: Iterable[TrialRun]) -> _Forest:
     plan = SearchPlan("bounds")
-    for trial in trials:
-        node = plan.insert(trial.sequence, seed=trial.seed)
+    nodes = [(trial, plan.insert(trial.sequence, seed=trial.seed)) for trial in trials]
+    askers: dict[int, dict[str, int]] = {}  # by node: how far each study has asked for steps
+    for trial, node in nodes:
         for step in trial.results:
             plan.want(node, step, trial.id, (0, 0, trial.study))
-    return build_stage_tree(plan)
+        reach = max([trial.target, *trial.results])
+        for passed in node.path():
+            farthest = askers.setdefault(passed.number, {})
+            farthest[trial.study] = max(farthest.get(trial.study, 0), reach)
+    stages = build_stage_tree(plan)
+    return _Forest(
+        stages,
+        {
+            stage.key: frozenset(
+                study
+                for study, reach in askers[stage.node.number].items()
+                if reach > stage.start or not stage.steps
+            )
+            for stage in stages
+        },
+    )
 
 
-def _build_rungs(run: StudyRun) -> Iterator[list[Stage]]:
+def _build_rungs(run: StudyRun) -> Iterator[_Forest]:
     """For each rung what was trained for it, from the states of the rung before."""
     trials = [trial for trial in run.trials if not trial.is_replicate]
     for before, rung in pairwise((0, *run.tuner.rungs)):
@@ -92,13 +168,21 @@ def _build_rungs(run: StudyRun) -> Iterator[list[Stage]]:
             if before:
                 plan.add_checkpoint(node.at(before), before)
             plan.want(node, rung, trial.id, (0, 0, run.name))
-        yield build_stage_tree(plan)
+        stages = build_stage_tree(plan)
+        yield _Forest(stages, {stage.key: frozenset({run.name}) for stage in stages})
 
 
-def _lower_bound(stages: list[Stage], workers: int, pace: Pace) -> float:
+def _lower_bound(forest: _Forest, studies: Asked, workers: int, pace: Pace) -> float:
     if pace.by_values is None:
-        return lower_bound(stages, workers) * pace.step
-    return lower_bound_seconds(stages, workers, lambda stage: _seconds(stage, pace))
+        return lower_bound(forest.part(studies), workers) * pace.step
+
+    def seconds(stage: Stage) -> float:
+        return _seconds(stage, pace)
+
+    def counts(stage: Stage) -> bool:
+        return forest.asked[stage.key] <= studies
+
+    return lower_bound_seconds(forest.stages, workers, seconds, counts)
 
 
 def _seconds(stage: Stage, pace: Pace) -> float:

@@ -101,14 +101,17 @@ class SimulatedWorker:
             step, course = self._step, self._course
             is_at_end = step >= course.stop_at
             is_to_save = step in course.saves or (is_at_end and course.route.save_at_stop)
-            if is_to_save and step not in self._saved:
+            is_to_save = is_to_save and step not in self._saved
+            is_to_evaluate = step in course.evaluations and step not in self._evaluated
+            if is_to_save:
                 self._saved.add(step)
                 yield overheads.save
                 self._tell_of_checkpoint()
-            if step in course.evaluations and step not in self._evaluated:
+            if is_to_evaluate:
                 self._evaluated.add(step)
                 yield overheads.evaluate
                 self._tell_of_metrics()
+            if is_to_save or is_to_evaluate:
                 continue  # a control may have come meanwhile
             if not is_at_end:
                 yield from self._train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hippo.kube.reporting import Reporter, StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.model import signature, signature_document
 from hippo.store import DirectoryBlobs, PlanStore
-from hippo.store.records import Began, Ended, Outcome
+from hippo.store.records import Began, CheckpointSaved, Ended, Outcome
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, run
 
 
@@ -26,6 +27,7 @@ class World:
     """A study of one trial; ``open`` is a new operator, after which nothing of the last is left."""
 
     def __init__(self, tmp_path: Path) -> None:
+        self.now: float | None = None  # else time goes by itself
         self.server, self.blobs = MemoryApi(), DirectoryBlobs(tmp_path / "store")
         self.item: Accepted = run(add_study(self.server, "a", space={"lr": {"choices": [0.1]}}))
         self.driver = self.make()
@@ -41,9 +43,14 @@ class World:
     def make(self) -> PlanDriver:
         document = signature_document(self.item.study.spec.trainer, None)
         settings = Settings(store="s3://bucket")
-        tools = Tools(self.server.api, self.blobs, settings, Metrics(), lambda *_: None)
+        tools = Tools(
+            self.server.api, self.blobs, settings, Metrics(), lambda *_: None, clock=self.clock
+        )
         signed = signature(document)
         return PlanDriver(NAMESPACE, signed[:16], document, signed, tools)
+
+    def clock(self) -> float:
+        return time.monotonic() if self.now is None else self.now
 
     async def open(self) -> PlanDriver:
         self.driver = self.make()
@@ -304,5 +311,95 @@ def test_a_study_that_waits_longer_is_no_news(tmp_path: Path) -> None:
             conditions = world.server.find(STUDY, "a")["status"]["conditions"]
             assert message in [item["message"] for item in conditions]
         assert told == [waits[0], waits[2]]
+
+    run(go())
+
+
+def saved(chain: str, step: int, key: str) -> CheckpointSaved:
+    return CheckpointSaved(
+        chain=chain,
+        sequence_number=1,
+        step=step,
+        trained=step,
+        train_seconds=4.0 * step,
+        worker_seconds=2.0 + 4.0 * step,
+        key=key,
+        size=1,
+        state_digest="0" * 64,
+        copy_seconds=0.0,
+        write_seconds=0.0,
+    )
+
+
+@pytest.mark.parametrize(("later", "pause"), [(0.0, 5.0), (6.5, 1.5), (8.0, 0.25), (20.0, 3.0)])
+def test_reports_are_looked_for_when_they_are_due_by_the_clock(
+    tmp_path: Path, later: float, pause: float
+) -> None:
+    """Not by the time of the last event: a chain that was to end meanwhile was found up to five
+    seconds late. Two steps of four seconds each are ahead.
+    """
+    world = World(tmp_path)
+    world.now = 100.0
+
+    async def go() -> None:
+        driver = await world.open()
+        (chain,) = driver.engine.chains.values()
+        world.store.write_report(began(chain.name))
+        world.store.write_report(saved(chain.name, 2, chain.claim.node.key(2)))
+        world.now = 110.0
+        await driver.reconcile(world.studies, {}, {})
+        assert driver.engine.costs.is_known
+        world.now = 110.0 + later
+        assert driver._estimate_poll() == pytest.approx(pause)
+
+    run(go())
+
+
+def test_the_gap_between_chains_is_told_from_the_last_step_on(tmp_path: Path) -> None:
+    """However late its end was noticed."""
+    world = World(tmp_path)
+    world.now = 100.0
+
+    async def go() -> None:
+        driver = await world.open()
+        (chain,) = driver.engine.chains.values()
+        world.store.write_report(began(chain.name, 2.0))
+        world.now = 102.0
+        await driver.reconcile(world.studies, {}, {})
+        world.store.write_report(ended(chain.name, 7.0))  # the step ended then
+        world.now = 111.5
+        await driver.reconcile(world.studies, {}, {})
+        (after,) = driver.engine.chains
+        assert after != chain.name
+        labels = {"namespace": NAMESPACE, "plan": driver.name}
+        read = driver.tools.metrics.registry.get_sample_value
+        assert read("hippo_chain_gap_seconds_count", labels) == 1
+        assert read("hippo_chain_gap_seconds_sum", labels) == pytest.approx(4.5)
+
+    run(go())
+
+
+def test_a_study_that_names_no_parallelism_has_the_operator_s_however_idle_others_are(
+    tmp_path: Path,
+) -> None:
+    """Four workers: the other study may have three, and has work for one."""
+    server = MemoryApi()
+
+    async def go() -> None:
+        rates = {"lr": {"choices": [0.1, 0.2, 0.3, 0.4]}}
+        studies = {
+            "a": await add_study(server, "a", space=rates),
+            "b": await add_study(server, "b", space={"lr": {"choices": [0.5]}}, parallelism=3),
+        }
+        document = signature_document(studies["a"].study.spec.trainer, None)
+        settings = Settings(store="s3://bucket", default_parallelism=1)
+        blobs = DirectoryBlobs(tmp_path / "store")
+        tools = Tools(server.api, blobs, settings, Metrics(), lambda *_: None)
+        signed = signature(document)
+        driver = PlanDriver(NAMESPACE, signed[:16], document, signed, tools)
+        await driver.open(studies)
+        await driver.reconcile(studies, {}, {})
+        assert driver.engine.workers == 4
+        assert sorted(chain.study for chain in driver.engine.chains.values()) == ["a", "b"]
 
     run(go())

@@ -51,6 +51,24 @@ def ended(seconds: float) -> Report:
     )
 
 
+def test_a_chain_s_last_step_is_told_however_late_its_end_is_seen() -> None:
+    """It saved for a second, left a second later, and was looked at five seconds after that."""
+    pace = Pace()
+    pace.lag(began(2.0), 102.0)
+    pace.lag(saved(9.0).model_copy(update={"trained": 4, "copy_seconds": 1.0}), 115.0)
+    last = ended(10.0).model_copy(update={"trained": 4})
+    pace.lag(last, 115.0)
+    assert pace.last_step(last) == 108.0
+    pace.stage(last)
+
+
+def test_of_a_chain_that_trained_nothing_the_end_counts() -> None:
+    pace = Pace()
+    pace.lag(began(2.0), 102.0)
+    pace.lag(ended(10.0), 115.0)
+    assert pace.last_step(ended(10.0)) == 110.0
+
+
 def test_lag_is_told_against_the_report_that_came_soonest() -> None:
     pace = Pace()
     assert pace.lag(began(2.0), 103.0) == 0.0  # nothing to compare it with

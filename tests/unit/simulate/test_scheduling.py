@@ -68,3 +68,37 @@ def test_trial_by_trial_nobody_is_set_aside() -> None:
     study = constants("s", 5, steps=10)
     assert run(study, workers=2, merge=False).now == 30
     assert run(study, workers=2).now < 27
+
+
+def test_what_others_could_do_is_left_to_them() -> None:
+    """Whichever of two studies begins: both have work to the end, of which half is shared."""
+    rates = [round(0.1 + 0.01 * k, 2) for k in range(12)]
+    studies = [
+        build_study(name, space={"lr": {"choices": choices}}, steps=10, parallelism=1)
+        for name, choices in (("a", rates[:8]), ("b", rates[4:]))
+    ]
+    simulation = run(*studies, workers=2)
+    bounds = find_bounds(simulation.engine, 2, Pace(), Overheads())
+    assert simulation.now == bounds.lower_bound == 60
+
+
+LATE = [
+    {"multistep": {"initial": rate, "gamma": gamma, "milestones": [milestone]}}
+    for rate in (0.1, 0.2, 0.3)
+    for gamma in (0.1, 0.5)
+    for milestone in (60, 80, 100)
+]
+
+
+@pytest.mark.parametrize("shift", [4, 14])
+@pytest.mark.parametrize("limit", [1, 2])
+def test_studies_at_their_limits_end_when_their_work_does(shift: int, limit: int) -> None:
+    """As many workers as they may have together, as on a cluster; and few chains yield."""
+    studies = [
+        build_study(name, space={"lr": {"choices": choices}}, steps=120, parallelism=limit)
+        for name, choices in (("a", LATE[:-shift]), ("b", LATE[shift:]))
+    ]
+    simulation = run(*studies, workers=2 * limit)
+    bounds = find_bounds(simulation.engine, 2 * limit, Pace(), Overheads())
+    assert bounds.lower_bound / simulation.now > 0.97
+    assert simulation.tally.stopped < 2 * len(LATE)
