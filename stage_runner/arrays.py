@@ -19,7 +19,8 @@ _PADDED = "gG"  # long doubles: some of their bytes are never set
 def examine_array(numpy: Any, array: Any) -> Part:
     """What an array is and where its memory lies. Raises Unsavable."""
     if type(array) is not numpy.ndarray:
-        raise Unsavable(f"{with_article(type(array).__name__)} cannot be saved; save a plain numpy.ndarray")
+        named = with_article(type(array).__name__)
+        raise Unsavable(f"{named} cannot be saved; save a plain numpy.ndarray")
     dtype = name_dtype(numpy, array.dtype)
     if dtype is None:
         raise Unsavable(f"an array of dtype {array.dtype} cannot be saved; save plain numbers")

@@ -102,8 +102,8 @@ def _tell_form(taken: Snapshot, form: Form, data: str) -> str:
     del rest[3]  # the number of the block
     layout = "" if form.strides is None else f" with strides {list(form.strides)} in bytes"
     flags = "".join(f", {flag}" for flag in form.flags)
-    kind = " ".join(filter(None, (form.dtype, form.kind)))
-    return f"{with_article(kind)} {tuple(form.shape)}{layout}{flags} #{_hash_text([rest, data])[:16]}"
+    named = with_article(" ".join(filter(None, (form.dtype, form.kind))))
+    return f"{named} {tuple(form.shape)}{layout}{flags} #{_hash_text([rest, data])[:16]}"
 
 
 def _tell(leaf: Any) -> str:
@@ -120,7 +120,8 @@ def _tell(leaf: Any) -> str:
             return f"a deque with maxlen {content[1]} #{len(content[0])}"
         case "dict" | "counter":
             keys = _hash_text([key for key, _ in content])[:16]
-            return f"{with_article(_CONTAINERS.get(kind) or str(kind))} with keys in this order #{keys}"
+            named = with_article(_CONTAINERS.get(kind) or str(kind))
+            return f"{named} with keys in this order #{keys}"
         case "ordered":
             keys = _hash_text([[key for key, _ in part] for part in content])[:16]
             return f"an OrderedDict with keys in this order #{keys}"

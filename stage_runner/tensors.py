@@ -75,7 +75,8 @@ def read_dtype(torch: Any, name: Any) -> Any:
 
 def _check(torch: Any, tensor: Any, dtype: str | None) -> None:
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-        raise Unsavable(f"{with_article(type(tensor).__name__)} cannot be saved; save a plain torch.Tensor")
+        named = with_article(type(tensor).__name__)
+        raise Unsavable(f"{named} cannot be saved; save a plain torch.Tensor")
     if tensor.layout != torch.strided or tensor.is_nested or dtype is None:
         what = f"{tensor.layout} tensor of {tensor.dtype}".replace("torch.", "")
         raise Unsavable(f"{with_article(what)} cannot be saved; save a dense one")
