@@ -10,65 +10,76 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from stage_runner.torch_state import place
+from stage_runner.torch_state import is_like, place
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 class Beside:
-    """Remembers a model as it is now. State dicts are empty as long as it stays so."""
+    """Remembers a model as it is now. State dicts are empty as long as it stays so.
+
+    They are those of the model that it has become, as ``setup`` may wrap it or put it into another.
+    """
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._attributes = take_attributes(model)
-        self._trained = _take_trained(model)
-        self._buffers = {name: _mark(buffer) for name, _, buffer in _find_buffers(model)}
-
-    def state_dict(self) -> dict[str, dict[str, Any]]:
-        modules = {
-            name: _changed(plain, self._attributes.get(name, {}))
-            for name, plain in take_attributes(self._model).items()
+        self._attributes = {module: _take_plain(module) for module in model.modules()}
+        self._trained = {p: p.requires_grad for p in model.parameters()}
+        self._buffers = {
+            (module, name): _mark(module._buffers[name]) for _, module, name in _find_buffers(model)
         }
-        found = {
+
+    def state_dict(self, model: nn.Module) -> dict[str, dict[str, Any]]:
+        modules = {name: self._find_changed(module) for name, module in model.named_modules()}
+        found: dict[str, dict[str, Any]] = {
             "attributes": {name: changed for name, changed in modules.items() if changed},
-            "requires_grad": _changed(_take_trained(self._model), self._trained),
+            "requires_grad": {
+                name: p.requires_grad
+                for name, p in model.named_parameters()
+                if self._trained.get(p) is not p.requires_grad
+            },
             "buffers": {
-                name: None if buffer is None else buffer.detach()
-                for name, _, buffer in _find_buffers(self._model)
-                if self._is_changed(name, buffer)
+                path: None if (buffer := module._buffers[name]) is None else buffer.detach()
+                for path, module, name in _find_buffers(model)
+                if self._is_changed(module, name)
             },
         }
         return {kind: changed for kind, changed in found.items() if changed}
 
-    def load_state_dict(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
+    def load_state_dict(self, model: nn.Module, saved: Mapping[str, Mapping[str, Any]]) -> None:
         """What is not in ``saved`` becomes what it was at first."""
-        put_attributes(self._model, self._attributes)
-        put_attributes(self._model, saved.get("attributes", {}))
-        trained = {**self._trained, **saved.get("requires_grad", {})}
-        for name, parameter in self._model.named_parameters():
-            parameter.requires_grad_(trained.get(name, parameter.requires_grad))
+        for module, plain in self._attributes.items():
+            vars(module).update(plain)
+        put_attributes(model, saved.get("attributes", {}))
+        trained = saved.get("requires_grad", {})
+        for name, parameter in model.named_parameters():
+            first = self._trained.get(parameter, parameter.requires_grad)
+            parameter.requires_grad_(trained.get(name, first))
         wanted = saved.get("buffers", {})
-        for name, module, live in list(_find_buffers(self._model)):
-            if name in wanted:
-                value = wanted[name]
-                like = live if live is not None else next(self._model.parameters(), value)
-                module._buffers[name.rpartition(".")[2]] = (
-                    None if value is None else place(value, like.device)
-                )
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        for path, module, name in _find_buffers(model):
+            if path in wanted:
+                module._buffers[name] = _renew(module._buffers[name], wanted[path], device)
 
-    def _is_changed(self, name: str, buffer: Tensor | None) -> bool:
-        before, version = self._buffers.get(name, (None, 0))
-        return buffer is not before or _mark(buffer)[1] != version
+    def _find_changed(self, module: nn.Module) -> dict[str, Any]:
+        """Of wrappers made later not what is private: it may differ in each process."""
+        now = _take_plain(module)
+        before = self._attributes.get(module)
+        if before is None:
+            return {name: value for name, value in now.items() if not name.startswith("_")}
+        return _changed(now, before)
+
+    def _is_changed(self, module: nn.Module, name: str) -> bool:
+        before = self._buffers.get((module, name))
+        now = _mark(module._buffers[name])
+        return before is None or now[0] is not before[0] or now[1] != before[1]
 
 
 def take_attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
     """Numbers, flags and texts among the attributes of each module, by its name."""
-    return {
-        name: {key: value for key, value in vars(module).items() if type(value) in _PLAIN}
-        for name, module in model.named_modules()
-    }
+    return {name: _take_plain(module) for name, module in model.named_modules()}
 
 
 def put_attributes(model: nn.Module, attributes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -77,16 +88,24 @@ def put_attributes(model: nn.Module, attributes: Mapping[str, Mapping[str, Any]]
         vars(module).update(attributes.get(name, {}))
 
 
-def _take_trained(model: nn.Module) -> dict[str, bool]:
-    return {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+def _take_plain(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if type(value) in _PLAIN}
 
 
-def _find_buffers(model: nn.Module) -> Iterator[tuple[str, nn.Module, Tensor | None]]:
-    """Those that are not persistent: their names in the model, and whose they are."""
+def _find_buffers(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Those that are not persistent: name in the model, owner, name there."""
     for prefix, module in model.named_modules():
         for name in sorted(module._non_persistent_buffers_set):
             if name in module._buffers:
-                yield f"{prefix}.{name}" if prefix else name, module, module._buffers[name]
+                yield f"{prefix}.{name}" if prefix else name, module, name
+
+
+def _renew(live: Tensor | None, wanted: Tensor | None, device: torch.device) -> Tensor | None:
+    """In place if possible: others may share the memory."""
+    if live is None or wanted is None or not is_like(live, wanted) or live.shape != wanted.shape:
+        return None if wanted is None else place(wanted, device if live is None else live.device)
+    with torch.no_grad():
+        return live.copy_(wanted)
 
 
 def _mark(buffer: Tensor | None) -> tuple[Tensor | None, int]:

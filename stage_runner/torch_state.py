@@ -20,7 +20,7 @@ def restore_module(module: nn.Module, saved: Mapping[str, Any]) -> None:
     module.load_state_dict(saved)
     for name, live in module.state_dict(keep_vars=True).items():
         wanted = saved.get(name)
-        if isinstance(live, Tensor) and isinstance(wanted, Tensor) and not _is_like(live, wanted):
+        if isinstance(live, Tensor) and isinstance(wanted, Tensor) and not is_like(live, wanted):
             live.data = place(wanted, live.device)
 
 
@@ -64,7 +64,7 @@ class _Mending:
                 type_ = next(self._devices)
                 device = self._device if type_ == self._device.type else torch.device(type_)
                 found = live[key]
-                is_same = found.device == device and _is_like(found, wanted)
+                is_same = found.device == device and is_like(found, wanted)
                 if not is_same and not isinstance(live, tuple):
                     live[key] = place(wanted, device)
             elif isinstance(wanted, (dict, list, tuple)):
@@ -103,7 +103,7 @@ def _find_tensors(value: Any) -> Iterator[Tensor]:
             yield from _find_tensors(item)
 
 
-def _is_like(one: Tensor, other: Tensor) -> bool:
+def is_like(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and one.stride() == other.stride()
 
 

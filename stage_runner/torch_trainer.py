@@ -127,7 +127,7 @@ class TorchTrainer(Trainer):
         return {name: value.item() / self._eval_length for name, value in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        beside = self._beside.state_dict()
+        beside = self._beside.state_dict(self.model)
         return {
             "model": self.model.state_dict(),
             **({"beside": beside} if beside else {}),
@@ -140,7 +140,7 @@ class TorchTrainer(Trainer):
 
     def load_state_dict(self, state: Any) -> None:
         restore_module(self.model, state["model"])
-        self._beside.load_state_dict(state.get("beside", {}))
+        self._beside.load_state_dict(self.model, state.get("beside", {}))
         if state["built_with"] != self._built_with:  # else others may hold it: schedulers
             self._use_optimizer(state["built_with"])
         restore_optimizer(self.optimizer, state["optimizer"], state.get("devices"))

@@ -497,7 +497,32 @@ class Annealed(TinyTrainer):
         return super().step(hparams)
 
 
-@pytest.mark.parametrize("kind", [Hooked, Extended, Thawed, Annealed])
+class Wrapping(TinyTrainer):
+    """Puts its model into another, which changes too."""
+
+    def setup(self, config: Any, hparams: Any) -> None:
+        super().setup(config, hparams)
+        self.model = nn.Sequential(self.model, nn.Dropout(0.5))
+
+    def step(self, hparams: Any) -> Any:
+        self.model[1].p *= 0.9
+        self.model[0][3].p *= 0.8
+        return super().step(hparams)
+
+
+class Compiling(TinyTrainer):
+    """Wraps its model last, so that what is private to the wrapper is no part of the state."""
+
+    def setup(self, config: Any, hparams: Any) -> None:
+        super().setup(config, hparams)
+        self.model = torch.compile(self.model, backend="eager")
+
+    def step(self, hparams: Any) -> Any:
+        self.model._orig_mod[3].p *= 0.9
+        return TinyTrainer.step(self, hparams)
+
+
+@pytest.mark.parametrize("kind", [Hooked, Extended, Thawed, Annealed, Wrapping, Compiling])
 def test_what_is_done_to_model_and_optimizer_is_restored(kind: type[TorchTrainer]) -> None:
     assert_cuts_change_nothing(kind)
 
@@ -509,11 +534,12 @@ class Following(nn.Linear):
         super().__init__(6, 8)
         first = {"grows": torch.zeros(0, 8), "absent": None}.get(kind, torch.zeros(1, 8))
         self.register_buffer("seen", first, persistent="passing" not in kind)
+        self.register_buffer("row", self.weight.detach()[0], persistent=False)
         self.kind, self.calls = kind, 0
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         self.calls += 1
-        outputs = super().forward(inputs) / self.calls
+        outputs = super().forward(inputs) / self.calls + self.row.sum()
         if self.training:
             mean = outputs.detach().mean(0, keepdim=True)
             if self.kind == "passing, in place":
