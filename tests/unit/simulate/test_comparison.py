@@ -72,7 +72,7 @@ def drawn(simulation: Simulation) -> list[Any]:
 
 
 @given(studies(most=2), OPTIONS)
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_trial_by_trial_decides_as_the_stage_tree(
     several: list[Study], options: SimulationOptions
 ) -> None:
@@ -84,7 +84,7 @@ def test_trial_by_trial_decides_as_the_stage_tree(
 
 
 @given(st.sampled_from(DRAWING), st.sampled_from([None, *PREFIX_FIRST]), st.integers(0, 9), OPTIONS)
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_draws_depend_neither_on_merging_nor_on_time(
     algorithm: dict[str, Any],
     prefix_first: dict[str, Any] | None,
