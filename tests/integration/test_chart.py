@@ -176,6 +176,8 @@ def test_the_command_line_follows_the_values() -> None:
         "--log-format=json",
         "--default-parallelism=4",
         "--image-pull-policy=IfNotPresent",
+        "--default-request=cpu=threads",
+        "--default-request=memory=1Gi",
     ]
     assert _operator("everything", "hippo-everything-operator")["args"] == [
         "--namespace=team-a",
@@ -187,6 +189,8 @@ def test_the_command_line_follows_the_values() -> None:
         "--max-workers=32",
         "--resync=60",
         "--image-pull-policy=Always",
+        "--default-request=cpu=2",
+        "--default-request=nvidia.com/gpu=1",
         f"--store-ca-configmap={names.STORE_CA}",
         "--cache-claim=hippo-cache",
         "--cache-bytes=50000000000",

@@ -172,10 +172,10 @@ def test_a_call_that_lasts_is_told_with_chain_step_place_and_process(
 def test_a_chain_that_goes_on_is_not_told_of_any_more(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps of 1.5 s, of which some are told at 1.2 s, and none after its end."""
+    """Steps of 5 s, of which some are told from 1.2 s on, and none after its end."""
     monkeypatch.setenv(MARK, place.mark)
-    trainer = {"entrypoint": "walk:Walk", "config": {"sleep": 1.5}}
-    study = place.study("study", {"lr": [0.1]}, steps=3, trainer=trainer)
+    trainer = {"entrypoint": "walk:Walk", "config": {"sleep": 5}}
+    study = place.study("study", {"lr": [0.1]}, steps=2, trainer=trainer)
     steps: list[tuple[int, ...]] = []
 
     class Watching(Listener):
