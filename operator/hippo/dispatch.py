@@ -148,8 +148,8 @@ class Dispatcher:
         self._consider_yielding()
         self._make_room_for_queued()
         if 0 < workers <= len(self._chains) or self._workforce.queued:
-            self._await_patience()
-        self._await_queue()
+            self._patient_until = self._wake_at(self._patience.next_look(), self._patient_until)
+        self._queue_until = self._wake_at(self._queue.next_look(), self._queue_until)
         return self._commands
 
     def reconsider(self, claims: Iterable[Claim]) -> None:
@@ -555,11 +555,11 @@ class Dispatcher:
             self._wakes_at = self._now + pause
             self._commands.append(WakeAt(self._wakes_at))
 
-    def _await_patience(self) -> None:
-        moment = self._patience.next_look()
-        if moment != self._patient_until and moment < math.inf:
+    def _wake_at(self, moment: float, told: float) -> float:
+        """Have the engine woken then, unless that was ``told`` before; returns what is told now."""
+        if moment != told and moment < math.inf:
             self._commands.append(WakeAt(moment))
-        self._patient_until = moment
+        return moment
 
     def _take_back(self) -> None:
         """Launched chains that find no room, for others of a better right: those that find none
@@ -575,12 +575,6 @@ class Dispatcher:
             last = self._queue.find_last(behind=self._patience.rank(found[1]))
             if last is not None:
                 self._stop(last, save=False)
-
-    def _await_queue(self) -> None:
-        moment = self._queue.next_look()
-        if moment != self._queue_until and moment < math.inf:
-            self._commands.append(WakeAt(moment))
-        self._queue_until = moment
 
     def _make_room_for_queued(self) -> None:
         """Let a chain at work leave for a launched one of a better right that finds no room."""
@@ -602,11 +596,14 @@ class Dispatcher:
         """Whether a chain would go on for so long that it may be made to leave. As long as nobody
         has reported a step, nobody knows: then it has to have been at work for a while.
         """
-        costs = self._costs
-        if not costs.is_known:
+        if not self._costs.is_known:
             return self._now - chain.step_time > UNKNOWN_SECONDS
-        worth = max(WORTH_SWITCHES * (costs.switch + costs.overheads.save), costs.mean_step)
-        return self._laxity.left(chain) > worth
+        return self._laxity.left(chain) > self._worth_leaving()
+
+    def _worth_leaving(self) -> float:
+        """Seconds that a chain must have left to be made to leave for another study."""
+        costs = self._costs
+        return max(WORTH_SWITCHES * (costs.switch + costs.overheads.save), costs.mean_step)
 
     def _leaves_last(self, chain: ChainRun) -> tuple[float, float, float, int]:
         """Least of those that may leave: least right, most workers, soonest done."""
@@ -629,8 +626,7 @@ class Dispatcher:
             return False
         priority, held = self._standing(lender)
         standings = {name: self._standing(name) for studies in parties for name in studies}
-        save = self._costs.overheads.save
-        worth = max(WORTH_SWITCHES * (self._costs.switch + save), self._costs.mean_step)
+        worth = self._worth_leaving()
         candidates: list[tuple[tuple[float, ...], ChainRun]] = []
         for studies, party in parties.items():
             standing = min(standings[study] for study in studies)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from hippo.lifecycles import End, EndReason
 from hippo.model import External, Hyperband, Pbt, Study
+from hippo.model.words import counted
 from hippo.store.records import Decision, format_of
 from hippo.tune import create_tuner
 from hippo.tune.reasons import STUDY_ENDED, STUDY_OVER
@@ -213,14 +214,10 @@ def _explain(why: str, failure: str | None) -> str:
 def _tell(cut_short: int, again: int) -> str:
     told = []
     if cut_short:
-        told.append(f"{_trials(cut_short)} that its end had stopped")
+        told.append(f"{counted(cut_short, 'trial')} that its end had stopped")
     if again:
-        told.append(f"{_trials(again)} that had failed")
+        told.append(f"{counted(again, 'trial')} that had failed")
     return f"it goes on, with {' and '.join(told)}" if told else "it goes on"
-
-
-def _trials(count: int) -> str:
-    return "1 trial" if count == 1 else f"{count} trials"
 
 
 def _tried_again(study: Study, history: _History, *, retry: bool) -> set[int]:
@@ -298,7 +295,7 @@ def _find_obstacle(
                 most = study.spec.max_trials
                 ways.append(f"raise spec.maxTrials above {most} and {advice.again}")
             if failed := len(_tried_again(study, history, retry=True)):
-                ways.append(f"to try {_trials(failed)} again that failed, {advice.retry}")
+                ways.append(f"to try {counted(failed, 'trial')} again that failed, {advice.retry}")
             elif history.failed:
                 message = f"{message}; what failed is of no account any more"
             if may_draw:
@@ -342,10 +339,9 @@ def over_wall_time(limit: str, spent: float, advice: Advice) -> str:
 
 
 def over_failed_trials(failing: int, limit: int, last: str, advice: Advice) -> str:
-    stages = "1 stage" if failing == 1 else f"{failing} stages"
     told = (
-        f"{stages} failed, more than maxFailedTrials ({limit}); the last one: {last};"
-        f" {advice.mend(last)}"
+        f"{counted(failing, 'stage')} failed, more than maxFailedTrials ({limit}); the last one:"
+        f" {last}; {advice.mend(last)}"
     )
     if is_lacking(last):  # so would all others
         return told
