@@ -174,8 +174,11 @@ class DirectoryBlobs:
     def _open(self, name: str, *, buffering: int = -1) -> BinaryIO:
         folder, _, last = check_name(name).rpartition("/")
         try:
-            with folders.closing(folders.open_path(self._root, folder)) as within:
+            within = folders.open_path(self._root, folder)
+            try:
                 descriptor = folders.open_file(last, os.O_RDONLY, within=within)
+            finally:
+                os.close(within)
             return open(descriptor, "rb", buffering)
         except IsADirectoryError:
             raise MissingBlob(f"there is no {name} in {self._root}") from None

@@ -34,10 +34,14 @@ def open_folder(name: str, *, within: int) -> int:
 
 def open_path(root: str, folder: str) -> int:
     """A folder below ``root``, by its path from there; "" is the root itself."""
-    descriptor = open_root(root)
-    for name in folder.split("/") if folder else ():
-        with closing(descriptor):
-            descriptor = open_folder(name, within=descriptor)
+    descriptor = os.open(root, _ROOT)
+    if folder:
+        for name in folder.split("/"):  # many a small read comes by here
+            try:
+                below = os.open(name, _FOLDER, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = below
     return descriptor
 
 
