@@ -146,6 +146,11 @@ def print_collection(console: Console, collection: Collection, *, dry_run: bool)
         console.print(f"{told} of processes that were killed", highlight=False)
     if collection.not_cleaned is not None:
         console.print(Text(f"unfinished writes stay: {collection.not_cleaned}"), soft_wrap=True)
+    for link in collection.links:
+        console.print(
+            Text.assemble((link, "bold"), ": left alone: a symbolic link, which is not followed"),
+            soft_wrap=True,
+        )
     freed = collection.bytes_before - collection.bytes_after
     console.print(
         f"{describe_size(freed)} {'would be ' if dry_run else ''}freed,"
@@ -197,6 +202,7 @@ def collection_to_json(url: str, collection: Collection, *, dry_run: bool) -> di
             }
             for swept in collection.plans
         ],
+        "links": list(collection.links),
         "unfinishedWrites": collection.cleaned,
         "bytesFreed": collection.bytes_before - collection.bytes_after,
         "bytesLeft": collection.bytes_after,

@@ -36,6 +36,7 @@ class Collection:
     bytes_before: int = 0
     bytes_after: int = 0
     over_budget: int = 0  # bytes beyond the budget that may not go
+    links: tuple[str, ...] = ()  # names of symbolic links outside of plans, which were left alone
 
     @property
     def failed(self) -> list[Swept]:
@@ -73,7 +74,9 @@ def collect(
             collection.cleaned = blobs.clean(older_than_seconds=STALE_SECONDS)
         except StoreError as error:  # a right that nothing else needs
             collection.not_cleaned = str(error)
-    plans = list_plans(blobs, namespace)
+    links: list[str] = []
+    plans = list_plans(blobs, namespace, strange=links)
+    collection.links = tuple(links)
     collection.bytes_before = sum(measure(path, infos).total for path, infos in plans.items())
     locks = _Locks(dry_run)
     opened: list[_Opened] = []

@@ -5,6 +5,7 @@ from hippo.store.blobs import (
     BlobInfo,
     Blobs,
     CorruptCheckpoint,
+    LinkInside,
     MissingBlob,
     StoreError,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "CorruptCheckpoint",
     "DirectoryBlobs",
     "Holder",
+    "LinkInside",
     "LockHeld",
     "LockLost",
     "MissingBlob",

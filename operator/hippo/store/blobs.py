@@ -12,7 +12,7 @@ every store to the same promises:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -33,6 +33,20 @@ class StoreError(Exception):
 
 class MissingBlob(StoreError):
     """There is no blob of this name."""
+
+
+class LinkInside(StoreError):
+    """A symbolic link lies in a folder that is a store; none is followed there.
+
+    From a list, ``links`` are their names and ``found`` is all else that was to be listed.
+    """
+
+    def __init__(
+        self, message: str, links: Sequence[str] = (), found: Sequence[BlobInfo] = ()
+    ) -> None:
+        super().__init__(message)
+        self.links = tuple(links)
+        self.found = list(found)
 
 
 class CorruptCheckpoint(StoreError):
@@ -84,7 +98,7 @@ class Blobs(Protocol):
         """All blobs whose name starts with this text ("" is all of them), sorted by name.
 
         ``a/b`` matches ``a/b``, ``a/bc`` and ``a/b/c``; ``a/b/`` only the last. With ``after``, a
-        name or the start of one, only names that sort behind it.
+        name or the start of one, only names that sort behind it. Raises LinkInside, with the rest.
         """
         ...
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from hippo.store.blobs import BlobInfo, Blobs, StoreError
+from hippo.store.blobs import BlobInfo, Blobs, LinkInside, StoreError
 from hippo.store.layout import PLAN_FOLDERS
 from hippo.store.plan_store import PlanStore
 
@@ -21,6 +21,10 @@ PLAN_NAME_DIGITS = 16
 _PLAN_BLOB = re.compile(
     rf"([^/]+/[0-9a-f]{{{PLAN_NAME_DIGITS}}})/(?:plan\.json|(?:{'|'.join(PLAN_FOLDERS)})/.+)"
 )
+_PLAN_LINK = re.compile(
+    rf"([^/]+/[0-9a-f]{{{PLAN_NAME_DIGITS}}})"
+    rf"(?:/(?:plan\.json|spending\.json|(?:{'|'.join(PLAN_FOLDERS)})(?:/.+)?))?"
+)
 
 
 def plan_path(namespace: str, signature: str) -> str:
@@ -28,14 +32,33 @@ def plan_path(namespace: str, signature: str) -> str:
     return f"{namespace}/{signature[:PLAN_NAME_DIGITS]}"
 
 
-def list_plans(blobs: Blobs, namespace: str | None = None) -> dict[str, list[BlobInfo]]:
-    """The blobs of each plan by its path, sorted; of one namespace or of all. One listing."""
+def list_plans(
+    blobs: Blobs, namespace: str | None = None, *, strange: list[str] | None = None
+) -> dict[str, list[BlobInfo]]:
+    """The blobs of each plan by its path, sorted; of one namespace or of all. One listing.
+
+    A symbolic link hides nothing else: its plan is among them, and says so when it is read; one
+    that lies in no plan is added to ``strange``, by its name.
+    """
     plans: dict[str, list[BlobInfo]] = {}
-    for info in blobs.list("" if namespace is None else f"{namespace}/"):
+    links: tuple[str, ...] = ()
+    try:
+        found = blobs.list("" if namespace is None else f"{namespace}/")
+    except LinkInside as error:
+        found, links = error.found, error.links
+        if not links:  # the namespace's own folder
+            raise
+    for info in found:
         match = _PLAN_BLOB.fullmatch(info.name)
         if match is not None:
             plans.setdefault(match[1], []).append(info)
-    return plans
+    for link in links:
+        match = _PLAN_LINK.fullmatch(link)
+        if match is not None:
+            plans.setdefault(match[1], [])
+        elif strange is not None:
+            strange.append(link)
+    return dict(sorted(plans.items())) if links else plans
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ blob.
 
 A writer holds an advisory lock (flock) on its temporary file. The kernel drops it with the process,
 so a later writer can tell the left-overs of a killed one, and sweeps only those.
+
+Others may write to the directory, so no symbolic link in it is followed: see ``folders``.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
+from hippo.store import folders
 from hippo.store.blobs import (
     BlobInfo,
+    LinkInside,
     MissingBlob,
     StoreError,
     check_name,
@@ -30,6 +34,10 @@ from hippo.store.blobs import (
 
 _TEMPORARY = ".tmp"  # no name begins with a dot, so this is never a blob's folder
 _ATTEMPTS = 100  # against a neighbour that removes the emptied folder just made
+_MOST_OPEN = 16  # folders in one another that are open at once while listing
+_NOT_FOLLOWED = (
+    "is a symbolic link, which is not followed: remove it, or put there what it leads to"
+)
 _NO_FLOCK = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _NO_LINK = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _REMEDIES = {
@@ -46,14 +54,16 @@ _REMEDIES = {
 
 
 class DirectoryBlobs:
-    """A directory as Blobs. The first put makes it; one that does not exist is empty."""
+    """A directory as Blobs. The first put makes it; one that does not exist is empty.
+
+    The root may be a symbolic link; one below it raises LinkInside and is never followed.
+    """
 
     is_remote = False
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = os.path.abspath(root)
         self._base = os.path.join(self._root, "")
-        self._temporary = self._base + _TEMPORARY
         self._swept = False
 
     def __str__(self) -> str:
@@ -66,34 +76,31 @@ class DirectoryBlobs:
         *,
         if_absent: bool = False,
     ) -> bool:
-        target = self._base + check_name(name)
-        with self._explained("write", target):
-            if if_absent and _is_blob(target):
-                # The first writer may not have come to this line: a False promises durability, too.
-                _flush_directory(os.path.dirname(target))
+        check_name(name)
+        with self._explained("write", name):
+            if if_absent and self._is_there(name):
                 return False
             if not self._swept:
                 self._swept = True
                 self._sweep()
-            descriptor, temporary = self._open_temporary()
-            try:
-                for chunk in (chunks,) if isinstance(chunks, bytes) else chunks:
-                    _write(descriptor, chunk)
-                os.fsync(descriptor)
-                first = self._publish(temporary, target, if_absent=if_absent)
-                _flush_directory(os.path.dirname(target))
-                return first
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
-                os.close(descriptor)
+            with folders.closing(self._enter(_TEMPORARY)) as within:
+                descriptor, temporary = self._open_temporary(within)
+                try:
+                    for chunk in (chunks,) if isinstance(chunks, bytes) else chunks:
+                        _write(descriptor, chunk)
+                    os.fsync(descriptor)
+                    return self._publish(within, temporary, name, if_absent=if_absent)
+                finally:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(temporary, dir_fd=within)
+                    os.close(descriptor)
 
     def get(self, name: str) -> bytes:
         with self._open(name, buffering=0) as file:
             try:
                 return file.read()
             except OSError as error:
-                raise self._explain(error, "read", self._base + name) from error
+                raise self._explain(error, "read", name) from error
 
     @contextlib.contextmanager
     def stream(self, name: str) -> Iterator[BinaryIO]:
@@ -101,189 +108,214 @@ class DirectoryBlobs:
             yield file
 
     def list(self, prefix: str, *, after: str = "") -> list[BlobInfo]:
-        folder = check_prefix(prefix).rpartition("/")[0]
+        check_prefix(prefix)
         check_prefix(after)
-        with self._explained("list", self._base + prefix):
-            found = [
-                info
-                for info in self._walk(folder)
-                if info.name.startswith(prefix) and info.name > after
-            ]
-        found.sort()
-        return found
+        listing = _Listing(prefix, after)
+        with self._explained("list", prefix):
+            pending = [prefix.rpartition("/")[0]]
+            while pending:
+                folder = pending.pop()
+                try:
+                    descriptor = folders.open_path(self._root, folder)
+                except FileNotFoundError:
+                    self._check_root()
+                    continue
+                except NotADirectoryError:
+                    self._check_root()
+                    if folders.find_link(self._root, folder) is not None:
+                        raise
+                    continue
+                with folders.closing(descriptor):
+                    pending += listing.read(descriptor, folder)
+        listing.found.sort()
+        if listing.links:
+            links = sorted(listing.links)
+            more = f" (and {len(links) - 1} more)" if len(links) > 1 else ""
+            told = f"cannot list {self._base}{prefix}: {self._base}{links[0]}{more} {_NOT_FOLLOWED}"
+            raise LinkInside(told, links, listing.found)
+        return listing.found
 
     def delete(self, name: str) -> None:
-        target = self._base + check_name(name)
-        with self._explained("delete", target):
-            try:
-                os.unlink(target)
-            except FileNotFoundError:
-                return
-            except (IsADirectoryError, NotADirectoryError, PermissionError):
-                self._check_root()
-                if _is_below_a_file(target) or os.path.isdir(target):
+        check_name(name)
+        *above, last = name.split("/")
+        opened: list[int] = []
+        try:
+            with self._explained("delete", name):
+                try:
+                    opened.append(folders.open_root(self._root))
+                    for part in above:
+                        opened.append(folders.open_folder(part, within=opened[-1]))
+                except NotADirectoryError:
+                    if folders.find_link(self._root, name) is not None:
+                        raise
+                    self._check_root()
                     return
-                raise
-        with contextlib.suppress(OSError):  # not empty, or somebody else's turn
-            folder = os.path.dirname(target)
-            while folder != self._root:
-                os.rmdir(folder)
-                folder = os.path.dirname(folder)
+                except FileNotFoundError:
+                    return
+                try:
+                    os.unlink(last, dir_fd=opened[-1])
+                except FileNotFoundError:
+                    return
+                except (IsADirectoryError, PermissionError):
+                    if _is_folder(last, opened[-1]):
+                        return
+                    raise
+            with contextlib.suppress(OSError):  # not empty, or somebody else's turn
+                for part, within in zip(reversed(above), reversed(opened[:-1]), strict=True):
+                    os.rmdir(part, dir_fd=within)
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
 
     def clean(self, *, older_than_seconds: float) -> int:
         """Writers that live are known by their locks, whenever they began."""
         return self._sweep()
 
     def _open(self, name: str, *, buffering: int = -1) -> BinaryIO:
-        path = self._base + check_name(name)
+        folder, _, last = check_name(name).rpartition("/")
         try:
-            return open(path, "rb", buffering)
+            within = folders.open_path(self._root, folder)
+            try:
+                descriptor = folders.open_file(last, os.O_RDONLY, within=within)
+            finally:
+                os.close(within)
+            return open(descriptor, "rb", buffering)
         except IsADirectoryError:
             raise MissingBlob(f"there is no {name} in {self._root}") from None
-        except FileNotFoundError as error:
-            if os.path.islink(path):
-                raise self._explain(error, "read", path) from error
-            self._check_root()
-            raise MissingBlob(f"there is no {name} in {self._root}") from None
-        except NotADirectoryError:
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if folders.find_link(self._root, name) is not None:
+                raise self._explain(error, "read", name) from error
             self._check_root()
             raise MissingBlob(f"there is no {name} in {self._root}") from None
         except OSError as error:
-            raise self._explain(error, "read", path) from error
+            raise self._explain(error, "read", name) from error
 
-    def _walk(self, folder: str) -> Iterator[BlobInfo]:
-        pending = [folder]
-        while pending:
-            folder = pending.pop()
-            start = folder + "/" if folder else ""
+    def _is_there(self, name: str) -> bool:
+        """Durably so: its first writer may not have come so far. Raises IsADirectoryError."""
+        folder, _, last = name.rpartition("/")
+        try:
+            with folders.closing(folders.open_path(self._root, folder)) as within:
+                mode = os.stat(last, dir_fd=within, follow_symlinks=False).st_mode
+                if stat.S_ISDIR(mode):
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+                os.fsync(within)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _enter(self, folder: str) -> int:
+        """A folder of the store; what of it is not there is made, durably. The caller closes it."""
+        for _ in range(_ATTEMPTS):  # a neighbour may remove what was just made, while it is empty
             try:
-                entries = os.scandir(self._base + folder)
-            except (FileNotFoundError, NotADirectoryError):
-                self._check_root()
+                descriptor = folders.open_root(self._root)
+            except FileNotFoundError:
+                _make_root(self._root, self._check_root)
                 continue
-            with entries:
-                for entry in entries:
-                    name = start + entry.name
-                    if entry.name.startswith(".") or not is_name(name):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(name)
-                        continue
-                    try:
-                        status = entry.stat()
-                    except FileNotFoundError:
-                        if os.path.islink(entry.path):
-                            raise
-                        continue  # it was deleted meanwhile
-                    if stat.S_ISREG(status.st_mode):
-                        yield BlobInfo(name, status.st_size)
+            try:
+                for part in folder.split("/") if folder else ():
+                    below = _enter_or_make(part, descriptor)
+                    os.close(descriptor)
+                    descriptor = below
+                return descriptor
+            except FileNotFoundError:
+                os.close(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        raise StoreError(f"{self._base}{folder} vanishes again and again: use another --store")
 
-    def _open_temporary(self) -> tuple[int, str]:
+    def _open_temporary(self, within: int) -> tuple[int, str]:
         """A new temporary file that is locked before anybody could have swept it."""
         for _ in range(_ATTEMPTS):
-            path = f"{self._temporary}/{secrets.token_hex(12)}"
-            try:
-                descriptor = os.open(
-                    path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666
-                )
-            except FileNotFoundError:
-                self._make_directory(self._temporary)
-                continue
+            name = secrets.token_hex(12)
+            descriptor = folders.open_file(
+                name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, within=within
+            )
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(descriptor).st_nlink:
-                    return descriptor, path
+                    return descriptor, name
             except BlockingIOError:
                 pass  # a sweeper was faster
             except OSError as error:
                 if error.errno in _NO_FLOCK:
-                    return descriptor, path  # nobody can lock here, so nobody sweeps either
+                    return descriptor, name  # nobody can lock here, so nobody sweeps either
                 os.close(descriptor)
                 raise
             os.close(descriptor)
-        raise StoreError(f"files vanish from {self._temporary}: use another --store")
+        raise StoreError(f"files vanish from {self._base}{_TEMPORARY}: use another --store")
 
     def _sweep(self) -> int:
         """Remove the temporary files of writers that are gone; in doubt they stay."""
         count = 0
-        with contextlib.suppress(OSError), os.scandir(self._temporary) as entries:
-            for entry in entries:
+        try:
+            folder = folders.open_path(self._root, _TEMPORARY)
+        except OSError:
+            return count
+        with folders.closing(folder):
+            for name in os.listdir(folder):
                 with contextlib.suppress(OSError):
-                    descriptor = os.open(entry.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-                    try:
+                    descriptor = folders.open_file(name, os.O_RDWR, within=folder)
+                    with folders.closing(descriptor):
                         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        os.unlink(entry.path)
+                        os.unlink(name, dir_fd=folder)
                         count += 1
-                    finally:
-                        os.close(descriptor)
         return count
 
-    def _publish(self, temporary: str, target: str, *, if_absent: bool) -> bool:
+    def _publish(self, within: int, temporary: str, name: str, *, if_absent: bool) -> bool:
+        """Give a temporary file its name, durably; False if another one has it."""
+        folder, _, last = name.rpartition("/")
         for attempt in range(_ATTEMPTS):
-            try:
-                if if_absent:
-                    os.link(temporary, target)
-                else:
-                    os.rename(temporary, target)
+            with folders.closing(self._enter(folder)) as target:
+                try:
+                    if if_absent:
+                        _link(temporary, last, within, target)
+                    else:
+                        os.rename(temporary, last, src_dir_fd=within, dst_dir_fd=target)
+                except FileExistsError:
+                    if _is_folder(last, target):
+                        raise
+                    os.fsync(target)
+                    return False
+                except FileNotFoundError:  # the emptied folder has been removed meanwhile
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+                    continue
+                except OSError as error:
+                    if if_absent and error.errno in _NO_LINK:
+                        raise StoreError(
+                            f"the file system of {self._root} has no hard links:"
+                            " use another --store"
+                        ) from error
+                    raise
+                os.fsync(target)
                 return True
-            except FileExistsError:
-                if os.path.isdir(target):
-                    raise
-                return False
-            except FileNotFoundError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-            except OSError as error:
-                if if_absent and error.errno in _NO_LINK:
-                    raise StoreError(
-                        f"the file system of {self._root} has no hard links: use another --store"
-                    ) from error
-                raise
-            self._make_directory(os.path.dirname(target))
         raise AssertionError("unreachable")
 
-    def _make_directory(self, path: str) -> None:
-        parent = os.path.dirname(path)
-        for _ in range(_ATTEMPTS):
-            try:
-                os.mkdir(path)
-            except FileExistsError:
-                try:
-                    mode = os.stat(path).st_mode
-                except FileNotFoundError:
-                    if os.path.islink(path):
-                        self._check_root()
-                    continue  # it was emptied, and removed again, meanwhile
-                if not stat.S_ISDIR(mode):
-                    raise
-            except FileNotFoundError:
-                self._make_directory(parent)
-                continue
-            return _flush_directory(parent)
-
     @contextlib.contextmanager
-    def _explained(self, action: str, path: str) -> Iterator[None]:
+    def _explained(self, action: str, name: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise self._explain(error, action, path) from error
+            raise self._explain(error, action, name) from error
 
-    def _explain(self, error: OSError, action: str, path: str) -> StoreError:
+    def _explain(self, error: OSError, action: str, name: str) -> StoreError:
         code = error.errno or 0
+        path = self._base + name
+        if code in folders.LINK_ERRORS:
+            for tried in (name, _TEMPORARY) if action == "write" else (name,):
+                link = folders.find_link(self._root, tried)
+                if link is not None:
+                    return LinkInside(f"cannot {action} {path}: {link} {_NOT_FOLLOWED}")
+        if code in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT):
+            try:
+                self._check_root()
+            except StoreError as root_error:
+                return root_error
         if code in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            try:
-                self._check_root()
-            except StoreError as root_error:
-                return root_error
             return StoreError(f"cannot {action} {path}: a file and a folder would share a name")
-        if code == errno.ENOENT:
-            try:
-                self._check_root()
-            except StoreError as root_error:
-                return root_error
-            link = os.fspath(error.filename or path)
-            if os.path.islink(link):
-                return StoreError(f"cannot {action} {link}: it is a link to what is not there")
+        if folders.is_irregular(error):
+            return StoreError(f"cannot {action} {path}: it is no regular file: remove it")
         reason = _REMEDIES.get(code) or error.strerror or str(error)
         return StoreError(f"cannot {action} {path}: {reason}")
 
@@ -301,6 +333,54 @@ class DirectoryBlobs:
         raise StoreError(f"the store cannot be {self._root}: {why}")
 
 
+class _Listing:
+    """What is found of one list: blobs, and names of symbolic links."""
+
+    def __init__(self, prefix: str, after: str) -> None:
+        self._prefix = prefix
+        self._after = after
+        self.found: list[BlobInfo] = []
+        self.links: list[str] = []
+
+    def read(self, folder: int, path: str, levels: int = _MOST_OPEN) -> list[str]:
+        """Take in an open folder and those below it; returns the paths of such as lie too deep to
+        keep all above them open.
+        """
+        start = path + "/" if path else ""
+        below: list[tuple[str, str]] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = start + entry.name
+                if entry.name.startswith(".") or not is_name(name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if f"{name}/".startswith(self._prefix):
+                        below.append((entry.name, name))
+                elif not name.startswith(self._prefix):
+                    continue
+                elif entry.is_symlink():
+                    self.links.append(name)
+                elif name > self._after:
+                    self._take(entry, name)
+        if not levels:
+            return [name for _, name in below]
+        pending: list[str] = []
+        for last, name in below:
+            try:
+                descriptor = folders.open_folder(last, within=folder)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # it was deleted, or replaced, meanwhile
+            with folders.closing(descriptor):
+                pending += self.read(descriptor, name, levels - 1)
+        return pending
+
+    def _take(self, entry: os.DirEntry[str], name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # it was deleted meanwhile
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                self.found.append(BlobInfo(name, status.st_size))
+
+
 def _write(descriptor: int, chunk: bytes | memoryview) -> None:
     rest = memoryview(chunk)
     if rest.nbytes:  # an empty array has no bytes to view
@@ -309,28 +389,41 @@ def _write(descriptor: int, chunk: bytes | memoryview) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _is_blob(path: str) -> bool:
+def _enter_or_make(name: str, within: int) -> int:
     try:
-        mode = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    return True
-
-
-def _is_below_a_file(path: str) -> bool:
-    while not os.path.lexists(path):
-        path = os.path.dirname(path)
-    return not os.path.isdir(path)
-
-
-def _flush_directory(path: str) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return folders.open_folder(name, within=within)
     except FileNotFoundError:
-        return  # emptied and removed by a delete: there is nothing left to keep
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=within)
+            os.fsync(within)
+        return folders.open_folder(name, within=within)
+
+
+def _link(source: str, target: str, within: int, other: int) -> None:
+    os.link(source, target, src_dir_fd=within, dst_dir_fd=other, follow_symlinks=False)
+
+
+def _is_folder(name: str, within: int) -> bool:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return stat.S_ISDIR(os.stat(name, dir_fd=within, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def _make_root(path: str, check: Callable[[], None]) -> None:
+    """And all above it, each durably. Links are followed: who stores here has named them."""
+    parent = os.path.dirname(path)
+    for _ in range(_ATTEMPTS):
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                check()
+                continue  # it was removed meanwhile
+            return
+        except FileNotFoundError:
+            _make_root(parent, check)
+            continue
+        with folders.closing(folders.open_root(parent)) as descriptor:
+            os.fsync(descriptor)
+        return

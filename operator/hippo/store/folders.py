@@ -1,0 +1,92 @@
+"""Files below a folder that others may write to, reached step by step from its descriptor.
+
+No symbolic link below the root is followed, whoever puts one there and whenever: every step opens
+one name in a folder that is open already (``openat`` with ``O_NOFOLLOW``), so nothing is checked
+first and used afterwards. The root itself may be a link. A file is opened without waiting, and only
+a regular one is taken, so a pipe stops nobody. Needs POSIX.1-2008: Linux and macOS have it.
+
+All functions raise OSError as the system does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FOLDER = _ROOT | os.O_NOFOLLOW
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+LINK_ERRORS = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EMLINK})
+"""What a system may say of a link that was not followed; the second and third of other things."""
+
+
+def open_root(path: str) -> int:
+    return os.open(path, _ROOT)
+
+
+def open_folder(name: str, *, within: int) -> int:
+    """A folder that lies directly in an open one."""
+    return os.open(name, _FOLDER, dir_fd=within)
+
+
+def open_path(root: str, folder: str) -> int:
+    """A folder below ``root``, by its path from there; "" is the root itself."""
+    descriptor = os.open(root, _ROOT)
+    if folder:
+        for name in folder.split("/"):  # many a small read comes by here
+            try:
+                below = os.open(name, _FOLDER, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = below
+    return descriptor
+
+
+def open_file(name: str, flags: int, *, within: int, mode: int = 0o666) -> int:
+    """A regular file directly in an open folder; EINVAL for a pipe, a socket or a device."""
+    try:
+        descriptor = os.open(name, flags | _FILE, mode, dir_fd=within)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a pipe that nobody reads
+            raise _irregular(name) from None
+        raise
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    raise _irregular(name)
+
+
+def find_link(root: str, name: str) -> str | None:
+    """The first symbolic link on the way from ``root`` to a name, as a path; None if there is none.
+
+    Only to word an error that has happened.
+    """
+    path = root
+    for part in name.split("/"):
+        path = os.path.join(path, part)
+        if os.path.islink(path):
+            return path
+    return None
+
+
+def is_irregular(error: OSError) -> bool:
+    """Whether a file was refused for being neither a file nor a folder."""
+    return error.errno == errno.EINVAL
+
+
+def _irregular(name: str) -> OSError:
+    return OSError(errno.EINVAL, "it is no regular file", name)
+
+
+@contextlib.contextmanager
+def closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
