@@ -25,14 +25,14 @@ from hippo.driving.spending import chain_prefix
 from hippo.engine import Engine
 from hippo.keeping import delete_study
 from hippo.kube import names
-from hippo.kube.api import STUDY, TRIAL, Api
+from hippo.kube.api import POD, STUDY, TRIAL, Api
 from hippo.kube.chains import Chains
 from hippo.kube.decisions import DecisionBook
 from hippo.kube.external import UserTrials
 from hippo.kube.manifests import owner
 from hippo.kube.metrics import Metrics
 from hippo.kube.performing import Performer
-from hippo.kube.plan_object import PlanObject
+from hippo.kube.plan_object import NewerPod, PlanObject
 from hippo.kube.pod_watch import PodWatch
 from hippo.kube.pods import GONE, PodState, observe, outcome
 from hippo.kube.reports import Pace, ReportReader
@@ -56,8 +56,20 @@ from hippo.messages import (
 from hippo.model import External, InvalidSpec, Study, editable_changes
 from hippo.reopening import Advice
 from hippo.runs import StudyRun
-from hippo.store import RESTORE, STALE_SECONDS, Blobs, PlanLock, PlanStore, StoreError, plan_path
+from hippo.store import (
+    RESTORE,
+    STALE_SECONDS,
+    Blobs,
+    NewerFormat,
+    PlanLock,
+    PlanStore,
+    StoreError,
+    Unreadable,
+    plan_path,
+)
+from hippo.store.encoding import decode
 from hippo.store.records import (
+    TIMED_ASSIGNMENT_VERSION,
     Assignment,
     Began,
     CheckpointSaved,
@@ -193,6 +205,7 @@ class PlanDriver:
         self._lock = PlanLock(store, holder, seconds=LOCK_SECONDS)
         self.plan = PlanObject(self.tools.api, self.namespace, self.name)
         known = await self.plan.read_generation()
+        await self._check_pods()  # before anything is written
         await asyncio.to_thread(lambda: self._lock.acquire(above=known, own=self.held))
         self.held.clear()
         self.held.add(self._lock.generation)
@@ -239,6 +252,12 @@ class PlanDriver:
             self._note_ended(report)
             await self._feed(WorkerGone(report.chain, report.outcome, report.error))
 
+    async def _check_pods(self) -> None:
+        """Raises NewerPod if one at work does what this operator cannot read."""
+        selector = f"{names.LABEL_PLAN}={self.name}"
+        for pod in await self.tools.api.list(POD, self.namespace, labels=selector):
+            _check_pod(pod)
+
     def _read_store(
         self, store: PlanStore, studies: Mapping[str, Accepted], live: Collection[str]
     ) -> None:
@@ -281,7 +300,10 @@ class PlanDriver:
         for chain, record in list(records.items()):
             told = self.session.records.reports.get(chain, [])
             pod = pods.get(chain)
-            assignment = _read_assignment(pod) if pod is not None else None
+            if pod is not None:
+                _check_pod(pod)
+            found = _read_assignment(pod) if pod is not None else None
+            assignment = found if isinstance(found, Assignment) else None
             askers = (record.study, *(assignment.studies if assignment is not None else ()))
             lender = next((name for name in askers if name in self.engine.studies), None)
             is_broken = chain in self.session.records.broken or chain in self.distrusted
@@ -751,13 +773,32 @@ class PlanDriver:
                 self.tools.tell(self.studies[name].document, reason, message, True)
 
 
-def _read_assignment(pod: Mapping[str, Any]) -> Assignment | None:
-    """None if it is not there, or another version's."""
-    annotations = pod["metadata"].get("annotations") or {}
+def _read_assignment(pod: Mapping[str, Any]) -> Assignment | NewerFormat | None:
+    """What a pod was launched to do; None if that is missing or damaged. NewerFormat, not raised:
+    a newer Hippo launched it, and says so by the format, or by fields that are not known here.
+    """
+    text = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_ASSIGNMENT, "")
+    what, newest = "the assignment", TIMED_ASSIGNMENT_VERSION
     try:
-        return Assignment.model_validate_json(annotations.get(names.ANNOTATION_ASSIGNMENT, ""))
-    except ValidationError:
-        return None
+        return decode(Assignment.model_validate_json, text.encode(), what, newest=newest)
+    except NewerFormat as error:
+        return error
+    except Unreadable as error:
+        return NewerFormat(what, newest, newest) if _has_more(error.__context__) else None
+
+
+def _has_more(error: BaseException | None) -> bool:
+    """Whether a record was refused for a field that is not known."""
+    known = error.errors(include_url=False) if isinstance(error, ValidationError) else []
+    return any(item["type"] == "extra_forbidden" for item in known)
+
+
+def _check_pod(pod: Mapping[str, Any]) -> None:
+    """Raises NewerPod for a pod at work that a newer Hippo launched: it is not ours to end. What
+    one that has ended did is in the store.
+    """
+    if isinstance(_read_assignment(pod), NewerFormat) and not observe(pod).is_finished:
+        raise NewerPod(str(pod["metadata"]["name"]))
 
 
 def _owners_of(studies: Mapping[str, Accepted]) -> list[dict[str, Any]]:
