@@ -23,6 +23,7 @@ from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
 from hippo.kube.metrics import Metrics
+from hippo.kube.misfit import Misfit
 from hippo.kube.moving import begin_afresh, mark_left, may_move, take_leave
 from hippo.kube.newer import mark_plan, mark_study
 from hippo.kube.outages import StoreWatch, rest
@@ -72,6 +73,7 @@ class PlanTask:
     held: set[int] = field(default_factory=set)  # generations of the lock, for its drivers
     told_newer: set[tuple[str, str]] = field(default_factory=set)
     """Studies, by uid, that say by which message a newer Hippo works on them."""
+    misfit: Misfit = field(default_factory=Misfit)  # for its drivers
     failures: int = 0
     outage: asyncio.Event | None = None  # set when the store that failed it is back
     is_over: bool = False  # no study is left
@@ -408,6 +410,7 @@ class Operator:
             self.tools,
             task.distrusted,
             task.held,
+            task.misfit,
         )
         log.info("plan %s/%s: opened for %s", task.namespace, task.name, ", ".join(task.studies))
         try:
