@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from hippo.store import NewerFormat, PlanStore, StoreError, open_blobs
 from hippo.store.cache import find_cache
 from hippo.store.encoding import decode
+from hippo.store.fitting import EXIT_MISFIT, MARK
 from hippo.store.records import TIMED_ASSIGNMENT_VERSION, Assignment, Outcome
 from stage_runner.chain import EXIT_CODES, Chain
 from stage_runner.hints import LogHints, PipeHints
@@ -51,17 +52,11 @@ def run_worker(
             newest=TIMED_ASSIGNMENT_VERSION,
         )
     except OSError as error:
-        sys.stderr.write(f"--assignment {assignment_file}: {error.strerror}\n")
-        return EXIT_CODES[Outcome.INVALID]
+        return _refuse(f"--assignment {assignment_file}: {error.strerror}")
     except NewerFormat:
-        sys.stderr.write(
-            f"--assignment {assignment_file} was written by a newer Hippo: build the trainer's"
-            " image with the operator's version of Hippo\n"
-        )
-        return EXIT_CODES[Outcome.INVALID]
+        return _refuse(f"--assignment {assignment_file} was written by a newer Hippo")
     except StoreError as error:
-        sys.stderr.write(f"--assignment: {error}\n")
-        return EXIT_CODES[Outcome.INVALID]
+        return _refuse(f"--assignment: {error}")
     chain = Chain(
         assignment,
         store,
@@ -72,6 +67,12 @@ def run_worker(
         signals=signals,
     )
     return chain.run()
+
+
+def _refuse(reason: str) -> int:
+    """The exit status of a worker that its driver cannot use."""
+    sys.stderr.write(f"{MARK}{reason}\n")
+    return EXIT_MISFIT
 
 
 def open_store(url: str, plan: str) -> PlanStore:

@@ -233,3 +233,22 @@ def test_a_checkpoint_that_does_not_load_fails_who_needs_it(place: Place) -> Non
     assert phases == ["Completed", "Failed"]
     (failed,) = [trial for trial in result["trials"] if trial["phase"] == "Failed"]
     assert failed["reason"].startswith("ValueError: told to fail in load (walk.py:")
+
+
+def test_a_hippo_that_was_upgraded_meanwhile_is_charged_to_no_trial(place: Place) -> None:
+    """Its workers are of another version than the run: here, of one that knows no assignment."""
+    place.study("study", {"lr": [0.1, 0.2, 0.3]})
+    walk = place.folder / "walk.py"
+    sources = walk.read_text()
+    older = "import stage_runner.worker as worker\nworker.TIMED_ASSIGNMENT_VERSION = 0\n"
+    future = "from __future__ import annotations\n"
+    assert future in sources
+    walk.write_text(sources.replace(future, future + older))
+    done = place.call("run", "study.yaml", "--workers", "2", status=None)
+    assert done.status != 0
+    (error,) = done.errors
+    assert "the workers' Hippo does not fit this one" in error
+    assert "was it upgraded meanwhile?" in error
+    assert "retry" not in done.stderr
+    status = place.call("store", "ls", "-o", "json").json()
+    assert "Failed" not in str(status)

@@ -28,7 +28,10 @@ from tests.world import train_alone
 
 EPOCH = 1_800_000_000.0
 """Unix time at the beginning."""
-_TIMED = ("operator", "driver", "chains", "pod_watch", "reporting", "reception", "events", "sweeps")
+_TIMED = (
+    *("operator", "driver", "chains", "pod_watch", "reporting", "reception", "events", "sweeps"),
+    "newer",
+)
 FINAL = ("Succeeded", "Failed")
 LOCK_SECONDS = 61.0
 

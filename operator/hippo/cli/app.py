@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +30,7 @@ from hippo.lifecycles import StudyState
 from hippo.local import LocalDriver, RunOptions, build_result
 from hippo.model import InvalidSpec
 from hippo.store import locate_store
+from hippo.store.fitting import own_version
 
 app = typer.Typer(
     name="hippo",
@@ -58,11 +58,7 @@ StoreOption = Annotated[
 def _print_version(is_asked: bool) -> None:
     if not is_asked:
         return
-    try:
-        number = version("hippo-tuner")
-    except PackageNotFoundError:  # run from its sources
-        number = "(not installed)"
-    sys.stdout.write(f"hippo {number}\n")
+    sys.stdout.write(f"hippo {own_version() or '(not installed)'}\n")
     raise typer.Exit
 
 

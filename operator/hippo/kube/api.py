@@ -148,6 +148,16 @@ class Api:
                 error.status, f"the status of {name} was written by somebody else: {error}"
             ) from None
 
+    async def patch_status(
+        self, resource: Resource, namespace: str, name: str, changes: Document, *, version: str
+    ) -> Document:
+        """A merge patch of the status alone: what it does not name stays, known here or not. Raises
+        Conflict unless ``version`` is the object's present resourceVersion.
+        """
+        path, query = resource.path(namespace, name, "status"), {"fieldManager": FIELD_MANAGER}
+        body = {"metadata": {"resourceVersion": version}, "status": changes}
+        return await self._call("PATCH", path, body=body, query=query, kind="merge-patch+json")
+
     async def replace_status(
         self, resource: Resource, namespace: str, name: str, body: Document
     ) -> Document:

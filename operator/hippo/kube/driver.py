@@ -25,16 +25,17 @@ from hippo.driving.spending import chain_prefix
 from hippo.engine import Engine
 from hippo.keeping import delete_study
 from hippo.kube import names
-from hippo.kube.api import STUDY, TRIAL, Api
+from hippo.kube.api import POD, STUDY, TRIAL, Api
 from hippo.kube.chains import Chains
 from hippo.kube.decisions import DecisionBook
 from hippo.kube.external import UserTrials
 from hippo.kube.manifests import owner
 from hippo.kube.metrics import Metrics
+from hippo.kube.misfit import Misfit
 from hippo.kube.performing import Performer
-from hippo.kube.plan_object import PlanObject
+from hippo.kube.plan_object import NewerPod, PlanObject
 from hippo.kube.pod_watch import PodWatch
-from hippo.kube.pods import GONE, PodState, observe, outcome
+from hippo.kube.pods import GONE, Cause, PodState, observe, outcome
 from hippo.kube.reports import Pace, ReportReader
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.stalls import StallWatch
@@ -56,8 +57,20 @@ from hippo.messages import (
 from hippo.model import External, InvalidSpec, Study, editable_changes
 from hippo.reopening import Advice
 from hippo.runs import StudyRun
-from hippo.store import RESTORE, STALE_SECONDS, Blobs, PlanLock, PlanStore, StoreError, plan_path
+from hippo.store import (
+    RESTORE,
+    STALE_SECONDS,
+    Blobs,
+    NewerFormat,
+    PlanLock,
+    PlanStore,
+    StoreError,
+    Unreadable,
+    plan_path,
+)
+from hippo.store.encoding import decode
 from hippo.store.records import (
+    TIMED_ASSIGNMENT_VERSION,
     Assignment,
     Began,
     CheckpointSaved,
@@ -146,6 +159,8 @@ class PlanDriver:
     """Chains whose reports contradict what they are to do. Outlives the driver."""
     held: set[int] = field(default_factory=set)
     """The lock's generation that the last driver held. Outlives the driver."""
+    misfit: Misfit = field(default_factory=Misfit)
+    """Outlives the driver."""
     engine: Engine = field(init=False)
     session: Session = field(init=False)
     plan: PlanObject = field(init=False)
@@ -193,6 +208,7 @@ class PlanDriver:
         self._lock = PlanLock(store, holder, seconds=LOCK_SECONDS)
         self.plan = PlanObject(self.tools.api, self.namespace, self.name)
         known = await self.plan.read_generation()
+        await self._check_pods()  # before anything is written
         await asyncio.to_thread(lambda: self._lock.acquire(above=known, own=self.held))
         self.held.clear()
         self.held.add(self._lock.generation)
@@ -207,6 +223,7 @@ class PlanDriver:
         place = (self.namespace, self.name)
         self.chains = Chains(self.tools.api, self.plan, *place, self.tools.settings)
         self.watch = PodWatch(*place, self.plan, self.chains, self.tools.metrics)
+        self._heed_misfit(studies)
         self.stalls = StallWatch(self._locate)
         self._reports = ReportReader(store)
         pods = await self.chains.find_recorded()
@@ -238,6 +255,12 @@ class PlanDriver:
         for report in ended:  # charged already, with all else that the store held
             self._note_ended(report)
             await self._feed(WorkerGone(report.chain, report.outcome, report.error))
+
+    async def _check_pods(self) -> None:
+        """Raises NewerPod if one at work does what this operator cannot read."""
+        selector = f"{names.LABEL_PLAN}={self.name}"
+        for pod in await self.tools.api.list(POD, self.namespace, labels=selector):
+            _check_pod(pod)
 
     def _read_store(
         self, store: PlanStore, studies: Mapping[str, Accepted], live: Collection[str]
@@ -281,7 +304,10 @@ class PlanDriver:
         for chain, record in list(records.items()):
             told = self.session.records.reports.get(chain, [])
             pod = pods.get(chain)
-            assignment = _read_assignment(pod) if pod is not None else None
+            if pod is not None:
+                _check_pod(pod)
+            found = _read_assignment(pod) if pod is not None else None
+            assignment = found if isinstance(found, Assignment) else None
             askers = (record.study, *(assignment.studies if assignment is not None else ()))
             lender = next((name for name in askers if name in self.engine.studies), None)
             is_broken = chain in self.session.records.broken or chain in self.distrusted
@@ -333,6 +359,7 @@ class PlanDriver:
         """
         await asyncio.to_thread(self._lock.renew_if_due)
         await self._heed_studies(studies)
+        self._heed_misfit(studies)
         await self._heed_requests(user_trials)
         if self.tools.clock() >= self._rest_until:
             await self._take(await self._reports.read_news())
@@ -642,6 +669,11 @@ class PlanDriver:
         if running is None:
             return
         state = state or GONE
+        if state.cause is Cause.MISFIT:
+            if not running.begun:
+                return await self._note_misfit(chain, state)
+            words = f"the trainer ended with exit status {state.exit_code}"  # Hippo did fit
+            state = replace(state, cause=Cause.TRAINER_ERROR, message=words)
         how, cause = outcome(state), str(state.cause)
         if running.is_leaving and not running.begun and how is Outcome.PREEMPTED:
             how = Outcome.STOPPED  # by the engine, which needs it no more or has no room for it
@@ -659,6 +691,25 @@ class PlanDriver:
         self._failure = None
         if not self._is_told:
             self._tell(running.study, names.REASON_CHAIN_FAILED, f"{chain}: {message}")
+
+    async def _note_misfit(self, chain: str, state: PodState) -> None:
+        """As if it had not been launched; no other is, before it is looked at by a person."""
+        self._note_over(chain, outcome(state), str(state.cause))
+        self.misfit.note(state.message, self.studies)
+        if not self.plan.status.fingerprint:  # of no worker: the tag may be another image's soon
+            self.plan.status.image_id = None
+        self._heed_misfit(self.studies)
+        await self._feed(WorkersChanged(self._count_workers()))
+        await self._feed(WorkerGone(chain, Outcome.STOPPED, None))
+
+    def _heed_misfit(self, studies: Mapping[str, Accepted]) -> None:
+        """Nothing is launched while the image is known not to fit."""
+        problem = self.watch.problem
+        if self.misfit.look(studies) and problem is not None:
+            self.watch.problem = None if problem[0] == names.REASON_IMAGE_UNFIT else problem
+        if self.misfit.message is not None and self.watch.problem is None:
+            self.watch.problem = (names.REASON_IMAGE_UNFIT, self.misfit.message)
+            self.watch.is_changed = True
 
     async def _note_queued(self, chains: frozenset[str]) -> None:
         """Pods of these would begin if there were room."""
@@ -751,13 +802,32 @@ class PlanDriver:
                 self.tools.tell(self.studies[name].document, reason, message, True)
 
 
-def _read_assignment(pod: Mapping[str, Any]) -> Assignment | None:
-    """None if it is not there, or another version's."""
-    annotations = pod["metadata"].get("annotations") or {}
+def _read_assignment(pod: Mapping[str, Any]) -> Assignment | NewerFormat | None:
+    """What a pod was launched to do; None if that is missing or damaged. NewerFormat, not raised:
+    a newer Hippo launched it, and says so by the format, or by fields that are not known here.
+    """
+    text = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_ASSIGNMENT, "")
+    what, newest = "the assignment", TIMED_ASSIGNMENT_VERSION
     try:
-        return Assignment.model_validate_json(annotations.get(names.ANNOTATION_ASSIGNMENT, ""))
-    except ValidationError:
-        return None
+        return decode(Assignment.model_validate_json, text.encode(), what, newest=newest)
+    except NewerFormat as error:
+        return error
+    except Unreadable as error:
+        return NewerFormat(what, newest, newest) if _has_more(error.__context__) else None
+
+
+def _has_more(error: BaseException | None) -> bool:
+    """Whether a record was refused for a field that is not known."""
+    known = error.errors(include_url=False) if isinstance(error, ValidationError) else []
+    return any(item["type"] == "extra_forbidden" for item in known)
+
+
+def _check_pod(pod: Mapping[str, Any]) -> None:
+    """Raises NewerPod for a pod at work that a newer Hippo launched: it is not ours to end. What
+    one that has ended did is in the store.
+    """
+    if isinstance(_read_assignment(pod), NewerFormat) and not observe(pod).is_finished:
+        raise NewerPod(str(pod["metadata"]["name"]))
 
 
 def _owners_of(studies: Mapping[str, Accepted]) -> list[dict[str, Any]]:

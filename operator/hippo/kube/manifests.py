@@ -124,7 +124,7 @@ def build_pod(
                     "name": names.TRAINER_CONTAINER,
                     "image": trainer.image,
                     "imagePullPolicy": settings.image_pull_policy,
-                    "command": ["python3", "-u", "-m", "stage_runner", "run"],
+                    "command": list(names.RUNNER),
                     "args": [
                         "--assignment",
                         f"{ASSIGNMENT_FOLDER}/assignment.json",

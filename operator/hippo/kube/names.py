@@ -29,6 +29,8 @@ STORE_CA = "hippo-store-ca"
 """ConfigMap in each namespace with studies, if the store's certificate needs it: key ca.crt."""
 
 TRAINER_CONTAINER = "trainer"
+RUNNER = ("python3", "-u", "-m", "stage_runner", "run")
+"""The command of that container."""
 
 # Conditions of Studies and SearchPlans.
 ACCEPTED, SUSPENDED, COMPLETE, FAILED = "Accepted", "Suspended", "Complete", "Failed"
@@ -42,6 +44,7 @@ REASON_INVALID = "InvalidSpec"
 REASON_IMMUTABLE = "ImmutableField"
 REASON_POD_REFUSED = "PodRefused"
 REASON_IMAGE_CHANGED = "ImageChanged"
+REASON_IMAGE_UNFIT = "ImageDoesNotFit"
 REASON_STORE = "StoreUnavailable"
 REASON_NEWER = "NewerFormat"
 REASON_LOCKED = "PlanInUse"

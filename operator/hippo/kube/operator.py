@@ -23,7 +23,9 @@ from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
 from hippo.kube.metrics import Metrics
+from hippo.kube.misfit import Misfit
 from hippo.kube.moving import begin_afresh, mark_left, may_move, take_leave
+from hippo.kube.newer import mark_plan, mark_study
 from hippo.kube.outages import StoreWatch, rest
 from hippo.kube.plan_object import TakenOver, read_status
 from hippo.kube.pods import PodState, observe
@@ -69,6 +71,9 @@ class PlanTask:
     reporter: Reporter | None = None  # of this driver
     distrusted: set[str] = field(default_factory=set)  # chains, for its drivers
     held: set[int] = field(default_factory=set)  # generations of the lock, for its drivers
+    told_newer: set[tuple[str, str]] = field(default_factory=set)
+    """Studies, by uid, that say by which message a newer Hippo works on them."""
+    misfit: Misfit = field(default_factory=Misfit)  # for its drivers
     failures: int = 0
     outage: asyncio.Event | None = None  # set when the store that failed it is back
     is_over: bool = False  # no study is left
@@ -346,7 +351,7 @@ class Operator:
         except NewerFormat as error:
             failed = True
             await self._drop(task)
-            self._tell_all(task, names.REASON_NEWER, str(error))
+            await self._leave_alone(task, str(error))
         except StoreError as error:
             failed = True
             self.metrics.note_store_error(task.namespace, task.name)
@@ -405,6 +410,7 @@ class Operator:
             self.tools,
             task.distrusted,
             task.held,
+            task.misfit,
         )
         log.info("plan %s/%s: opened for %s", task.namespace, task.name, ", ".join(task.studies))
         try:
@@ -569,11 +575,20 @@ class Operator:
                 if await self.statuses.write(item, changed):
                     self.events.tell(item.document, reason, message, True)
 
-    def _tell_all(self, task: PlanTask, reason: str, message: str) -> None:
-        """By Events alone: what a newer operator has written into statuses stays as it is."""
+    async def _leave_alone(self, task: PlanTask, message: str) -> None:
+        """Say that the plan is a newer Hippo's. Once: a newer operator may be at work and say that
+        it is not so.
+        """
         log.warning("plan %s/%s: %s", task.namespace, task.name, message)
-        for item in task.studies.values():
-            self.events.tell(item.document, reason, message, True)
+        place = (task.namespace, task.name)
+        for item in list(task.studies.values()):
+            self.events.tell(item.document, names.REASON_NEWER, message, True)
+            if (item.uid, message) in task.told_newer:
+                continue
+            with contextlib.suppress(ApiError):  # then at the next attempt
+                await mark_study(self.api, item.document, message)
+                await mark_plan(self.api, *place, message)
+                task.told_newer.add((item.uid, message))
 
 
 def _place(document: Mapping[str, Any]) -> tuple[str, str]:

@@ -30,6 +30,17 @@ class NewerPlan(NewerFormat):
         )
 
 
+class NewerPod(NewerFormat):
+    """A newer operator has launched this pod, and it is at work."""
+
+    def __init__(self, name: str) -> None:
+        StoreError.__init__(
+            self,
+            f"the pod {name} was launched by a newer Hippo and is at work: run that version of the"
+            " operator again, or wait until the pod has ended",
+        )
+
+
 class OldDefinitions(ApiError):
     """The CRDs do not keep what this operator writes."""
 

@@ -104,6 +104,8 @@ def outcome(state: PodState) -> Outcome:
     """
     if state.cause in _NOT_THE_TRAINERS:
         return Outcome.PREEMPTED
+    if state.cause is Cause.MISFIT:
+        return Outcome.REFUSED
     return Outcome.STORE if state.cause is Cause.STORE else Outcome.LOST
 
 

@@ -29,7 +29,7 @@ from hippo.driving.mailroom import Mailroom
 from hippo.driving.sessions import LocatedStudy, Session, build_signature_document
 from hippo.driving.spending import chain_prefix
 from hippo.engine import Engine
-from hippo.local.deaths import describe_death
+from hippo.local.deaths import describe_death, find_version_trouble
 from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
 from hippo.local.edits import StudyFiles
 from hippo.local.workers import WorkerServer
@@ -477,8 +477,13 @@ class LocalDriver:
             return
         self._ended.append(chain)
         if not worker.ended:
-            outcome = Outcome.PREEMPTED if self._interrupts else Outcome.LOST
-            if code == EXIT_STORE or reason is not None:
+            was_told = self._interrupts or self._halt is not None
+            outcome = Outcome.PREEMPTED if was_told else Outcome.LOST
+            misfit = find_version_trouble(code, worker.log)
+            if misfit is not None and news.get("during", "start") == "start":
+                self._stop_all(misfit)
+                outcome = Outcome.PREEMPTED
+            elif code == EXIT_STORE or reason is not None:
                 outcome = Outcome.STORE  # not the trainer's fault
             elif code == EXIT_PREEMPTED:
                 outcome = Outcome.PREEMPTED

@@ -128,6 +128,16 @@ class MemoryApi:
         found["status"] = dump(status)
         return self._written(found)
 
+    async def patch_status(
+        self, resource: Resource, namespace: str, name: str, changes: Document, *, version: str
+    ) -> Document:
+        await self._begin("patch_status", resource, name)
+        found = self._find(resource, namespace, name)
+        if version != found["metadata"]["resourceVersion"]:
+            raise Conflict(409, "it was written meanwhile")
+        _merge(found, {"status": copy.deepcopy(changes)})
+        return self._written(found)
+
     async def replace_status(
         self, resource: Resource, namespace: str, name: str, body: Document
     ) -> Document:

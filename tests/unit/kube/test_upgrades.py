@@ -11,8 +11,8 @@ import pytest
 
 from hippo.kube.api import POD, SEARCH_PLAN, STUDY
 from hippo.kube.crds import build_crds
-from hippo.kube.names import ANNOTATION_FORMAT, CLUSTER_FORMAT
-from hippo.store.records import FORMAT_VERSION
+from hippo.kube.names import ANNOTATION_ASSIGNMENT, ANNOTATION_FORMAT, CLUSTER_FORMAT
+from hippo.store.records import FORMAT_VERSION, TIMED_ASSIGNMENT_VERSION
 from tests.model_checking.world import FINAL, World
 from tests.unit.kube.structural import refusals
 
@@ -50,6 +50,11 @@ def test_a_study_begun_by_an_earlier_version_is_finished(world: World) -> None:
     assert adopted & set(recorded), "they go on under the new version"
     for pod in running:  # then their node is drained
         world.server.remove(POD, pod["metadata"]["name"])
+    finish(world)
+    assert before < set(world.trained)
+
+
+def finish(world: World) -> None:
     for _ in range(200):
         take_turns(world)
         world.serve_pods(actions=3)
@@ -61,7 +66,6 @@ def test_a_study_begun_by_an_earlier_version_is_finished(world: World) -> None:
         take_turns(world)
         world.server.now += 3.0
     world.check_end()
-    assert before < set(world.trained)
 
 
 def make_newer(world: World, part: str) -> None:
@@ -83,14 +87,17 @@ def test_a_newer_search_plan_is_left_alone(world: World) -> None:
     for name in world.server.names(SEARCH_PLAN):
         status = world.server.find(SEARCH_PLAN, name)["status"]
         status |= {"formatVersion": CLUSTER_FORMAT + 1, "chains": [{"id": "of a newer kind"}]}
+    before = [without_notice(found) for found in objects(world)]
     check_left_alone(world, "run that version of the operator again")
+    assert [without_notice(found) for found in objects(world)] == before
 
 
 def check_left_alone(world: World, words: str) -> None:
     def rest() -> Any:
+        """All but what says that it is left alone."""
         store = {n: d for n, d in world.blobs.items() if "/lock/" not in n}
         pods = [pod["metadata"]["name"] for pod in world.server.pods()]
-        return store, pods, [study.get("status") for study in world.studies()]
+        return store, pods, [without_notice(study) for study in world.studies()]
 
     before = json.dumps(rest(), default=str)
     world.start_operator(0, "hippo")
@@ -103,6 +110,93 @@ def check_left_alone(world: World, words: str) -> None:
     assert {event["reason"] for event in told} == {"NewerFormat"}
     assert all(words in event["message"] for event in told)
     assert "\n" not in told[0]["message"]
+    for found in objects(world):
+        condition = progressing(found)
+        assert (condition["status"], condition["reason"]) == ("False", "NewerFormat")
+        assert words in condition["message"]
+    (study,) = world.studies()
+    assert study["status"]["message"] == progressing(study)["message"]
+
+
+def objects(world: World) -> list[Any]:
+    plans = [world.server.find(SEARCH_PLAN, name) for name in world.server.names(SEARCH_PLAN)]
+    return [*world.studies(), *plans]
+
+
+def progressing(found: Any) -> Any:
+    return next(c for c in found["status"]["conditions"] if c["type"] == "Progressing")
+
+
+def without_notice(found: Any) -> Any:
+    status = {**found["status"], "message": None}
+    status["conditions"] = [c for c in status["conditions"] if c["type"] != "Progressing"]
+    return status
+
+
+NEXT = {"formatVersion": TIMED_ASSIGNMENT_VERSION + 1}
+MORE = {"more": True}
+
+
+def launch_newer(world: World, changes: dict[str, Any]) -> None:
+    """Pods at work carry assignments that are not of this version."""
+    for pod in world.pods("Running", "Pending"):
+        annotations = pod["metadata"]["annotations"]
+        document = json.loads(annotations[ANNOTATION_ASSIGNMENT])
+        annotations[ANNOTATION_ASSIGNMENT] = json.dumps({**document, **changes})
+
+
+@pytest.mark.parametrize("changes", [NEXT, MORE, NEXT | MORE, {"route": MORE}])
+def test_pods_that_a_newer_version_launched_are_left_alone(
+    world: World, changes: dict[str, Any]
+) -> None:
+    launch_newer(world, changes)
+    before = [without_notice(found) for found in objects(world)]
+    check_left_alone(world, "was launched by a newer Hippo and is at work: run that version")
+    assert [without_notice(found) for found in objects(world)] == before
+
+
+def test_once_such_pods_have_ended_the_plan_is_taken_up(world: World) -> None:
+    launch_newer(world, NEXT)
+    world.start_operator(0, "hippo")
+    take_turns(world)
+    for pod in world.pods("Running", "Pending"):
+        world.server.remove(POD, pod["metadata"]["name"])
+    finish(world)
+    for found in objects(world):
+        assert progressing(found)["reason"] != "NewerFormat"
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["same operator", "started anew"])
+def test_what_says_so_is_taken_back_by_who_takes_over(world: World, again: bool) -> None:
+    (name,) = (name for name in world.blobs if name.endswith("plan.json"))
+    ours = world.blobs[name]
+    make_newer(world, "plan.json")
+    world.start_operator(0, "hippo")
+    take_turns(world, 2)
+    assert {progressing(found)["reason"] for found in objects(world)} == {"NewerFormat"}
+    world.blobs[name] = ours
+    if again:
+        world.kill_operator(0)
+        world.start_operator(0, "hippo")
+    world.server.now += 70.0
+    take_turns(world, 3)
+    assert {progressing(found)["reason"] for found in objects(world)} == {"Running"}
+    (study,) = world.studies()
+    assert "newer Hippo" not in study["status"]["message"]
+
+
+def test_one_who_knows_better_is_not_contradicted_again_and_again(world: World) -> None:
+    """A newer operator and an older one, while one replaces the other."""
+    make_newer(world, "plan.json")
+    world.start_operator(0, "hippo")
+    take_turns(world)
+    (study,) = world.studies()
+    progressing(study).update(status="True", reason="Running", message="")
+    world.server.touch(study)
+    for _ in range(3):
+        world.server.now += 70.0
+        take_turns(world)
+    assert progressing(world.studies()[0])["reason"] == "Running"
 
 
 def test_definitions_that_lose_what_is_written_are_told_of(
