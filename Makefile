@@ -21,6 +21,8 @@ MEASURED ?= side_by_side savings scheduling asha engine_scale checkpointing stor
 # record_curves.py trains what prefix_first and asha replay; its record is kept.
 PRINTED  ?= planning runner_overhead prefix_first restoring
 
+TIMES ?= 3
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit programs integration e2e lint type imports bench chaos nightly audit cluster-up cluster-down clean
 
@@ -63,8 +65,9 @@ imports: $(DEV_STAMP) ## who may import whom
 audit: $(DEV_STAMP) ## what is installed: pinned, fitting together, licences
 	$(BIN)/pytest -q tests/unit/test_dependencies.py tests/unit/hostile/test_sources.py
 
-chaos: $(DEV_STAMP) programs ## faults on a real node and locally, into docs/reliability.md; half an hour alone
-	$(BIN)/python -m tests.chaos --output build/chaos.json $(FAULTS)
+# Runs that build/chaos.json holds, of the same code, are not repeated: what was stopped goes on.
+chaos: $(DEV_STAMP) programs ## faults on a real node and locally, each TIMES times, into docs/reliability.md; 1.5 hours alone
+	$(BIN)/python -m tests.chaos --times $(TIMES) --output build/chaos.json $(FAULTS)
 	$(BIN)/python -m tests.chaos.report
 
 nightly: $(DEV_STAMP) ## model checking for 100,000 steps, a day of churn, longer fuzzing: long

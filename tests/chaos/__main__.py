@@ -9,11 +9,14 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from benchmarks.machine import describe_machine
 from tests import chaos
 from tests.chaos import campaign
+from tests.chaos.outcome import Outcome
+from tests.chaos.record import Record
 
 Document = dict[str, Any]
 SECONDS = 1500.0
@@ -27,7 +30,13 @@ def main() -> int:
     parser.add_argument("faults", nargs="*", help=f"some of {', '.join(campaign.FAULTS)}")
     parser.add_argument("--times", type=int, default=1, help="runs of each fault")
     parser.add_argument("--at-once", type=int, default=2, help="but for those of the whole node")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures, as JSON")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="keep all figures there, as JSON; runs that it holds, of the same code, are not"
+        " repeated unless they went wrong",
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where logs are to stay")
     parser.add_argument("--one", metavar="FAULT", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -39,31 +48,44 @@ def main() -> int:
         parser.error(f"no such fault: {', '.join(unknown)}")
     needed = {campaign.CALM[campaign.FAULTS[name].place] for name in names}
     names = [*sorted(needed - set(names)), *names]
+    record = Record.open(options.output)
+    missing = record.missing(names, options.times)
+    print(f"{len(names) * options.times - len(missing)} runs are on record, {len(missing)} to go")
     with tempfile.TemporaryDirectory() as folder:
-        rows = run_all(names * options.times, options.keep or Path(folder), options.at_once)
-    campaign.compare(rows)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        document = {"command": "make chaos", "machine": describe_machine("kopf"), "rows": rows}
-        options.output.write_text(json.dumps(document, indent=1) + "\n")
+        run_all(missing, record, options.keep or Path(folder), options.at_once)
+    rows = campaign.compare([row for row in record.rows if row["fault"] in names])
     wrong = [row for row in rows if row["problems"]]
     print(f"{len(rows)} studies, {sum(r['injected'] for r in rows)} faults, {len(wrong)} wrong")
+    for row in wrong:
+        print(f"{row['fault']}, run {row.get('repetition', 1)}: {row['problems'][0][:300]}")
     return 1 if wrong else 0
 
 
-def run_all(names: list[str], folder: Path, at_once: int) -> list[Document]:
+def run_all(runs: list[tuple[str, int]], record: Record, folder: Path, at_once: int) -> None:
     """Those of the whole node last, one by one."""
-    alone = [name for name in names if campaign.FAULTS[name].is_alone]
-    others = [name for name in names if not campaign.FAULTS[name].is_alone]
-    numbered = list(enumerate(others))
+    machine = describe_machine("kopf")
+    keeping = Lock()
+
+    def run(name: str, number: int) -> None:
+        row = _run(name, folder / f"{number}-{name}")
+        with keeping:
+            record.add(row, number, machine)
+
+    def is_alone(run: tuple[str, int]) -> bool:
+        return campaign.FAULTS[run[0]].is_alone
+
     with ThreadPoolExecutor(at_once) as pool:
-        rows = list(pool.map(lambda item: _run(item[1], folder / f"{item[0]}-{item[1]}"), numbered))
-    return rows + [_run(name, folder / f"alone-{i}-{name}") for i, name in enumerate(alone)]
+        for future in [pool.submit(run, *one) for one in runs if not is_alone(one)]:
+            future.result()
+    for one in filter(is_alone, runs):
+        run(*one)
 
 
 def _run(name: str, folder: Path) -> Document:
     """In a process of its own, which no fault of it outlives."""
-    folder.mkdir(parents=True, exist_ok=True)
+    while folder.exists():  # logs of a run that went wrong stay
+        folder = folder.with_name(f"{folder.name}-again")
+    folder.mkdir(parents=True)
     output = folder / "outcome.json"
     command = [sys.executable, "-m", "tests.chaos", "--one", name, "--keep", str(folder)]
     with (folder / "log").open("w") as log:
@@ -78,7 +100,7 @@ def _run(name: str, folder: Path) -> Document:
     else:
         said = (folder / "log").read_text()[-2000:]
         place = campaign.FAULTS[name].place
-        row = {"place": place, "fault": name, "problems": [said], "injected": 0, "decided": {}}
+        row = {**Outcome(place, name).document(), "problems": [said or "no end"], "decided": {}}
     told = [problem.splitlines()[0][:200] if problem else "" for problem in row["problems"]]
     figures = ", ".join(
         f"{key} {row.get(key, 0):.4g}"

@@ -172,13 +172,20 @@ def run_one(name: str, folder: Path) -> Document:
     return {**outcome.document(), "decided": decided, "phases": phases}
 
 
-def compare(rows: list[Document]) -> None:
-    """Add to the problems of each row what its study decided otherwise than an undisturbed one."""
-    calm = {row["place"]: row["decided"] for row in rows if row["fault"] == CALM[row["place"]]}
+def compare(rows: list[Document]) -> list[Document]:
+    """The same rows; problems now name what a study decided otherwise than an undisturbed one."""
+    calm: Document = {}
     for row in rows:
-        expected = calm.get(row["place"])
-        if expected and row["decided"] and row["decided"] != expected:
-            row["problems"].append(f"not as undisturbed: {_differences(row['decided'], expected)}")
+        if row["fault"] == CALM[row["place"]] and row["decided"]:
+            calm.setdefault(row["place"], row["decided"])
+    compared = []
+    for row in rows:
+        expected, found = calm.get(row["place"]), row["decided"]
+        problems = list(row["problems"])
+        if expected and found and found != expected:
+            problems.append(f"not as undisturbed: {_differences(found, expected)}")
+        compared.append({**row, "problems": problems})
+    return compared
 
 
 def _differences(found: Document, expected: Document) -> str:

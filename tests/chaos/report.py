@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import describe, insert
-from tests.chaos.campaign import CALM, FAULTS
+from tests.chaos.campaign import CALM, FAULTS, compare
 
 Document = dict[str, Any]
 
@@ -58,8 +58,11 @@ def main() -> None:
     file = Path(sys.argv[1]) if len(sys.argv) > 1 else MEASURED
     document = json.loads(file.read_text())
     text = PAGE.read_text()
-    for place in sorted({row["place"] for row in document["rows"]}):
-        body = "\n\n".join([describe(document), table(document["rows"], place)])
+    rows = compare(document["rows"])
+    for place in sorted({row["place"] for row in rows}):
+        commits = sorted({row.get("commit", "unknown") for row in rows if row["place"] == place})
+        told = f"{describe(document)}. Commits: {', '.join(commits)}"
+        body = "\n\n".join([told, table(rows, place)])
         text = insert(text, f"chaos {place}", body, by=MAKER)
     PAGE.write_text(text)
     print(f"{PAGE.relative_to(ROOT)}: written")
