@@ -17,6 +17,7 @@ from hippo.store.cache import find_cache
 from hippo.store.encoding import decode
 from hippo.store.records import TIMED_ASSIGNMENT_VERSION, Assignment, Outcome
 from stage_runner.chain import EXIT_CODES, Chain
+from stage_runner.failures import say
 from stage_runner.hints import LogHints, PipeHints
 from stage_runner.pulse import Pulse
 
@@ -51,16 +52,16 @@ def run_worker(
             newest=TIMED_ASSIGNMENT_VERSION,
         )
     except OSError as error:
-        sys.stderr.write(f"--assignment {assignment_file}: {error.strerror}\n")
+        say(f"--assignment {assignment_file}: {error.strerror}")
         return EXIT_CODES[Outcome.INVALID]
     except NewerFormat:
-        sys.stderr.write(
+        say(
             f"--assignment {assignment_file} was written by a newer Hippo: build the trainer's"
-            " image with the operator's version of Hippo\n"
+            " image with the operator's version of Hippo"
         )
         return EXIT_CODES[Outcome.INVALID]
     except StoreError as error:
-        sys.stderr.write(f"--assignment: {error}\n")
+        say(f"--assignment: {error}")
         return EXIT_CODES[Outcome.INVALID]
     chain = Chain(
         assignment,
@@ -79,7 +80,7 @@ def open_store(url: str, plan: str) -> PlanStore:
     none. Raises StoreError.
     """
     blobs = open_blobs(url)
-    cache = find_cache(tell=lambda text: sys.stderr.write(f"{text}\n")) if blobs.is_remote else None
+    cache = find_cache(tell=say) if blobs.is_remote else None
     return PlanStore(blobs, plan, cache=cache)
 
 
