@@ -29,6 +29,7 @@ from pathlib import Path  # noqa: E402
 from hippo.store import PlanStore, StoreError, open_blobs  # noqa: E402
 from hippo.store.records import Outcome  # noqa: E402
 from stage_runner.chain import EXIT_CODES  # noqa: E402
+from stage_runner.failures import say  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(parsed.run(parsed))
     except StoreError as error:
-        sys.stderr.write(f"{error}\n")
+        say(str(error))
         return EXIT_CODES[Outcome.STORE]
 
 

@@ -429,13 +429,13 @@ class Chain:
         counts = self._counts()
         self._termination.settle()
         if error is not None:
-            say(f"{self._assignment.chain}: {error.message}\n")
+            say(f"{self._assignment.chain}: {error.message}")
         try:
             self._writer.finish(
                 lambda number: Ended(sequence_number=number, outcome=outcome, error=error, **counts)
             )
         except StoreError as failure:
-            say(f"{self._assignment.chain}: {failure}\n")
+            say(f"{self._assignment.chain}: {failure}")
             return EXIT_CODES[Outcome.STORE]
         return EXIT_CODES[outcome]
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from hippo.store import CorruptCheckpoint, PlanStore
 from stage_runner.codec import CodecError, decode
+from stage_runner.failures import say
 from stage_runner.portable import NotPortable, bare_names, is_tensor, make_portable
 
 EXIT_CORRUPT = 3
@@ -87,7 +87,7 @@ def _import(name: str) -> Any:
 
 
 def _refuse(message: str, status: int) -> int:
-    sys.stderr.write(f"{message}\n")
+    say(message)
     return status
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 
+from hippo.model.foreign import as_line, as_lines
+
 _MAX_LENGTH = 300  # characters of the message
 _MAX_READ = 100_000  # characters of a message that are looked at, and of a traceback in the log
 _MAX_PARTS = 3  # of a group of exceptions, told one by one
@@ -87,11 +89,21 @@ def print_traceback(error: BaseException) -> None:
     if len(text) > _MAX_READ:
         half = _MAX_READ // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters more ...\n{text[-half:]}"
-    say(text)
+    say_lines(text)
 
 
-def say(text: str) -> None:
-    """Write to the log, whatever the trainer has made of standard error. Never raises."""
+def say(line: str) -> None:
+    """Write a line to the log. Never raises."""
+    say_lines(f"{as_line(line)}\n")
+
+
+def say_lines(text: str) -> None:
+    """Write to the log, whatever the trainer has made of standard error. Never raises.
+
+    All that the runner itself says goes through here: what it quotes of others does nothing to the
+    terminal on which somebody reads the log. The trainer's own output is the trainer's.
+    """
+    text = as_lines(text)
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
@@ -148,10 +160,7 @@ def _split_quotation(said: str) -> tuple[str, str]:
 
 def _one_line(text: str) -> str:
     """Readable in a terminal and in a status, whatever was in it."""
-    line = " ".join(text.split())
-    line = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in line
-    )
+    line = as_line(" ".join(text.split()))
     return line if len(line) <= _MAX_LENGTH else line[: _MAX_LENGTH - 3] + "..."
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Mapping
+from itertools import islice
 
-from hippo.model.words import counted, on_one_line
+from hippo.model.words import counted
 from hippo.store.records import (
     Arrived,
     Began,
@@ -20,9 +19,13 @@ from hippo.store.records import (
     MetricsReported,
     Report,
 )
+from stage_runner.failures import say
 
 STEP_LOG_SECONDS = 1.0
 """Between two lines in the log of what steps return."""
+
+MOST_TOLD = 100
+"""Metrics in a line of the log."""
 
 _ATOMIC = 4096  # bytes; a pipe takes this much at once or not at all (PIPE_BUF on Linux)
 
@@ -48,8 +51,8 @@ class StepLog:
         now = time.monotonic()
         if metrics and now >= self._next:
             self._next = now + STEP_LOG_SECONDS
-            told = ", ".join(f"{name} {value:.5g}" for name, value in metrics.items())
-            _log(self.chain, f"step {step}: {told}")
+            told = [f"{name} {value:.5g}" for name, value in islice(metrics.items(), MOST_TOLD)]
+            _log(self.chain, f"step {step}: {_listed(told, len(metrics))}")
 
 
 class LogHints(Hints):
@@ -69,9 +72,11 @@ class LogHints(Hints):
 
 
 def _log(chain: str, line: str) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # the trainer may have closed it
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {chain}: {on_one_line(line)}\n")
-        sys.stderr.flush()
+    say(f"{time.strftime('%H:%M:%S')} {chain}: {line}")
+
+
+def _listed(told: list[str], count: int) -> str:
+    return ", ".join(told) + (f", and {count - len(told)} more" if count > len(told) else "")
 
 
 def _as_numbers(metrics: object) -> dict[str, float]:
@@ -95,8 +100,9 @@ def describe_report(report: Report) -> str:
         case CheckpointSaved():
             return f"step {report.step}: checkpoint of {counted(report.size, 'byte')} saved"
         case MetricsReported():
-            told = ", ".join(f"{name} {value:g}" for name, value in report.metrics.items())
-            return f"step {report.step}: {told}"
+            metrics = report.metrics
+            told = [f"{name} {value:g}" for name, value in islice(metrics.items(), MOST_TOLD)]
+            return f"step {report.step}: {_listed(told, len(metrics))}"
         case Arrived():
             return f"step {report.step}: the end of the route; waiting for another"
         case ControlAnswered():

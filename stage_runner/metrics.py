@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from itertools import islice
 from numbers import Real
 
+from hippo.model.foreign import MOST_METRIC_NAME, MOST_METRICS, clip
 from hippo.model.words import with_article
+
+_MOST_QUOTED = 100  # bytes of a name in a message
 
 
 class InvalidTrainer(Exception):
@@ -23,13 +27,39 @@ def check_metrics(returned: object) -> dict[str, float]:
         raise InvalidTrainer(
             f"evaluate() must return metrics by name, such as {{'loss': 0.3}}, not {what}"
         )
+    if len(returned) > MOST_METRICS:
+        beyond = list(islice(returned, MOST_METRICS, MOST_METRICS + 1))
+        raise InvalidTrainer(
+            f"evaluate() returns {len(returned)} metrics: at most {MOST_METRICS} can be kept;"
+            f" leave out {_quote(beyond[0]) if beyond else 'some'} and what follows, or return sums"
+            " and means"
+        )
     return {_check_name(name): _to_float(name, value) for name, value in returned.items()}
 
 
 def _check_name(name: object) -> str:
     if not isinstance(name, str):
-        raise InvalidTrainer(f"evaluate(): the name of a metric must be a string, not {name!r}")
+        raise InvalidTrainer(
+            f"evaluate(): the name of a metric must be a string, not {_quote(name)}"
+        )
+    if len(name) > MOST_METRIC_NAME:
+        raise InvalidTrainer(
+            f"evaluate(): the name of metric {_quote(name)} has {len(name)} characters: at most"
+            f" {MOST_METRIC_NAME} can be kept"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InvalidTrainer(
+            f"evaluate(): the name of metric {_quote(name)} is no text: it cannot be written as"
+            " UTF-8"
+        ) from None
     return name
+
+
+def _quote(name: object) -> str:
+    """In a message."""
+    return clip(repr(name), _MOST_QUOTED)
 
 
 def _to_float(name: object, value: object) -> float:
@@ -42,12 +72,12 @@ def _to_float(name: object, value: object) -> float:
         number = value.item()
     if isinstance(number, bool) or not isinstance(number, Real):
         raise InvalidTrainer(
-            f"evaluate(): metric {name!r} must be a number, not {_describe(value)}"
+            f"evaluate(): metric {_quote(name)} must be a number, not {_describe(value)}"
         )
     try:
         return float(number)
     except OverflowError:
-        raise InvalidTrainer(f"evaluate(): metric {name!r} is too large") from None
+        raise InvalidTrainer(f"evaluate(): metric {_quote(name)} is too large") from None
 
 
 def _describe(value: object) -> str:

@@ -34,13 +34,13 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hippo.store import StoreError, open_blobs
 from stage_runner.environment import set_threads
+from stage_runner.failures import print_traceback, say
 from stage_runner.fingerprint import take_fingerprint
 from stage_runner.loading import add_to_path
 from stage_runner.pulse import OF_TRAINER, Pulse
@@ -234,7 +234,7 @@ class _Server:
                 self._start_afresh(plan, files.pulse)
             status = self._run(plan, files.pulse, launched)
         except BaseException as error:
-            traceback.print_exception(error)
+            print_traceback(error)
         finally:
             end_process(status)
 
@@ -334,7 +334,7 @@ class _Server:
 
     def _tell_not_started(self, chain: str, error: OSError) -> None:
         reason = f"the worker could not be started: {error}"
-        sys.stderr.write(f"{chain}: {reason}\n")
+        say(f"{chain}: {reason}")
         self._tell({"exited": chain, "code": _COULD_NOT_START, "signal": None, "reason": reason})
 
     def _tell(self, event: dict[str, Any]) -> None:

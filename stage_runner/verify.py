@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, Literal
 from hippo.model import InvalidSpec
 from stage_runner.codec import UnsavableState
 from stage_runner.digest import find_differences, name_differences
-from stage_runner.failures import describe
+from stage_runner.failures import describe, print_traceback, say
 from stage_runner.loading import EntryPointError
 from stage_runner.metrics import InvalidTrainer
 from stage_runner.restoring import NotRestored
@@ -64,7 +63,7 @@ def main(file: Path, *, path: Path, only_digests: bool = False) -> int:
     try:
         plan = Plan.read(file, path)
     except (InvalidSpec, ValueError, KeyError, OSError) as error:
-        sys.stderr.write(f"--study-json {file}: {error}\n")
+        say(f"--study-json {file}: {error}")
         return 2
     verification = _Verification(plan)
     result = verification.train_only() if only_digests else verification.run()
@@ -128,10 +127,10 @@ class _Verification:
             pass
         except (EntryPointError, InvalidTrainer, UnsavableState) as error:
             if error.__cause__ is not None:
-                traceback.print_exception(error.__cause__)
+                print_traceback(error.__cause__)
             self._checks.append(Check(self._ways.during, "failed", str(error)))
         except (Exception, SystemExit) as error:
-            traceback.print_exception(error)
+            print_traceback(error)
             self._checks.append(
                 Check(self._ways.during, "failed", describe(error, self._plan.path))
             )

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from stage_runner.failures import describe, describe_thread, say
+from stage_runner.failures import describe, describe_thread, say, say_lines
 from stage_runner.pulse import OF_TRAINER, Pulse, Standing
 
 _LOOK_SECONDS = 1.0
@@ -113,7 +113,7 @@ class Watch:
             self._tell_at = 2 * seconds
             place, _ = describe_thread(self._trains, self._path)
             at = f": {place}" if place else ""
-            say(f"{_name(standing)} has not ended for {seconds:.0f} s{at}\n")
+            say(f"{_name(standing)} has not ended for {seconds:.0f} s{at}")
 
     def _end(self, standing: Standing, limit: float) -> bool:
         """Whether the call is still not over, so that the worker is ended."""
@@ -124,7 +124,7 @@ class Watch:
         if place:
             text += f": it stands at {place}"
         text += "".join(f"; before, {failed}" for failed in self._failed_threads[-1:])
-        say(f"{text}; its calls, the outermost first:\n{stack}")
+        say_lines(f"{text}; its calls, the outermost first:\n{stack}")
         self._on_overdue(standing, text)
         return True
 

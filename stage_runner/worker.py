@@ -18,6 +18,7 @@ from hippo.store.encoding import decode
 from hippo.store.fitting import EXIT_MISFIT, MARK
 from hippo.store.records import TIMED_ASSIGNMENT_VERSION, Assignment, Outcome
 from stage_runner.chain import EXIT_CODES, Chain
+from stage_runner.failures import say
 from stage_runner.hints import LogHints, PipeHints
 from stage_runner.pulse import Pulse
 
@@ -71,7 +72,7 @@ def run_worker(
 
 def _refuse(reason: str) -> int:
     """The exit status of a worker that its driver cannot use."""
-    sys.stderr.write(f"{MARK}{reason}\n")
+    say(f"{MARK}{reason}")
     return EXIT_MISFIT
 
 
@@ -80,7 +81,7 @@ def open_store(url: str, plan: str) -> PlanStore:
     none. Raises StoreError.
     """
     blobs = open_blobs(url)
-    cache = find_cache(tell=lambda text: sys.stderr.write(f"{text}\n")) if blobs.is_remote else None
+    cache = find_cache(tell=say) if blobs.is_remote else None
     return PlanStore(blobs, plan, cache=cache)
 
 

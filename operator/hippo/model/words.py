@@ -23,13 +23,27 @@ def with_article(noun: str) -> str:
     return f"an {noun}" if _AN.match(noun) else f"a {noun}"
 
 
-def on_one_line(text: str) -> str:
-    """Line breaks and control characters are spelled out, so that a text takes one line."""
-    if text.isprintable():
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+"""Characters that Unicode counts as printable, and that show nothing."""
+
+
+def on_one_line(text: str, but: str = "") -> str:
+    """Line breaks, control characters, and all else that acts on a terminal or shows nothing, are
+    spelled out, as ``\\x1b``; ``but``: characters that stay.
+    """
+    if text.isprintable() and not _UNSEEN.search(text):
         return text
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+        char if char in but or (char.isprintable() and not _UNSEEN.match(char)) else _spell(char)
+        for char in text
     )
+
+
+def _spell(char: str) -> str:
+    return char.encode("unicode_escape").decode()
 
 
 def bare(name: str) -> str:

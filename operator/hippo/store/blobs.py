@@ -17,6 +17,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from hippo.model.foreign import quote
+
 _COMPONENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
 _COMPONENT_PATTERN = re.compile(_COMPONENT)
 _NAME_PATTERN = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -28,7 +30,12 @@ _MAX_NAME = 1024  # characters; the limit of S3, and well below that of file sys
 
 
 class StoreError(Exception):
-    """The store cannot do what was asked. The text is one line that names the remedy."""
+    """The store cannot do what was asked. The text is one line that names the remedy; what it
+    quotes of records, file names and URLs does no harm where it is shown.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(quote(message))
 
 
 class MissingBlob(StoreError):

@@ -8,9 +8,10 @@ import os
 import re
 from collections.abc import Mapping
 
+from hippo.model.foreign import as_line
 from hippo.store.blobs import StoreError
 
-_USER_INFO = re.compile(r"//[^/]*@")
+_USER_INFO = re.compile(r"^([\w+.-]*:)?.*@", re.DOTALL)  # up to the last: a key may hold any
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 
 
@@ -46,7 +47,7 @@ def check_word(name: str, value: str) -> str:
 
 def mask(url: str) -> str:
     """A URL to be printed: without what stands where keys are put by mistake."""
-    return _QUERY.sub("?...", _USER_INFO.sub("//...@", url))
+    return as_line(_QUERY.sub("?...", _USER_INFO.sub(r"\1//...@", url)))
 
 
 def read_if_there(path: str) -> bytes | None:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,6 +20,8 @@ from pydantic import (
     model_serializer,
 )
 from pydantic.alias_generators import to_camel
+
+from hippo.model.foreign import quote
 
 FORMAT_VERSION = 1
 """Version of everything below. A reader refuses a greater one with a clear line."""
@@ -50,6 +53,8 @@ class Record(BaseModel):
 Seconds = Annotated[float, Field(ge=0.0, le=1e10)]
 """A duration, as workers write it: one that is not finite would spoil every sum."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
+Line = Annotated[str, AfterValidator(quote)]
+"""What people read: whoever wrote the record, it is a line that does no harm where it is shown."""
 
 
 class TrainerCall(Record):
@@ -203,7 +208,7 @@ class WorkerError(Record):
     """One line for the user. ``step`` is the step being trained, or the one being evaluated."""
 
     during: During
-    message: str  # "ValueError: batch too large (trainer.py:31)": a single line
+    message: Line  # "ValueError: batch too large (trainer.py:31)"
     step: int
 
 
@@ -248,7 +253,7 @@ class Decision(Record):
     marks: tuple[int, ...] = ()  # suggest, promote: earlier steps with a report on the way
     seed: int | None = None  # suggest only: a replicate, trained under this seed
     request: int | None = None  # external studies: the number of the request that it answers
-    reason: str = Field(min_length=1)
+    reason: Line = Field(min_length=1)
 
 
 def format_of(kind: str) -> int:

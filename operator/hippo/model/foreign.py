@@ -1,0 +1,65 @@
+"""Text of others - trainers, records, file names, servers, URLs - on its way to people.
+
+Where it ends up nobody may act through it: not on a terminal, not on the lines of a log. Keys that
+stand in URLs by mistake are not told again.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hippo.model.words import on_one_line
+
+MOST_METRICS = 1000
+"""What ``evaluate`` may return at once. Reports of earlier runners may hold more: they are read,
+and what statuses show of them is bounded.
+"""
+MOST_METRIC_NAME = 256
+"""Characters of the name of a metric."""
+MOST_LINE = 2000
+"""Bytes of a message that is kept in records."""
+
+_USER = r"[^\s/?#\"<>]{0,1000}@"
+_USER_AND_KEY = r"[^\s/@:\"<>]{1,200}:(?!\d+/)[^\s@\"<>]{0,1000}@"  # a key may hold slashes
+_KEYS = re.compile(rf"(?<=[\w.+-]:)(//?)(?:{_USER}|{_USER_AND_KEY})")
+_QUERY = re.compile(r"(?<=[\w.+-])(://[^\s?#\"<>]{0,1000}\?)[^\s\"<>]*[^\s\"<>:;,.)\]']")
+_SIGNED = re.compile(r"\b(x-amz-[a-z-]{1,40}=)[^\s&\"<>]+", re.IGNORECASE)
+
+
+def hide_keys(text: str) -> str:
+    """The text without what may be a key in its URLs: user and password, and all of a query."""
+    if ":/" in text:
+        text = _QUERY.sub(r"\1...", _KEYS.sub(r"\1...@", text))
+    return _SIGNED.sub(r"\1...", text) if "=" in text else text
+
+
+def as_line(text: str) -> str:
+    """On one line, with nothing in it that acts on a terminal or is not seen, and without keys."""
+    return hide_keys(on_one_line(text))
+
+
+def as_lines(text: str) -> str:
+    """The same for what takes several lines, such as a traceback."""
+    return "\n".join(hide_keys(on_one_line(line, but="\t")) for line in text.split("\n"))
+
+
+def clip(text: str, most: int) -> str:
+    """At most so many bytes of UTF-8. A longer one loses its middle: remedies stand at the end."""
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= most:
+        return text
+    gap = f" ... ({len(data)} bytes) ... "
+    kept = most - len(gap)
+    if kept < 2 * len(gap):
+        return _decode(data[:most])
+    tail = kept // 3
+    return f"{_decode(data[: kept - tail])}{gap}{_decode(data[-tail:])}"
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "ignore")
+
+
+def quote(text: str) -> str:
+    """A line of others as a part of a message."""
+    return clip(as_line(text), MOST_LINE)
