@@ -12,9 +12,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from fractions import Fraction
+from hashlib import sha256
+from typing import Final
 
 from hippo.model.numbers import Cell, cell_text
 from hippo.model.rounding import nearest_cosine, nearest_power, nearest_ratio
+
+MAX_DIGITS: Final = 4300
+"""Decimal digits of an integer within a token; one that has more is named by a hash. (Python itself
+writes no longer ones, so that no token ever had more.)"""
 
 
 class Function(ABC):
@@ -112,7 +118,7 @@ class Geometric(Function):
             shift = _valuation(c, prime) // _valuation(g, prime)
         elif g == -1:
             shift = origin
-        self.token = f"geometric {g} {c / g**shift} {origin - shift}"
+        self.token = f"geometric {g} {_text_of(c / g**shift)} {origin - shift}"
 
     def at(self, step: int) -> float:
         c, g = self.factor, self.base
@@ -124,6 +130,20 @@ class Geometric(Function):
         if self.base > 0 or (self.base > -1 and self.at(step) == 0.0):
             return None
         return step + 1
+
+
+def _text_of(number: Fraction) -> str:
+    """One text for one number, of bounded length: as str(), where that is short enough."""
+    parts = (number.numerator, number.denominator)
+    texts = [str(part) if abs(part) < _TOO_LONG else _hash_of(part) for part in parts]
+    return "/".join(texts if number.denominator != 1 else texts[:1])
+
+
+_TOO_LONG = 10**MAX_DIGITS
+
+
+def _hash_of(integer: int) -> str:
+    return f"sha256:{sha256(f'{integer:x}'.encode()).hexdigest()}"
 
 
 def _prime_of(g: Fraction) -> int:

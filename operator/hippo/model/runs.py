@@ -40,6 +40,9 @@ MAX_COINCIDENCES: Final = 64
 _EMPTY: Final = sha256(b"hippo runs 1").digest()
 
 
+_RUNS_BYTES, _RUN_BYTES, _FUNCTION_BYTES = 2000, 120, 200
+"""Of memory: for all of a hyper-parameter, for each run, and for each function beside its token."""
+
 MAX_ASKED = 64
 """So many digests within runs are remembered for each schedule."""
 
@@ -72,6 +75,12 @@ class Runs:
         self.digests = tuple(digests)
         """By number of runs hashed."""
         self._asked: dict[int, bytes] = {}  # digests at steps within a run: plans ask at few steps
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, or a bit more."""
+        functions = sum(_FUNCTION_BYTES + 2 * len(f.token) for f in self.pieces.functions)
+        return _RUNS_BYTES + functions + _RUN_BYTES * len(self.ends)
 
     def at(self, step: int) -> Cell:
         """The value at a step."""

@@ -10,6 +10,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
+from hippo.model.caching import ByteCache
 from hippo.model.errors import InvalidSpec, Problems
 from hippo.model.functions import Constant, Function
 from hippo.model.numbers import (
@@ -30,6 +31,9 @@ _READER = ScheduleReader()
 
 MAX_STEPS = 10**12
 """Longest sequence."""
+
+INTERNED_BYTES = 64 << 20
+"""Of schedules that were worked out, so that equal ones are one object."""
 
 
 class Sequence:
@@ -239,18 +243,20 @@ def runs_of(written: Any, steps: int, *, path: str) -> Runs:
         return expand(node, steps, path)
     try:
         text = json.dumps(written, sort_keys=True, allow_nan=False)
-        return _interned(text, steps)
+        known = _INTERNED.get((text, steps))
+        if known is None:
+            known = expand(read_concrete(json.loads(text), ""), steps, "")
+            _INTERNED.put((text, steps), known, known.size + len(text))
+        return known
     except (TypeError, ValueError, RecursionError):
         # Not JSON, or wrong in itself: read again for messages with the right path.
         return expand(read_concrete(written, path), steps, path)
 
 
-@lru_cache(maxsize=1 << 14)
-def _interned(text: str, steps: int) -> Runs:
-    return expand(read_concrete(json.loads(text), ""), steps, "")
+_INTERNED: ByteCache[tuple[str, int], Runs] = ByteCache(INTERNED_BYTES)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 16)  # of less than a kilobyte each
 def _constant_runs(cell: float, steps: int) -> Runs:
     return Runs(Pieces((steps,), (Constant(cell),)))
 

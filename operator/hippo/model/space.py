@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from hippo.model.caching import ByteCache
 from hippo.model.dimensions import Dimension, Value, assemble, coordinates, dimensions
 from hippo.model.domain_reader import read_space
 from hippo.model.domains import Template, template_of
@@ -20,6 +21,11 @@ NOT_ENUMERABLE = (
     "is continuous, so that grid cannot enumerate it; "
     "list choices instead, or use another algorithm, such as random"
 )
+
+
+POINTS_BYTES, FORKS_BYTES = 64 << 20, 16 << 20
+"""Of memory: for points that stand for a domain, and for where sequences part."""
+_ENTRY_BYTES = 100
 
 
 class Space:
@@ -43,8 +49,8 @@ class Space:
             )
         self._weighted = any(domain.is_weighted for domain in self._domains.values())
         self._distinct: dict[int, _DistinctDraws] = {}
-        self._points: dict[tuple[str, int], dict[str, list[Runs]]] = {}
-        self._forks: dict[tuple[str, bytes, int], frozenset[int]] = {}
+        self._points: ByteCache[tuple[str, int], dict[str, list[Runs]]] = ByteCache(POINTS_BYTES)
+        self._forks: ByteCache[tuple[str, bytes, int], frozenset[int]] = ByteCache(FORKS_BYTES)
 
     @property
     def continuous(self) -> tuple[str, ...]:
@@ -180,17 +186,20 @@ class Space:
         candidates = own + self._representatives(name, runs.horizon).get(cell_text(runs.at(0)), [])
         agreements = {runs.agreement(other) for other in candidates}
         found = frozenset(step for step in agreements if 0 < step < runs.horizon)
-        self._forks[name, runs.digests[-1], runs.horizon] = found
+        size = _ENTRY_BYTES * (1 + len(found))
+        self._forks.put((name, runs.digests[-1], runs.horizon), found, size)
         return found
 
     def _representatives(self, name: str, steps: int) -> dict[str, list[Runs]]:
         """Points that stand for all of a domain's, by their value at step 0."""
         cached = self._points.get((name, steps))
         if cached is None:
-            cached = self._points[name, steps] = {}
+            cached, size = {}, 0
             for point in self._domains[name].representatives():
                 runs = self._runs(name, point, steps)
                 cached.setdefault(cell_text(runs.at(0)), []).append(runs)
+                size += runs.size
+            self._points.put((name, steps), cached, size)
         return cached
 
     def _runs(self, name: str, written: Any, steps: int) -> Runs:

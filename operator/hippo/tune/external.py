@@ -176,6 +176,8 @@ class ExternalTuner(Tuner):
         except InvalidSpec as error:
             path, message = error.errors[0]
             return f"{path}: {message}"
+        except Exception as error:  # whatever it is, it is this request's alone
+            return f"hyperparameters: cannot be worked out ({type(error).__name__})"
         return self._problem_of_steps(request.steps, 0)
 
     def _decision(self, number: int, request: Request) -> Decision:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hippo.model.functions import (
     Affine,
@@ -87,3 +89,30 @@ def test_how_long_a_value_lasts(function: Function) -> None:
         while end < limit and values[end] == values[step]:
             end += 1
         assert constant_until(function, step, limit) == end
+
+
+# A power of two times a number with fifteen digits: the origin moves by hundreds of steps.
+LONG = (Fraction("1e300"), Fraction("123456789012345.5"))
+
+
+def test_names_are_of_bounded_length_and_still_one_for_each_function() -> None:
+    c, g = LONG
+    function, moved = Geometric(c, g, 3), Geometric(c * g**2, g, 5)
+    assert function.token == moved.token
+    assert len(function.token) < 1000
+    others = [Geometric(c + 1, g, 3), Geometric(-c, g, 3), Geometric(c, g, 4), Geometric(c, -g, 3)]
+    assert len({function.token, *(other.token for other in others)}) == 5
+
+
+@given(
+    st.fractions(max_denominator=10**6).filter(bool),
+    st.integers(-4400, 4400).filter(lambda digits: abs(digits) < 4290),
+)
+def test_names_that_there_were_before_stay(number: Fraction, digits: int) -> None:
+    """They are part of content keys."""
+    number *= Fraction(10) ** digits
+    prime_to_two = Fraction(3, 2)  # its origin stays where it is, if c has no power of two
+    shift = Geometric(number, prime_to_two, 0).token.split()[-1]
+    expected = number / prime_to_two ** -int(shift)
+    if max(expected.numerator.bit_length(), expected.denominator.bit_length()) < 14_000:
+        assert Geometric(number, prime_to_two, 0).token == f"geometric 3/2 {expected} {shift}"

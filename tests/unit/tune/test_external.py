@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.model import Study
+from hippo.model import Sequence, Study
 from hippo.store.mailbox import Close, Promote, Request, Stop, Suggest
 from hippo.store.records import Decision
 from hippo.tune import Result, Tuner, create_tuner
@@ -220,3 +220,33 @@ def test_a_stop_says_where_the_trial_stays_not_where_it_was_sent() -> None:
     desk.ask(4, Stop(trial=2))
     stops = [(d.trial, d.steps) for d in desk.decisions if d.kind == "stop"]
     assert stops == [(0, 0), (1, 5)]
+
+
+def test_a_request_that_cannot_be_worked_out_is_refused_alone() -> None:
+    desk = Desk(study())
+    grows = {"exponential": {"initial": 1e300, "gamma": 123456789012345.5}}
+    desk.ask(0, suggest(lr=grows))
+    desk.ask(1, suggest())
+    assert desk.refusals == {
+        0: "hyperparameters.lr: grows beyond the largest double within 20 steps"
+    }
+    assert [decision.request for decision in desk.decisions] == [1]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError("deep"), TypeError("odd\nlines")])
+def test_whatever_a_request_fails_with_is_its_own_affair(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    read = Sequence.of
+
+    def fail(hyperparameters: Any, steps: int) -> Sequence:
+        if hyperparameters["lr"] == 0.7:
+            raise error
+        return read(hyperparameters, steps)
+
+    monkeypatch.setattr("hippo.tune.external.Sequence.of", fail)
+    desk = Desk(study())
+    desk.ask(0, suggest(lr=0.7))
+    desk.ask(1, suggest())
+    assert desk.refusals == {0: f"hyperparameters: cannot be worked out ({type(error).__name__})"}
+    assert [decision.request for decision in desk.decisions] == [1]
