@@ -10,6 +10,7 @@ from typing import Any
 
 from hippo.kube import names
 from hippo.kube.settings import THREADS, Settings
+from hippo.kube.template_rules import check_trainer
 from hippo.kube.templates import merge_pod
 from hippo.model import Study
 from hippo.model.study import TrainerSpec
@@ -64,6 +65,7 @@ def build_pod(
     Raises InvalidSpec for a podTemplate that asks for what is not allowed.
     """
     trainer = study.spec.trainer
+    check_trainer(trainer, study.namespace, settings.own_namespace, settings.allowance)
     environment = [
         {"name": name, "value": value} for name, value in sorted(settings.store_environment.items())
     ]
@@ -147,7 +149,7 @@ def build_pod(
             "volumes": volumes,
         },
     }
-    return merge_pod(base, dict(trainer.pod_template))
+    return merge_pod(base, dict(trainer.pod_template), settings.allowance)
 
 
 def build_dry_runs(study: Study, settings: Settings) -> list[Document]:

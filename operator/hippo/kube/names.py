@@ -16,6 +16,8 @@ LABEL_ASKER_PREFIX = "study.hippo.dev/"
 """On pods: one label for each study that asks for the work."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "hippo"
+APPLICATION_LABELS = "app.kubernetes.io"
+"""Prefix of the labels by which Services and NetworkPolicies of the chart select its pods."""
 
 ANNOTATION_ASSIGNMENT = "hippo.dev/assignment"
 """On pods: the assignment, as JSON, which the runner reads from a downward-API file."""

@@ -15,7 +15,7 @@ from hippo.kube.events import Events
 from hippo.kube.manifests import build_dry_runs
 from hippo.kube.reporting import StudyStatuses
 from hippo.kube.settings import Settings
-from hippo.kube.templates import check_template
+from hippo.kube.template_rules import check_trainer
 from hippo.model import InvalidSpec, Study, parse_study
 from hippo.model.study import TrainerSpec
 
@@ -56,9 +56,11 @@ class Reception:
             raise InvalidSpec.at(
                 "spec.trainer.image", "is missing: name the image that holds the trainer"
             )
-        check_template(study.spec.trainer.pod_template)
         uid = metadata["uid"]
         status = document.get("status") or {}
+        if not _is_over(document):
+            own, allowance = self._settings.own_namespace, self._settings.allowance
+            check_trainer(study.spec.trainer, study.namespace, own, allowance)
         is_new = uid not in self._checked
         is_at_work = is_new and status.get("phase") not in (None, "Rejected", "Pending")
         if self._checked.get(uid) != study.spec.trainer and not is_at_work:
@@ -134,3 +136,16 @@ class Reception:
         await self._api.set_status(STUDY, metadata["namespace"], metadata["name"], status)
         self._rejected[uid] = generation
         self._events.tell(document, reason, message, True)
+
+
+def _is_over(document: Mapping[str, Any]) -> bool:
+    """Whether a study has ended as it stands: no pod will be made of it, so it keeps its status
+    though it might not be taken today.
+    """
+    status, metadata = document.get("status") or {}, document["metadata"]
+    retry = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
+    return (
+        status.get("phase") in ("Succeeded", "Failed")
+        and status.get("observedGeneration") == metadata["generation"]
+        and retry in (None, status.get("retried"))
+    )

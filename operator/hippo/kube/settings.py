@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from hippo.kube.template_allowance import BUILT_IN, FIELDS, NOTHING_MORE, Allowance
+from hippo.kube.template_fields import refuse_field
+from hippo.kube.template_rules import refuse_name
 from hippo.model import InvalidSpec
 from hippo.store import Holder
 
@@ -45,6 +48,9 @@ class Settings:
     default_requests: Mapping[str, str] = field(default_factory=dict)
     """Of stage pods whose study asks for nothing of that name: quantities, or for cpu
     ``threads``."""
+    allowance: Allowance = NOTHING_MORE  # to podTemplates, beside what any may set
+    own_namespace: str | None = None  # whose Secrets are the operator's: not for studies
+    per_study_metrics: bool = False  # names and best values, for whoever reaches the port
     window: int = 500  # trials of a study under way at once
     store_environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -58,11 +64,43 @@ class Settings:
         for option, name in (
             ("--store-ca-configmap", self.store_ca_configmap),
             ("--cache-claim", self.cache_claim),
+            ("--own-namespace", self.own_namespace),
         ):
             if name is not None and _NAME.fullmatch(name) is None:
                 raise InvalidSpec.at(
                     option, "must be the name of an object: lower-case letters, digits, '-' and '.'"
                 )
+
+
+_ALLOWED_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?")
+_ALLOWED_START = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_./]*)?\*")
+MAX_ALLOWED_NAME, MAX_ALLOWED = 317, 1000
+"""Characters of a name (a label's has no more), and how many names there may be."""
+
+
+def read_allowance(given: Iterable[str]) -> Allowance:
+    """From KIND=NAME each. Raises ValueError with one line."""
+    more: dict[str, list[str]] = {}
+    for text in given:
+        kind, _, name = text.partition("=")
+        if (wrong := _refuse_allowed(kind, name)) is not None:
+            raise ValueError(f"--allow {text}: {wrong}")
+        more.setdefault(kind, []).append(name)
+    if sum(map(len, more.values())) > MAX_ALLOWED:
+        raise ValueError(f"--allow: must be given at most {MAX_ALLOWED:,} times; use NAME*")
+    return Allowance({kind: tuple(found) for kind, found in more.items()})
+
+
+def _refuse_allowed(kind: str, name: str) -> str | None:
+    if kind not in BUILT_IN:
+        return f"must be KIND=NAME, and KIND one of {', '.join(BUILT_IN)}"
+    is_start = kind != FIELDS and _ALLOWED_START.fullmatch(name) is not None
+    if len(name) > MAX_ALLOWED_NAME or not (is_start or _ALLOWED_NAME.fullmatch(name)):
+        start = "" if kind == FIELDS else ", or the beginning of one and *"
+        return f"must be {kind}= and a name{start}"
+    if kind == FIELDS:
+        return refuse_field(name)
+    return refuse_name(kind, name)
 
 
 THREADS = "threads"

@@ -1,58 +1,51 @@
 """What a user's ``podTemplate`` must not ask for, and what of it cannot be merged.
 
-Whoever may create a Study need not be allowed to create pods, and the operator is. So what would
-give a pod another identity, the node's namespaces or more rights than the restricted Pod Security
-standard is refused, here and by name. What else is wrong the API server says, in a dry run of the
-first pod.
+Whoever may create a Study need not be allowed to create pods, and the operator is. So a template
+may set what ``template_fields`` lists, to values of its kinds, and what an administrator allows
+beside; all else is refused, here and by name. What else is wrong the API server says, in a dry run
+of the first pod.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from hippo.kube import names
+from hippo.kube.template_allowance import (
+    ANNOTATIONS,
+    LABELS,
+    NOTHING_MORE,
+    VALUES,
+    Allowance,
+    how_to_allow,
+)
+from hippo.kube.template_containers import RESOURCES
+from hippo.kube.template_fields import SPEC
+from hippo.kube.template_kinds import MAX_SHOWN, Checker
+from hippo.kube.template_security import NOT_PRIVILEGED
+from hippo.kube.template_volumes import RESERVED_PREFIX
 from hippo.model import InvalidSpec
 from hippo.model.errors import Problems
+from hippo.model.study import TrainerSpec
 
 PATH = "spec.trainer.podTemplate"
 
-RESERVED_PREFIX = "hippo-"
-"""Of the names of volumes that the operator mounts: no template may define one."""
+TEMPORARY_VOLUME = f"{RESERVED_PREFIX}tmp"
+"""The one of the operator's volumes over which a template may mount another."""
 
-MERGE_KEYS: dict[tuple[str, str], tuple[str, ...]] = {
-    # (what holds the list, field) -> what tells its items apart: the patchMergeKey of Kubernetes'
-    # types and, where one key is not enough, the other keys of the list's map. Other lists, such as
-    # tolerations, are replaced as a whole there, so they are here.
-    ("spec", "containers"): ("name",),
-    ("spec", "initContainers"): ("name",),
-    ("spec", "volumes"): ("name",),
-    ("spec", "imagePullSecrets"): ("name",),
-    ("spec", "resourceClaims"): ("name",),
-    ("spec", "schedulingGates"): ("name",),
-    ("spec", "hostAliases"): ("ip",),
-    ("spec", "topologySpreadConstraints"): ("topologyKey", "whenUnsatisfiable"),
-    ("container", "env"): ("name",),
-    ("container", "ports"): ("containerPort", "protocol"),
-    ("container", "volumeMounts"): ("mountPath",),
-    ("container", "volumeDevices"): ("devicePath",),
-}
-KEY_DEFAULTS = {"protocol": "TCP"}
-"""Of keys of items, where Kubernetes has one."""
-
-_RUNS_AS_ITS_OWN = "pods of studies run without a service account and its token: remove it"
-_NOT_THE_NODES = "pods of studies have no part in the node's namespaces: remove it"
-_NOT_PRIVILEGED = "pods of studies run under the restricted Pod Security standard: remove it"
 _PRIVILEGED_ANNOTATIONS = (
     "container.apparmor.security.beta.kubernetes.io/",
+    "container.seccomp.security.alpha.kubernetes.io/",
     "kubernetes.io/config.",
+    "seccomp.security.alpha.kubernetes.io/",
 )
 """Beginnings of annotations that kubelets take for settings: of a profile, and of static pods."""
 
 
-def check_template(template: Mapping[str, Any]) -> None:
+def check_template(template: Mapping[str, Any], allowance: Allowance = NOTHING_MORE) -> None:
     """Raises InvalidSpec with all that no study's pod may have, or that cannot be merged."""
     problems = Problems()
     if not isinstance(template, Mapping):
@@ -62,12 +55,34 @@ def check_template(template: Mapping[str, Any]) -> None:
         for field in template:
             if field not in ("metadata", "spec"):
                 problems.add(f"{PATH}.{field}", "is not known here: metadata and spec are")
-    _check_metadata(metadata, problems)
+    _check_metadata(metadata, allowance, problems)
     if isinstance(spec, Mapping):
-        _check_spec(spec, path, problems)
+        Checker(allowance, problems).check(SPEC, spec, path, "spec")
+        _check_names(spec, path, problems)
     else:
         problems.add(path, "must be a mapping: the fields of a pod's spec")
     problems.raise_if_any()
+
+
+def check_trainer(
+    trainer: TrainerSpec, namespace: str, own_namespace: str | None, allowance: Allowance
+) -> None:
+    """All that a study says of its pods: where they are, resources, template. Raises
+    InvalidSpec.
+    """
+    if namespace == own_namespace:
+        raise InvalidSpec.at(
+            "metadata.namespace",
+            "is the operator's own, where its keys lie: make the study in another namespace;"
+            f" an administrator can allow this one by {VALUES}.ownNamespace: true in the chart's"
+            " values",
+        )
+    problems = Problems()
+    Checker(allowance, problems).check(
+        RESOURCES, trainer.resources, "spec.trainer.resources", "spec.containers.resources"
+    )
+    problems.raise_if_any()
+    check_template(trainer.pod_template, allowance)
 
 
 def split_template(template: Mapping[str, Any]) -> tuple[Any, Any, str]:
@@ -82,264 +97,153 @@ def split_template(template: Mapping[str, Any]) -> tuple[Any, Any, str]:
     return {}, template, PATH
 
 
-def _check_metadata(metadata: Any, problems: Problems) -> None:
+def _check_metadata(metadata: Any, allowance: Allowance, problems: Problems) -> None:
     path = f"{PATH}.metadata"
     if not isinstance(metadata, Mapping):
         problems.add(path, "must be a mapping with labels and annotations")
         return
     for field, values in metadata.items():
-        if field not in ("labels", "annotations"):
-            problems.add(
-                f"{path}.{field}", "is the operator's: only labels and annotations can be set here"
-            )
+        where = f"{path}.{str(field)[:MAX_SHOWN]}"
+        if field not in (LABELS, ANNOTATIONS):
+            problems.add(where, "is the operator's: only labels and annotations can be set here")
         elif not isinstance(values, Mapping):
-            problems.add(f"{path}.{field}", "must be a mapping of names to text")
+            problems.add(where, "must be a mapping of names to text")
         else:
             for name, value in values.items():
-                _check_label(f"{path}.{field}", name, value, problems)
+                wrong = _refuse_label(field, str(name), value, allowance)
+                if wrong is not None:
+                    problems.add(f"{where}[{str(name)[:MAX_SHOWN]}]", wrong)
 
 
-def _check_label(path: str, name: Any, value: Any, problems: Problems) -> None:
-    prefix = str(name).rpartition("/")[0]
+def _refuse_label(field: str, name: str, value: Any, allowance: Allowance) -> str | None:
+    """Why a label or an annotation cannot be set; None: it can."""
+    if (reserved := refuse_name(field, name)) is not None:
+        return reserved
+    if not is_private(name) and not allowance.has(field, name):
+        shown = name[:MAX_SHOWN]
+        return f"is not among the {field} that a study may set: {how_to_allow(field, shown)}"
+    if value is not None and not isinstance(value, str):
+        return f'must be text: write "{str(value)[:MAX_SHOWN]}" with quotes'
+    return None
+
+
+def is_private(name: str) -> bool:
+    """Whether it is the user's own, by Kubernetes' convention: it has no prefix. Runtimes of
+    containers obey some such names, which are those of domains (``io.kubernetes.cri-o.Devices``).
+    """
+    return not {"/", "."} & set(name)
+
+
+def refuse_name(field: str, name: str) -> str | None:
+    """Why no study can have this label or annotation, whatever an administrator allows: Services
+    and NetworkPolicies of a release select pods by the first, kubelets obey the second.
+    """
+    prefix = name.partition("/")[0]
     is_ours = prefix == names.GROUP or prefix.endswith(f".{names.GROUP}")
     if is_ours or name == names.LABEL_MANAGED_BY:
-        problems.add(f"{path}[{name}]", "is the operator's: choose another name")
-    elif str(name).startswith(_PRIVILEGED_ANNOTATIONS):
-        problems.add(f"{path}[{name}]", _NOT_PRIVILEGED)
-    elif value is not None and not isinstance(value, str):
-        problems.add(f"{path}[{name}]", f'must be text: write "{value}" with quotes')
+        return "is the operator's: choose another name"
+    if field == LABELS and prefix == names.APPLICATION_LABELS:
+        return f"belongs to what is installed: labels of {prefix}/ select its pods; remove it"
+    if field == ANNOTATIONS and name.startswith(_PRIVILEGED_ANNOTATIONS):
+        return NOT_PRIVILEGED
+    return None
 
 
-def _check_spec(spec: Mapping[str, Any], path: str, problems: Problems) -> None:
-    for field in ("serviceAccountName", "serviceAccount"):
-        if spec.get(field):
-            problems.add(f"{path}.{field}", _RUNS_AS_ITS_OWN)
-    if spec.get("automountServiceAccountToken", False) is not False:
-        problems.add(f"{path}.automountServiceAccountToken", _RUNS_AS_ITS_OWN)
-    for field in ("hostNetwork", "hostPID", "hostIPC"):
-        if spec.get(field):
-            problems.add(f"{path}.{field}", _NOT_THE_NODES)
-    if spec.get("hostUsers", False) is not False:
-        problems.add(f"{path}.hostUsers", _NOT_THE_NODES)
-    if spec.get("restartPolicy", "Never") != "Never":
-        problems.add(
-            f"{path}.restartPolicy",
-            "must be Never: the operator tries again, from the last checkpoint; remove it",
-        )
-    if spec.get("nodeName"):
-        problems.add(
-            f"{path}.nodeName", "leaves out the scheduler: use nodeSelector or affinity instead"
-        )
-    if spec.get("ephemeralContainers"):
-        problems.add(f"{path}.ephemeralContainers", "cannot be given to a new pod: remove it")
-    _check_directives(spec, path, problems)
-    _check_security(spec.get("securityContext", {}), f"{path}.securityContext", problems)
-    for volume, position in _items(spec, path, "volumes", problems):
-        _check_volume(volume, position, problems)
+def _check_names(spec: Mapping[str, Any], path: str, problems: Problems) -> None:
     for field in ("containers", "initContainers"):
-        _check_containers(spec, path, field, problems)
-    for field in ("imagePullSecrets", "resourceClaims", "schedulingGates", "hostAliases"):
-        for _ in _items(spec, path, field, problems):
-            pass
-    for _ in _items(spec, path, "topologySpreadConstraints", problems):
-        pass
-
-
-def _items(
-    holder: Mapping[str, Any], path: str, field: str, problems: Problems, kind: str = "spec"
-) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """The items of a list that is merged by key, those that can be merged, and their paths."""
-    if field not in holder:
-        return
-    items = holder[field]
-    if not isinstance(items, list):
-        problems.add(f"{path}.{field}", "must be a list; it cannot be removed as a whole")
-        return
-    for index, item in enumerate(items):
-        position = f"{path}.{field}[{index}]"
-        if not isinstance(item, Mapping):
-            problems.add(position, "must be a mapping")
-            continue
-        wrong = [
-            (key, item.get(key))
-            for key in MERGE_KEYS[kind, field]
-            if not (item.get(key) is None and (key in KEY_DEFAULTS or field == "containers"))
-            and (not isinstance(item.get(key), int if key == "containerPort" else str))
-        ]
-        for key, _ in wrong:
-            problems.add(f"{position}.{key}", "is missing, or no text: items are told apart by it")
-        if not wrong:
-            yield item, position
-
-
-def _check_directives(value: Any, path: str, problems: Problems) -> None:
-    """``$patch`` and its kin would pass for fields."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            if str(name).startswith("$"):
+        seen: set[str] = set()
+        for container, position in _mappings(spec.get(field), f"{path}.{field}"):
+            name = str(container.get("name") or names.TRAINER_CONTAINER)
+            if name in seen:
+                own = "; one without a name is the trainer's"
                 problems.add(
-                    f"{path}.{name}", "is not known here: set a field to null to remove it"
+                    position,
+                    f"is the second container {name[:MAX_SHOWN]}: give it a name of its own"
+                    + (own if name == names.TRAINER_CONTAINER else ""),
                 )
-            _check_directives(item, f"{path}.{name}", problems)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_directives(item, f"{path}[{index}]", problems)
+            seen.add(name)
 
 
-def _check_volume(volume: Mapping[str, Any], path: str, problems: Problems) -> None:
-    if str(volume["name"]).startswith(RESERVED_PREFIX):
-        problems.add(
-            f"{path}.name",
-            f"names that begin with {RESERVED_PREFIX} are the operator's: choose another one",
-        )
-    if volume.get("hostPath") is not None:
-        problems.add(
-            f"{path}.hostPath",
-            "pods of studies see no files of their node: use a persistentVolumeClaim",
-        )
-    projected = volume.get("projected")
-    sources = projected.get("sources") if isinstance(projected, Mapping) else None
-    for index, source in enumerate(sources if isinstance(sources, list) else []):
-        if isinstance(source, Mapping) and source.get("serviceAccountToken") is not None:
-            problems.add(f"{path}.projected.sources[{index}].serviceAccountToken", _RUNS_AS_ITS_OWN)
-
-
-def _check_containers(spec: Mapping[str, Any], path: str, field: str, problems: Problems) -> None:
-    seen: set[str] = set()
-    for container, position in _items(spec, path, field, problems):
-        name = str(container.get("name") or names.TRAINER_CONTAINER)
-        if name in seen:
-            problems.add(
-                position,
-                f"is the second container {name}: give it a name of its own"
-                + (
-                    "; one without a name is the trainer's"
-                    if name == names.TRAINER_CONTAINER
-                    else ""
-                ),
-            )
-        seen.add(name)
-        _check_container(container, position, field, problems)
-
-
-def _check_container(
-    container: Mapping[str, Any], path: str, field: str, problems: Problems
-) -> None:
-    if field == "containers" and (
-        container.get("restartPolicy", "Never") != "Never" or container.get("restartPolicyRules")
-    ):
-        problems.add(
-            f"{path}.restartPolicy",
-            "must be Never, or the pod would not end with its trainer: remove it; a sidecar stands"
-            " below initContainers, with restartPolicy Always",
-        )
-    _check_security(container.get("securityContext", {}), f"{path}.securityContext", problems)
-    for port, position in _items(container, path, "ports", problems, "container"):
-        if port.get("hostPort"):
-            problems.add(f"{position}.hostPort", _NOT_THE_NODES)
-    for variable, position in _items(container, path, "env", problems, "container"):
-        value = variable.get("value")
-        if value is not None and not isinstance(value, str):
-            problems.add(f"{position}.value", f'must be text: write "{value}" with quotes')
-    for field_ in ("volumeMounts", "volumeDevices"):
-        for _ in _items(container, path, field_, problems, "container"):
-            pass
-
-
-_SECURE: dict[str, tuple[Any, ...]] = {
-    # Values that leave a pod no less secure; all others are refused. Null takes away what is set.
-    "privileged": (False, None),
-    "allowPrivilegeEscalation": (False,),
-    "runAsNonRoot": (True,),
-    "procMount": ("Default", None),
-}
-
-
-_SE_LINUX_TYPES = (None, "", "container_t", "container_init_t", "container_kvm_t")
-"""That the restricted standard allows, beside none."""
-
-
-def _check_security(security: Any, path: str, problems: Problems) -> None:
-    """Of a pod or a container: only stricter than what the operator sets, or beside it."""
-    if not isinstance(security, Mapping):
-        problems.add(path, "must be a mapping; it cannot be removed")
-        return
-    for field, allowed in _SECURE.items():
-        if security.get(field, allowed[0]) not in allowed:
-            problems.add(f"{path}.{field}", _NOT_PRIVILEGED)
-    user = security.get("runAsUser")
-    if user is not None and (not isinstance(user, int) or isinstance(user, bool) or user <= 0):
-        problems.add(f"{path}.runAsUser", "must be the number of a user other than root")
-    _check_capabilities(security.get("capabilities", {}), f"{path}.capabilities", problems)
-    for field in ("seccompProfile", "appArmorProfile"):
-        profile = security.get(field, {})
-        kind = profile.get("type", "RuntimeDefault") if isinstance(profile, Mapping) else None
-        if kind not in ("RuntimeDefault", "Localhost"):
-            problems.add(f"{path}.{field}", _NOT_PRIVILEGED)
-    labels = security.get("seLinuxOptions")
-    if labels is not None and (
-        not isinstance(labels, Mapping)
-        or labels.get("user")
-        or labels.get("role")
-        or labels.get("type") not in _SE_LINUX_TYPES
-    ):
-        problems.add(f"{path}.seLinuxOptions", _NOT_PRIVILEGED)
-    windows = security.get("windowsOptions")
-    if isinstance(windows, Mapping) and windows.get("hostProcess"):
-        problems.add(f"{path}.windowsOptions.hostProcess", _NOT_PRIVILEGED)
-
-
-def _check_capabilities(capabilities: Any, path: str, problems: Problems) -> None:
-    if not isinstance(capabilities, Mapping):
-        problems.add(path, _NOT_PRIVILEGED)
-        return
-    if capabilities.get("add"):
-        problems.add(f"{path}.add", _NOT_PRIVILEGED)
-    dropped = capabilities.get("drop", ["ALL"])
-    if not isinstance(dropped, list) or "ALL" not in dropped:
-        problems.add(f"{path}.drop", "must hold ALL: remove it")
+def _mappings(items: Any, path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, Mapping):
+            yield item, f"{path}[{index}]"
 
 
 def check_assignment(base: Mapping[str, Any], spec: Mapping[str, Any], path: str) -> None:
-    """Nothing may hide or replace what tells the runner its work. ``spec`` is a template's, checked
-    otherwise and lying at ``path``. Raises InvalidSpec.
+    """Nothing may hide or replace what tells the runner its work, or what else the operator mounts.
+    ``spec`` is a template's, checked otherwise and lying at ``path``. Raises InvalidSpec.
     """
     problems = Problems()
     own = base.get("spec", {})
-    volumes = {v.get("name") for v in own.get("volumes", []) if _holds_assignment(v)}
+    volumes = {v.get("name"): _describe(v) for v in own.get("volumes", []) if _is_reserved(v)}
     for index, volume in enumerate(spec.get("volumes", [])):
         if volume["name"] in volumes:
             problems.add(
-                f"{path}.volumes[{index}].name", "holds the pod's assignment: choose another name"
+                f"{path}.volumes[{index}].name",
+                f"holds {volumes[volume['name']]}: choose another name",
             )
-    mounts = [
-        _place(mount)
+    places = [
+        (_place(mount["mountPath"]), volumes[mount.get("name")])
         for container in own.get("containers", [])
         if container.get("name") == names.TRAINER_CONTAINER
         for mount in container.get("volumeMounts", [])
         if mount.get("name") in volumes
     ]
     for index, container in enumerate(spec.get("containers", [])):
-        if (container.get("name") or names.TRAINER_CONTAINER) != names.TRAINER_CONTAINER:
-            continue
-        for position, mount in enumerate(container.get("volumeMounts", [])):
-            place = _place(mount)
-            if mount.get("name") in volumes:
-                problems.add(
-                    f"{path}.containers[{index}].volumeMounts[{position}].name",
-                    "holds the pod's assignment, which is mounted already: remove it",
-                )
-            elif any(place.is_relative_to(own) or own.is_relative_to(place) for own in mounts):
-                problems.add(
-                    f"{path}.containers[{index}].volumeMounts[{position}].mountPath",
-                    "the pod's assignment lies there: choose another path",
-                )
+        if (container.get("name") or names.TRAINER_CONTAINER) == names.TRAINER_CONTAINER:
+            _check_places(container, f"{path}.containers[{index}]", volumes, places, problems)
     problems.raise_if_any()
+
+
+def _check_places(
+    container: Mapping[str, Any],
+    path: str,
+    volumes: Mapping[Any, str],
+    places: Iterable[tuple[PurePosixPath, str]],
+    problems: Problems,
+) -> None:
+    """Of the trainer's own container: what it mounts where."""
+    mounts = container.get("volumeMounts", [])
+    for position, mount in enumerate(mounts):
+        if mount.get("name") in volumes:
+            problems.add(
+                f"{path}.volumeMounts[{position}].name",
+                f"holds {volumes[mount['name']]}, which is mounted already: remove it",
+            )
+    used = [
+        (f"volumeMounts[{position}].mountPath", mount["mountPath"])
+        for position, mount in enumerate(mounts)
+        if mount.get("name") not in volumes
+    ]
+    used += [("terminationMessagePath", container.get("terminationMessagePath") or "/dev/null")]
+    used += [
+        (f"volumeDevices[{position}].devicePath", device["devicePath"])
+        for position, device in enumerate(container.get("volumeDevices", []))
+    ]
+    for field, given in used:
+        place = _place(given)
+        for taken, what in places:
+            if place.is_relative_to(taken) or taken.is_relative_to(place):
+                problems.add(f"{path}.{field}", f"{what} lies there: choose another path")
+                break
+
+
+def _is_reserved(volume: Mapping[str, Any]) -> bool:
+    name = str(volume.get("name"))
+    is_other = name.startswith(RESERVED_PREFIX) and name != TEMPORARY_VOLUME
+    return is_other or _holds_assignment(volume)
+
+
+def _describe(volume: Mapping[str, Any]) -> str:
+    if _holds_assignment(volume):
+        return "the pod's assignment"
+    return f"the operator's volume {volume.get('name')}"
 
 
 def _holds_assignment(volume: Mapping[str, Any]) -> bool:
     return names.ANNOTATION_ASSIGNMENT in str(volume.get("downwardAPI", ""))
 
 
-def _place(mount: Mapping[str, Any]) -> PurePosixPath:
-    return PurePosixPath("/", posixpath.normpath(str(mount["mountPath"])).lstrip("/"))
+def _place(path: Any) -> PurePosixPath:
+    return PurePosixPath("/", posixpath.normpath(str(path)).lstrip("/"))

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hippo.kube import names
+from hippo.kube.template_allowance import NOTHING_MORE, Allowance
+from hippo.kube.template_containers import KEY_DEFAULTS, MERGE_KEYS
 from hippo.kube.template_rules import (
-    KEY_DEFAULTS,
-    MERGE_KEYS,
     PATH,
     check_assignment,
     check_template,
@@ -34,7 +34,9 @@ _ONE_OF: dict[str, frozenset[str]] = {
 }
 
 
-def merge_pod(base: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, Any]:
+def merge_pod(
+    base: Mapping[str, Any], template: Mapping[str, Any], allowance: Allowance = NOTHING_MORE
+) -> dict[str, Any]:
     """The pod with what the template says; neither is changed.
 
     ``template`` holds ``metadata`` and ``spec``, or is the spec itself. Maps are merged deeply,
@@ -42,7 +44,7 @@ def merge_pod(base: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str,
     without a name, or named ``trainer``, is the trainer's; others are added, with the security
     settings of the trainer's own. Merging twice is merging once. Raises InvalidSpec.
     """
-    check_template(template)
+    check_template(template, allowance)
     metadata, spec, path = split_template(template)
     check_assignment(base, spec, path)
     pod = dict(base)

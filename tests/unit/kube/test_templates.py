@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -10,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hippo.kube import names
+from hippo.kube.settings import MAX_ALLOWED, read_allowance
+from hippo.kube.template_allowance import BUILT_IN
 from hippo.kube.templates import PATH, check_template, merge_pod
 from hippo.model import InvalidSpec
+
+GPU = "nvidia.com/gpu"
 
 SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
@@ -91,7 +96,7 @@ class TestMerging:
         assert merge_pod(BASE, template) == BASE
 
     def test_a_bare_spec_is_a_spec(self) -> None:
-        spec = {"nodeSelector": {"pool": "gpu"}, "priorityClassName": "low"}
+        spec = {"nodeSelector": {"pool": "gpu"}, "hostname": "low"}
         assert merge_pod(BASE, spec) == merge_pod(BASE, {"spec": spec})
         assert merge_pod(BASE, spec)["spec"]["nodeSelector"] == {"pool": "gpu"}
 
@@ -144,14 +149,17 @@ class TestMerging:
         assert "tolerations" not in spec
 
     def test_null_is_not_handed_on(self) -> None:
-        spec = merged({"affinity": {"nodeAffinity": None, "podAffinity": {"a": 1}}})
-        assert spec["affinity"] == {"podAffinity": {"a": 1}}
+        spec = merged({"dnsConfig": {"nameservers": None, "searches": ["a"]}})
+        assert spec["dnsConfig"] == {"searches": ["a"]}
 
     def test_lists_without_a_key_are_replaced(self) -> None:
         spec = merged(
-            {"tolerations": [{"key": "gpu", "operator": "Exists"}], "containers": [{"args": ["x"]}]}
+            {
+                "tolerations": [{"key": GPU, "operator": "Exists"}],
+                "containers": [{"args": ["x"]}],
+            }
         )
-        assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+        assert spec["tolerations"] == [{"key": GPU, "operator": "Exists"}]
         assert trainer(spec)["args"] == ["x"]
 
     def test_a_variable_has_one_source(self) -> None:
@@ -215,14 +223,19 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"securityContext": {"runAsNonRoot": None}}, "securityContext.runAsNonRoot", "restricted"),
     (
         {"securityContext": {"seccompProfile": {"type": "Unconfined"}}},
-        "securityContext.seccompProfile",
+        "securityContext.seccompProfile.type",
         "restricted",
     ),
-    ({"securityContext": {"seccompProfile": None}}, "securityContext.seccompProfile", "restricted"),
+    (
+        {"securityContext": {"seccompProfile": {"type": None}}},
+        "securityContext.seccompProfile.type",
+        "restricted",
+    ),
+    ({"securityContext": {"seccompProfile": None}}, "securityContext.seccompProfile", "removed"),
     (
         {"securityContext": {"windowsOptions": {"hostProcess": True}}},
-        "securityContext.windowsOptions.hostProcess",
-        "restricted",
+        "securityContext.windowsOptions",
+        "Linux",
     ),
     ({"volumes": None}, "volumes", "cannot be removed"),
     ({"volumes": [{"name": "h", "hostPath": {"path": "/"}}]}, "volumes[0].hostPath", "no files"),
@@ -273,13 +286,127 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (
         {"containers": [{"securityContext": {"capabilities": None}}]},
         "containers[0].securityContext.capabilities",
-        "restricted",
+        "removed",
     ),
     (
         {"containers": [{"securityContext": {"runAsUser": 0}}]},
         "containers[0].securityContext.runAsUser",
         "root",
     ),
+]
+
+
+def volume(**source: Any) -> dict[str, Any]:
+    return {"volumes": [{"name": "v", **source}]}
+
+
+def mount(**fields: Any) -> dict[str, Any]:
+    return {"containers": [{"volumeMounts": [{"name": "tmp", "mountPath": "/x", **fields}]}]}
+
+
+MAY_BE_ALLOWED: list[tuple[dict[str, Any], str, str]] = [
+    # What an administrator can allow: template, path, and the remedy that is told.
+    ({"priorityClassName": "system-node-critical"}, "priorityClassName",
+     "priorityClasses: [system-node-critical]"),
+    ({"runtimeClassName": "x"}, "runtimeClassName", "runtimeClasses: [x]"),
+    ({"schedulerName": "volcano"}, "schedulerName", "schedulers: [volcano]"),
+    ({"tolerations": [{"key": "spot", "operator": "Exists"}]}, "tolerations[0].key",
+     "tolerations: [spot]"),
+    ({"tolerations": [{"key": "node-role.kubernetes.io/control-plane"}]}, "tolerations[0].key",
+     "tolerations: [node-role.kubernetes.io/control-plane]"),
+    ({"nodeSelector": {"node-role.kubernetes.io/control-plane": ""}},
+     "nodeSelector[node-role.kubernetes.io/control-plane]",
+     "nodeSelectors: [node-role.kubernetes.io/control-plane]"),
+    ({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchExpressions": [
+            {"key": "node-restriction.kubernetes.io/team", "operator": "Exists"}]}]}}}},
+     "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution"
+     ".nodeSelectorTerms[0].matchExpressions[0].key",
+     "nodeSelectors: [node-restriction.kubernetes.io/team]"),
+    (volume(csi={"driver": "x.example.com"}), "volumes[0].csi.driver",
+     "csiDrivers: [x.example.com]"),
+    ({"someNewField": {"privileged": True}}, "someNewField", "fields: [spec.someNewField]"),
+    ({"initContainers": [{"name": "i", "lifecycle": {"stopSignal": "SIGKILL"}}]},
+     "initContainers[0].lifecycle.stopSignal",
+     "fields: [spec.initContainers.lifecycle.stopSignal]"),
+    ({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "kubernetes.io/hostname", "namespaceSelector": {}}]}}},
+     "affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0]"
+     ".namespaceSelector",
+     "fields: [spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution"
+     ".namespaceSelector]"),
+    ({"securityContext": {"seLinuxOptions": {"level": "s0:c1"}}},
+     "securityContext.seLinuxOptions.level", "fields: [spec.securityContext.seLinuxOptions.level]"),
+    ({"resources": {"limits": {"cpu": "1"}}}, "resources", "fields: [spec.resources]"),
+    (volume(ephemeral={"volumeClaimTemplate": {"spec": {"volumeName": "pv"}}}),
+     "volumes[0].ephemeral.volumeClaimTemplate.spec.volumeName",
+     "fields: [spec.volumes.ephemeral.volumeClaimTemplate.spec.volumeName]"),
+]  # fmt: skip
+REFUSED += [(template, path, words) for template, path, words in MAY_BE_ALLOWED]
+REFUSED += [
+    *(
+        (volume(**{kind: source}), f"volumes[0].{kind}", "none of the volumes")
+        for kind, source in (
+            ("nfs", {"server": "x", "path": "/"}),
+            ("iscsi", {}),
+            ("flexVolume", {"driver": "x"}),
+            ("gitRepo", {"repository": "x"}),
+            ("image", {"reference": "x"}),
+            ("aKindToCome", {}),
+        )
+    ),
+    (
+        volume(projected={"sources": [{"podCertificate": {"signerName": "x"}}]}),
+        "volumes[0].projected.sources[0].podCertificate",
+        "service account",
+    ),
+    (
+        {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}},
+        "securityContext.sysctls[0].name",
+        "restricted",
+    ),
+    (
+        {"securityContext": {"windowsOptions": {"gmsaCredentialSpecName": "x"}}},
+        "securityContext.windowsOptions",
+        "Linux",
+    ),
+    ({"os": {"name": "windows"}}, "os.name", "Linux"),
+    ({"securityContext": {"runAsNonRoot": 1}}, "securityContext.runAsNonRoot", "restricted"),
+    ({"securityContext": {"runAsUser": True}}, "securityContext.runAsUser", "root"),
+    *(
+        (
+            {"containers": [{probe: {action: {"host": "169.254.169.254", "port": 80}}}]},
+            f"containers[0].{probe}.{action}.host",
+            "at the pod itself",
+        )
+        for probe in ("livenessProbe", "readinessProbe", "startupProbe")
+        for action in ("httpGet", "tcpSocket")
+    ),
+    (
+        {"containers": [{"lifecycle": {"postStart": {"httpGet": {"host": "x", "port": 80}}}}]},
+        "containers[0].lifecycle.postStart.httpGet.host",
+        "at the pod itself",
+    ),
+    (mount(mountPath="../../etc/hippo"), "containers[0].volumeMounts[0].mountPath", "no .."),
+    (mount(mountPath="data"), "containers[0].volumeMounts[0].mountPath", "begins with /"),
+    (mount(subPath="../.."), "containers[0].volumeMounts[0].subPath", "no .."),
+    (mount(subPathExpr="a/../$(A)"), "containers[0].volumeMounts[0].subPathExpr", "no .."),
+    (
+        mount(mountPropagation="Bidirectional"),
+        "containers[0].volumeMounts[0].mountPropagation",
+        "node's",
+    ),
+    ({"tolerations": [{"operator": "Exists"}]}, "tolerations[0].key", "all would be tolerated"),
+    (
+        {"tolerations": [{"key": None, "operator": "Exists"}]},
+        "tolerations[0].key",
+        "all would be tolerated",
+    ),
+    ({"tolerations": [None]}, "tolerations[0]", "null"),
+    ({"hostname": 5}, "hostname", '"5"'),
+    ({"shareProcessNamespace": "true"}, "shareProcessNamespace", "true or false"),
+    ({"activeDeadlineSeconds": "1"}, "activeDeadlineSeconds", "whole number"),
+    ({"nodeSelector": {"$patch": "x"}}, "nodeSelector[$patch]", "null"),
 ]
 
 
@@ -313,6 +440,21 @@ class TestRefusals:
             {"annotations": {"hippo.dev/assignment": "{}"}},
             {"annotations": {"container.apparmor.security.beta.kubernetes.io/trainer": "x"}},
             {"annotations": {"kubernetes.io/config.mirror": "x"}},
+            *(
+                {"annotations": {name: "x"}}
+                for name in (
+                    "iam.amazonaws.com/role",
+                    "io.kubernetes.cri-o.Devices",
+                    "k8s.v1.cni.cncf.io/networks",
+                    "seccomp.security.alpha.kubernetes.io/pod",
+                    "sidecar.istio.io/inject",
+                    "vault.hashicorp.com/role",
+                )
+            ),
+            {"labels": {"app.kubernetes.io/name": "hippo"}},
+            {"labels": {"app.kubernetes.io/a-label-to-come": "hippo"}},
+            {"labels": {"azure.workload.identity/use": "true"}},
+            {"labels": {"hippo.dev": "x"}},
             [],
         ],
     )
@@ -338,7 +480,13 @@ class TestRefusals:
             {"containers": [{"volumeMounts": [{"name": "work", "mountPath": "/other"}]}]},
             {"containers": [{"volumeMounts": [{"name": "w", "mountPath": "/hippo"}]}]},
             {"containers": [{"volumeMounts": [{"name": "w", "mountPath": "/"}]}]},
-            {"containers": [{"volumeMounts": [{"name": "w", "mountPath": "/x/../hippo"}]}]},
+            {
+                "containers": [
+                    {"volumeMounts": [{"name": "w", "mountPath": "//hippo/./assignment"}]}
+                ]
+            },
+            {"containers": [{"volumeDevices": [{"name": "w", "devicePath": "/hippo"}]}]},
+            {"containers": [{"terminationMessagePath": "/hippo/assignment/assignment.json"}]},
             {"containers": [{"volumeMounts": [{"name": "w", "mountPath": "/hippo/assignment/a"}]}]},
         ],
     )
@@ -356,8 +504,7 @@ class TestRefusals:
                 "automountServiceAccountToken": False,
                 "securityContext": {"fsGroup": 1000, "runAsUser": 1000},
                 "imagePullSecrets": [{"name": "pull"}],
-                "runtimeClassName": "nvidia",
-                "schedulerName": "volcano",
+                "schedulerName": "default-scheduler",
                 "containers": [
                     {"securityContext": {**SECURITY, "privileged": False}},
                     {"name": "side", "volumeMounts": [{"name": "a", "mountPath": "/hippo"}]},
@@ -366,10 +513,84 @@ class TestRefusals:
         )
 
 
+class TestWhatAnAdministratorAllows:
+    @pytest.mark.parametrize(("spec", "path", "remedy"), MAY_BE_ALLOWED)
+    def test_the_remedy_that_is_told_is_one(
+        self, spec: dict[str, Any], path: str, remedy: str
+    ) -> None:
+        with pytest.raises(InvalidSpec, match=re.escape(f"by stagePods.allow.{remedy} in")):
+            check_template(spec)
+        kind, _, name = remedy.partition(": ")
+        check_template(spec, read_allowance([f"{kind}={name[1:-1]}"]))
+
+    def test_names_and_beginnings_of_names(self) -> None:
+        metadata = {
+            "labels": {"example.com/team": "a", "team": "a", "kueue.x-k8s.io/queue-name": "q"},
+            "annotations": {"example.org/a": "b"},
+        }
+        with pytest.raises(InvalidSpec) as caught:
+            check_template({"metadata": metadata})
+        assert [path for path, _ in caught.value.errors] == [
+            f"{PATH}.metadata.labels[example.com/team]",
+            f"{PATH}.metadata.annotations[example.org/a]",
+        ]
+        allowance = read_allowance(["labels=example.com/team", "annotations=example.org/*"])
+        check_template({"metadata": metadata}, allowance)
+        with pytest.raises(InvalidSpec, match="restricted"):
+            check_template(
+                {"metadata": {"annotations": {"kubernetes.io/config.source": "x"}}},
+                read_allowance(["annotations=*"]),
+            )
+
+    def test_nothing_lifts_what_never_can_be(self) -> None:
+        """Whatever is allowed as far as it can be."""
+        every = read_allowance([f"{kind}=*" for kind in BUILT_IN if kind != "fields"])
+        for spec, path, words in REFUSED:
+            if (spec, path, words) not in MAY_BE_ALLOWED:
+                with pytest.raises(InvalidSpec):
+                    check_template(spec, every)
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ("colours=red", "KIND one of annotations, labels"),
+            ("labels", "must be labels= and a name, or the beginning of one and *"),
+            ("labels=", "must be labels= and a name"),
+            ("labels=a*b", "must be labels= and a name"),
+            ("labels=" + "a" * 318, "must be labels= and a name"),
+            ("labels=hippo.dev/*", "is the operator's"),
+            ("labels=app.kubernetes.io/name", "belongs to what is installed"),
+            ("annotations=kubernetes.io/config.*", "restricted"),
+            ("fields=spec.*", "must be fields= and a name"),
+            ("fields=spec.hostPID", "can be allowed to no study"),
+            ("fields=spec.volumes.nfs", "can be allowed to no study"),
+            ("fields=spec.volumes.hostPath.path", "can be allowed to no study"),
+            ("fields=spec.containers.securityContext.privileged", "can be allowed to no study"),
+            ("fields=spec.containers.securityContext.windowsOptions", "can be allowed to no study"),
+            ("fields=spec.containers.image", "is among the fields that studies may set"),
+            ("fields=spec", "is among the fields that studies may set"),
+            ("fields=spec.contaners.image", "name spec.contaners"),
+            ("fields=metadata", "name spec.FIELD"),
+        ],
+    )
+    def test_what_cannot_be_allowed_is_told(self, given: str, words: str) -> None:
+        with pytest.raises(ValueError, match=r"^--allow ") as caught:
+            read_allowance([given])
+        assert words in str(caught.value)
+
+    def test_not_more_than_can_be_looked_through(self) -> None:
+        names_ = [f"labels=a{n}/b" for n in range(MAX_ALLOWED)]
+        assert read_allowance(names_).has("labels", "a999/b")
+        with pytest.raises(ValueError, match="at most 1,000 times"):
+            read_allowance([*names_, "labels=b/b"])
+
+
 # -- properties ------------------------------------------------------------------------------------
 
-words = st.sampled_from(["a", "b", "tmp", "work", "trainer", "HIPPO_STORE", "/tmp", "/data"])
+words = st.sampled_from(["a", "b", "tmp", "work", "trainer", "HIPPO_STORE"])
+places = st.sampled_from(["/tmp", "/data", "/a", "data"])
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-1, 3), words)
+quantities = st.one_of(st.none(), st.integers(0, 3), st.sampled_from(["1", "500m"]))
 flags = st.sampled_from([True, False, False, None])
 
 
@@ -397,12 +618,16 @@ containers = st.lists(
         image=words,
         args=st.lists(words),
         env=st.lists(
-            some(needs={"name": words}, value=st.none() | words, valueFrom=some(a=scalars))
+            some(
+                needs={"name": words},
+                value=st.none() | words,
+                valueFrom=some(secretKeyRef=some(name=words, key=words)),
+            )
         ),
-        ports=st.lists(some(needs={"containerPort": st.integers(1, 3)}, protocol=words)),
-        volumeMounts=st.lists(some(needs={"mountPath": words}, name=words)),
+        ports=st.lists(some(needs={"containerPort": st.integers(1, 3)}, name=words)),
+        volumeMounts=st.lists(some(needs={"mountPath": places}, name=words)),
         securityContext=securities,
-        resources=some(limits=st.dictionaries(words, scalars)),
+        resources=some(limits=st.dictionaries(words, quantities)),
     ),
     max_size=3,
     unique_by=lambda container: container["name"],
@@ -411,10 +636,15 @@ templates = some(
     containers=containers,
     initContainers=containers,
     volumes=st.lists(
-        some(needs={"name": words}, emptyDir=some(a=scalars), nfs=some(b=scalars)), max_size=2
+        some(
+            needs={"name": words},
+            emptyDir=some(sizeLimit=quantities),
+            secret=some(secretName=words),
+        ),
+        max_size=2,
     ),
-    tolerations=st.lists(st.dictionaries(words, scalars), max_size=2),
-    nodeSelector=st.dictionaries(words, scalars),
+    tolerations=st.lists(some(needs={"key": st.sampled_from([GPU, "a"])}, value=words), max_size=2),
+    nodeSelector=st.dictionaries(words, st.none() | words),
     securityContext=securities,
     automountServiceAccountToken=st.sampled_from([False, False, None, True]),
     restartPolicy=st.sampled_from(["Never", "Never", "Always", None]),
