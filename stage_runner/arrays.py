@@ -47,7 +47,8 @@ def examine_array(numpy: Any, array: Any) -> Part:
 
 def name_dtype(numpy: Any, dtype: Any) -> str | None:
     """A name that gives this very type again; None if there is none."""
-    if dtype.names is not None or dtype.metadata is not None or dtype.char in _PADDED:
+    is_plain = dtype.names is None and dtype.metadata is None and dtype.char not in _PADDED
+    if not is_plain or not dtype.itemsize:  # NumPy itself makes items of no bytes larger
         return None
     for name in (dtype.str, f"{dtype.str[:1]}{dtype.char}"):
         if _DTYPE.fullmatch(name) is not None:
@@ -62,9 +63,12 @@ def read_dtype(numpy: Any, name: Any) -> Any:
     if type(name) is not str or _DTYPE.fullmatch(name) is None:
         raise ValueError(f"no dtype of NumPy: {name}")
     try:
-        return numpy.dtype(name)
+        found = numpy.dtype(name)
     except TypeError as error:
         raise ValueError(str(error)) from None
+    if not found.itemsize:
+        raise ValueError(f"no dtype of items that take room: {name}")
+    return found
 
 
 def view_array(numpy: Any, form: Form, buffer: Any) -> Any:

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from stage_runner import arrays, tensors
-from stage_runner.layouts import Form, check_form, is_dense, overlaps_itself
+from stage_runner.layouts import (
+    MOST_REPEATED,
+    Form,
+    check_form,
+    find_excess,
+    is_dense,
+    overlaps_itself,
+)
 from stage_runner.memory import Memory
 from stage_runner.parts import Part, Unplaceable
 
@@ -65,6 +72,7 @@ def lay_out(
             forms[index] = part.form._replace(block=len(blocks), offset=offset)
             members.append(part)
         blocks.append(Block(lead, _gather(members, low, lead, copy=copy, memory=memory)))
+    _check_repeats(parts, [blocks[form.block].size for form in forms])
     return tuple(forms), tuple(blocks)
 
 
@@ -79,7 +87,26 @@ def restore(forms: Sequence[Form], blocks: Sequence[memoryview]) -> list[Any]:
         uses[form.block] += 1
         if uses[form.block] > 1 and form.kind in ("bytes", "bytearray"):
             raise ValueError("bytes lie where something else does")
+    repeated = sum(
+        find_excess(form.shape, _item_size(form), blocks[form.block].nbytes) for form in forms
+    )
+    if repeated > MOST_REPEATED:
+        raise ValueError(f"values take {repeated} bytes more than there are")
     return [_restore(form, blocks[form.block], uses[form.block] > 1, shared) for form in forms]
+
+
+def _item_size(form: Form) -> int:
+    """Raises ValueError for no kind of value."""
+    match form.kind:
+        case "bytes" | "bytearray":
+            return 1
+        case "array":
+            numpy = importlib.import_module("numpy")
+            return int(arrays.read_dtype(numpy, form.dtype).itemsize)
+        case "tensor":
+            torch = importlib.import_module("torch")
+            return int(tensors.read_dtype(torch, form.dtype).itemsize)
+    raise ValueError(f"no kind of block: {form.kind}")
 
 
 def _restore(form: Form, data: memoryview, is_shared: bool, shared: dict[int, Any]) -> Any:
@@ -87,8 +114,6 @@ def _restore(form: Form, data: memoryview, is_shared: bool, shared: dict[int, An
         if form.shape != (data.nbytes,):
             raise ValueError(f"{data.nbytes} bytes are not {form.shape}")
         return data.tobytes() if form.kind == "bytes" else bytearray(data)
-    if form.kind not in ("array", "tensor"):
-        raise ValueError(f"no kind of block: {form.kind}")
     numpy = importlib.import_module("numpy")
     if form.kind == "array" and not is_shared:
         value = arrays.restore_array(numpy, form, data)
@@ -155,6 +180,20 @@ def _check_place(index: int, part: Part, offset: int, *, is_shared: bool) -> Non
     is_plain = part.form.strides is None
     if not is_plain and overlaps_itself(part.form.shape, part.strides, part.item_size):
         raise Unplaceable(index, "its elements share memory with one another; save a copy of it")
+
+
+def _check_repeats(parts: Sequence[Part], sizes: Sequence[int]) -> None:
+    excess = [
+        find_excess(part.form.shape, part.item_size, size)
+        for part, size in zip(parts, sizes, strict=True)
+    ]
+    if sum(excess) > MOST_REPEATED:
+        most = max(excess)
+        raise Unplaceable(
+            excess.index(most),
+            f"its elements repeat: written out, they take {most} bytes more than are stored, and"
+            f" {MOST_REPEATED} are allowed in all; save what is repeated, or a copy",
+        )
 
 
 def _gather(

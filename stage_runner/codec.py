@@ -12,6 +12,7 @@ Format 1 had no strides, no types of scalars and no sharing; it is still read.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,14 @@ from stage_runner.buffers import Block, lay_out, restore
 from stage_runner.layouts import Form
 from stage_runner.memory import Memory
 from stage_runner.parts import Unplaceable
-from stage_runner.trees import InvalidTree, UnsavableState, Walk, put_together
+from stage_runner.trees import (
+    InvalidTree,
+    UnsavableState,
+    Walk,
+    check_entries,
+    count_entries,
+    put_together,
+)
 
 __all__ = [
     "FORMAT_VERSION",
@@ -39,6 +47,8 @@ FORMAT_VERSION = 2
 _MAGIC = b"\x89HIPPO\r\n"
 _START = struct.Struct("<8sIIQ")
 _ALIGNMENT = 64
+_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+_MOST_IN_FORM = 16  # entries of a value's form, beside its shape and strides
 
 
 class CodecError(ValueError):
@@ -74,7 +84,16 @@ def take_apart(state: Any, *, copy: bool = False, memory: Memory | None = None) 
         forms, blocks = lay_out(walk.parts, copy=copy, memory=memory)
     except Unplaceable as error:
         raise UnsavableState(f"{walk.paths[error.part]}: {error}") from None
-    return Snapshot(tree, forms, blocks)
+    taken = Snapshot(tree, forms, blocks)
+    entries = walk.entries + sum(_MOST_IN_FORM + 2 * len(form.shape) for form in forms)
+    size = sum(block.size for block in blocks)
+    if not check_entries(entries, size) and not _is_small_enough(_write_header(taken), size):
+        raise UnsavableState(
+            f"state: it holds {entries} numbers, texts and lists outside of arrays and tensors,"
+            " which would take far more memory than the checkpoint itself when it is read: save"
+            " long lists as arrays"
+        )
+    return taken
 
 
 def encode(state: Any) -> list[bytes | memoryview]:
@@ -83,7 +102,17 @@ def encode(state: Any) -> list[bytes | memoryview]:
     Raises UnsavableState.
     """
     taken = state if isinstance(state, Snapshot) else take_apart(state)
-    header = json.dumps(
+    header = _write_header(taken).encode()
+    start = _START.pack(_MAGIC, FORMAT_VERSION, 0, len(header))
+    chunks: list[bytes | memoryview] = [start + header + _padding(len(start) + len(header))]
+    for block in taken.blocks:
+        chunks += [bytes(block.lead), block.data, _padding(block.size)]
+    return [chunk for chunk in chunks if len(chunk)]
+
+
+def _write_header(taken: Snapshot) -> str:
+    """In ASCII."""
+    return json.dumps(
         {
             "tree": taken.tree,
             "values": taken.forms,
@@ -91,12 +120,16 @@ def encode(state: Any) -> list[bytes | memoryview]:
         },
         separators=(",", ":"),
         allow_nan=False,
-    ).encode()
-    start = _START.pack(_MAGIC, FORMAT_VERSION, 0, len(header))
-    chunks: list[bytes | memoryview] = [start + header + _padding(len(start) + len(header))]
-    for block in taken.blocks:
-        chunks += [bytes(block.lead), block.data, _padding(block.size)]
-    return [chunk for chunk in chunks if len(chunk)]
+    )
+
+
+def _is_small_enough(header: str, size: int) -> bool:
+    """Whether a header may stand before so many bytes. Linear, and in little memory."""
+    size += len(header)
+    if check_entries(count_entries(header), size):
+        return True
+    within = sum(count_entries(text[0]) for text in _TEXT.finditer(header))
+    return check_entries(count_entries(header) - within, size)
 
 
 def find_format(data: bytes | bytearray | memoryview) -> int:
@@ -128,7 +161,11 @@ def decode(data: bytes | bytearray | memoryview) -> Any:
     if length > view.nbytes - _START.size:
         raise CodecError("the checkpoint is truncated")
     try:
-        header = json.loads(bytes(view[_START.size : _START.size + length]))
+        text = str(view[_START.size : _START.size + length], "ascii")
+        if not _is_small_enough(text, view.nbytes - _START.size - length):
+            raise CodecError("the checkpoint would take far more memory than it has bytes")
+        header = json.loads(text)
+        del text
         forms, sizes = _read_first(header) if version == 1 else _read(header)
         blocks = _cut(sizes, view, _START.size + length)
         return put_together(header["tree"], restore(forms, blocks))

@@ -5,11 +5,18 @@ Strides are in bytes throughout. Sizes and strides of dimensions are paired in o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 ALIGNMENT = 64
 """Bytes. Kernels may compute differently where memory begins at another multiple of this."""
+
+MOST_REPEATED = 64 << 20
+"""Bytes that the values of a state may take, written out, beyond those that are stored: by elements
+that repeat (strides of 0), and by empty shapes of large dimensions. Whoever copies such a value
+needs that memory, so a small file must not ask for any amount of it.
+"""
 
 _MOST_DIMENSIONS = 64
 
@@ -65,6 +72,11 @@ def overlaps_itself(shape: Sequence[int], strides: Sequence[int], item_size: int
     return False
 
 
+def find_excess(shape: Sequence[int], item_size: int, held: int) -> int:
+    """How many bytes more than the ``held`` ones the elements take, if each is written out."""
+    return max(0, math.prod(max(size, 1) for size in shape) * item_size - held)
+
+
 def check_form(form: Form) -> None:
     """Raises ValueError for what no library would take, whoever wrote it."""
     strides = form.strides if form.strides is not None else (0,) * len(form.shape)
@@ -75,6 +87,8 @@ def check_form(form: Form) -> None:
         raise ValueError(f"no shape: {form.shape} with strides {strides}")
     if any(number < 0 for number in (*form.shape, form.block, form.offset)):
         raise ValueError(f"no shape: {form.shape} at {form.offset}")
+    if form.strides is not None and overlaps_itself(form.shape, form.strides, 1):
+        raise ValueError(f"elements of shape {form.shape} share memory: {form.strides}")
 
 
 def _steps(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ the state more than once, and what is done to it in one place shows in the other
 from __future__ import annotations
 
 import importlib
+import json
 import struct
 import sys
 from collections import Counter, OrderedDict, deque
@@ -21,8 +22,16 @@ from stage_runner.buffers import examine
 from stage_runner.parts import Part, Unsavable
 
 MAX_DEPTH = 100
+LEAST_ENTRIES = 2**17
+BYTES_PER_ENTRY = 8
+"""A checkpoint may have as many entries (values outside of arrays and tensors, and what tells of
+those) as the first says, and one for so many bytes of it. Each becomes an object of Python's, which
+takes several times its bytes: so reading takes a small multiple of the file. Long lists of numbers
+belong into arrays.
+"""
 _SAFE_INT = 2**53
 _MAPPINGS: dict[type, str] = {dict: "dict", OrderedDict: "ordered", Counter: "counter"}
+_MOST_WRAPPING = 8  # entries of an object that stands for a container or a value, itself
 _PLAIN_TYPES = (tuple, list, str, int, float, bytes)
 
 
@@ -42,6 +51,7 @@ class Walk:
         self.paths: list[str] = []  # of the parts
         self._seen: dict[int, int] = {}  # numbers of changeable objects, by id
         self._open: set[int] = set()  # those that are being walked through
+        self.entries = 0  # at least what ``count_entries`` finds in the tree
 
     def take(self, value: Any, path: str, depth: int) -> Any:
         """The tree of a value. Raises UnsavableState."""
@@ -50,11 +60,15 @@ class Walk:
         kind = type(value)
         plain = _PLAIN.get(kind)
         if plain is not None:
-            return plain(value)
+            taken = plain(value)
+            self.entries += 4 if type(taken) is dict else 1
+            return taken
+        self.entries += _MOST_WRAPPING
         if kind is tuple:
             return {"tuple": self._take_items(value, path, depth)}
         named = _take_named(value)
         if named is not None:
+            self.entries += len(value) if "size" in named else 0
             return named
         if kind is bytes:
             return self._take_block(value, path)
@@ -95,6 +109,7 @@ class Walk:
         for key, item in value.items():
             below = f"{path}.{key}" if dotted else f"{path}[{key!r}]"
             taken = take_key(key, below)
+            self.entries += 2 if type(taken) is not dict else 2 + count_entries(json.dumps(taken))
             entries.append([taken, self.take(item, below, depth + 1)])
         return entries
 
@@ -108,6 +123,16 @@ class Walk:
         self.parts.append(part)
         self.paths.append(path)
         return {"block": len(self.parts) - 1}
+
+
+def count_entries(text: str) -> int:
+    """Of a tree as JSON, before it is parsed: what becomes an object; dicts count three times."""
+    return text.count(",") + text.count("[") + 3 * text.count("{")
+
+
+def check_entries(count: int, size: int) -> bool:
+    """Whether a checkpoint of so many bytes may have so many entries."""
+    return count <= LEAST_ENTRIES + size // BYTES_PER_ENTRY
 
 
 def take_key(key: Any, path: str) -> Any:
@@ -136,7 +161,7 @@ class _Builder:
         if depth > MAX_DEPTH + 1:
             raise InvalidTree(f"the checkpoint is nested deeper than {MAX_DEPTH} levels")
         if isinstance(tree, list):
-            return self._fill([], lambda made: made.extend(self._items(tree, depth)))
+            return self._fill(tree, lambda made: self._build_in_place(made, depth))
         if not isinstance(tree, dict):
             return tree
         ((kind, content),) = tree.items()
@@ -168,6 +193,10 @@ class _Builder:
         fill(made)
         self._open.discard(number)
         return made
+
+    def _build_in_place(self, items: list[Any], depth: int) -> None:
+        for index, item in enumerate(items):
+            items[index] = self.build(item, depth + 1)
 
     def _items(self, trees: Any, depth: int) -> list[Any]:
         return [self.build(item, depth + 1) for item in trees]
