@@ -24,7 +24,7 @@ PRINTED  ?= planning runner_overhead prefix_first restoring
 TIMES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit programs integration e2e lint type imports bench chaos nightly audit cluster-up cluster-down clean
+.PHONY: help setup demo test unit programs integration e2e lint type imports bench chaos nightly audit constraints cluster-up cluster-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,8 +62,13 @@ type: $(DEV_STAMP) ## mypy, strict
 imports: $(DEV_STAMP) ## who may import whom
 	$(BIN)/lint-imports
 
-audit: $(DEV_STAMP) ## what is installed: pinned, fitting together, licences
+audit: $(DEV_STAMP) ## what is installed: pinned by hashes, fitting together, licences
 	$(BIN)/pytest -q tests/unit/test_dependencies.py tests/unit/hostile/test_sources.py
+
+constraints: ## pin anew what pyproject.toml asks for; UPGRADE=--upgrade: the newest of all. Needs uv
+	uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make constraints' \
+	  --output-file constraints.txt $(UPGRADE)
 
 # Runs that build/chaos.json holds, of the same code, are not repeated: what was stopped goes on.
 chaos: $(DEV_STAMP) programs ## faults on a real node and locally, each TIMES times, into docs/reliability.md; 1.5 hours alone
@@ -92,19 +97,30 @@ clean: ## remove what was built, and .venv
 
 # -- installation ----------------------------------------------------------------------------------
 
-$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+# Nothing is installed whose hash is not in constraints.txt. pip goes first: before 26 it would take
+# hashes from nowhere else than the list of what to install. Then Hippo itself, which has none.
+INSTALLED := pyproject.toml constraints.txt requirements.py
+define install
+	@$(BIN)/python requirements.py --pinned pip > $(VENV)/requirements.txt
+	@$(PIP) --require-hashes -r $(VENV)/requirements.txt
+	@$(BIN)/python requirements.py build project $(1) > $(VENV)/requirements.txt
+	$(PIP) --require-hashes -c constraints.txt -r $(VENV)/requirements.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+endef
+
+$(DEV_STAMP): $(INSTALLED) | $(BIN)/python
 	@echo "Installing Hippo and its tools into $(VENV) (PyTorch is large: a few minutes)"
-	$(PIP) -c constraints.txt -e '.[dev,torch,examples,optuna,operator]'
+	$(call install,dev torch examples optuna operator)
 	@touch $@
 
 $(BENCH_STAMP): $(DEV_STAMP)
 	@echo "Installing what the benchmarks compare Hippo with into $(VENV)"
-	$(PIP) -c constraints.txt -e '.[bench]'
+	$(call install,bench)
 	@touch $@
 
-$(DEMO_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+$(DEMO_STAMP): $(INSTALLED) | $(BIN)/python
 	@echo "Installing Hippo into $(VENV) (PyTorch is large: a few minutes)"
-	$(PIP) -c constraints.txt -e '.[torch,examples]'
+	$(call install,torch examples)
 	@touch $@
 
 $(BIN)/python:

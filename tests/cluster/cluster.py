@@ -19,6 +19,7 @@ from tests.cluster import (
     buildah,
     certificates,
     control_plane,
+    earlier,
     foreign,
     images,
     imports,
@@ -140,8 +141,9 @@ def _start() -> Cluster:
         _wait_until_ready()
         names = importing.result()
     # Not later: somebody's tests may still use images of sources that have changed since.
-    imports.keep_only(names.all)
-    buildah.keep_only({*names.all, base_image.NAME})
+    kept = {*names.all, earlier.OPERATOR, earlier.TRAINER}
+    imports.keep_only(kept)
+    buildah.keep_only({*kept, base_image.NAME})
     return _describe(names)
 
 

@@ -28,6 +28,7 @@ _SOURCES = (
     "constraints.txt",
     "operator",
     "pyproject.toml",
+    "requirements.py",
     "stage_runner",
 )
 _LOCAL = "localhost/hippo"
