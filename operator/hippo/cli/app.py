@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +22,7 @@ from hippo.cli import (
 )
 from hippo.cli.live import Progress
 from hippo.cli.locating import locate_studies, open_store, store_beside
-from hippo.cli.output import Output, OutputOption, open_console, print_json
+from hippo.cli.output import Output, OutputOption, open_console, print_json, print_lines
 from hippo.cli.worker_logs import LOCAL_LOGS
 from hippo.driving.followed import find_followed
 from hippo.driving.sessions import build_signature_document
@@ -62,7 +61,7 @@ def _print_version(is_asked: bool) -> None:
         number = version("hippo-tuner")
     except PackageNotFoundError:  # run from its sources
         number = "(not installed)"
-    sys.stdout.write(f"hippo {number}\n")
+    print_lines(f"hippo {number}\n")
     raise typer.Exit
 
 
