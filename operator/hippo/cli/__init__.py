@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 
 EXIT_FAILED = 1
@@ -15,7 +14,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = _run(arguments)
     except KeyboardInterrupt:
-        _complain("interrupted")
+        from hippo.cli.output import complain
+
+        complain("interrupted")
         status = EXIT_INTERRUPTED
     sys.exit(status)
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     # Imported here, because it takes a while, and Ctrl-C may come meanwhile.
     from hippo.cli.app import app
-    from hippo.cli.output import prepare_streams
+    from hippo.cli.output import complain, prepare_streams
     from hippo.local import RunStopped, WorkersFailed
     from hippo.model import InvalidSpec
     from hippo.store import StoreError
@@ -33,21 +34,16 @@ def _run(arguments: list[str] | None) -> int:
         app(arguments)  # leaves by SystemExit, also after a wrong option, or if nobody reads on
     except InvalidSpec as error:
         for line in str(error).splitlines():
-            _complain(line)
+            complain(line)
         return EXIT_BAD_INPUT
     except (StoreError, WorkersFailed, RunStopped) as error:
-        _complain(str(error))
+        complain(str(error))
         return EXIT_FAILED
     except OSError as error:  # standard output is full, a study's folder cannot be read, ...
         named = f"{error.filename}: " if error.filename else ""
-        _complain(f"{named}{error.strerror or error}")
+        complain(f"{named}{error.strerror or error}")
         return EXIT_FAILED
     return 0
-
-
-def _complain(line: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it
-        sys.stderr.write(f"hippo: {line}\n")
 
 
 __all__ = ["main"]

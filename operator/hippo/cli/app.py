@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +21,7 @@ from hippo.cli import (
 )
 from hippo.cli.live import Progress
 from hippo.cli.locating import locate_studies, open_store, store_beside
-from hippo.cli.output import Output, OutputOption, open_console, print_json
+from hippo.cli.output import Output, OutputOption, open_console, print_json, print_lines
 from hippo.cli.worker_logs import LOCAL_LOGS
 from hippo.driving.followed import find_followed
 from hippo.driving.sessions import build_signature_document
@@ -58,7 +57,8 @@ StoreOption = Annotated[
 def _print_version(is_asked: bool) -> None:
     if not is_asked:
         return
-    sys.stdout.write(f"hippo {own_version() or '(not installed)'}\n")
+    print_lines(f"hippo {own_version() or '(not installed)'}
+")
     raise typer.Exit
 
 

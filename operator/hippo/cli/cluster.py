@@ -180,7 +180,6 @@ def print_results(console: Console, replayed: Replayed, document: dict[str, Any]
         f"{counted(len(document['trials']), 'trial')}:"
         f" {counted(document['stepsRequested'], 'step')} requested,"
         f" {document['stepsTrained']} trained; merge rate {document['mergeRate']:.2f}",
-        highlight=False,
     )
 
 
@@ -232,7 +231,7 @@ def print_tree(console: Console, replayed: Replayed, stored: StoredTree) -> None
     line = f"{counted(len(stored.stages), 'stage')}: {counts}"
     if stored.workers:
         line += f"; {counted(stored.workers, 'worker')} at work"
-    console.print(line, highlight=False)
+    console.print(line)
 
 
 def _tell(stages: Sequence[Stage], stored: StoredTree) -> Text:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hippo.cli.output import print_json
+from hippo.cli.output import print_json, print_lines
 
 
 class Format(Enum):
@@ -54,8 +53,7 @@ def crds(
         return
     files = policy_files() if policies else crd_files()
     if directory is None:
-        sys.stdout.write("---\n".join(files.values()))
-        sys.stdout.flush()
+        print_lines("---\n".join(files.values()))
         return
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():

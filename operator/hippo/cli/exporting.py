@@ -77,8 +77,6 @@ def export(
         open_console().print(
             f"{found.trial} at step {found.step} is written to {target}",
             soft_wrap=True,
-            markup=False,
-            highlight=False,
         )
 
 

@@ -55,7 +55,13 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._is_live = is_live(console)
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,  # which would heed the escapes of what is written
+            redirect_stderr=False,
+        )
         self._begun = time.monotonic()
         self._draw_at = 0.0
         self._is_mute = False

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hippo.cli.locating import read_namespace
+from hippo.kube.bounding import MOST_CHAINS
 from hippo.kube.settings import Settings, read_default_requests, read_store_environment
 from hippo.store import StoreError, open_blobs
 from hippo.store.given import mask
@@ -39,7 +40,9 @@ def operate(
     metrics_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of /metrics and /healthz; 0: none.")
     ] = 8080,
-    max_workers: Annotated[int, typer.Option(min=1, help="Most pods of one plan at once.")] = 100,
+    max_workers: Annotated[
+        int, typer.Option(min=1, max=MOST_CHAINS, help="Most pods of one plan at once.")
+    ] = 100,
     default_parallelism: Annotated[
         int, typer.Option(min=1, help="Pods at once of a study that does not say.")
     ] = 4,

@@ -1,7 +1,10 @@
 """How every command writes: results to standard output, messages to standard error.
 
-All consoles are made here. Whatever the encoding of a stream, all that is written gets there: what
-the encoding lacks is replaced by something like it, or by its escape.
+Here is the border for text of others, on which nothing gets through that acts on a terminal, forges
+a line or shows nothing (``hippo.model.foreign``). Nobody else writes to a stream: a test sees to
+it. The streams themselves are guarded as well, for what libraries write. Whatever the encoding of a
+stream, all that is written gets there: what the encoding lacks is replaced by something like it, or
+by its escape.
 """
 
 from __future__ import annotations
@@ -12,14 +15,22 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable
 from enum import Enum
-from typing import Annotated, Any, TextIO
+from itertools import accumulate
+from typing import Annotated, Any, TextIO, cast
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Span, Text
+
+from hippo.model.foreign import as_line, as_lines, hide_keys
+from hippo.model.words import on_one_line
 
 PIPE_WIDTH = 120
 MIN_WIDTH = 20
+_SPACE = "\N{NO-BREAK SPACE}"
 
 _LIKE = {"━": "=", "→": ">", "±": "~", "…": "...", "–": "-", "’": "'"}
 """What is drawn, and what stands for it where the encoding has no such character."""
@@ -49,8 +60,47 @@ def prepare_streams() -> None:
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif type(stream) is io.TextIOWrapper:
+            guarded = _Guarded(
+                stream.detach(),
+                encoding=stream.encoding,
+                errors="hippo",
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, guarded)
+            setattr(sys, f"__{name}__", guarded)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="hippo")
+
+
+class _Guarded(io.TextIOWrapper):
+    """A stream that takes lines, and nothing in them that acts. What it says of URLs is for
+    whoever writes: JSON tells them as they are.
+    """
+
+    def write(self, text: str) -> int:
+        self.write_rendered(_spell_lines(text))
+        return len(text)
+
+    def write_rendered(self, text: str) -> None:
+        """What a console has made: its escapes are its own."""
+        super().write(text)
+
+
+def _spell_lines(text: str) -> str:
+    return "\n".join(on_one_line(line, but="\t") for line in text.split("\n"))
+
+
+class _Rendered:
+    """A stream as a console sees it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.write = stream.write_rendered if isinstance(stream, _Guarded) else stream.write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
@@ -66,15 +116,47 @@ def _escape(character: str) -> str:
 
 
 class _Console(Console):
+    """Shows texts as they are: without markup, and without anything in them that acts."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """All that is printed passes here, each text before lines are made of it."""
+        if isinstance(renderable, str):
+            renderable = Text(renderable)
+        if isinstance(renderable, Text):
+            renderable = _guard(renderable)
+        return super().render(renderable, options)
+
     def on_broken_pipe(self) -> None:
         """Rich would end the process, also where only progress is told to nobody."""
         raise  # the BrokenPipeError that is being handled
 
 
+def _guard(text: Text) -> Text:
+    """The text as one line, in its styles."""
+    spelled = on_one_line(text.plain, _SPACE)
+    told = hide_keys(spelled)
+    if told == text.plain:
+        return text
+    guarded = text.blank_copy(told)
+    if told == spelled:  # else styles have lost their places
+        lengths = (len(on_one_line(char, _SPACE)) for char in text.plain)
+        at = list(accumulate(lengths, initial=0))
+        guarded.spans = [Span(at[a], at[min(b, len(text))], style) for a, b, style in text.spans]
+    return guarded
+
+
 def open_console(*, stderr: bool = False) -> Console:
     """As wide as COLUMNS says, or the terminal; else wide enough for a table row."""
     stream = sys.stderr if stderr else sys.stdout
-    return _Console(file=stream, width=_find_width(stream))
+    return _Console(
+        file=cast(TextIO, _Rendered(stream)),
+        width=_find_width(stream),
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
 
 
 def is_live(console: Console) -> bool:
@@ -97,5 +179,38 @@ def _find_width(stream: TextIO) -> int | None:
 
 def print_json(document: Any) -> None:
     json.dump(document, sys.stdout, indent=2, allow_nan=False)
-    sys.stdout.write("\n")
+    print_lines("\n")
+
+
+def print_lines(text: str) -> None:
+    """Results that are no table."""
+    sys.stdout.write(text)
     sys.stdout.flush()  # so that a full disk is told of here
+
+
+def complain(line: str) -> None:
+    """One line on standard error."""
+    with contextlib.suppress(OSError):  # nobody reads it
+        sys.stderr.write(f"hippo: {as_line(line)}\n")
+
+
+class LogOutput:
+    """Standard output, for what trainers have written.
+
+    Into a file or a pipe it goes as it is, byte for byte: it is their output, for programs. On a
+    terminal it is text: with escapes a trainer, or whoever can write to its log, could rewrite what
+    stands there, or type. So colours are lost there, and each state of a progress bar has its line;
+    behind ``| cat`` both are as they were.
+    """
+
+    def __init__(self) -> None:
+        self.is_terminal = sys.stdout.isatty()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def write(self, data: bytes) -> None:
+        if self.is_terminal:
+            text = self._decoder.decode(data)
+            print_lines(as_lines(text.replace("\r\n", "\n").replace("\r", "\n")))
+        else:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()

@@ -177,7 +177,6 @@ def print_comparison(console: Console, found: Comparison, curves: str | None) ->
         f"{counted(trials, 'trial')} on {counted(tree.options.workers, 'worker')}:"
         f" {counted(summary.steps_requested, 'step')} requested, {bounds.steps_unique} once merged,"
         f" merge rate {summary.merge_rate:.2f}",
-        highlight=False,
     )
     names = ("time", "worker time", "steps trained", "chains", "saves")
     listing = Listing([Column(""), *(Column(name, is_number=True) for name in names)])
@@ -199,7 +198,6 @@ def print_comparison(console: Console, found: Comparison, curves: str | None) ->
         f" ends before {bounds.lower_bound:.5g} (longest path"
         f" {counted(bounds.critical_path_steps, 'step')}, work over workers"
         f" {bounds.work_over_workers:.5g})",
-        highlight=False,
     )
     for run in tree.engine.studies.values():
         if run.name in tree.options.followed:

@@ -43,7 +43,6 @@ def print_listing(console: Console, listings: list[PlanListing]) -> None:
         f"{counted(len(listings), 'plan')}, {counted(studies, 'study', 'studies')},"
         f" {counted(sum(item.checkpoints for item in listings), 'checkpoint')},"
         f" {describe_size(sum(item.bytes for item in listings))} in all",
-        highlight=False,
     )
 
 
@@ -143,7 +142,7 @@ def print_collection(console: Console, collection: Collection, *, dry_run: bool)
             console.print(Text.assemble((swept.plan, "bold"), f": {line}"), soft_wrap=True)
     if collection.cleaned:
         told = counted(collection.cleaned, "unfinished write")
-        console.print(f"{told} of processes that were killed", highlight=False)
+        console.print(f"{told} of processes that were killed")
     if collection.not_cleaned is not None:
         console.print(Text(f"unfinished writes stay: {collection.not_cleaned}"), soft_wrap=True)
     for link in collection.links:
@@ -155,7 +154,6 @@ def print_collection(console: Console, collection: Collection, *, dry_run: bool)
     console.print(
         f"{describe_size(freed)} {'would be ' if dry_run else ''}freed,"
         f" {describe_size(collection.bytes_after)} left",
-        highlight=False,
     )
 
 

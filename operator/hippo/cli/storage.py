@@ -104,9 +104,7 @@ def rm(
         print_json({"study": named.name, "namespace": named.namespace, "plans": deleted})
     else:
         for path in deleted:
-            open_console().print(
-                f"{path}: {named.name} is deleted", soft_wrap=True, highlight=False
-            )
+            open_console().print(f"{path}: {named.name} is deleted", soft_wrap=True)
 
 
 @app.command()

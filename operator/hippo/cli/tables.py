@@ -23,15 +23,14 @@ def print_result(console: Console, result: dict[str, Any], studies: list[Study])
     """The trials, the best first, and what was saved."""
     for study in studies:
         console.print(_list_trials(result, study))
-    console.print(_steps_line(result), highlight=False)
-    console.print(_time_line(result), highlight=False)
+    console.print(_steps_line(result))
+    console.print(_time_line(result))
     if len(result["studies"]) > 1:
         for item in result["studies"]:
             console.print(
                 f"  {item['study']}: {_duration(item['workerSeconds'])} of worker time, work that"
                 f" studies share split evenly; alone and trial by trial about"
                 f" {_duration(item['workerSecondsAlone'])}",
-                highlight=False,
             )
     by_name = {study.name: study for study in studies}
     for item in result["studies"]:
@@ -65,7 +64,6 @@ def print_best(
     )
     console.print(
         Text.assemble((f"best of {item['study']}: ", "bold"), f"{best['trial']}: {told}"),
-        highlight=False,
     )
     console.print(Text(f"  {describe_values(best['hyperparameters'])}"))
     if any(row["trial"] == best["trial"] and row.get(metric) for row in replicates):
@@ -223,7 +221,6 @@ def print_plan(console: Console, analysis: PlanAnalysis) -> None:
         f" {analysis.steps_unique} once merged: merge rate {analysis.merge_rate:.2f},"
         f" {saved:.0%} of the work saved;"
         f" critical path {counted(analysis.critical_path_steps, 'step')}",
-        highlight=False,
     )
     names = ("workers", "trial by trial", "stage tree, at best", "faster")
     listing = Listing([Column(name, is_number=True) for name in names], "time in steps")

@@ -167,12 +167,11 @@ def print_findings(console: Console, study: Study, found: dict[str, Any]) -> Non
         console.print(
             f"{found['seconds_per_step']:.3g} s a step, {found['save_seconds']:.3g} s a save,"
             f" {found['checkpoint_bytes']:,} bytes a checkpoint",
-            highlight=False,
         )
     entrypoint = study.spec.trainer.entrypoint
     failed = [check["name"] for check in found["checks"] if not check["ok"]]
     if not failed:
-        console.print(f"{entrypoint} is exact over {steps}", highlight=False)
+        console.print(f"{entrypoint} is exact over {steps}")
     elif set(failed) == {OBJECTIVE}:
         verdict = f"{entrypoint} is exact, but does not suit the study's objective"
         console.print(Text(verdict, style="red"))

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
-import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hippo.cli.locating import Named, find_named, is_file_name, locate_studies
+from hippo.cli.output import LogOutput, complain
 from hippo.cli.replaying import find_chains, find_trial, replay
 from hippo.kube import names
 from hippo.kube.pods import PodPhase, observe
+from hippo.model.foreign import as_line
 from hippo.store import LockHeld, PlanLock, PlanStore, StoreError
 
 LOCAL_LOGS = ".hippo-logs"
 """Beside a study whose store is no folder."""
 _POLL_SECONDS = 0.3
+_READ = 1 << 16
 
 
 def show(
@@ -84,14 +88,16 @@ def _find_folder(named: Named, study: str) -> Path | None:
 def _show_files(
     named: Named, folder: Path, chains: set[str] | None, *, follow: bool, tail: int | None
 ) -> None:
+    output = LogOutput()
     files = _list_files(folder, chains)
     if not files and not follow:
         raise StoreError(f"no worker has written a log in {folder}")
     if not follow:
         for file in files:
-            _write(_head(file.stem) + _read_tail(file, tail))
+            output.write(_head(file.stem) + _read_tail(file, tail))
         return
-    _follow_files(PlanStore(named.store.blobs, named.found[0].plan), folder, chains, tail)
+    store = PlanStore(named.store.blobs, named.found[0].plan)
+    _follow_files(store, folder, chains, tail, output)
 
 
 def _list_files(folder: Path, chains: set[str] | None) -> list[Path]:
@@ -101,7 +107,7 @@ def _list_files(folder: Path, chains: set[str] | None) -> list[Path]:
 
 
 def _follow_files(
-    store: PlanStore, folder: Path, chains: set[str] | None, tail: int | None
+    store: PlanStore, folder: Path, chains: set[str] | None, tail: int | None, output: LogOutput
 ) -> None:
     """Until nobody works on the plan any more."""
     shown: dict[Path, int] = {}
@@ -110,7 +116,7 @@ def _follow_files(
         text = _read_tail(file, tail)
         shown[file] = file.stat().st_size
         if text:
-            _write(_head(file.stem) + text)
+            output.write(_head(file.stem) + text)
             last = file
     while True:
         is_over = not _is_in_use(store)  # asked first: what is written before is still shown
@@ -119,7 +125,7 @@ def _follow_files(
                 log.seek(shown.get(file, 0))
                 text = log.read()
             if text:
-                _write(text if file == last else _head(file.stem) + text)
+                output.write(text if file == last else _head(file.stem) + text)
                 shown[file] = shown.get(file, 0) + len(text)
                 last = file
         if is_over:
@@ -169,6 +175,7 @@ def _show_pods(
         raise StoreError(
             f"{not_here}; and it has no pods in {where}: those that have ended are removed"
         )
+    output = LogOutput()
     options = ["-c", names.TRAINER_CONTAINER, *(["--tail", str(tail)] if tail is not None else [])]
     if follow:
         _show_waiting(pods)
@@ -178,15 +185,16 @@ def _show_pods(
         _run_kubectl(
             [kubectl, "logs", "-f", "--prefix", *scope, "-l", selector, *options]
             + [f"--max-log-requests={len(pods)}"]
-            + ([] if tail is not None else ["--tail=-1"])  # with a selector, it is 10 otherwise
+            + ([] if tail is not None else ["--tail=-1"]),  # with a selector, it is 10 otherwise
+            output,
         )
         return
     for pod in pods:
         name, state = pod["metadata"]["name"], observe(pod)
         told = f"{name}: {state.phase}{f': {state.message}' if state.message else ''}"
-        _write(_head(told))
+        output.write(_head(told))
         if state.phase is not PodPhase.PENDING:
-            _run_kubectl([kubectl, "logs", *scope, name, *options])
+            _run_kubectl([kubectl, "logs", *scope, name, *options], output)
 
 
 def _list_pods(kubectl: str, options: list[str]) -> list[dict[str, Any]]:
@@ -206,18 +214,25 @@ def _show_waiting(pods: Iterable[dict[str, Any]]) -> None:
     for pod in pods:
         state = observe(pod)
         if state.phase is PodPhase.PENDING and state.message:
-            sys.stderr.write(f"hippo: {pod['metadata']['name']}: {state.message}\n")
+            complain(f"{pod['metadata']['name']}: {state.message}")
 
 
-def _run_kubectl(command: list[str]) -> None:
-    """What it writes goes through; of what it complains, it says so itself."""
-    subprocess.run(command, check=False)
+def _run_kubectl(command: list[str], output: LogOutput) -> None:
+    """What it writes goes through, as far as it may; of what it complains, it says so itself."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as kubectl:
+        assert kubectl.stdout is not None
+        assert kubectl.stderr is not None
+        complaints = threading.Thread(target=_pass_on, args=(kubectl.stderr,), daemon=True)
+        complaints.start()
+        while data := os.read(kubectl.stdout.fileno(), _READ):
+            output.write(data)
+        complaints.join()
+
+
+def _pass_on(complaints: IO[bytes]) -> None:
+    for line in complaints:
+        complain(f"kubectl: {line.decode('utf-8', 'backslashreplace').rstrip()}")
 
 
 def _head(name: str) -> bytes:
-    return f"==> {name} <==\n".encode()
-
-
-def _write(text: bytes) -> None:
-    sys.stdout.buffer.write(text)
-    sys.stdout.buffer.flush()
+    return f"==> {as_line(name)} <==\n".encode()

@@ -15,8 +15,10 @@ import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
+from hippo.kube.bounding import bound_status
 from hippo.kube.names import GROUP, SEARCH_PLANS, STUDIES, TRIALS, VERSION
 from hippo.kube.statuses import StatusModel
+from hippo.model.foreign import quote
 from hippo.store.given import explain_file, read_if_there
 
 REQUEST_SECONDS = 30.0
@@ -39,7 +41,7 @@ class ApiError(Exception):
     """
 
     def __init__(self, status: int, message: str, *, wait: float = 0.0) -> None:
-        super().__init__(message)
+        super().__init__(quote(message))
         self.status = status
         self.wait = wait
 
@@ -229,8 +231,8 @@ class Api:
 
 
 def dump(status: StatusModel) -> Document:
-    """A status as JSON; what is not known is left out."""
-    return status.model_dump(mode="json", exclude_none=True)
+    """A status as JSON, within bounds; what is not known is left out."""
+    return bound_status(status.model_dump(mode="json", exclude_none=True))
 
 
 _IN_POD = "KUBERNETES_SERVICE_HOST"

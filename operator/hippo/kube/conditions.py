@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from hippo.kube.bounding import bound_message
 from hippo.kube.statuses import Condition
-from hippo.kube.wording import for_cluster
-
-MAX_MESSAGE = 2048
 
 
 def format_time(moment: float) -> str:
@@ -38,7 +36,7 @@ def set_condition(
             "type": type_,
             "status": status,
             "reason": reason,
-            "message": for_cluster(message)[:MAX_MESSAGE],
+            "message": bound_message(message),
             "lastTransitionTime": since,
             "observedGeneration": generation,
         }

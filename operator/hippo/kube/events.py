@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hippo.kube.api import EVENT, AlreadyExists, Api, ApiError, NotFound
+from hippo.kube.bounding import MOST_EVENT_BYTES, bound_message
 from hippo.kube.conditions import format_time
 from hippo.kube.manifests import event_name
-from hippo.kube.wording import for_cluster
 
-MAX_MESSAGE = 1000
 MAX_WAITING = 1000
 """Events that are not posted yet; of more, the oldest are dropped: they are no record."""
 _REMEMBERED = 2000
@@ -32,7 +31,7 @@ class Events:
 
     def tell(self, about: Mapping[str, Any], reason: str, message: str, is_warning: bool) -> None:
         """``about``: the object, as the API returns it."""
-        metadata, message = about["metadata"], for_cluster(message)
+        metadata, message = about["metadata"], bound_message(message, MOST_EVENT_BYTES)
         involved = {
             "apiVersion": about["apiVersion"],
             "kind": about["kind"],
@@ -51,7 +50,7 @@ class Events:
             "involvedObject": involved,
             "type": "Warning" if is_warning else "Normal",
             "reason": reason,
-            "message": message[:MAX_MESSAGE],
+            "message": message,
             "firstTimestamp": now,
             "lastTimestamp": now,
             "count": 1,

@@ -20,6 +20,7 @@ import kopf
 
 from hippo.kube import health, names
 from hippo.kube.api import ApiError, connect
+from hippo.kube.logs import guard_handlers
 from hippo.kube.metrics import Metrics
 from hippo.kube.operator import Operator
 from hippo.kube.settings import Settings, build_holder
@@ -37,6 +38,7 @@ def run(settings: Settings, blobs: Blobs, *, as_json: bool, verbose: bool) -> No
     """Operate until SIGTERM or SIGINT; logs go to standard error, ``as_json`` or as text."""
     log_format = kopf.LogFormat.JSON if as_json else kopf.LogFormat.FULL
     kopf.configure(verbose=verbose, log_format=log_format)
+    guard_handlers(as_json=as_json, layout=log_format.value)
     logging.getLogger("kopf").setLevel(logging.INFO if verbose else logging.WARNING)
     registry = kopf.OperatorRegistry()
     _register(registry, settings, blobs)

@@ -36,7 +36,6 @@ from hippo.kube.statuses import StudyStatus
 from hippo.kube.strays import Strays
 from hippo.kube.sweeps import mark_missing
 from hippo.kube.views import show
-from hippo.kube.wording import for_cluster
 from hippo.model import InvalidSpec, Study, signature, signature_document
 from hippo.store import Blobs, LockHeld, LockLost, NewerFormat, StoreError
 from hippo.store.catalog import PLAN_NAME_DIGITS
@@ -561,7 +560,7 @@ class Operator:
             if status.phase in _ENDED or (only_new and status.phase != "Pending"):
                 continue
             changed = status.model_copy()
-            changed.message, changed.plan = for_cluster(message), task.name
+            changed.message, changed.plan = message, task.name
             changed.conditions = set_condition(
                 changed.conditions,
                 names.PROGRESSING,

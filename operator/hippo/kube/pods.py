@@ -31,6 +31,7 @@ from hippo.kube.pod_fields import (
 from hippo.store.records import Outcome
 
 DEFAULT_GRACE_SECONDS = 30.0
+MAX_IMAGE = 512  # characters: what names an image is shorter
 """Of Kubernetes, for pods that do not say."""
 
 __all__ = ["GONE", "Cause", "PodPhase", "PodState", "observe", "outcome"]
@@ -128,10 +129,17 @@ def observe(pod: Mapping[str, Any]) -> PodState:
         finished_at=read_time(ended.get("finishedAt")),
         gone_by=read_time(metadata.get("deletionTimestamp")),
         node=get_map(pod, "spec").get("nodeName") or None,
-        image_id=str(container.get("imageID") or "").removeprefix("docker-pullable://") or None,
+        image_id=_read_image(container),
         exit_code=read_exit_code(ended),
         saving_seconds=_grace(pod) if running and phase is PodPhase.FAILED else 0.0,
         lingers=bool(ended) and _has_others(status),
+    )
+
+
+def _read_image(container: Mapping[str, Any]) -> str | None:
+    """By its digest, where the kubelet tells one. It stands in the plan's status, as it is."""
+    return (
+        str(container.get("imageID") or "").removeprefix("docker-pullable://")[:MAX_IMAGE] or None
     )
 
 

@@ -17,10 +17,11 @@ from hippo.kube.reporting import StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.kube.template_rules import check_trainer
 from hippo.model import InvalidSpec, Study, parse_study
+from hippo.model.foreign import as_line, clip
 from hippo.model.study import TrainerSpec
 
 MAX_WISH = 63
-"""Characters of the annotation that tries failed trials again: they stand in the status, too."""
+"""Bytes of the annotation that tries failed trials again: they stand in the status, too."""
 
 
 class Reception:
@@ -73,7 +74,7 @@ class Reception:
             int(metadata["generation"]),
             metadata["creationTimestamp"],
             document,
-            retry[:MAX_WISH] if retry is not None else None,
+            clip(as_line(retry), MAX_WISH) if retry is not None else None,
         )
 
     async def _try_pods(self, study: Study) -> None:

@@ -79,9 +79,11 @@ class BestTrial(StatusModel):
     step: int
     """Where it has that value."""
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
-    """Its sequence, as written."""
+    """Its sequence, as written, as far as there is room."""
     metrics: dict[str, float | None] = Field(default_factory=dict)
-    """All metrics at that step."""
+    """All metrics at that step, as far as there is room."""
+    metrics_count: int | None = None
+    """How many there are, if not all stand here."""
 
 
 class StudyStatus(StatusModel):
@@ -147,7 +149,9 @@ class TrialStatus(StatusModel):
     value: float | None = None
     """Of the objective, there."""
     metrics: dict[str, float | None] = Field(default_factory=dict)
-    """All metrics there."""
+    """All metrics there, as far as there is room."""
+    metrics_count: int | None = None
+    """How many there are, if not all stand here."""
     stages: list[str] = Field(default_factory=list)
     """Its way through the stage tree, as ranges of steps: "0-60", "60-90", ..."""
     reason: str = ""

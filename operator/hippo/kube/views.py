@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from hippo.engine import Engine
 from hippo.kube.statuses import BestTrial, SearchPlanStatus, StudyStatus, TrialCounts, TrialStatus
 from hippo.kube.tree import build_tree, count_stages, fold_tree
-from hippo.kube.wording import for_cluster
 from hippo.lifecycles import StudyState, TrialState
 from hippo.plan import Node, count_unique_steps
 from hippo.replicates import visible_metrics
@@ -90,9 +88,9 @@ def build_trial_status(run: StudyRun, trial: TrialRun) -> TrialStatus:
         phase=str(trial.state),
         step=latest[0] if latest is not None else None,
         value=value,
-        metrics=_finite(visible_metrics(run, trial)),
+        metrics=_show_metrics(run, trial),
         stages=_stages(trial),
-        reason=for_cluster(trial.reason),
+        reason=trial.reason,
         exact=run.study.spec.trainer.exactness == "strict",
     )
 
@@ -157,7 +155,7 @@ def _asked(trial: TrialRun) -> int:
 
 def _message(run: StudyRun) -> str:
     if run.message or run.state is not StudyState.RUNNING:
-        return for_cluster(run.message)
+        return run.message
     return "the best trials are trained again under other seeds" if run.is_replicating else ""
 
 
@@ -172,7 +170,7 @@ def _best(run: StudyRun) -> BestTrial | None:
         shown=show(value),
         step=best.latest[0],
         hyperparameters=dict(best.sequence.hyperparameters),
-        metrics=_finite(visible_metrics(run, best)),
+        metrics=_show_metrics(run, best),
     )
 
 
@@ -189,5 +187,9 @@ def _stages(trial: TrialRun) -> list[str]:
     return ranges if len(ranges) <= MOST_STAGES else [*ranges[: MOST_STAGES - 1], "..."]
 
 
-def _finite(metrics: Any) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+def _show_metrics(run: StudyRun, trial: TrialRun) -> dict[str, float | None]:
+    """The objective first: of very many, the last are left out."""
+    metrics = visible_metrics(run, trial)
+    own = run.study.spec.objective
+    order = {name: None for name in (own.metric, own.test_metric) if name in metrics} | metrics
+    return {name: metrics[name] if math.isfinite(metrics[name]) else None for name in order}

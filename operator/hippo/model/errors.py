@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hippo.model.words import on_one_line
+from hippo.model.foreign import MOST_LINE, as_line, clip
+
+MOST_PROBLEMS = 40
+"""Told at once: who mends those finds the others."""
+MOST_PATH = 300
+"""Bytes of the path to one."""
 
 
 class InvalidSpec(ValueError):
@@ -12,13 +17,18 @@ class InvalidSpec(ValueError):
 
     ``errors`` holds (path, message) pairs, such as
     ``("spec.space.lr.choices[2].cosine.steps", "must be at least 1")``. A path may be empty where
-    a message is about the whole document.
+    a message is about the whole document. Of very many problems the first are told.
     """
 
     def __init__(self, errors: Iterable[tuple[str, str]]) -> None:
+        errors = list(errors)
+        told = errors if len(errors) <= MOST_PROBLEMS else errors[: MOST_PROBLEMS - 1]
         self.errors: tuple[tuple[str, str], ...] = tuple(
-            (on_one_line(path), on_one_line(message)) for path, message in errors
+            (clip(as_line(path), MOST_PATH), clip(as_line(message), MOST_LINE))
+            for path, message in told
         )
+        if len(told) < len(errors):
+            self.errors += (("", f"and {len(errors) - len(told)} problems more"),)
         super().__init__(self.errors)
 
     def __str__(self) -> str:

@@ -53,6 +53,14 @@ class Record(BaseModel):
 Seconds = Annotated[float, Field(ge=0.0, le=1e10)]
 """A duration, as workers write it: one that is not finite would spoil every sum."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
+Fingerprint = Annotated[
+    dict[
+        Annotated[str, Field(max_length=64)],
+        Annotated[str, Field(max_length=512)],
+    ],
+    Field(max_length=64),
+]
+"""Software and hardware, by name: a SearchPlan's status keeps it as it is."""
 Line = Annotated[str, AfterValidator(quote)]
 """What people read: whoever wrote the record, it is a line that does no harm where it is shown."""
 
@@ -95,7 +103,7 @@ class Assignment(Record):
     grace_seconds: float = 60.0  # on SIGTERM: how long the step in progress may take
     exactness: Literal["strict", "relaxed"] = "strict"  # strict: refuse a foreign fingerprint
     studies: tuple[str, ...] = ()  # who asked for this work; its cost is split evenly over them
-    fingerprint: dict[str, str] | None = None  # strict: refuse to train anywhere else
+    fingerprint: Fingerprint | None = None  # strict: refuse to train anywhere else
     step_timeout_seconds: Seconds | None = None  # that a call of the trainer may take; None: any
 
     @model_serializer(mode="wrap")
@@ -132,7 +140,7 @@ class Manifest(Record):
     size: Count  # bytes of the data object
     sha256: str  # of the data object
     state_digest: str  # of the state itself, independent of its encoding
-    fingerprint: dict[str, str]  # software and hardware that produced it
+    fingerprint: Fingerprint  # software and hardware that produced it
     chain: str
 
 
@@ -165,7 +173,7 @@ class Began(_Report):
 
     kind: Literal["began"] = "began"
     studies: tuple[str, ...] = ()  # copied from the assignment
-    fingerprint: dict[str, str]
+    fingerprint: Fingerprint
     start_seconds: Seconds  # from launch until setup() returned
     load_seconds: Seconds  # reading and restoring the start checkpoint
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from hippo.kube.conditions import (
-    MAX_MESSAGE,
-    find_condition,
-    format_time,
-    set_condition,
-)
+from hippo.kube.bounding import MOST_TEXT
+from hippo.kube.conditions import find_condition, format_time, set_condition
 
 
 def test_times_are_rfc_3339_in_utc() -> None:
@@ -43,4 +39,4 @@ def test_others_stay_as_they_are_and_in_their_order() -> None:
 
 def test_a_message_has_a_length_that_an_object_can_hold() -> None:
     (condition,) = set_condition([], "Failed", True, reason="Failed", message="x" * 9999, now=0.0)
-    assert len(condition.message) == MAX_MESSAGE
+    assert len(condition.message) == MOST_TEXT

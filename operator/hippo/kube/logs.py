@@ -1,0 +1,37 @@
+"""The operator's log: what messages quote of others forges no line and acts on no terminal, and
+keys in URLs are not told. Whatever is logged comes through here, kopf's own lines as well.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from hippo.model.foreign import as_line, as_lines, hide_keys
+
+
+class GuardedText(logging.Formatter):
+    """A line for each message; those of a traceback are indented, whatever it quotes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as it is called
+        return as_line(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return as_lines(super().format(record)).replace("\n", "\n    ")
+
+
+class GuardedJson(logging.Formatter):
+    """JSON escapes what acts by itself, but for what only shows nothing."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_keys(self._inner.format(record))
+
+
+def guard_handlers(*, as_json: bool, layout: str) -> None:
+    """Of the root logger, after it was configured. ``layout``: of a line of text."""
+    for handler in logging.getLogger().handlers:
+        inner = handler.formatter or logging.Formatter()
+        handler.setFormatter(GuardedJson(inner) if as_json else GuardedText(layout))
