@@ -29,6 +29,7 @@ from hippo.lifecycles import (
     TrialEvent,
     TrialState,
     WorkerEvent,
+    blame,
 )
 from hippo.messages import (
     Adopted,
@@ -169,7 +170,8 @@ class Engine:
             case Adopted():
                 self._adopt(event)
             case StudyChanged(study):
-                self._change_study(self.studies[study.name], event)
+                with blame(study.name):
+                    self._change_study(self.studies[study.name], event)
             case StudyRemoved(name):
                 run = self.studies[name]
                 if not run.state.is_final:
@@ -180,7 +182,9 @@ class Engine:
             case CheckpointLost(key):
                 self._lose_checkpoint(key)
             case Requested(study, number, request, was_refused):
-                self._note_request(self.studies[study], number, request, was_refused=was_refused)
+                with blame(study):
+                    run = self.studies[study]
+                    self._note_request(run, number, request, was_refused=was_refused)
             case Queued(chains):
                 self._workforce.queued = chains
             case Tick():
@@ -258,23 +262,27 @@ class Engine:
     def _decide(self) -> None:
         """Let every tuner decide until none has anything to say; then see who has ended."""
         for run in self._by_priority():
+            with blame(run.name):
+                self._decide_for(run)
+        self.frontier.refresh(self.now)
+
+    def _decide_for(self, run: StudyRun) -> None:
+        self._fail_lacking(run)
+        self._refuse(run)
+        while run.is_tuning:
+            decisions = run.tuner.decide(self._count_idle(run))
+            if not decisions:
+                break
+            for decision in decisions:
+                if not run.is_tuning:
+                    break  # one before it has reached the target
+                self.emit(Record(run.name, decision))
+                self._apply(run, decision)
+            self.frontier.refresh(self.now)
             self._fail_lacking(run)
             self._refuse(run)
-            while run.is_tuning:
-                decisions = run.tuner.decide(self._count_idle(run))
-                if not decisions:
-                    break
-                for decision in decisions:
-                    if not run.is_tuning:
-                        break  # one before it has reached the target
-                    self.emit(Record(run.name, decision))
-                    self._apply(run, decision)
-                self.frontier.refresh(self.now)
-                self._fail_lacking(run)
-                self._refuse(run)
-            if run.is_active:
-                self._see_whether_finished(run)
-        self.frontier.refresh(self.now)
+        if run.is_active:
+            self._see_whether_finished(run)
 
     def _note_request(
         self, run: StudyRun, number: int, request: Request, *, was_refused: bool
@@ -510,6 +518,10 @@ class Engine:
 
     def _deliver(self, run: StudyRun, trial: TrialRun, step: int, metrics: Metrics) -> None:
         """A trial's request is fulfilled: by a worker, or by what was known already."""
+        with blame(run.name):
+            self._take_result(run, trial, step, metrics)
+
+    def _take_result(self, run: StudyRun, trial: TrialRun, step: int, metrics: Metrics) -> None:
         metric = run.study.spec.objective.metric
         if metric not in metrics:
             run.lacking.append((trial, step, lacking(metric, metrics)))

@@ -7,12 +7,46 @@ diagrams come from here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum, StrEnum
 from typing import NamedTuple, TypeVar
 
 
 class InvariantViolated(AssertionError):
     """A defect of Hippo itself, never of its input."""
+
+
+class StudyFault(Exception):
+    """Something of one study has failed as nobody foresaw: its tuner, say, or its hyper-parameters.
+
+    No other study of the plan is to blame, or to suffer. The engine that raises it may have stopped
+    half-way: drop it, and leave the study out of the next one.
+    """
+
+    def __init__(self, study: str, reason: str) -> None:
+        super().__init__(f"study {study} cannot go on: {reason}")
+        self.study = study
+        self.reason = reason  # one line
+
+
+_LONGEST_REASON = 300
+
+
+@contextmanager
+def blame(study: str, *passing: type[Exception]) -> Iterator[None]:
+    """What is raised within is this study's fault, unless it is a defect of Hippo itself, one of
+    ``passing``, or another study's.
+    """
+    try:
+        yield
+    except (StudyFault, InvariantViolated):
+        raise
+    except passing:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+        raise StudyFault(study, reason[:_LONGEST_REASON]) from error
 
 
 class _Named(Enum):

@@ -14,8 +14,9 @@ from hippo.lifecycles import (
     WorkerEvent,
     WorkerState,
     advance,
+    blame,
 )
-from hippo.model import Sequence, Study
+from hippo.model import Sequence, Space, Study
 from hippo.plan import NO_WORK, Checkpoint, Claim, Lead, Metrics, Node, SearchPlan, TrialId
 from hippo.store.records import Control, Decision, Route, format_of
 from hippo.tune import Rank, Tuner, rank
@@ -198,6 +199,11 @@ class StudyRun:
             or node.seed is not None
         ):
             return set()
+        with blame(self.name):
+            return self._possible_needs(node, space)
+
+    def _possible_needs(self, node: Node, space: Space) -> set[int]:
+        sequence = node.sequence
         steps = {end for end in self.tuner.request_ends if end <= node.end}
         steps.update(upper.end for upper in node.path() if upper.forks_at(upper.end))
         if self.open_to_forks:

@@ -15,6 +15,7 @@ from unittest import mock
 from hippo.keeping import sweep
 from hippo.kube import names
 from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, Document
+from hippo.kube.workshop import Workshop
 from hippo.store import Holder, PlanLock, PlanStore
 from hippo.store.records import Assignment
 from tests.model_checking.faults import Killed
@@ -39,6 +40,14 @@ LOCK_SECONDS = 61.0
 async def _inline(call: Any, /, *arguments: Any, **options: Any) -> Any:
     """As asyncio.to_thread, without a thread: each run gives the same."""
     return call(*arguments, **options)
+
+
+async def _run_inline(_: Workshop, call: Any, /, *arguments: Any, **options: Any) -> Any:
+    return call(*arguments, **options)
+
+
+async def _run_long_inline(_: Workshop, call: Any, meanwhile: Any) -> Any:
+    return call()
 
 
 class World:
@@ -78,6 +87,8 @@ class World:
         lock = functools.partial(PlanLock, clock=clock.time)
         self._stack.enter_context(mock.patch("hippo.kube.driver.PlanLock", lock))
         self._stack.enter_context(mock.patch("asyncio.to_thread", _inline))
+        self._stack.enter_context(mock.patch.object(Workshop, "run", _run_inline))
+        self._stack.enter_context(mock.patch.object(Workshop, "run_long", _run_long_inline))
 
     @classmethod
     def restored(cls, document: Document) -> World:

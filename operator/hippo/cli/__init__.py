@@ -25,6 +25,7 @@ def _run(arguments: list[str] | None) -> int:
     # Imported here, because it takes a while, and Ctrl-C may come meanwhile.
     from hippo.cli.app import app
     from hippo.cli.output import complain, prepare_streams
+    from hippo.lifecycles import StudyFault
     from hippo.local import RunStopped, WorkersFailed
     from hippo.model import InvalidSpec
     from hippo.store import StoreError
@@ -36,7 +37,7 @@ def _run(arguments: list[str] | None) -> int:
         for line in str(error).splitlines():
             complain(line)
         return EXIT_BAD_INPUT
-    except (StoreError, WorkersFailed, RunStopped) as error:
+    except (StoreError, StudyFault, WorkersFailed, RunStopped) as error:
         complain(str(error))
         return EXIT_FAILED
     except OSError as error:  # standard output is full, a study's folder cannot be read, ...

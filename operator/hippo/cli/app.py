@@ -57,8 +57,7 @@ StoreOption = Annotated[
 def _print_version(is_asked: bool) -> None:
     if not is_asked:
         return
-    print_lines(f"hippo {own_version() or '(not installed)'}
-")
+    print_lines(f"hippo {own_version() or '(not installed)'}\n")
     raise typer.Exit
 
 

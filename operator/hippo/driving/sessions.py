@@ -29,6 +29,11 @@ from hippo.runs import StudyRun
 from hippo.store import RESTORE, PlanRecords, PlanStore, StoreError, find_studies
 from hippo.store.records import Decision, MetricsReported, Spending, Spent
 
+
+class StudyUnreadable(StoreError):
+    """What the store holds of one study cannot be used."""
+
+
 _OF_AN_END = ("state", "message", "end")
 
 
@@ -248,7 +253,7 @@ class Session:
             return parse_study(document)
         except InvalidSpec as error:
             reason = str(error).splitlines()[0]
-            raise StoreError(
+            raise StudyUnreadable(
                 f"study {name} in the store cannot be read: {reason}: {RESTORE}"
             ) from None
 

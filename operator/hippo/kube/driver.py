@@ -14,18 +14,19 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from hippo.dispatch import EngineOptions
 from hippo.driving.mailroom import Mailroom
-from hippo.driving.sessions import Session
+from hippo.driving.sessions import Session, StudyUnreadable
 from hippo.driving.spending import chain_prefix
 from hippo.engine import Engine
 from hippo.keeping import delete_study
 from hippo.kube import names
-from hippo.kube.api import POD, STUDY, TRIAL, Api
+from hippo.kube.api import POD, STUDY, TRIAL, Api, ApiError
 from hippo.kube.chains import Chains
 from hippo.kube.decisions import DecisionBook
 from hippo.kube.external import UserTrials
@@ -33,14 +34,15 @@ from hippo.kube.manifests import owner
 from hippo.kube.metrics import Metrics
 from hippo.kube.misfit import Misfit
 from hippo.kube.performing import Performer
-from hippo.kube.plan_object import NewerPod, PlanObject
+from hippo.kube.plan_object import NewerPod, PlanObject, TakenOver
 from hippo.kube.pod_watch import PodWatch
 from hippo.kube.pods import GONE, Cause, PodState, observe, outcome
 from hippo.kube.reports import Pace, ReportReader
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.stalls import StallWatch
 from hippo.kube.sweeps import forget_missing
-from hippo.lifecycles import InvariantViolated
+from hippo.kube.workshop import Workshop
+from hippo.lifecycles import InvariantViolated, StudyFault, blame
 from hippo.messages import (
     Adopted,
     Command,
@@ -61,6 +63,7 @@ from hippo.store import (
     RESTORE,
     STALE_SECONDS,
     Blobs,
+    LockLost,
     NewerFormat,
     PlanLock,
     PlanStore,
@@ -79,6 +82,8 @@ from hippo.store.records import (
     Report,
     WorkerError,
 )
+
+T = TypeVar("T")
 
 LOCK_SECONDS = 60.0
 LINGER_SECONDS = 5.0
@@ -118,6 +123,10 @@ class Reopen(Exception):
     """The plan is to be opened again, with what is durable."""
 
 
+NO_STUDYS = (StoreError, ApiError, LockLost, TakenOver, Reopen)
+"""What is nobody's fault, or not one study's, whatever is done for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """A study of the cluster that is valid."""
@@ -147,7 +156,8 @@ class Tools:
 class PlanDriver:
     """One plan from :meth:`open` to :meth:`close`. For one task at a time.
 
-    Any method may raise StoreError, ApiError, TakenOver or Reopen: drop the driver then.
+    Any method may raise StoreError, ApiError, TakenOver, Reopen or StudyFault: drop the driver
+    then, and leave out a study at fault.
     """
 
     namespace: str
@@ -161,6 +171,8 @@ class PlanDriver:
     """The lock's generation that the last driver held. Outlives the driver."""
     misfit: Misfit = field(default_factory=Misfit)
     """Outlives the driver."""
+    workshop: Workshop = field(default_factory=lambda: Workshop("plan"))
+    """Does what takes processor time. Outlives the driver."""
     engine: Engine = field(init=False)
     session: Session = field(init=False)
     plan: PlanObject = field(init=False)
@@ -230,7 +242,7 @@ class PlanDriver:
         # From the server: one that is there but not accepted, or not seen yet, was not deleted.
         there = await self.tools.api.list(STUDY, self.namespace)
         live = {study["metadata"]["uid"] for study in there}
-        await asyncio.to_thread(self._read_store, store, studies, live)
+        await self._work(lambda: self._read_store(store, studies, live))
         self._performer = performer = Performer(
             store,
             self.engine,
@@ -242,8 +254,9 @@ class PlanDriver:
             launched=self._note_launch,
         )
         self._books = performer.books
-        self._mailroom = performer.mailroom = await asyncio.to_thread(
-            Mailroom, store, self.engine, [i.study for i in studies.values()], self.tools.clock
+        given = [item.study for item in studies.values()]
+        self._mailroom = performer.mailroom = await self._work(
+            lambda: Mailroom(store, self.engine, given, self.tools.clock)
         )
         for item in sorted(studies.values(), key=lambda item: (item.created, item.study.name)):
             await self._add(item, more_follow=True)
@@ -471,13 +484,20 @@ class PlanDriver:
             self._owners = owners
 
     async def _add(self, item: Accepted, *, more_follow: bool = False) -> None:
+        with blame(item.study.name, *NO_STUDYS):
+            await self._admit(item, more_follow=more_follow)
+        self.is_changed = True
+
+    async def _admit(self, item: Accepted, *, more_follow: bool) -> None:
         study, session = item.study, self.session
         try:
-            event = await asyncio.to_thread(lambda: session.admit(study, uid=item.uid))
+            event = await self._work(lambda: session.admit(study, uid=item.uid))
+        except StudyUnreadable as error:
+            raise StudyFault(study.name, str(error)) from None
         except InvalidSpec as error:  # the cluster lets nobody change it, so the store was
             reason = str(error).splitlines()[0]
-            raise StoreError(
-                f"what the store holds is another study: {reason}: {RESTORE}"
+            raise StudyFault(
+                study.name, f"what the store holds is another study: {reason}: {RESTORE}"
             ) from None
         book = DecisionBook(self.tools.api, session.store, event.study, item.uid)
         decisions = await book.recover()
@@ -490,8 +510,8 @@ class PlanDriver:
             made = f"{names.LABEL_MANAGED_BY}!={names.MANAGED_BY}"
             there = await self.tools.api.list(TRIAL, self.namespace, labels=made)
             live = {trial["metadata"]["uid"] for trial in there}
-            self._user_trials[study.name] = await asyncio.to_thread(
-                UserTrials, session.store, study, book, live
+            self._user_trials[study.name] = await self._work(
+                lambda: UserTrials(session.store, study, book, live)
             )
         try:
             await self._feed(replace(event, more_follow=more_follow))
@@ -499,10 +519,9 @@ class PlanDriver:
             if not event.decisions:
                 raise
             reason = " ".join(str(error).split())
-            raise StoreError(
-                f"the decisions of study {study.name} cannot be followed: {reason}: {RESTORE}"
+            raise StudyFault(
+                study.name, f"its decisions cannot be followed: {reason}: {RESTORE}"
             ) from error
-        self.is_changed = True
 
     async def _reconsider(
         self, item: Accepted, book: DecisionBook, event: StudyAdded
@@ -511,8 +530,10 @@ class PlanDriver:
         if somebody asks.
         """
         study, session, is_to_retry = item.study, self.session, self._is_to_retry(item)
-        verdict = session.reconsider(
-            event, study, decisions=event.decisions, retry=is_to_retry, advice=ADVICE
+        verdict = await self._work(
+            lambda: session.reconsider(
+                event, study, decisions=event.decisions, retry=is_to_retry, advice=ADVICE
+            )
         )
         retried = item.retry if is_to_retry else None
         if verdict is not None and verdict.goes_on:
@@ -580,7 +601,8 @@ class PlanDriver:
     async def _heed_requests(self, objects: Mapping[str, Mapping[str, Any]]) -> None:
         for name, trials in self._user_trials.items():
             own = {key: doc for key, doc in objects.items() if doc["spec"].get("study") == name}
-            await asyncio.to_thread(trials.post, own)
+            with blame(name, *NO_STUDYS):
+                await self._work(partial(trials.post, own))
         for request in await asyncio.to_thread(self._mailroom.collect):
             await self._feed(request)
 
@@ -593,13 +615,17 @@ class PlanDriver:
         """Bring Trials and their statuses up to date, some at a time."""
         self.is_behind = False
         for name, book in self._books.items():
-            run = self.engine.studies[name]
-            if name in self._user_trials:
-                trials = self._user_trials[name]
-                await asyncio.to_thread(trials.read_refusals)
-                await trials.write_refusals(self.tools.api)
-            await book.restore()
-            self.is_behind |= not await book.write_statuses(run)
+            with blame(name, *NO_STUDYS):
+                await self._write_trials(name, book)
+
+    async def _write_trials(self, name: str, book: DecisionBook) -> None:
+        run = self.engine.studies[name]
+        if name in self._user_trials:
+            trials = self._user_trials[name]
+            await asyncio.to_thread(trials.read_refusals)
+            await trials.write_refusals(self.tools.api)
+        await book.restore()
+        self.is_behind |= not await book.write_statuses(run)
 
     # -- chains ------------------------------------------------------------------------------------
 
@@ -752,8 +778,15 @@ class PlanDriver:
     async def _feed(self, *events: Event) -> None:
         waiting: Sequence[Event] = events
         while waiting:
-            commands = await asyncio.to_thread(self._handle, waiting)
+            commands = await self._work(partial(self._handle, waiting))
             waiting = await self._performer.carry_out(commands)
+
+    async def _work(self, call: Callable[[], T]) -> T:
+        """In the plan's own thread; however long that takes, the lock is kept."""
+        return await self.workshop.run_long(call, self._keep_lock)
+
+    async def _keep_lock(self) -> None:
+        await asyncio.to_thread(self._lock.renew_if_due)
 
     def _handle(self, events: Sequence[Event]) -> list[Command]:
         now = self.tools.clock()

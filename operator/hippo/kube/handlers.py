@@ -155,13 +155,11 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
 
 
 async def _try_to_list(operator: Operator) -> None:
-    """Nothing works without: better the pod is never ready, and its log says why. Nor is a plan
-    opened before all its studies are known.
-    """
+    """Nothing works without: better the pod is never ready, and its log says why."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            await operator.look_again()
+            await operator.list_studies()
             return
         except ApiError as error:
             if time.monotonic() > deadline:

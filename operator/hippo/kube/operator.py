@@ -18,10 +18,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from hippo.kube import names
-from hippo.kube.api import POD, STUDY, TRIAL, Api, ApiError, Refused
+from hippo.kube.api import POD, STUDY, TRIAL, Api, ApiError
 from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
+from hippo.kube.faults import Faults, suspended
 from hippo.kube.metrics import Metrics
 from hippo.kube.misfit import Misfit
 from hippo.kube.moving import begin_afresh, mark_left, may_move, take_leave
@@ -29,14 +30,17 @@ from hippo.kube.newer import mark_plan, mark_study
 from hippo.kube.outages import StoreWatch, rest
 from hippo.kube.plan_object import TakenOver, read_status
 from hippo.kube.pods import PodState, observe
-from hippo.kube.reception import Reception
+from hippo.kube.reader import ReaderFailed
+from hippo.kube.reception import Reception, Refusal
 from hippo.kube.reporting import Reporter, StudyStatuses, read_study_status
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.statuses import StudyStatus
 from hippo.kube.strays import Strays
 from hippo.kube.sweeps import mark_missing
 from hippo.kube.views import show
-from hippo.model import InvalidSpec, Study, signature, signature_document
+from hippo.kube.workshop import Workshop
+from hippo.lifecycles import StudyFault
+from hippo.model import Study, signature, signature_document
 from hippo.store import Blobs, LockHeld, LockLost, NewerFormat, StoreError
 from hippo.store.catalog import PLAN_NAME_DIGITS
 
@@ -73,10 +77,20 @@ class PlanTask:
     told_newer: set[tuple[str, str]] = field(default_factory=set)
     """Studies, by uid, that say by which message a newer Hippo works on them."""
     misfit: Misfit = field(default_factory=Misfit)  # for its drivers
+    faults: Faults = field(default_factory=Faults)  # of its studies
+    workshop: Workshop = field(init=False)  # for its drivers
     failures: int = 0
     outage: asyncio.Event | None = None  # set when the store that failed it is back
     is_over: bool = False  # no study is left
     task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.workshop = Workshop(f"plan {self.namespace}/{self.name}")
+
+    @property
+    def sound(self) -> dict[str, Accepted]:
+        """Its studies but those that cannot go on."""
+        return self.faults.sound(self.studies)
 
 
 class Operator:
@@ -101,7 +115,9 @@ class Operator:
         self._strays = Strays(api)
         self._moving: set[str] = set()  # uids of studies that leave a plan for another
         self._gone: set[str] = set()  # uids of studies deleted since they were listed last
-        self._has_begun = asyncio.Event()  # all studies that there were at the start are known
+        self._has_begun = asyncio.Event()  # studies were listed
+        self._awaited: dict[str, asyncio.Event] = {}
+        """By namespace: set once all its studies that there were at the start are known."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- what watches tell -------------------------------------------------------------------------
@@ -116,12 +132,11 @@ class Operator:
             return
         try:
             item = await self._reception.accept(document)
-        except InvalidSpec as error:
-            message = "; ".join(str(error).splitlines())
-            await self._reject(document, names.REASON_INVALID, message)
-            return
-        except Refused as error:
-            await self._reject(document, names.REASON_POD_REFUSED, _explain_refusal(error))
+        except ReaderFailed as error:
+            log.error("study %s: %s", document["metadata"]["name"], error)
+            return  # until all are looked at again
+        if isinstance(item, Refusal):
+            await self._reject(document, item.reason, item.message)
             return
         if uid in self._gone:
             return  # it was listed before it was deleted
@@ -314,11 +329,14 @@ class Operator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for plan in self.plans.values():
             if plan.driver is not None:
+                leave = plan.driver.release if plan.workshop.is_busy else plan.driver.close
                 with contextlib.suppress(Exception):
-                    await plan.driver.close()
+                    await leave()
 
     async def _work(self, task: PlanTask) -> None:
         await self._has_begun.wait()
+        if (begun := self._awaited.get(task.namespace)) is not None:
+            await begun.wait()
         while not task.is_over:
             await self._rest(task)
             await self.take_turn(task)
@@ -329,14 +347,23 @@ class Operator:
         task.outage = None
         began = time.monotonic()
         failed = False
+        studies = task.sound
         try:
+            await self._tell_faults(task)
             if task.driver is None and not self._is_wanted(task):
                 task.is_over = await self._settle(task)
                 return
-            driver = task.driver or await self._open(task)
+            driver = task.driver or await self._open(task, studies)
             task.reporter = task.reporter or Reporter(driver, self.statuses)
-            await self._round(task, driver, task.reporter)
+            await self._round(task, studies, driver, task.reporter)
             task.failures = 0
+        except StudyFault as fault:
+            log.error("plan %s/%s: %s", task.namespace, task.name, fault, exc_info=fault)
+            await self._drop(task)
+            failed = fault.study not in studies
+            if not failed:
+                task.faults.note(studies[fault.study], fault.reason)
+                task.wake.set()
         except Reopen:
             await self._drop(task)
             task.wake.set()
@@ -389,9 +416,10 @@ class Operator:
 
     def _is_wanted(self, task: PlanTask) -> bool:
         """Whether a study has not ended, or a chain of one that has is still recorded."""
-        if task.studies and (task.namespace, task.name) in self._with_chains:
+        studies = task.sound
+        if studies and (task.namespace, task.name) in self._with_chains:
             return True
-        return any(self._may_go_on(item) for item in task.studies.values())
+        return any(self._may_go_on(item) for item in studies.values())
 
     def _may_go_on(self, item: Accepted) -> bool:
         """Whether a study has not ended, or was edited since."""
@@ -400,7 +428,20 @@ class Operator:
         is_edited = status.observed_generation != item.generation
         return status.phase not in _ENDED or is_edited or is_to_retry
 
-    async def _open(self, task: PlanTask) -> PlanDriver:
+    async def _tell_faults(self, task: PlanTask) -> None:
+        """Say what keeps those studies that are left out. Raises ApiError."""
+        if task.faults.forget_gone(task.studies):
+            await self._drop(task)  # the store is told when it is opened
+        for name, item in list(task.studies.items()):
+            message, before = task.faults.find(item), self.statuses.find(item)
+            if message is None or before.phase in _ENDED:
+                continue
+            status = suspended(before, item, task.name, message)
+            if await self.statuses.write(item, status):
+                self.events.tell(item.document, names.REASON_FAULT, message, True)
+            self.metrics.update_study(task.namespace, name, status)
+
+    async def _open(self, task: PlanTask, studies: Mapping[str, Accepted]) -> PlanDriver:
         driver = PlanDriver(
             task.namespace,
             task.name,
@@ -410,10 +451,11 @@ class Operator:
             task.distrusted,
             task.held,
             task.misfit,
+            task.workshop,
         )
-        log.info("plan %s/%s: opened for %s", task.namespace, task.name, ", ".join(task.studies))
+        log.info("plan %s/%s: opened for %s", task.namespace, task.name, ", ".join(studies))
         try:
-            await driver.open(dict(task.studies), eagerly=not self._was_overtaken)
+            await driver.open(studies, eagerly=not self._was_overtaken)
         except BaseException:
             with contextlib.suppress(Exception):
                 await driver.release()
@@ -422,11 +464,17 @@ class Operator:
         task.driver = driver
         return driver
 
-    async def _round(self, task: PlanTask, driver: PlanDriver, reporter: Reporter) -> None:
+    async def _round(
+        self,
+        task: PlanTask,
+        studies: Mapping[str, Accepted],
+        driver: PlanDriver,
+        reporter: Reporter,
+    ) -> None:
         if time.monotonic() - task.listed > self.settings.resync:
             await self._list_pods(task)
         trials = self._user_trials.get(task.namespace, {})
-        await driver.reconcile(dict(task.studies), task.pods, trials)
+        await driver.reconcile(studies, task.pods, trials)
         await reporter.report()
         if driver.is_done and not driver.is_changed:
             log.info("plan %s/%s: all studies have ended", task.namespace, task.name)
@@ -449,22 +497,43 @@ class Operator:
         task.listed = time.monotonic()
 
     async def resync(self) -> None:
-        """For ever: take in all Studies again, and find out which are gone, that no watch has told
-        of.
-        """
+        """For ever: take in all Studies, and find out which are gone, that no watch has told of."""
         while True:
-            await asyncio.sleep(self.settings.resync)
             try:
                 await self.look_again()
             except ApiError as error:
-                log.warning("Studies cannot be looked at again: %s", error)
+                log.warning("Studies cannot be looked at: %s", error)
+            await asyncio.sleep(self.settings.resync if self._has_begun.is_set() else LEAST_PAUSE)
 
     async def look_again(self) -> None:
         """Take in all Studies that there are. Raises ApiError if they cannot be listed."""
         known = set(self._plan_of)
         self._gone.clear()
         found = await self.list_studies()
+        self._looked = time.monotonic()
+        self.metrics.note_idle()
+        self.metrics.keep_studies({_place(study) for study in found})
+        there = {study["metadata"]["uid"] for study in found}
+        self._reception.keep(there)
+        for uid in known - there:
+            task = self._plan_of.get(uid)
+            lost = [n for n, i in task.studies.items() if i.uid == uid] if task else []
+            for name in lost:
+                self._forget(uid, name)
+        by_namespace: dict[str, list[dict[str, Any]]] = {}
         for study in found:
+            by_namespace.setdefault(study["metadata"]["namespace"], []).append(study)
+        if not self._has_begun.is_set():
+            self._awaited = {namespace: asyncio.Event() for namespace in by_namespace}
+            self._has_begun.set()
+        await asyncio.gather(*(self._take_in(*entry) for entry in by_namespace.items()))
+        for namespace in [n for n, trials in self._user_trials.items() if trials]:
+            await self._list_user_trials(namespace)
+        await self._strays.tell(self._user_trials, self._find_study)
+
+    async def _take_in(self, namespace: str, studies: list[dict[str, Any]]) -> None:
+        """Studies that were listed; how long that takes delays no other namespace."""
+        for study in studies:
             self._looked = time.monotonic()
             try:
                 await self.study_changed(study, is_gone=False)
@@ -472,18 +541,8 @@ class Operator:
                 log.warning("study %s: %s", study["metadata"]["name"], error)
             except Exception:
                 log.exception("study %s: a defect of Hippo", study["metadata"]["name"])
-        self.metrics.keep_studies({_place(study) for study in found})
-        self._looked = time.monotonic()
-        self.metrics.note_idle()
-        self._has_begun.set()
-        for uid in known - {study["metadata"]["uid"] for study in found}:
-            task = self._plan_of.get(uid)
-            lost = [n for n, i in task.studies.items() if i.uid == uid] if task else []
-            for name in lost:
-                self._forget(uid, name)
-        for namespace in [n for n, trials in self._user_trials.items() if trials]:
-            await self._list_user_trials(namespace)
-        await self._strays.tell(self._user_trials, self._find_study)
+        if (begun := self._awaited.pop(namespace, None)) is not None:
+            begun.set()
 
     async def _list_user_trials(self, namespace: str) -> None:
         """Find out which are gone. Raises ApiError."""
@@ -555,7 +614,7 @@ class Operator:
     ) -> None:
         """Say in statuses what keeps the plan; ``only_new``: of others somebody else tells."""
         log.warning("plan %s/%s: %s", task.namespace, task.name, message)
-        for item in list(task.studies.values()):
+        for item in task.sound.values():
             status = self.statuses.find(item)
             if status.phase in _ENDED or (only_new and status.phase != "Pending"):
                 continue
@@ -592,7 +651,3 @@ class Operator:
 
 def _place(document: Mapping[str, Any]) -> tuple[str, str]:
     return document["metadata"]["namespace"], document["metadata"]["name"]
-
-
-def _explain_refusal(error: Refused) -> str:
-    return f"the API server would not take its pods: {error}; check spec.trainer.podTemplate"

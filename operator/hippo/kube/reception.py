@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from hippo.kube import names
 from hippo.kube.api import POD, STUDY, Api, Refused
 from hippo.kube.chains import is_for_quota
-from hippo.kube.conditions import set_condition
+from hippo.kube.conditions import find_condition, set_condition
 from hippo.kube.driver import Accepted
 from hippo.kube.events import Events
 from hippo.kube.manifests import build_dry_runs
-from hippo.kube.reporting import StudyStatuses
+from hippo.kube.reader import SHARED, Reader, TooCostly
+from hippo.kube.reporting import StudyStatuses, read_study_status
 from hippo.kube.settings import Settings
 from hippo.kube.template_rules import check_trainer
-from hippo.model import InvalidSpec, Study, parse_study
+from hippo.kube.workshop import Workshop
+from hippo.model import InvalidSpec, Study
 from hippo.model.foreign import as_line, clip
 from hippo.model.study import TrainerSpec
 
@@ -24,13 +27,41 @@ MAX_WISH = 63
 """Bytes of the annotation that tries failed trials again: they stand in the status, too."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A study cannot be taken as it is: what its condition says."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What came of reading a study: of a generation once, however often it is told of."""
+
+    generation: int
+    study: Study | None
+    error: InvalidSpec | None = None
+
+
 class Reception:
-    """What the CRD's schema and rules cannot check, the model and a dry run of a pod do."""
+    """What the CRD's schema and rules cannot check, the model and a dry run of a pod do.
+
+    Documents are read outside of the event loop, those of each namespace one after the other.
+    """
 
     def __init__(
-        self, api: Api, settings: Settings, statuses: StudyStatuses, events: Events
+        self,
+        api: Api,
+        settings: Settings,
+        statuses: StudyStatuses,
+        events: Events,
+        reader: Reader = SHARED,
     ) -> None:
         self._api = api
+        self._reader = reader
+        self._desks: dict[str, Workshop] = {}  # by namespace
+        self._verdicts: dict[str, _Verdict] = {}  # by uid
         self._settings = settings
         self._statuses = statuses
         self._events = events
@@ -39,20 +70,37 @@ class Reception:
 
     def forget(self, uid: str) -> None:
         """The study is gone."""
+        self._verdicts.pop(uid, None)
         self._rejected.pop(uid, None)
         self._checked.pop(uid, None)
 
-    async def accept(self, document: Mapping[str, Any]) -> Accepted:
-        """Raises InvalidSpec, and Refused if the API server would not take its pods."""
+    def keep(self, uids: Collection[str]) -> None:
+        """There are no studies but these."""
+        for uid in {*self._verdicts, *self._rejected, *self._checked}.difference(uids):
+            self.forget(uid)
+
+    async def accept(self, document: Mapping[str, Any]) -> Accepted | Refusal:
+        """Raises ApiError, and ReaderFailed. What was read is remembered, and so is what cannot be:
+        only a later generation is read anew.
+        """
+        try:
+            return await self._accept(document)
+        except InvalidSpec as error:
+            is_costly = isinstance(error, TooCostly)
+            reason = names.REASON_TOO_COSTLY if is_costly else names.REASON_INVALID
+            return Refusal(reason, "; ".join(str(error).splitlines()))
+        except Refused as error:
+            return Refusal(
+                names.REASON_POD_REFUSED,
+                f"the API server would not take its pods: {error}; check spec.trainer.podTemplate",
+            )
+
+    async def _accept(self, document: Mapping[str, Any]) -> Accepted:
         metadata = document["metadata"]
-        study = parse_study(
-            {
-                "apiVersion": document["apiVersion"],
-                "kind": document["kind"],
-                "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
-                "spec": document.get("spec"),
-            }
+        desk = self._desks.setdefault(
+            metadata["namespace"], Workshop(f"studies of {metadata['namespace']}")
         )
+        study = await self._read(document, desk)
         if study.spec.trainer.image is None:
             raise InvalidSpec.at(
                 "spec.trainer.image", "is missing: name the image that holds the trainer"
@@ -61,11 +109,11 @@ class Reception:
         status = document.get("status") or {}
         if not _is_over(document):
             own, allowance = self._settings.own_namespace, self._settings.allowance
-            check_trainer(study.spec.trainer, study.namespace, own, allowance)
+            await desk.run(check_trainer, study.spec.trainer, study.namespace, own, allowance)
         is_new = uid not in self._checked
         is_at_work = is_new and status.get("phase") not in (None, "Rejected", "Pending")
         if self._checked.get(uid) != study.spec.trainer and not is_at_work:
-            await self._try_pods(study)
+            await self._try_pods(study, desk)
         self._checked[uid] = study.spec.trainer
         retry = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
         return Accepted(
@@ -77,8 +125,43 @@ class Reception:
             clip(as_line(retry), MAX_WISH) if retry is not None else None,
         )
 
-    async def _try_pods(self, study: Study) -> None:
-        *others, last = build_dry_runs(study, self._settings)
+    async def _read(self, document: Mapping[str, Any], desk: Workshop) -> Study:
+        """Once for each generation. Raises InvalidSpec, ReaderFailed."""
+        uid, generation = document["metadata"]["uid"], int(document["metadata"]["generation"])
+        verdict = self._verdicts.get(uid)
+        if verdict is None or verdict.generation != generation:
+            verdict = await desk.run(self._judge, document)
+            known = self._verdicts.get(uid)
+            if known is None or known.generation <= generation:
+                self._verdicts[uid] = verdict
+        if verdict.study is None:
+            assert verdict.error is not None
+            raise verdict.error.with_traceback(None)
+        return verdict.study
+
+    def _judge(self, document: Mapping[str, Any]) -> _Verdict:
+        metadata = document["metadata"]
+        generation = int(metadata["generation"])
+        known = self._verdicts.get(metadata["uid"])  # somebody may have asked the same just now
+        if known is not None and known.generation == generation:
+            return known
+        told = _find_refusal(document, generation)
+        if told is not None:
+            return _Verdict(generation, None, told)
+        namespace = metadata["namespace"]
+        plain = {
+            "apiVersion": document["apiVersion"],
+            "kind": document["kind"],
+            "metadata": {"name": metadata["name"], "namespace": namespace},
+            "spec": document.get("spec"),
+        }
+        try:
+            return _Verdict(generation, self._reader.read_study(plain, namespace))
+        except InvalidSpec as error:
+            return _Verdict(generation, None, error)
+
+    async def _try_pods(self, study: Study, desk: Workshop) -> None:
+        *others, last = await desk.run(build_dry_runs, study, self._settings)
         for body in (*others, last):
             try:
                 await self._api.create(POD, study.namespace, body, dry_run=True)
@@ -150,3 +233,11 @@ def _is_over(document: Mapping[str, Any]) -> bool:
         and status.get("observedGeneration") == metadata["generation"]
         and retry in (None, status.get("retried"))
     )
+
+
+def _find_refusal(document: Mapping[str, Any], generation: int) -> TooCostly | None:
+    """That reading it costs too much was found out before, by an operator that has ended since."""
+    found = find_condition(read_study_status(document).conditions, names.ACCEPTED)
+    if found is None or (found.status, found.reason) != ("False", names.REASON_TOO_COSTLY):
+        return None
+    return TooCostly([("", found.message)]) if found.observed_generation == generation else None

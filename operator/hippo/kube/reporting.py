@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from hippo.kube.conditions import find_condition, format_time, set_condition
 from hippo.kube.driver import Accepted, PlanDriver
 from hippo.kube.statuses import Condition, StudyStatus
 from hippo.kube.views import fill_plan_status, fill_study_status
-from hippo.lifecycles import StudyState
+from hippo.lifecycles import StudyState, blame
 from hippo.model.words import counted
 
 EVERY_SECONDS = 5.0
@@ -97,11 +96,12 @@ class Reporter:
         self._due, driver.is_changed, self._problems = now + EVERY_SECONDS, False, problems
         for name, item in list(driver.studies.items()):
             before = self._statuses.find(item)
-            status = await asyncio.to_thread(self._build, name, item, before)
+            with blame(name):
+                status = await driver.workshop.run(self._build, name, item, before)
             if await self._statuses.write(item, status):
                 self._tell(item, before, status)
             driver.tools.metrics.update_study(item.study.namespace, name, status)
-        view = await asyncio.to_thread(
+        view = await driver.workshop.run(
             fill_plan_status, driver.plan.status, driver.engine, list(driver.studies)
         )
         view.conditions = self._plan_conditions(view.conditions)

@@ -1,0 +1,71 @@
+"""Studies that their plan cannot go on with: they are left out of it, so that the others go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hippo.kube import names
+from hippo.kube.conditions import set_condition
+from hippo.kube.driver import Accepted
+from hippo.kube.statuses import StudyStatus
+from hippo.kube.wording import for_cluster
+
+ADVICE = f"edit it, or set the annotation {names.ANNOTATION_RETRY} to a new value"
+"""What lets such a study go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    generation: int
+    retry: str | None
+    message: str
+
+
+class Faults:
+    """Of one plan; by generation, and by what asks to try again. Outlives its drivers."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, _Fault] = {}  # by uid
+
+    def note(self, item: Accepted, reason: str) -> None:
+        message = f"it cannot go on: {reason}; {ADVICE}"
+        self._found[item.uid] = _Fault(item.generation, item.retry, message)
+
+    def find(self, item: Accepted) -> str | None:
+        """What keeps a study; forgotten for good once it is another."""
+        fault = self._found.get(item.uid)
+        if fault is not None and (fault.generation, fault.retry) != (item.generation, item.retry):
+            del self._found[item.uid]
+            return None
+        return fault.message if fault is not None else None
+
+    def sound(self, studies: Mapping[str, Accepted]) -> dict[str, Accepted]:
+        """Those that can go on, as far as is known."""
+        return {name: item for name, item in studies.items() if self.find(item) is None}
+
+    def forget_gone(self, studies: Mapping[str, Accepted]) -> bool:
+        """Whether one of them was deleted."""
+        gone = self._found.keys() - {item.uid for item in studies.values()}
+        for uid in gone:
+            del self._found[uid]
+        return bool(gone)
+
+
+def suspended(status: StudyStatus, item: Accepted, plan: str, message: str) -> StudyStatus:
+    """The status of a study that is left out."""
+    changed = status.model_copy()
+    changed.phase, changed.message, changed.plan = "Suspended", for_cluster(message), plan
+    changed.observed_generation = item.generation
+    for type_, is_true in ((names.PROGRESSING, False), (names.SUSPENDED, True)):
+        changed.conditions = set_condition(
+            changed.conditions,
+            type_,
+            is_true,
+            reason=names.REASON_FAULT,
+            message=message,
+            now=time.time(),
+            generation=item.generation,
+        )
+    return changed

@@ -1,0 +1,297 @@
+"""Documents of users, read in a process of its own: within time and memory, or not at all.
+
+The thread of an event loop may not do that: a document of some kilobytes can mean millions of
+pieces. Nor may another thread, which cannot be ended, and may hold Python's lock as long as it
+likes. So a worker process reads, which the system ends where it takes longer or needs more than it
+may; then the document is refused, and another worker reads the next.
+
+What comes back is the model itself, so nothing is read a second time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from hippo.model import InvalidSpec, Sequence, Study, parse_study
+
+MAX_SECONDS: Final = 20.0
+"""Of processor time for one document."""
+MAX_WALL_SECONDS: Final = 60.0
+"""For one document in any case, on a machine however busy; for the start of a worker, too."""
+MAX_BYTES: Final = 256 << 20
+"""Of memory for one document, beyond what a worker begins with."""
+MAX_GROWTH: Final = 16 << 20
+"""Bytes that a worker may keep of the documents before: one that has grown by more ends."""
+MAX_PROBLEMS, MAX_PROBLEM = 20, 500
+"""Problems that are told of one document, and characters of each."""
+
+_ATTEMPTS = 2
+"""Of which each lost its worker, for no reason that is known: then it is the document's."""
+
+
+class TooCostly(InvalidSpec):
+    """To read the document takes longer or needs more memory than it may."""
+
+
+class ReaderFailed(Exception):
+    """No worker can be started; that is no document's fault."""
+
+
+class Reader:
+    """Reads one document at a time, of all namespaces in turn. For any number of threads."""
+
+    def __init__(
+        self,
+        *,
+        seconds: float = MAX_SECONDS,
+        wall_seconds: float = MAX_WALL_SECONDS,
+        memory: int = MAX_BYTES,
+    ) -> None:
+        self._seconds, self._wall_seconds, self._memory = seconds, wall_seconds, memory
+        self._worker: _Worker | None = None
+        self._lock = threading.Lock()
+        self._turns: dict[str, tuple[threading.Lock, list[None]]] = {}  # by namespace: who waits
+        self._turns_lock = threading.Lock()
+
+    def read_study(self, document: Mapping[str, Any], namespace: str) -> Study:
+        """As ``parse_study``. Raises InvalidSpec, TooCostly, ReaderFailed."""
+        found = self._ask(namespace, "study", document)
+        assert isinstance(found, Study)
+        return found
+
+    def check_sequence(
+        self, hyperparameters: Mapping[str, Any], steps: int, namespace: str
+    ) -> None:
+        """Whether ``Sequence.of`` takes them. Raises InvalidSpec, TooCostly, ReaderFailed."""
+        self._ask(namespace, "sequence", dict(hyperparameters), steps)
+
+    def close(self) -> None:
+        """End the worker; the next document gets another one."""
+        worker = self._worker
+        if worker is None:
+            return
+        if self._lock.acquire(blocking=False):
+            try:
+                self._lose()
+            finally:
+                self._lock.release()
+        else:  # who waits for it notices
+            worker.kill()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker, if there is one."""
+        return self._worker.pid if self._worker is not None else None
+
+    def _ask(self, namespace: str, *question: Any) -> Any:
+        with self._turn(namespace), self._lock:
+            for attempt in range(1, _ATTEMPTS + 1):
+                if self._worker is None:
+                    self._worker = _Worker(self._seconds, self._memory)
+                    if self._worker.answer(self._wall_seconds) != ("ready",):
+                        raise ReaderFailed(f"no reader can be started: {self._lose()}")
+                answer = self._worker.ask(question, self._wall_seconds)
+                if answer is not None:
+                    break
+                how = self._lose()
+                if how in _TOO_LONG:
+                    raise TooCostly.at(
+                        "spec",
+                        f"takes more than {self._seconds:g} s to read: give its schedules fewer"
+                        " pieces, and its lists fewer entries",
+                    )
+                if attempt == _ATTEMPTS:
+                    raise TooCostly.at("spec", f"cannot be read: its reader {how} each time")
+            kind, found, is_worn = answer
+            if is_worn:
+                self._lose()
+        if kind == "memory":
+            raise TooCostly.at(
+                "spec",
+                f"needs more than {self._memory >> 20} MiB to be read: give its schedules fewer"
+                " pieces, and its lists fewer entries",
+            )
+        if kind == "invalid":
+            raise InvalidSpec(found)
+        return found
+
+    def _lose(self) -> str:
+        """How the worker has ended, in words."""
+        worker, self._worker = self._worker, None
+        return worker.end() if worker is not None else "is gone"
+
+    @contextlib.contextmanager
+    def _turn(self, namespace: str) -> Iterator[None]:
+        """One of a namespace waits for the worker at a time, so that the others come to theirs."""
+        with self._turns_lock:
+            lock, waiting = self._turns.setdefault(namespace, (threading.Lock(), []))
+            waiting.append(None)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._turns_lock:
+                waiting.pop()
+                if not waiting:
+                    del self._turns[namespace]
+
+
+_TOOK_TOO_LONG = "took too long"
+_TOO_LONG = (_TOOK_TOO_LONG, f"was ended by {signal.Signals.SIGPROF.name}")
+
+
+class _Worker:
+    """The process, as its parent sees it."""
+
+    def __init__(self, seconds: float, memory: int) -> None:
+        ours, theirs = socket.socketpair()
+        limits = (str(theirs.fileno()), repr(seconds), str(memory))
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "hippo.kube.reader", *limits],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+                start_new_session=True,  # a signal of a terminal is meant for its parent
+            )
+        except OSError as error:
+            ours.close()
+            raise ReaderFailed(f"no reader can be started: {error.strerror}") from None
+        finally:
+            theirs.close()
+        self._connection = Connection(ours.detach())
+        self._is_gone = self._is_late = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, question: tuple[Any, ...], wall_seconds: float) -> Any:
+        """Its answer; None if it has ended, or does not answer in time."""
+        try:
+            self._connection.send(question)
+        except OSError:
+            self._is_gone = True
+            return None
+        return self.answer(wall_seconds)
+
+    def answer(self, wall_seconds: float) -> Any:
+        try:
+            if self._connection.poll(wall_seconds):
+                return self._connection.recv()
+        except (EOFError, OSError):
+            self._is_gone = True
+            return None
+        self._is_late = True
+        return None
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self) -> str:
+        """How it has ended, in words."""
+        if self._is_gone:  # it has closed its end, so that its code is about to be known
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
+        code = self._process.poll()
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+        if code is None:
+            return _TOOK_TOO_LONG if self._is_late else "was told to end"
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+
+
+def _environment() -> dict[str, str]:
+    """What Python needs, and no credentials."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+    return {n: v for n, v in os.environ.items() if n in kept or n.startswith("PYTHON")}
+
+
+SHARED: Final = Reader()
+"""That of the operator: one worker, whoever asks."""
+
+atexit.register(SHARED.close)
+
+
+# -- in the worker ---------------------------------------------------------------------------------
+
+
+def serve(descriptor: int, seconds: float, memory: int) -> None:
+    """Answer until there is nobody left who asks, or a document has left much behind."""
+    _be_the_first_to_go()
+    connection = Connection(descriptor)
+    connection.send(("ready",))
+    begun_with = _measure()
+    resource.setrlimit(resource.RLIMIT_AS, (begun_with + memory, resource.RLIM_INFINITY))
+    while True:
+        try:
+            question = connection.recv()
+        except (EOFError, OSError):
+            return
+        # Its default action ends the process, wherever it is.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        kind, found = _read(*question)
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+        is_worn = _measure() - begun_with > MAX_GROWTH
+        connection.send((kind, found, is_worn))
+
+
+def _read(kind: str, *question: Any) -> tuple[str, Any]:
+    try:
+        if kind == "study":
+            return "read", parse_study(*question)
+        Sequence.of(*question)
+        return "read", None
+    except InvalidSpec as error:
+        return "invalid", _clip(error)
+    except MemoryError:
+        return "memory", None
+    except RecursionError:
+        return "invalid", [("spec", "is nested too deeply")]
+    except Exception as error:
+        return "invalid", [("spec", f"cannot be read: {_in_a_line(error)}")]
+
+
+def _clip(error: InvalidSpec) -> list[tuple[str, str]]:
+    told = [
+        (path[:MAX_PROBLEM], message[:MAX_PROBLEM]) for path, message in error.errors[:MAX_PROBLEMS]
+    ]
+    more = len(error.errors) - len(told)
+    return [*told, ("", f"and {more} more problems")] if more else told
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:MAX_PROBLEM]
+
+
+def _measure() -> int:
+    """Bytes of address space."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:  # not Linux: then without a limit of memory that means something
+        return 1 << 40
+
+
+def _be_the_first_to_go() -> None:
+    """When memory is scarce: the operator goes on, and starts another one."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,314 @@
+"""A study that fails as nobody foresaw is left out of its plan; the others go on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from hippo.kube import names, reporting
+from hippo.kube.api import STUDY, TRIAL, Document
+from hippo.kube.external import UserTrials
+from hippo.lifecycles import InvariantViolated, StudyFault, blame
+from hippo.model import Sequence, Space
+from hippo.tune.grid import GridTuner
+from tests.model_checking.world import World
+from tests.unit.kube.memory import NAMESPACE
+
+ODD = 0.7
+"""The learning rate of the study that fails, by which its hyper-parameters are known."""
+ERRORS = [
+    ValueError("two\nlines"),
+    MemoryError(),
+    RecursionError("deep"),
+    KeyError("none"),
+    TypeError("odd"),
+    ZeroDivisionError(),
+]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    logging.disable(logging.CRITICAL)
+    yield made
+    logging.disable(logging.NOTSET)
+    made.close()
+
+
+def turn(world: World, count: int = 12) -> None:
+    for _ in range(count):
+        operator = world.operators[0]
+        for key in operator.behind():
+            world.run(0, operator.deliver(key))
+        world.take_turn(0)
+        world.serve_pods(actions=4)
+        world.server.now += 5.0
+
+
+def apply_both(world: World, **hostile: Any) -> None:
+    world.apply("sound", steps=4, space={"lr": {"choices": [0.1, 0.2]}})
+    space = {"lr": {"choices": [ODD, 0.1]}}
+    world.apply("hostile", **{"steps": 4, "space": space, **hostile})
+
+
+def status(world: World, name: str) -> Document:
+    found: Document = world.server.find(STUDY, name)["status"]
+    return found
+
+
+def condition(world: World, name: str, type_: str) -> Document:
+    (found,) = [c for c in status(world, name)["conditions"] if c["type"] == type_]
+    return dict(found)
+
+
+def check_only_hostile_stands(world: World, reason: str) -> None:
+    assert status(world, "sound")["phase"] == "Succeeded", status(world, "sound")["message"]
+    found = status(world, "hostile")
+    assert found["phase"] == "Suspended"
+    assert found["message"].startswith(f"it cannot go on: {reason}"), found["message"]
+    assert "\n" not in found["message"]
+    assert condition(world, "hostile", "Progressing")["reason"] == names.REASON_FAULT
+    assert condition(world, "hostile", "Suspended")["status"] == "True"
+    world.check()
+
+
+def edit(world: World, name: str, **spec: Any) -> None:
+    found = world.server.find(STUDY, name)
+    found["spec"] |= spec
+    found["metadata"]["generation"] += 1
+    world.server.touch(found)
+
+
+def deciding(error: Exception) -> Any:
+    decide = GridTuner.decide
+
+    def fail(tuner: GridTuner, idle: int) -> Any:
+        if tuner._space.pick(0)["lr"] == ODD:
+            raise error
+        return decide(tuner, idle)
+
+    return mock.patch.object(GridTuner, "decide", fail)
+
+
+def observing(error: Exception) -> Any:
+    observe = GridTuner.observed
+
+    def fail(tuner: GridTuner, result: Any) -> None:
+        if len(tuner._targets) and tuner._point(0)["lr"] == ODD:
+            raise error
+        observe(tuner, result)
+
+    return mock.patch.object(GridTuner, "observed", fail)
+
+
+def reading(error: Exception) -> Any:
+    read = Sequence.of
+
+    def fail(hyperparameters: Any, steps: int, **options: Any) -> Sequence:
+        if hyperparameters.get("lr") == ODD:
+            raise error
+        return read(hyperparameters, steps, **options)
+
+    return mock.patch.object(Sequence, "of", fail)
+
+
+def forking(error: Exception) -> Any:
+    fork = Space.fork_steps
+
+    def fail(space: Space, sequence: Sequence) -> Any:
+        if space.pick(0)["lr"] == ODD:
+            raise error
+        return fork(space, sequence)
+
+    return mock.patch.object(Space, "fork_steps", fail)
+
+
+def reporting_on(error: Exception) -> Any:
+    build = reporting.fill_study_status
+
+    def fail(before: Any, engine: Any, run: Any) -> Any:
+        if run.name == "hostile":
+            raise error
+        return build(before, engine, run)
+
+    return mock.patch.object(reporting, "fill_study_status", fail)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("where", [deciding, observing, reading, forking, reporting_on])
+def test_the_others_succeed(
+    world: World, where: Callable[[Exception], Any], error: Exception
+) -> None:
+    apply_both(world)
+    with where(error):
+        world.start_operator(0, "hippo")
+        turn(world)
+        check_only_hostile_stands(world, type(error).__name__)
+    world.kill_operator(0)  # the next one finds the store as it has to be, and no fault
+    world.start_operator(0, "hippo")
+    turn(world)
+    assert status(world, "hostile")["phase"] == "Succeeded", status(world, "hostile")["message"]
+    world.check_end()
+
+
+@pytest.mark.parametrize("way", ["edited", "asked to try again"])
+def test_it_goes_on_once_it_is_another(world: World, way: str) -> None:
+    apply_both(world)
+    world.start_operator(0, "hippo")
+    with deciding(ValueError("no")):
+        turn(world)
+    check_only_hostile_stands(world, "ValueError: no")
+    turn(world)
+    check_only_hostile_stands(world, "ValueError: no")  # not tried again by itself
+    if way == "edited":
+        edit(world, "hostile", priority=1)
+    else:
+        world.annotate("hostile", "once")
+    turn(world)
+    assert status(world, "hostile")["phase"] == "Succeeded", status(world, "hostile")["message"]
+    assert condition(world, "hostile", "Suspended")["status"] == "False"
+    world.check_end()
+
+
+def test_one_that_is_deleted_meanwhile_is_marked_so_in_the_store(world: World) -> None:
+    apply_both(world)
+    world.start_operator(0, "hippo")
+    with observing(ValueError("no")):
+        turn(world)
+        check_only_hostile_stands(world, "ValueError: no")
+        world.apply("late", steps=6, space={"lr": {"choices": [0.3]}})
+        turn(world, 2)
+        world.delete_study("hostile")
+        turn(world)
+    name = next(n for n in world.blobs if n.endswith("/hostile/study.json"))
+    assert json.loads(world.blobs[name])["document"]["deleted"] is not None
+    assert status(world, "late")["phase"] == "Succeeded"
+
+
+def alter_study(world: World, change: Callable[[Document], None]) -> None:
+    name = next(n for n in world.blobs if n.endswith("/hostile/study.json"))
+    record = json.loads(world.blobs[name])
+    change(record["document"]["study"]["spec"])
+    world.blobs[name] = json.dumps(record).encode()
+
+
+def alter_decisions(world: World, change: Callable[[Document], None]) -> None:
+    for name in [n for n in world.blobs if "/hostile/decisions/" in n]:
+        record = json.loads(world.blobs[name])
+        change(record)
+        world.blobs[name] = json.dumps(record).encode()
+        world._decisions.pop(name, None)
+    for name in world.server.names(TRIAL):  # or they are taken for what is missing
+        if name.startswith("hostile-"):
+            world.server.remove(TRIAL, name)
+
+
+RECORDS: dict[str, tuple[Callable[[World], None], str]] = {
+    "another space": (
+        lambda w: alter_study(w, lambda s: s["space"].update(lr={"choices": [5, 6]})),
+        "what the store holds is another study",
+    ),
+    "no study": (
+        lambda w: alter_study(w, lambda s: s.update(steps=0)),
+        "study hostile in the store cannot be read",
+    ),
+    "a trial that none follows": (
+        lambda w: alter_decisions(w, lambda d: d.update(trial=7)),
+        "its decisions cannot be followed",
+    ),
+    "steps that are no rung": (
+        lambda w: alter_decisions(w, lambda d: d.update(steps=3)),
+        "its decisions cannot be followed",
+    ),
+    "hyper-parameters that are none": (
+        lambda w: alter_decisions(w, lambda d: d.update(hyperparameters={"lr": {"x": 1}})),
+        "its decisions cannot be followed",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_what_the_store_holds_of_one_study_stops_no_other(world: World, kind: str) -> None:
+    change, reason = RECORDS[kind]
+    apply_both(world)
+    world.start_operator(0, "hippo")
+    turn(world, 2)
+    world.kill_operator(0)
+    change(world)
+    world.start_operator(0, "hippo")
+    turn(world)
+    check_only_hostile_stands(world, reason)
+
+
+HOSTILE_TRIALS: dict[str, Any] = {
+    "a long name of a number": {"exponential": {"initial": 1e300, "gamma": 123456789012345.5}},
+    "small, and a long name": {"exponential": {"initial": 1e-300, "gamma": 123456789012.5}},
+    "too many pieces": {"step": {"initial": 0.1, "gamma": 0.99999, "every": 1}},
+    "nested": {"piecewise": [[0, {"piecewise": [[0, {"piecewise": [[0, {"x": 1}]]}]]}]]},
+    "no number": {"cosine": {"initial": "x", "final": 1, "steps": 3}},
+    "a list": [[[[[1]]]]],
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_TRIALS)
+def test_a_trial_that_cannot_be_taken_stops_nobody(world: World, kind: str) -> None:
+    external = {"name": "external"}
+    world.apply("ext", steps=4, space={"lr": {"choices": [0.1]}}, algorithm=external)
+    world.start_operator(0, "hippo")
+    turn(world, 2)
+    for name, lr in (("bad", HOSTILE_TRIALS[kind]), ("good", 0.1)):
+        spec = {"study": "ext", "steps": 4, "hyperparameters": {"lr": lr}}
+        body = {
+            "apiVersion": "hippo.dev/v1alpha1",
+            "kind": "Trial",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": spec,
+        }
+        world._runner.do(world.server.create(TRIAL, NAMESPACE, body))
+    world.apply("sound", steps=4, space={"lr": {"choices": [0.1]}})
+    turn(world)
+    assert status(world, "sound")["phase"] == "Succeeded"
+    assert status(world, "ext")["phase"] == "Running"
+    assert world.server.find(TRIAL, "good")["status"]["phase"] == "Completed"
+    bad = world.server.find(TRIAL, "bad")["status"]
+    assert bad["phase"] in ("Rejected", "Completed")
+    assert bad["phase"] == "Completed" or bad["reason"].count("\n") == 0
+
+
+def test_trials_that_cannot_be_read_are_their_studys_affair(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    external = {"name": "external"}
+    world.apply("hostile", steps=4, space={"lr": {"choices": [0.1]}}, algorithm=external)
+    world.apply("sound", steps=4, space={"lr": {"choices": [0.1]}})
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(UserTrials, "post", fail)
+    world.start_operator(0, "hippo")
+    turn(world)
+    check_only_hostile_stands(world, "MemoryError")
+
+
+def test_blame_names_a_study_and_leaves_alone_what_is_not_its_own() -> None:
+    with (
+        pytest.raises(StudyFault, match="study a cannot go on: ValueError: one two") as caught,
+        blame("b"),
+        blame("a"),
+    ):
+        raise ValueError("one\ntwo" + "x" * 5000)
+    assert len(str(caught.value)) < 400
+    assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(InvariantViolated), blame("a"):
+        raise InvariantViolated("a defect")
+    with pytest.raises(OSError, match="gone"), blame("a", OSError):
+        raise OSError("gone")
+    with pytest.raises(KeyboardInterrupt), blame("a"):
+        raise KeyboardInterrupt
