@@ -133,12 +133,25 @@ def test_the_operator_has_exactly_the_rights_that_it_uses(value_set: str) -> Non
         if document["kind"] in ("Role", "ClusterRole")
         and document["metadata"]["labels"]["app.kubernetes.io/component"] == "operator"
     ]
+    identity = [role for role in roles if role["metadata"]["name"].endswith("-cluster")]
+    is_named = "clusterUid" in values.get("store", {})
     if namespaces:
         assert {role["kind"] for role in roles} == {"Role"}
-        assert [role["metadata"]["namespace"] for role in roles] == namespaces
+        assert [r["metadata"]["namespace"] for r in roles if r not in identity] == namespaces
+        assert [role["metadata"]["namespace"] for role in identity] == (
+            [] if is_named else ["kube-system"]
+        )
     else:
         assert [role["kind"] for role in roles] == ["ClusterRole"]
-    assert all(_rights(role) == RULES for role in roles)
+        identity = [] if is_named else roles
+    for role in identity:
+        assert role["rules"].pop() == {
+            "apiGroups": [""],
+            "resources": ["namespaces"],
+            "resourceNames": ["kube-system"],
+            "verbs": ["get"],
+        }
+    assert all(_rights(role) == RULES for role in roles if role["rules"])
     bindings = [document for document in objects if document["kind"].endswith("RoleBinding")]
     assert len(bindings) == len(roles)
     (account,) = (document for document in objects if document["kind"] == "ServiceAccount")

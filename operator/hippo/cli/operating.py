@@ -53,6 +53,14 @@ def operate(
         str,
         typer.Option(help="An operator that starts under the same one takes over at once."),
     ] = "hippo",
+    cluster_uid: Annotated[
+        str | None,
+        typer.Option(
+            help="Tells this cluster's studies in the store from those of others. Default: the uid"
+            " of the namespace kube-system.",
+            show_default=False,
+        ),
+    ] = None,
     store_ca_configmap: Annotated[
         str | None,
         typer.Option(
@@ -112,6 +120,7 @@ def operate(
         default_parallelism=default_parallelism,
         resync=resync,
         identity=identity,
+        cluster_uid=cluster_uid,
         store_ca_configmap=store_ca_configmap,
         cache_claim=cache_claim,
         cache_bytes=cache_bytes,

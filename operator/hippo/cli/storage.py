@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from typing import Annotated
 
@@ -13,7 +14,8 @@ from hippo.cli.locating import find_named, open_store, read_namespace
 from hippo.cli.output import Output, OutputOption, open_console, print_json
 from hippo.cli.sizes import describe_size, parse_size
 from hippo.keeping import collect, delete_study, list_store
-from hippo.store import PlanLock, PlanStore, StoreError
+from hippo.store import PlanLock, PlanStore, StoreError, clusters
+from hippo.store.clusters import CLUSTER_PATTERN
 
 app = typer.Typer(
     name="store",
@@ -105,6 +107,44 @@ def rm(
     else:
         for path in deleted:
             open_console().print(f"{path}: {named.name} is deleted", soft_wrap=True)
+
+
+@app.command()
+def adopt(
+    namespace: Annotated[
+        str,
+        typer.Option(
+            "--namespace", "-n", help="The namespace, as in the store.", show_default=False
+        ),
+    ],
+    cluster_uid: Annotated[
+        str,
+        typer.Option(
+            help="Of the cluster that takes over: kubectl get namespace kube-system -o"
+            " jsonpath='{.metadata.uid}', or what its operator has as --cluster-uid.",
+            show_default=False,
+        ),
+    ],
+    store: StoreArgument = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Let a cluster take over a namespace of the store, from another one or an earlier self.
+
+    Create the Studies there first: those that the cluster does not have count as deleted from the
+    next clean-up of its operator on, and keep what they retain for their checkpoints.ttl.
+    """
+    if re.fullmatch(CLUSTER_PATTERN, cluster_uid) is None:
+        raise StoreError(f"--cluster-uid {cluster_uid!r}: must be a uid, such as kubectl tells")
+    opened, named = open_store(store), read_namespace(namespace)
+    assert named is not None
+    before = clusters.adopt(opened.blobs, named, cluster_uid)
+    if output is Output.JSON:
+        print_json({"namespace": named, "cluster": cluster_uid, "before": before})
+        return
+    was = f" (before: {before})" if before not in (None, cluster_uid) else ""
+    open_console().print(
+        f"namespace {named} belongs to cluster {cluster_uid}{was}", soft_wrap=True, highlight=False
+    )
 
 
 @app.command()

@@ -83,6 +83,7 @@ TRIAL = Resource(_OURS, TRIALS)
 SEARCH_PLAN = Resource(_OURS, SEARCH_PLANS)
 POD = Resource("/api/v1", "pods")
 EVENT = Resource("/api/v1", "events")
+NAMESPACE = Resource("/api/v1", "namespaces")
 
 
 class Api:
@@ -91,7 +92,7 @@ class Api:
     def __init__(self, connection: client.ApiClient) -> None:
         self._client = connection
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Document:
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Document:
         return await self._call("GET", resource.path(namespace, name))
 
     async def list(

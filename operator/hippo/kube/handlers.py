@@ -121,6 +121,7 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
                 namespaces=settings.namespaces,
                 is_open=made.is_open,
                 is_known=made.is_known,
+                identify=made.identify,
             ),
             "sweeps",
         )
@@ -159,12 +160,15 @@ async def _try_to_list(operator: Operator) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
+            what = "Studies cannot be listed"
             await operator.list_studies()
+            what = "the store is not used"
+            await operator.identify()
             return
         except ApiError as error:
             if time.monotonic() > deadline:
-                raise kopf.PermanentError(f"Studies cannot be listed: {error}") from None
-            log.warning("Studies cannot be listed: %s", error)
+                raise kopf.PermanentError(f"{what}: {error}") from None
+            log.warning("%s: %s", what, error)
         await asyncio.sleep(2.0)
 
 

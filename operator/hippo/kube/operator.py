@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hippo.kube import names
-from hippo.kube.api import POD, STUDY, TRIAL, Api, ApiError
+from hippo.kube.api import NAMESPACE, POD, STUDY, TRIAL, Api, ApiError
 from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
@@ -43,11 +43,14 @@ from hippo.lifecycles import StudyFault
 from hippo.model import Study, signature, signature_document
 from hippo.store import Blobs, LockHeld, LockLost, NewerFormat, StoreError
 from hippo.store.catalog import PLAN_NAME_DIGITS
+from hippo.store.clusters import AnothersStudies, claim
 
 log = logging.getLogger(__name__)
 
 LEAST_PAUSE, MOST_PAUSE = 1.0, 60.0
 """Seconds before a plan is opened again after a failure; doubled each time."""
+CLUSTERS_OWN = "kube-system"
+"""The namespace that every cluster has, and whose uid is the cluster's."""
 MAX_SILENCE_SECONDS = 120.0
 """So long without an answer of the API server, the operator counts as dead."""
 MOVE_SECONDS = 0.5
@@ -67,7 +70,8 @@ class PlanTask:
     signature: str
     pods: dict[str, PodState]  # by name
     studies: dict[str, Accepted] = field(default_factory=dict)  # by name
-    has_lost: bool = False  # a study was deleted, and the store may not have been told
+    lost: set[str] = field(default_factory=set)
+    """Uids of studies that were deleted, of which the store may not have been told."""
     listed: float = -math.inf  # when pods were listed, by time.monotonic()
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     driver: PlanDriver | None = None
@@ -109,6 +113,7 @@ class Operator:
         self._plan_of: dict[str, PlanTask] = {}  # by uid of the study
         self._pods: dict[tuple[str, str], dict[str, PodState]] = {}  # by namespace and plan
         self._with_chains: set[tuple[str, str]] = set()  # SearchPlans that have some recorded
+        self._cluster = settings.cluster_uid
         self._was_overtaken = False  # another operator is at work: wait for its locks to expire
         self._user_trials: dict[str, dict[str, Mapping[str, Any]]] = {}  # by namespace, by name
         self._reception = Reception(api, settings, self.statuses, self.events)
@@ -300,7 +305,7 @@ class Operator:
         if task is not None and name in task.studies and task.studies[name].uid == uid:
             del task.studies[name]
             self.metrics.forget_study(task.namespace, name)
-            task.has_lost = True
+            task.lost.add(uid)
             task.wake.set()
 
     def _wake_study(self, namespace: str, name: str) -> None:
@@ -374,6 +379,9 @@ class Operator:
             failed = self._was_overtaken = True
             log.warning("plan %s/%s: %s", task.namespace, task.name, error)
             await self._drop(task)
+        except AnothersStudies as error:
+            failed = True
+            await self._complain(task, names.REASON_OTHER_CLUSTER, str(error))
         except NewerFormat as error:
             failed = True
             await self._drop(task)
@@ -442,6 +450,7 @@ class Operator:
             self.metrics.update_study(task.namespace, name, status)
 
     async def _open(self, task: PlanTask, studies: Mapping[str, Accepted]) -> PlanDriver:
+        await self._claim(task)
         driver = PlanDriver(
             task.namespace,
             task.name,
@@ -575,6 +584,39 @@ class Operator:
         lists = [await self.api.list(STUDY, namespace) for namespace in namespaces]
         return [study for found in lists for study in found]
 
+    async def identify(self) -> str:
+        """Which cluster this is. Raises ApiError."""
+        if self._cluster is None:
+            try:
+                found = await self.api.get(NAMESPACE, None, CLUSTERS_OWN)
+            except ApiError as error:
+                raise ApiError(
+                    error.status,
+                    f"which cluster this is cannot be told: {error}; let the operator get the"
+                    f" namespace {CLUSTERS_OWN}, as the chart does, or set --cluster-uid"
+                    " (the chart's store.clusterUid)",
+                ) from None
+            self._cluster = str(found["metadata"]["uid"])
+        return self._cluster
+
+    async def _claim(self, task: PlanTask) -> None:
+        """Raises AnothersStudies before anything is done to those of another cluster."""
+        cluster, lost = await self.identify(), frozenset(task.lost)
+
+        def is_known(uid: str) -> bool:
+            return uid in lost or self.is_known(uid)
+
+        blobs = self.tools.blobs
+        await asyncio.to_thread(claim, blobs, task.namespace, cluster, is_known=is_known)
+
+    async def _is_ours(self, task: PlanTask) -> bool:
+        try:
+            await self._claim(task)
+        except AnothersStudies as error:
+            log.warning("plan %s/%s: %s", task.namespace, task.name, error)
+            return False
+        return True
+
     def is_open(self, path: str) -> bool:
         """Whether the plan at this path of the store is being worked on here."""
         namespace, _, name = path.partition("/")
@@ -587,13 +629,13 @@ class Operator:
 
     async def _settle(self, task: PlanTask) -> bool:
         """Nothing is to be trained. A plan of which no study is left is forgotten: True."""
-        if task.has_lost:
+        if task.lost and await self._is_ours(task):
             there = await self.api.list(STUDY, task.namespace)
             live = {study["metadata"]["uid"] for study in there}
             path = f"{task.namespace}/{task.name}"
             holder = build_holder(self.settings.identity)
             await asyncio.to_thread(mark_missing, self.tools.blobs, path, live, holder)
-            task.has_lost = False
+        task.lost.clear()
         if task.studies:
             return False
         self.plans.pop((task.namespace, task.name), None)

@@ -13,6 +13,7 @@ from hippo.kube.template_fields import refuse_field
 from hippo.kube.template_rules import refuse_name
 from hippo.model import InvalidSpec
 from hippo.store import Holder
+from hippo.store.clusters import CLUSTER_PATTERN
 
 STORE_VARIABLES = (
     "AWS_ENDPOINT_URL",
@@ -41,6 +42,7 @@ class Settings:
     default_parallelism: int = 4  # of studies that do not say
     resync: float = 60.0  # everything is looked at again this often
     identity: str = "hippo"  # whoever starts under the same one takes over at once
+    cluster_uid: str | None = None  # None: that of the namespace kube-system
     store_ca_configmap: str | None = None
     cache_claim: str | None = None  # volume claim in each namespace, for CheckpointCache
     cache_bytes: int | None = None  # None: CheckpointCache's own bound
@@ -61,6 +63,10 @@ class Settings:
             raise InvalidSpec.at("--identity", "must be a word or a few, on one line")
         if self.image_pull_policy not in PULL_POLICIES:
             raise InvalidSpec.at("--image-pull-policy", f"must be {' or '.join(PULL_POLICIES)}")
+        if self.cluster_uid is not None and not re.fullmatch(CLUSTER_PATTERN, self.cluster_uid):
+            raise InvalidSpec.at(
+                "--cluster-uid", "must be of letters, digits, '-', '.' and '_', as a UUID is"
+            )
         for option, name in (
             ("--store-ca-configmap", self.store_ca_configmap),
             ("--cache-claim", self.cache_claim),

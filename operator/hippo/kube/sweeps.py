@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 from hippo.keeping import Swept, delete_study, sweep
 from hippo.kube.api import ApiError
-from hippo.store import Blobs, Holder, LockHeld, PlanLock, PlanStore, StoreError, list_plans
+from hippo.store import (
+    Blobs,
+    Holder,
+    LockHeld,
+    PlanLock,
+    PlanStore,
+    StoreError,
+    clusters,
+    list_plans,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +65,30 @@ def sweep_store(
     namespaces: Iterable[str],
     is_open: Callable[[str], bool],
     is_known: Callable[[str], bool],
+    cluster: str | None = None,
 ) -> list[Swept]:
     """Sweep all plans that nobody works on. ``live``: uids of all Studies there are; an empty
     ``namespaces`` means all. ``is_known``, by uid: studies that have come since they were listed;
-    a sweep may take long. One plan's trouble hides no other's. Raises StoreError.
+    a sweep may take long. ``cluster``: which one this is; namespaces of the store that are another
+    cluster's are left alone. One plan's trouble hides no other's. Raises StoreError.
     """
     paths = [path for n in (tuple(namespaces) or (None,)) for path in list_plans(blobs, n)]
+
+    def is_there(uid: str) -> bool:
+        return uid in live or is_known(uid)
+
+    @functools.cache
+    def is_ours(namespace: str) -> bool:
+        try:
+            clusters.claim(blobs, namespace, cluster, is_known=is_there, begins=False)
+        except StoreError as error:
+            log.warning("%s is not swept: %s", namespace, error)
+            return False
+        return True
+
     found: list[Swept] = []
     for path in paths:
-        if is_open(path):
+        if is_open(path) or not is_ours(path.partition("/")[0]):
             continue
         try:
             swept = _sweep_plan(PlanStore(blobs, path), live, holder, is_known)
@@ -106,13 +131,17 @@ async def sweep_for_ever(
     namespaces: tuple[str, ...],
     is_open: Callable[[str], bool],
     is_known: Callable[[str], bool],
+    identify: Callable[[], Awaitable[str]],
 ) -> None:
-    """Sweep now and then. ``list_uids`` awaits the uids of all Studies, from the server itself."""
+    """Sweep now and then. ``list_uids`` awaits the uids of all Studies, from the server itself;
+    ``identify`` which cluster that is.
+    """
     pause = FIRST_SECONDS
     while True:
         await asyncio.sleep(pause)
         pause = EVERY_SECONDS
         try:
+            cluster = await identify()
             live = await list_uids()
             for swept in await asyncio.to_thread(
                 sweep_store,
@@ -122,6 +151,7 @@ async def sweep_for_ever(
                 namespaces=namespaces,
                 is_open=is_open,
                 is_known=is_known,
+                cluster=cluster,
             ):
                 if swept.freed:
                     log.info("%s: %d bytes freed", swept.plan, swept.freed)

@@ -15,6 +15,8 @@ _PHRASES = tuple(
             "wait for it, stop it, or give each operator a prefix of its own",
         ),
         (r"upgrade, or use another --store", "run that version of the operator"),
+        (r"another prefix \(--store, the", "another prefix (the"),
+        (r"set --cluster-uid \((the chart's store\.clusterUid)\)", r"set \1"),
         (r",? or use another --store", ""),
         (r"use another --store", "its admin has to mend it, or to give the operator another one"),
         (

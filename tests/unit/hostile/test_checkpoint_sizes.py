@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import struct
 import tracemalloc
 from typing import Any
@@ -164,19 +165,19 @@ def test_what_trainers_keep_is_no_hostile_state(state: Any) -> None:
 @pytest.mark.parametrize("entry", [7, [], {}, (1,), {"a": 1}])
 def test_what_is_saved_can_be_read_whatever_its_size(entry: Any) -> None:
     """Around the most that may be saved."""
-    refused = read = 0
+    refused, read = set[str](), 0
     for count in range(400, 10_400, 1000):
         try:
             chunks = encode(snapshot({"list": [entry] * count}))
         except UnsavableState as error:
-            assert str(error).startswith("state: it holds")
-            assert "save long lists as arrays" in str(error)
-            refused += 1
+            refused.add(re.sub(r"\d+", "N", str(error)))
             continue
         assert len(decode(b"".join(chunks))["list"]) == count
         read += 1
     assert read
-    assert refused
+    (line,) = refused
+    assert line.startswith("state: it holds N numbers, texts and lists outside of arrays")
+    assert "save long lists as arrays" in line
 
 
 def find_state() -> dict[str, Any]:

@@ -42,6 +42,7 @@ class MemoryApi:
         self.calls: list[tuple[str, str, str]] = []
         self.fail: Callable[[str, str, str], ApiError | None] = lambda verb, plural, name: None
         """An error to answer with, by verb, plural and name."""
+        self.cluster = "uid-of-the-cluster"
         self._numbers = itertools.count(1)
 
     @property
@@ -59,7 +60,7 @@ class MemoryApi:
 
     # -- as Api ------------------------------------------------------------------------------------
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Document:
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Document:
         await self._begin("get", resource, name)
         return copy.deepcopy(self._find(resource, namespace, name))
 
@@ -170,7 +171,10 @@ class MemoryApi:
         if error is not None:
             raise error
 
-    def _find(self, resource: Resource, namespace: str, name: str) -> Document:
+    def _find(self, resource: Resource, namespace: str | None, name: str) -> Document:
+        if namespace is None and (resource.plural, name) == ("namespaces", "kube-system"):
+            return {"metadata": {"name": name, "uid": self.cluster}}
+        assert namespace is not None
         try:
             return self.objects[resource.plural, namespace, name]
         except KeyError:

@@ -11,12 +11,13 @@ import pytest
 from hippo.keeping import Swept
 from hippo.kube.settings import build_holder
 from hippo.kube.sweeps import forget_missing, mark_missing, sweep_store
-from hippo.store import DirectoryBlobs, Holder, LockHeld, PlanLock, PlanStore
+from hippo.store import DirectoryBlobs, Holder, LockHeld, PlanLock, PlanStore, clusters
 from tests.unit.keeping.stored import STEPS, StoredPlan
 
 HOLDER = build_holder("hippo")
 ONE: dict[str, Any] = {"lr": 0.1}
 TWO: dict[str, Any] = {"lr": 0.2}
+STAMP = "research/cluster.json"
 
 
 class World:
@@ -26,6 +27,7 @@ class World:
         self.blobs = DirectoryBlobs(tmp_path / "store")
         self.plan = StoredPlan(self.blobs, "research", **described)
         self.store: PlanStore = self.plan.store
+        clusters.adopt(self.blobs, "research", "here")
 
     def add(self, name: str, written: dict[str, Any], uid: str | None, ttl: str = "0s") -> str:
         """The key of its best checkpoint."""
@@ -35,7 +37,9 @@ class World:
             self.store.write_study(name, {**self.store.read_study(name), "uid": uid})
         return key
 
-    def sweep(self, *live: str, known: str = "", open_: str = "") -> list[Swept]:
+    def sweep(
+        self, *live: str, known: str = "", open_: str = "", cluster: str | None = "here"
+    ) -> list[Swept]:
         return sweep_store(
             self.blobs,
             set(live),
@@ -43,6 +47,7 @@ class World:
             namespaces=(),
             is_open=lambda path: path == open_,
             is_known=lambda uid: uid == known,
+            cluster=cluster,
         )
 
     def is_deleted(self, name: str) -> bool:
@@ -83,7 +88,7 @@ def test_a_plan_without_studies_goes_altogether(tmp_path: Path) -> None:
     world.add("a", ONE, "uid-a")
     (swept,) = world.sweep()
     assert swept.is_gone
-    assert world.blobs.list("") == []
+    assert [info.name for info in world.blobs.list("")] == [STAMP]
 
 
 def test_a_study_that_came_while_the_store_was_swept_is_safe(tmp_path: Path) -> None:
@@ -125,3 +130,69 @@ def test_whoever_is_killed_in_a_sweep_keeps_no_study_waiting(tmp_path: Path) -> 
     assert world.is_deleted("a")
     with PlanLock(world.store, HOLDER), pytest.raises(LockHeld):
         mark_missing(world.blobs, world.store.plan, set(), HOLDER)
+
+
+def test_another_clusters_studies_are_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has been given a bucket and prefix twice."""
+    world = World(tmp_path)
+    key = world.add("a", ONE, "uid-a")
+    for cluster in ("there", None):
+        assert world.sweep("uid-of-its-own", cluster=cluster) == []
+        assert not world.is_deleted("a")
+    assert world.plan.stored() == {key}
+    (line, _) = [record.getMessage() for record in caplog.records]
+    assert (
+        "research is not swept: namespace research of the store belongs to the cluster here" in line
+    )
+    assert "hippo store adopt -n research --cluster-uid there STORE" in line
+
+
+@pytest.mark.parametrize("cluster", ["there", None])
+def test_a_namespace_without_a_stamp_is_not_taken_by_who_knows_nobody_there(
+    tmp_path: Path, cluster: str | None
+) -> None:
+    world = World(tmp_path)
+    world.add("a", ONE, "uid-a", ttl="7d")
+    world.blobs.delete(STAMP)
+    assert world.sweep("uid-of-its-own", cluster=cluster) == []
+    assert not world.is_deleted("a")
+    assert clusters.read_stamp(world.blobs, "research") is None
+    clusters.adopt(world.blobs, "research", "there")
+    world.sweep("uid-of-its-own", cluster="there")
+    assert world.is_deleted("a")
+
+
+def test_an_earlier_versions_namespace_is_stamped_by_who_knows_a_study_there(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.add("a", ONE, "uid-a", ttl="7d")
+    world.add("b", TWO, "uid-b")
+    world.blobs.delete(STAMP)
+    world.sweep("uid-b")
+    assert world.is_deleted("a")
+    assert not world.is_deleted("b")
+    assert clusters.read_stamp(world.blobs, "research") == "here"
+
+
+def test_the_studies_of_hippo_run_are_no_clusters(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    key = world.add("local", ONE, None)
+    world.blobs.delete(STAMP)
+    assert world.sweep("uid-of-its-own", cluster="there") == []
+    assert world.plan.stored() == {key}
+    assert clusters.read_stamp(world.blobs, "research") is None, "nothing there was touched"
+
+
+def test_one_namespaces_stamp_hides_no_other(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.add("a", ONE, "uid-a")
+    other = StoredPlan(world.blobs, "other")
+    other.add_study("a", ONE, best=None)
+    other.store.write_study("a", {**other.store.read_study("a"), "uid": "uid-o"})
+    for damage in (b"nonsense", b'{"formatVersion": 9, "cluster": "here", "since": 0}', b"{}"):
+        world.blobs.put("other/cluster.json", damage)
+        assert [swept.plan for swept in world.sweep("uid-a")] == [world.store.plan]
+        assert other.store.read_study("a").get("deleted") is None
