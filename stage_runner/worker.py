@@ -12,7 +12,9 @@ import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hippo.store import NewerFormat, PlanStore, StoreError, open_blobs
+from hippo.store import NewerFormat, PlanStore, StoreError, Unreadable, open_blobs
+from hippo.store.blobs import check_size, is_name
+from hippo.store.bounds import MAX_BYTES, Kind
 from hippo.store.cache import find_cache
 from hippo.store.encoding import decode
 from hippo.store.records import TIMED_ASSIGNMENT_VERSION, Assignment, Outcome
@@ -42,8 +44,7 @@ def run_worker(
         leave_with(server)
         signals = (signal.SIGTERM,)
     try:
-        from_stdin = assignment_file == "-"
-        data = sys.stdin.buffer.read() if from_stdin else Path(assignment_file).read_bytes()
+        data = _read_bounded(assignment_file)
         assignment = decode(
             Assignment.model_validate_json,
             data,
@@ -74,10 +75,21 @@ def run_worker(
     return chain.run()
 
 
+def _read_bounded(file: str) -> bytes:
+    """Raises OSError, and Unreadable for a file that is no assignment for its size."""
+    most = MAX_BYTES[Kind.ASSIGNMENT]
+    with contextlib.nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as stream:
+        data = stream.read(most + 1)
+    check_size(f"the assignment ({file})", len(data), most)
+    return data
+
+
 def open_store(url: str, plan: str) -> PlanStore:
     """The plan as a worker sees it: through this machine's cache, if there is one. A folder needs
     none. Raises StoreError.
     """
+    if not is_name(plan):
+        raise Unreadable(f"--plan {plan!r}: is no path of a plan, such as default/0123456789abcdef")
     blobs = open_blobs(url)
     cache = find_cache(tell=lambda text: sys.stderr.write(f"{text}\n")) if blobs.is_remote else None
     return PlanStore(blobs, plan, cache=cache)

@@ -56,7 +56,17 @@ from hippo.messages import (
 from hippo.model import External, InvalidSpec, Study, editable_changes
 from hippo.reopening import Advice
 from hippo.runs import StudyRun
-from hippo.store import RESTORE, STALE_SECONDS, Blobs, PlanLock, PlanStore, StoreError, plan_path
+from hippo.store import (
+    RESTORE,
+    STALE_SECONDS,
+    Blobs,
+    PlanLock,
+    PlanStore,
+    StoreError,
+    Unreadable,
+    plan_path,
+    reading,
+)
 from hippo.store.records import (
     Assignment,
     Began,
@@ -130,6 +140,18 @@ class Tools:
     clock: Callable[[], float] = time.monotonic
 
 
+@dataclass(frozen=True, slots=True)
+class Spoilt:
+    """A study whose records in the store are damaged, until it is edited or to be tried again."""
+
+    reason: str
+    item: tuple[str, int, str | None]  # uid, generation and retry of the study that found it so
+
+    @staticmethod
+    def describe(item: Accepted) -> tuple[str, int, str | None]:
+        return item.uid, item.generation, item.retry
+
+
 @dataclass(eq=False)
 class PlanDriver:
     """One plan from :meth:`open` to :meth:`close`. For one task at a time.
@@ -144,6 +166,9 @@ class PlanDriver:
     tools: Tools
     distrusted: set[str] = field(default_factory=set)
     """Chains whose reports contradict what they are to do. Outlives the driver."""
+    spoilt: dict[str, Spoilt] = field(default_factory=dict)
+    """Studies whose own records cannot be read or followed: they fail, and others go on. Outlives
+    the driver."""
     held: set[int] = field(default_factory=set)
     """The lock's generation that the last driver held. Outlives the driver."""
     engine: Engine = field(init=False)
@@ -242,7 +267,8 @@ class PlanDriver:
     def _read_store(
         self, store: PlanStore, studies: Mapping[str, Accepted], live: Collection[str]
     ) -> None:
-        self.session = session = Session.open(store, self.document)
+        with reading(f"plan {store.plan}"):
+            self.session = session = Session.open(store, self.document)
         for key in session.records.orphans - self._being_written(session):
             store.delete_checkpoint(key)
         with contextlib.suppress(StoreError):  # a right that nothing else needs
@@ -266,7 +292,7 @@ class PlanDriver:
                 advice=ADVICE,
             ),
             costs=session.build_costs(),
-            kept=session.kept_by_others(set(studies)),
+            kept=session.kept_by_others(studies.keys() - self._find_spoilt(studies).keys()),
         )
 
     def _being_written(self, session: Session) -> frozenset[str]:
@@ -443,13 +469,39 @@ class PlanDriver:
             await self.plan.set_owners(_owners_of(self.studies))
             self._owners = owners
 
+    def _find_spoilt(self, studies: Mapping[str, Accepted]) -> dict[str, str]:
+        """Those that cannot be worked on, and why."""
+        return {
+            name: found.reason
+            for name, item in studies.items()
+            if (found := self.spoilt.get(name)) and found.item == Spoilt.describe(item)
+        }
+
     async def _add(self, item: Accepted, *, more_follow: bool = False) -> None:
+        name = item.study.name
+        reason = self._find_spoilt({name: item}).get(name)
+        if reason is not None:  # nothing is written to the store: it may be restored
+            self.studies[name] = item
+            event = self.session.give_up(item.study, reason)
+            await self._feed(replace(event, more_follow=more_follow))
+            self.is_changed = True
+            return
+        try:
+            await self._add_stored(item, more_follow=more_follow)
+        except Unreadable as error:
+            self.spoilt[name] = Spoilt(str(error), Spoilt.describe(item))
+            raise Reopen from None
+
+    async def _add_stored(self, item: Accepted, *, more_follow: bool) -> None:
+        """Raises Unreadable if the study's own records are damaged, or contradict each other."""
         study, session = item.study, self.session
+        if study.name in self._mailroom.damaged:
+            raise Unreadable(self._mailroom.damaged[study.name])
         try:
             event = await asyncio.to_thread(lambda: session.admit(study, uid=item.uid))
         except InvalidSpec as error:  # the cluster lets nobody change it, so the store was
             reason = str(error).splitlines()[0]
-            raise StoreError(
+            raise Unreadable(
                 f"what the store holds is another study: {reason}: {RESTORE}"
             ) from None
         book = DecisionBook(self.tools.api, session.store, event.study, item.uid)
@@ -472,7 +524,7 @@ class PlanDriver:
             if not event.decisions:
                 raise
             reason = " ".join(str(error).split())
-            raise StoreError(
+            raise Unreadable(
                 f"the decisions of study {study.name} cannot be followed: {reason}: {RESTORE}"
             ) from error
         self.is_changed = True
@@ -505,6 +557,8 @@ class PlanDriver:
 
     def _is_to_retry(self, item: Accepted) -> bool:
         """Whether its failed trials are to be tried again: once for each value that is set."""
+        if self._find_spoilt({item.study.name: item}):
+            return False
         known = self.session.documents.get(item.study.name, {})
         return item.retry is not None and item.retry != known.get("retried")
 
@@ -532,13 +586,14 @@ class PlanDriver:
 
     async def _remove(self, name: str) -> None:
         """A study was deleted: what it retains stays for its ttl, and others go on."""
-        del self.studies[name]
+        is_spoilt = bool(self._find_spoilt({name: self.studies.pop(name)}))
         self._books.pop(name, None)
         self._user_trials.pop(name, None)
         await self._feed(StudyRemoved(name))
-        store = self.session.store
-        await asyncio.to_thread(delete_study, store, name, now=time.time())
-        self.session.documents[name] = await asyncio.to_thread(store.read_study, name)
+        if not is_spoilt:  # else its document is damaged, perhaps
+            store = self.session.store
+            await asyncio.to_thread(delete_study, store, name, now=time.time())
+            self.session.documents[name] = await asyncio.to_thread(store.read_study, name)
         self.tools.metrics.forget_study(self.namespace, name)
         self.is_changed = True
 
@@ -711,7 +766,7 @@ class PlanDriver:
     async def _finish(self, run: StudyRun) -> None:
         await self._note_spending()
         await asyncio.to_thread(self._mailroom.publish)  # whoever sees the end finds all answers
-        if run.name in self.studies:
+        if run.name in self.studies and run.name not in self._find_spoilt(self.studies):
             await asyncio.to_thread(self._lock.renew)
             await asyncio.to_thread(self._write_study, run)
         self.is_changed = True

@@ -119,6 +119,7 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
                 namespaces=settings.namespaces,
                 is_open=made.is_open,
                 is_known=made.is_known,
+                metrics=metrics,
             ),
             "sweeps",
         )

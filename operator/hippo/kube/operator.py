@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from hippo.kube import names
 from hippo.kube.api import POD, STUDY, TRIAL, Api, ApiError, Refused
 from hippo.kube.conditions import set_condition
-from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
+from hippo.kube.driver import Accepted, PlanDriver, Reopen, Spoilt, Tools
 from hippo.kube.events import Events
 from hippo.kube.metrics import Metrics
 from hippo.kube.moving import begin_afresh, mark_left, may_move, take_leave
@@ -68,6 +68,7 @@ class PlanTask:
     driver: PlanDriver | None = None
     reporter: Reporter | None = None  # of this driver
     distrusted: set[str] = field(default_factory=set)  # chains, for its drivers
+    spoilt: dict[str, Spoilt] = field(default_factory=dict)  # studies, for its drivers
     held: set[int] = field(default_factory=set)  # generations of the lock, for its drivers
     failures: int = 0
     outage: asyncio.Event | None = None  # set when the store that failed it is back
@@ -404,6 +405,7 @@ class Operator:
             task.signature,
             self.tools,
             task.distrusted,
+            task.spoilt,
             task.held,
         )
         log.info("plan %s/%s: opened for %s", task.namespace, task.name, ", ".join(task.studies))

@@ -11,7 +11,17 @@ from typing import Any
 
 from hippo.keeping import Swept, delete_study, sweep
 from hippo.kube.api import ApiError
-from hippo.store import Blobs, Holder, LockHeld, PlanLock, PlanStore, StoreError, list_plans
+from hippo.kube.metrics import Metrics
+from hippo.store import (
+    Blobs,
+    Holder,
+    LockHeld,
+    PlanLock,
+    PlanStore,
+    StoreError,
+    list_plans,
+    reading,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,22 +65,27 @@ def sweep_store(
     namespaces: Iterable[str],
     is_open: Callable[[str], bool],
     is_known: Callable[[str], bool],
+    unswept: dict[str, str] | None = None,
 ) -> list[Swept]:
     """Sweep all plans that nobody works on. ``live``: uids of all Studies there are; an empty
     ``namespaces`` means all. ``is_known``, by uid: studies that have come since they were listed;
-    a sweep may take long. One plan's trouble hides no other's. Raises StoreError.
+    a sweep may take long. One plan's trouble hides no other's: ``unswept`` takes up the plans that
+    were left as they are, and why. Raises StoreError.
     """
+    unswept = {} if unswept is None else unswept
     paths = [path for n in (tuple(namespaces) or (None,)) for path in list_plans(blobs, n)]
     found: list[Swept] = []
     for path in paths:
         if is_open(path):
             continue
         try:
-            swept = _sweep_plan(PlanStore(blobs, path), live, holder, is_known)
+            with reading(f"plan {path}"):
+                swept = _sweep_plan(PlanStore(blobs, path), live, holder, is_known)
         except LockHeld:
             continue
         except StoreError as error:
             log.warning("%s is not swept: %s", path, error)
+            unswept[path] = str(error)
             continue
         if swept is not None:
             found.append(swept)
@@ -106,6 +121,7 @@ async def sweep_for_ever(
     namespaces: tuple[str, ...],
     is_open: Callable[[str], bool],
     is_known: Callable[[str], bool],
+    metrics: Metrics,
 ) -> None:
     """Sweep now and then. ``list_uids`` awaits the uids of all Studies, from the server itself."""
     pause = FIRST_SECONDS
@@ -114,6 +130,7 @@ async def sweep_for_ever(
         pause = EVERY_SECONDS
         try:
             live = await list_uids()
+            unswept: dict[str, str] = {}
             for swept in await asyncio.to_thread(
                 sweep_store,
                 blobs,
@@ -122,9 +139,11 @@ async def sweep_for_ever(
                 namespaces=namespaces,
                 is_open=is_open,
                 is_known=is_known,
+                unswept=unswept,
             ):
                 if swept.freed:
                     log.info("%s: %d bytes freed", swept.plan, swept.freed)
+            metrics.note_unswept(len(unswept))
         except (ApiError, StoreError) as error:
             log.warning("the store is not swept: %s", error)
         except Exception:

@@ -7,6 +7,7 @@ from hippo.store.blobs import (
     CorruptCheckpoint,
     MissingBlob,
     StoreError,
+    Unreadable,
 )
 from hippo.store.catalog import (
     PlanSizes,
@@ -18,7 +19,7 @@ from hippo.store.catalog import (
     plan_path,
 )
 from hippo.store.directory import DirectoryBlobs
-from hippo.store.encoding import NewerFormat, Unreadable
+from hippo.store.encoding import NewerFormat, reading
 from hippo.store.loading import PlanRecords
 from hippo.store.lock import Holder, LockHeld, LockLost, PlanLock
 from hippo.store.plan_store import RESTORE, PlanStore
@@ -50,4 +51,5 @@ __all__ = [
     "measure",
     "open_blobs",
     "plan_path",
+    "reading",
 ]

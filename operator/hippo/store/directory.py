@@ -25,6 +25,7 @@ from hippo.store.blobs import (
     StoreError,
     check_name,
     check_prefix,
+    check_size,
     is_name,
 )
 
@@ -88,10 +89,10 @@ class DirectoryBlobs:
                     os.unlink(temporary)
                 os.close(descriptor)
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str, *, at_most: int | None = None) -> bytes:
         with self._open(name, buffering=0) as file:
             try:
-                return file.read()
+                return file.read() if at_most is None else _read_bounded(file, name, at_most)
             except OSError as error:
                 raise self._explain(error, "read", self._base + name) from error
 
@@ -299,6 +300,17 @@ class DirectoryBlobs:
         else:
             why = f"{path} is not a directory: use another --store"
         raise StoreError(f"the store cannot be {self._root}: {why}")
+
+
+def _read_bounded(file: BinaryIO, name: str, at_most: int) -> bytes:
+    """All of it, though it may grow meanwhile. Raises Unreadable, OSError."""
+    size = os.fstat(file.fileno()).st_size
+    check_size(name, size, at_most)
+    data = file.read(size + 1)
+    if len(data) > size:
+        data += file.read(at_most + 1 - len(data))
+        check_size(name, len(data), at_most)
+    return data
 
 
 def _write(descriptor: int, chunk: bytes | memoryview) -> None:
