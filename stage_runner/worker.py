@@ -12,8 +12,8 @@ import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hippo.store import NewerFormat, PlanStore, StoreError, Unreadable, open_blobs
-from hippo.store.blobs import check_size, is_name
+from hippo.store import NewerFormat, PlanStore, StoreError, open_blobs
+from hippo.store.blobs import check_size
 from hippo.store.bounds import MAX_BYTES, Kind
 from hippo.store.cache import find_cache
 from hippo.store.encoding import decode
@@ -88,8 +88,6 @@ def open_store(url: str, plan: str) -> PlanStore:
     """The plan as a worker sees it: through this machine's cache, if there is one. A folder needs
     none. Raises StoreError.
     """
-    if not is_name(plan):
-        raise Unreadable(f"--plan {plan!r}: is no path of a plan, such as default/0123456789abcdef")
     blobs = open_blobs(url)
     cache = find_cache(tell=lambda text: sys.stderr.write(f"{text}\n")) if blobs.is_remote else None
     return PlanStore(blobs, plan, cache=cache)
