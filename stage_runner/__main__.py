@@ -27,6 +27,7 @@ import faulthandler  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from hippo.store import PlanStore, StoreError, open_blobs  # noqa: E402
+from hippo.store.blobs import is_name  # noqa: E402
 from hippo.store.records import Outcome  # noqa: E402
 from stage_runner.chain import EXIT_CODES  # noqa: E402
 from stage_runner.failures import say  # noqa: E402
@@ -75,6 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
             "--path", type=Path, default=Path(), metavar="DIR", help="where the trainer's module is"
         )
     parsed = parser.parse_args(arguments)
+    for option in ("plan", "key"):
+        given = getattr(parsed, option, None)
+        if given is not None and not is_name(given):
+            sys.stderr.write(f"--{option} {given!r}: cannot be the name of a {option} in a store\n")
+            return EXIT_CODES[Outcome.INVALID]
     try:
         return int(parsed.run(parsed))
     except StoreError as error:

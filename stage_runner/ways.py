@@ -235,9 +235,7 @@ class Ways:
         trainer.step(values)
         return time.perf_counter() - began
 
-    def _evaluate(
-        self, trainer: Trainer, step: int, trace: Trace, when: str = "evaluate"
-    ) -> None:
+    def _evaluate(self, trainer: Trainer, step: int, trace: Trace, when: str = "evaluate") -> None:
         self.during = when
         seed_generators("evaluate", self._plan.call.seed, step)
         metrics = check_metrics(trainer.evaluate())

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hippo.store import NewerFormat, PlanStore, StoreError, open_blobs
+from hippo.store.blobs import check_size
+from hippo.store.bounds import MAX_BYTES, Kind
 from hippo.store.cache import find_cache
 from hippo.store.encoding import decode
 from hippo.store.fitting import EXIT_MISFIT, MARK
@@ -44,8 +46,7 @@ def run_worker(
         leave_with(server)
         signals = (signal.SIGTERM,)
     try:
-        from_stdin = assignment_file == "-"
-        data = sys.stdin.buffer.read() if from_stdin else Path(assignment_file).read_bytes()
+        data = _read_bounded(assignment_file)
         assignment = decode(
             Assignment.model_validate_json,
             data,
@@ -74,6 +75,15 @@ def _refuse(reason: str) -> int:
     """The exit status of a worker that its driver cannot use."""
     say(f"{MARK}{reason}")
     return EXIT_MISFIT
+
+
+def _read_bounded(file: str) -> bytes:
+    """Raises OSError, and Unreadable for a file that is no assignment for its size."""
+    most = MAX_BYTES[Kind.ASSIGNMENT]
+    with contextlib.nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as stream:
+        data = stream.read(most + 1)
+    check_size(f"the assignment ({file})", len(data), most)
+    return data
 
 
 def open_store(url: str, plan: str) -> PlanStore:

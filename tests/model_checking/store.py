@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from hippo.store import BlobInfo, MissingBlob, StoreError
-from hippo.store.blobs import check_name, check_prefix
+from hippo.store.blobs import check_name, check_prefix, check_size
 from tests.model_checking.faults import Faults
 
 
@@ -40,10 +40,11 @@ class MemoryBlobs:
         after()
         return is_first or not if_absent
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str, *, at_most: int | None = None) -> bytes:
         after = self.faults.next(_error)
         if check_name(name) not in self.blobs:
             raise MissingBlob(f"{name} is missing")
+        check_size(name, len(self.blobs[name]), at_most)
         after()
         return self.blobs[name]
 

@@ -55,13 +55,18 @@ def ls(
     namespace: NamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List plans and studies, what is kept for each study, and what gc would remove."""
+    """List plans and studies, what is kept for each study, and what gc would remove.
+
+    Exit status 1 if a plan cannot be read, in whole or in part: it says so, and hides no other.
+    """
     opened = open_store(store)
     listings = list_store(opened.blobs, now=time.time(), namespace=read_namespace(namespace))
     if output is Output.JSON:
         print_json(stock.listing_to_json(opened.url, listings))
     else:
         stock.print_listing(open_console(), listings)
+    if any(listing.problems for listing in listings):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from hippo.engine import Engine
 from hippo.messages import Requested
 from hippo.model import External, Study
 from hippo.runs import StudyRun
-from hippo.store import PlanStore
+from hippo.store import RESTORE, PlanStore
 from hippo.store.mailbox import Answer, Mailbox, Over, Reached, Taken, Unreadable
 
 POLL_SECONDS = 0.5
@@ -38,6 +38,7 @@ class Mailroom:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Reads what earlier runs have answered. Raises StoreError."""
+        self.damaged: dict[str, str] = {}  # studies whose answers cannot be read, and why
         self._engine = engine
         self._clock = clock
         self._due = clock()
@@ -45,7 +46,11 @@ class Mailroom:
         for study in studies:
             if isinstance(study.spec.algorithm, External):
                 mailbox = Mailbox(store.blobs, store.plan, study.name)
-                answers = mailbox.read_answers()
+                try:
+                    answers = mailbox.read_answers()
+                except Unreadable as error:
+                    self.damaged[study.name] = f"{error}: {RESTORE}"
+                    continue
                 refused = {
                     answer.request
                     for answer in answers.values()

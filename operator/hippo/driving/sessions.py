@@ -26,13 +26,16 @@ from hippo.recall import build_costs, build_plan
 from hippo.reopening import Advice, Verdict, reconsider, tell_reason
 from hippo.reopening import Spending as TimeSpent
 from hippo.runs import StudyRun
-from hippo.store import RESTORE, PlanRecords, PlanStore, StoreError, find_studies
+from hippo.store import (
+    RESTORE,
+    PlanRecords,
+    PlanStore,
+    StoreError,
+    Unreadable,
+    find_studies,
+    reading,
+)
 from hippo.store.records import Decision, MetricsReported, Spending, Spent
-
-
-class StudyUnreadable(StoreError):
-    """What the store holds of one study cannot be used."""
-
 
 _OF_AN_END = ("state", "message", "end")
 
@@ -108,6 +111,7 @@ class Session:
     records: PlanRecords
     spent: dict[str, Spent] = field(default_factory=dict)  # by all studies, when the run began
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # of all studies, by name
+    unreadable: dict[str, str] = field(default_factory=dict)  # other studies, and what is wrong
     forgotten: set[str] = field(
         default_factory=set
     )  # studies that had been deleted, now begun anew
@@ -120,7 +124,10 @@ class Session:
         spent = settle(store.read_spending(), records.reports)
         session = cls(store, signature(document), records, spent)
         for name in store.list_studies():
-            session.documents[name] = store.read_study(name)
+            try:
+                session.documents[name] = store.read_study(name)
+            except Unreadable as error:
+                session.unreadable[name] = f"{error}: {RESTORE}"
         return session
 
     def build_plan(self) -> SearchPlan:
@@ -132,10 +139,13 @@ class Session:
         return build_costs(self.records)
 
     def admit(self, study: Study, *, uid: str | None = None) -> StudyAdded:
-        """A study as the store knows it. Raises InvalidSpec if it was changed unduly.
+        """A study as the store knows it. Raises InvalidSpec if it was changed unduly; Unreadable if
+        its own records are damaged: it cannot go on, but others can.
 
         ``uid``: of its object in a cluster; under another one it is another study of that name.
         """
+        if study.name in self.unreadable:
+            raise Unreadable(self.unreadable[study.name])
         known = self.documents.get(study.name)
         is_another = uid is not None and known is not None and known.get("uid") != uid
         if known is not None and (known.get("deleted") is not None or is_another):
@@ -253,7 +263,7 @@ class Session:
             return parse_study(document)
         except InvalidSpec as error:
             reason = str(error).splitlines()[0]
-            raise StudyUnreadable(
+            raise Unreadable(
                 f"study {name} in the store cannot be read: {reason}: {RESTORE}"
             ) from None
 
@@ -352,12 +362,15 @@ class Session:
     def kept_by_others(self, names: set[str]) -> Callable[[str], bool]:
         """Which stored checkpoints studies outside this run need: they are not deleted."""
         others = {name: doc for name, doc in self.documents.items() if name not in names}
+        if self.unreadable:  # what they want cannot be told
+            return lambda key: True
         if any(read_intent(document).scope is Scope.PLAN for document in others.values()):
             return lambda key: True
         if not others:
             return lambda key: False
         try:
-            holdings = build_holdings(self.store, self.records, others)
+            with reading(f"plan {self.store.plan}"):
+                holdings = build_holdings(self.store, self.records, others)
         except StoreError:  # what they want cannot be told
             return lambda key: True
         now = time.time()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from hippo.keeping.eviction import Stored, choose_evictions
 from hippo.keeping.holdings import Holdings
@@ -20,6 +21,7 @@ from hippo.store import (
     StoreError,
     list_plans,
     measure,
+    reading,
 )
 from hippo.store.records import Manifest
 
@@ -84,16 +86,16 @@ def collect(
         for path in plans:
             store = PlanStore(blobs, path)
             try:
-                with contextlib.ExitStack() as plan_stack:
+                with reading(f"plan {path}"), contextlib.ExitStack() as plan_stack:
                     lock = plan_stack.enter_context(locks.hold(store))
                     swept, holdings = sweep(
-                        store, now=now, dry_run=dry_run, before_each=locks.renew
+                        store, now=now, dry_run=dry_run, before_each=partial(locks.renew, path)
                     )
                     if swept.is_gone:
                         if lock is not None:
                             lock.remove()
                     elif max_bytes is not None:
-                        opened.append(_Opened(store, swept, holdings))
+                        opened.append(_Opened(store, swept, _appraise(store, holdings, now)))
                         stack.enter_context(plan_stack.pop_all())
             except LockHeld as error:
                 swept = Swept(path, skipped=error.by)
@@ -102,7 +104,7 @@ def collect(
             collection.plans.append(swept)
         if max_bytes is not None:
             excess = collection.bytes_before - sum(s.freed for s in collection.plans) - max_bytes
-            collection.over_budget = max(0, _evict(opened, excess, now, locks))
+            collection.over_budget = max(0, _evict(opened, excess, locks))
     freed = sum(swept.freed for swept in collection.plans)
     collection.bytes_after = collection.bytes_before - freed
     return collection
@@ -113,7 +115,7 @@ class _Locks:
     """The locks of the plans in work. A dry run takes none, and only sees whether they are free."""
 
     dry_run: bool
-    held: list[PlanLock] = field(default_factory=list)
+    held: dict[str, PlanLock] = field(default_factory=dict)  # by path of the plan
 
     @contextlib.contextmanager
     def hold(self, store: PlanStore) -> Iterator[PlanLock | None]:
@@ -124,18 +126,24 @@ class _Locks:
             yield None
             return
         lock.acquire()
-        self.held.append(lock)
+        self.held[store.plan] = lock
         try:
             yield lock
         finally:
-            self.held.remove(lock)
+            self.held.pop(store.plan, None)
             with contextlib.suppress(StoreError):  # it then expires by itself
                 lock.release()
 
-    def renew(self) -> None:
-        """Before each deletion. Raises LockLost: then nothing more may be deleted; StoreError."""
-        for lock in self.held:
-            lock.renew_if_due()
+    def renew(self, path: str) -> None:
+        """Before each deletion from a plan. Raises LockLost: then nothing more of it may be
+        deleted; StoreError. What befalls the locks of other plans is told once it is their turn.
+        """
+        for other, lock in self.held.items():
+            if other != path:
+                with contextlib.suppress(StoreError):
+                    lock.renew_if_due()
+        if not self.dry_run:
+            self.held[path].renew_if_due()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,40 +152,47 @@ class _Opened:
 
     store: PlanStore
     swept: Swept
-    holdings: Holdings
+    stored: list[Stored]
 
 
-def _evict(opened: list[_Opened], excess: int, now: float, locks: _Locks) -> int:
+def _evict(opened: list[_Opened], excess: int, locks: _Locks) -> int:
     """Give up checkpoints until ``excess`` bytes are free; returns what is still missing."""
     if excess <= 0:
         return 0
     by_path = {item.store.plan: item for item in opened}
-    stored = [entry for item in opened for entry in _appraise(item, now)]
+    stored = [entry for item in opened for entry in item.stored]
+    lost = set[str]()  # plans of which nothing more may be deleted
     for entry in choose_evictions(stored, excess):
         path, key = entry.identity
         item = by_path[path]
-        if not locks.dry_run:
-            locks.renew()
-            item.store.delete_checkpoint(key)
+        if path in lost:
+            continue
+        try:
+            if not locks.dry_run:
+                locks.renew(path)
+                item.store.delete_checkpoint(key)
+        except StoreError as error:
+            lost.add(path)
+            item.swept.problems += (str(error),)
+            continue
         item.swept.evicted += 1
         item.swept.freed += entry.size
         excess -= entry.size
     return excess
 
 
-def _appraise(item: _Opened, now: float) -> list[Stored]:
+def _appraise(store: PlanStore, holdings: Holdings, now: float) -> list[Stored]:
     """Every checkpoint of a plan with its size and what it would take to train it again."""
-    holdings = item.holdings
     records = holdings.records
     costs = build_costs(records)
-    sizes = measure(item.store.plan, item.store.blobs.list(f"{item.store.plan}/")).checkpoints
+    sizes = measure(store.plan, store.blobs.list(f"{store.plan}/")).checkpoints
     known: dict[str, Stored] = {}
     for manifest in sorted(records.manifests.values(), key=lambda manifest: manifest.step):
         key = manifest.key
         place = holdings.places.get(key)
         earlier = place.node.latest_checkpoint(place.step - 1) if place is not None else None
         known[key] = Stored(
-            identity=(item.store.plan, key),
+            identity=(store.plan, key),
             step=manifest.step,
             size=sizes.get(key, manifest.size),
             seconds=_seconds(holdings, costs, manifest),

@@ -17,7 +17,7 @@ from hippo.model import signature
 from hippo.plan import Checkpoint, Node, SearchPlan
 from hippo.recall import build_plan
 from hippo.runs import place_trial
-from hippo.store import PlanRecords, PlanStore, StoreError
+from hippo.store import PlanRecords, PlanStore, StoreError, reading
 from hippo.store.records import Began, Decision
 
 
@@ -46,9 +46,13 @@ class Holdings:
 
 
 def read_holdings(store: PlanStore) -> Holdings:
-    """Raises StoreError if a study or its decisions cannot be read: then nothing may go."""
-    documents = {name: store.read_study(name) for name in store.list_studies()}
-    return build_holdings(store, store.load(), documents)
+    """Raises StoreError if a study or its decisions cannot be read, or a newer Hippo has written
+    any record of the plan: then nothing may go.
+    """
+    with reading(f"plan {store.plan}"):
+        store.check_formats()
+        documents = {name: store.read_study(name) for name in store.list_studies()}
+        return build_holdings(store, store.load(), documents)
 
 
 def build_holdings(
@@ -64,7 +68,7 @@ def build_holdings(
     plan = build_plan(signature(described), records)
     ways: dict[str, list[tuple[Node, int]]] = {}
     for name, document in documents.items():
-        steps = int(document["study"]["spec"]["steps"])
+        steps = document["study"]["spec"]["steps"]
         merge = described.get("merge") is not False
         ways[name] = _insert(plan, name, store.read_decisions(name), steps, merge=merge)
     places = {
@@ -93,10 +97,14 @@ def _insert(
     nodes: dict[int, Node] = {}
     reached: dict[int, int] = {}
     for decision in decisions:
-        if decision.kind == "suggest":
-            _, nodes[decision.trial] = place_trial(plan, study, decision, steps, merge=merge)
-        if decision.kind in ("suggest", "promote"):
-            reached[decision.trial] = decision.steps
+        path = f"studies/{study}/decisions/{decision.index:06d}.json"
+        with reading(f"decision {decision.index} of study {study} ({path})"):
+            if decision.kind == "suggest":
+                _, nodes[decision.trial] = place_trial(plan, study, decision, steps, merge=merge)
+            elif decision.trial not in nodes:
+                raise ValueError(f"there is no trial {decision.trial}")
+            if decision.kind in ("suggest", "promote"):
+                reached[decision.trial] = decision.steps
     return [(node, reached[trial]) for trial, node in nodes.items()]
 
 

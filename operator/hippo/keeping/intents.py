@@ -17,6 +17,7 @@ from typing import Any
 
 from hippo.model import Checkpoints, InvalidSpec
 from hippo.model.fields import validate
+from hippo.store.bounds import LATEST
 
 
 class Scope(StrEnum):
@@ -82,6 +83,8 @@ def read_intent(document: Mapping[str, Any]) -> Intent:
         study=name,
         scope=scopes[checkpoints.retain],
         best=status.get("bestKey"),
-        until=None if deleted is None else float(deleted) + checkpoints.ttl_seconds,
-        may_go_on_until=float(end["at"]) + checkpoints.ttl_seconds if may_go_on else -math.inf,
+        until=None if deleted is None else min(deleted + checkpoints.ttl_seconds, LATEST),
+        may_go_on_until=min(end["at"] + checkpoints.ttl_seconds, LATEST)
+        if may_go_on
+        else -math.inf,
     )

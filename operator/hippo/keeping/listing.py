@@ -13,10 +13,12 @@ from hippo.store import (
     Blobs,
     LockHeld,
     PlanLock,
+    PlanSizes,
     PlanStore,
     StoreError,
     list_plans,
     measure,
+    reading,
 )
 from hippo.store.records import MetricsReported
 
@@ -75,11 +77,17 @@ def _read(blobs: Blobs, path: str, infos: Iterable[BlobInfo], now: float) -> Pla
     listing = PlanListing(namespace, name, sizes.total)
     store = PlanStore(blobs, path)
     try:
-        _see_who_uses(store, listing)
-        holdings = read_holdings(store)
+        with reading(f"plan {path}"):
+            _see_who_uses(store, listing)
+            _describe(listing, read_holdings(store), sizes, now)
     except StoreError as error:
-        listing.problems = (str(error),)
-        return listing
+        return PlanListing(
+            namespace, name, sizes.total, in_use=listing.in_use, problems=(str(error),)
+        )
+    return listing
+
+
+def _describe(listing: PlanListing, holdings: Holdings, sizes: PlanSizes, now: float) -> None:
     records = holdings.records
     listing.entrypoint = str((records.signature or {}).get("entrypoint", ""))
     listing.problems = records.problems
@@ -104,7 +112,6 @@ def _read(blobs: Blobs, path: str, infos: Iterable[BlobInfo], now: float) -> Pla
     listing.studies = [
         _read_study(holdings, intent, kept[intent.study], now) for intent in holdings.intents
     ]
-    return listing
 
 
 def _see_who_uses(store: PlanStore, listing: PlanListing) -> None:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from hippo.dispatch import EngineOptions
 from hippo.driving.mailroom import Mailroom
-from hippo.driving.sessions import Session, StudyUnreadable
+from hippo.driving.sessions import Session
 from hippo.driving.spending import chain_prefix
 from hippo.engine import Engine
 from hippo.keeping import delete_study
@@ -70,6 +70,7 @@ from hippo.store import (
     StoreError,
     Unreadable,
     plan_path,
+    reading,
 )
 from hippo.store.encoding import decode
 from hippo.store.records import (
@@ -278,7 +279,8 @@ class PlanDriver:
     def _read_store(
         self, store: PlanStore, studies: Mapping[str, Accepted], live: Collection[str]
     ) -> None:
-        self.session = session = Session.open(store, self.document)
+        with reading(f"plan {store.plan}"):
+            self.session = session = Session.open(store, self.document)
         for key in session.records.orphans - self._being_written(session):
             store.delete_checkpoint(key)
         with contextlib.suppress(StoreError):  # a right that nothing else needs
@@ -485,19 +487,23 @@ class PlanDriver:
 
     async def _add(self, item: Accepted, *, more_follow: bool = False) -> None:
         with blame(item.study.name, *NO_STUDYS):
-            await self._admit(item, more_follow=more_follow)
+            try:
+                await self._admit(item, more_follow=more_follow)
+            except Unreadable as error:
+                raise StudyFault(item.study.name, str(error)) from error
         self.is_changed = True
 
     async def _admit(self, item: Accepted, *, more_follow: bool) -> None:
+        """Raises Unreadable if the study's own records are damaged, or contradict each other."""
         study, session = item.study, self.session
+        if study.name in self._mailroom.damaged:
+            raise Unreadable(self._mailroom.damaged[study.name])
         try:
             event = await self._work(lambda: session.admit(study, uid=item.uid))
-        except StudyUnreadable as error:
-            raise StudyFault(study.name, str(error)) from None
         except InvalidSpec as error:  # the cluster lets nobody change it, so the store was
             reason = str(error).splitlines()[0]
-            raise StudyFault(
-                study.name, f"what the store holds is another study: {reason}: {RESTORE}"
+            raise Unreadable(
+                f"what the store holds is another study: {reason}: {RESTORE}"
             ) from None
         book = DecisionBook(self.tools.api, session.store, event.study, item.uid)
         decisions = await book.recover()
@@ -519,9 +525,7 @@ class PlanDriver:
             if not event.decisions:
                 raise
             reason = " ".join(str(error).split())
-            raise StudyFault(
-                study.name, f"its decisions cannot be followed: {reason}: {RESTORE}"
-            ) from error
+            raise Unreadable(f"its decisions cannot be followed: {reason}: {RESTORE}") from error
 
     async def _reconsider(
         self, item: Accepted, book: DecisionBook, event: StudyAdded

@@ -122,6 +122,7 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
                 is_open=made.is_open,
                 is_known=made.is_known,
                 identify=made.identify,
+                metrics=metrics,
             ),
             "sweeps",
         )

@@ -136,6 +136,11 @@ class Metrics:
             "hippo_store_up", "Whether the store has answered the last time.", registry=registry
         )
         self._store_up.set(1)
+        self._unswept = Gauge(
+            "hippo_unswept_plans",
+            "Plans that the last clean-up of the store could not read, and has left as they are.",
+            registry=registry,
+        )
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """All of it as text, and the type of that text; ``accept`` is what the reader accepts."""
@@ -236,6 +241,10 @@ class Metrics:
     def note_store_down(self) -> None:
         """The store does not answer."""
         self._store_up.set(0)
+
+    def note_unswept(self, plans: int) -> None:
+        """The store was cleaned up, but for so many plans."""
+        self._unswept.set(plans)
 
     def note_store_up(self) -> None:
         """The store has answered."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from hippo.keeping import Swept, delete_study, sweep
 from hippo.kube.api import ApiError
+from hippo.kube.metrics import Metrics
 from hippo.store import (
     Blobs,
     Holder,
@@ -21,6 +22,7 @@ from hippo.store import (
     StoreError,
     clusters,
     list_plans,
+    reading,
 )
 
 log = logging.getLogger(__name__)
@@ -66,12 +68,15 @@ def sweep_store(
     is_open: Callable[[str], bool],
     is_known: Callable[[str], bool],
     cluster: str | None = None,
+    unswept: dict[str, str] | None = None,
 ) -> list[Swept]:
     """Sweep all plans that nobody works on. ``live``: uids of all Studies there are; an empty
     ``namespaces`` means all. ``is_known``, by uid: studies that have come since they were listed;
     a sweep may take long. ``cluster``: which one this is; namespaces of the store that are another
-    cluster's are left alone. One plan's trouble hides no other's. Raises StoreError.
+    cluster's are left alone. One plan's trouble hides no other's: ``unswept`` takes up the plans
+    that were left as they are, and why. Raises StoreError.
     """
+    unswept = {} if unswept is None else unswept
     paths = [path for n in (tuple(namespaces) or (None,)) for path in list_plans(blobs, n)]
 
     def is_there(uid: str) -> bool:
@@ -91,11 +96,13 @@ def sweep_store(
         if is_open(path) or not is_ours(path.partition("/")[0]):
             continue
         try:
-            swept = _sweep_plan(PlanStore(blobs, path), live, holder, is_known)
+            with reading(f"plan {path}"):
+                swept = _sweep_plan(PlanStore(blobs, path), live, holder, is_known)
         except LockHeld:
             continue
         except StoreError as error:
             log.warning("%s is not swept: %s", path, error)
+            unswept[path] = str(error)
             continue
         if swept is not None:
             found.append(swept)
@@ -132,6 +139,7 @@ async def sweep_for_ever(
     is_open: Callable[[str], bool],
     is_known: Callable[[str], bool],
     identify: Callable[[], Awaitable[str]],
+    metrics: Metrics,
 ) -> None:
     """Sweep now and then. ``list_uids`` awaits the uids of all Studies, from the server itself;
     ``identify`` which cluster that is.
@@ -143,6 +151,7 @@ async def sweep_for_ever(
         try:
             cluster = await identify()
             live = await list_uids()
+            unswept: dict[str, str] = {}
             for swept in await asyncio.to_thread(
                 sweep_store,
                 blobs,
@@ -152,9 +161,11 @@ async def sweep_for_ever(
                 is_open=is_open,
                 is_known=is_known,
                 cluster=cluster,
+                unswept=unswept,
             ):
                 if swept.freed:
                     log.info("%s: %d bytes freed", swept.plan, swept.freed)
+            metrics.note_unswept(len(unswept))
         except (ApiError, StoreError) as error:
             log.warning("the store is not swept: %s", error)
         except Exception:

@@ -292,6 +292,8 @@ class LocalDriver:
     def _reconsider(self, study: Study) -> StudyAdded:
         """A study as the store knows it; one that has ended goes on if its limits allow it now."""
         session, name = self.session, study.name
+        if name in self._mailroom.damaged:
+            raise StoreError(self._mailroom.damaged[name])
         event = session.admit(study)
         verdict = session.reconsider(
             event,

@@ -8,6 +8,7 @@ from hippo.store.blobs import (
     LinkInside,
     MissingBlob,
     StoreError,
+    Unreadable,
 )
 from hippo.store.catalog import (
     PlanSizes,
@@ -19,7 +20,7 @@ from hippo.store.catalog import (
     plan_path,
 )
 from hippo.store.directory import DirectoryBlobs
-from hippo.store.encoding import NewerFormat, Unreadable
+from hippo.store.encoding import NewerFormat, reading
 from hippo.store.loading import PlanRecords
 from hippo.store.lock import Holder, LockHeld, LockLost, PlanLock
 from hippo.store.plan_store import RESTORE, PlanStore
@@ -52,4 +53,5 @@ __all__ = [
     "measure",
     "open_blobs",
     "plan_path",
+    "reading",
 ]

@@ -19,10 +19,10 @@ from typing import BinaryIO, Protocol
 
 from hippo.model.foreign import quote
 
-_COMPONENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
-_COMPONENT_PATTERN = re.compile(_COMPONENT)
-_NAME_PATTERN = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-_PREFIX_PATTERN = re.compile(rf"(?:{_COMPONENT}/)*(?:{_COMPONENT})?")
+COMPONENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
+_COMPONENT_PATTERN = re.compile(COMPONENT)
+_NAME_PATTERN = re.compile(rf"{COMPONENT}(?:/{COMPONENT})*")
+_PREFIX_PATTERN = re.compile(rf"(?:{COMPONENT}/)*(?:{COMPONENT})?")
 STALE_SECONDS = 24 * 3600.0
 """No write takes so long: what has not ended by then never will (see ``Blobs.clean``)."""
 
@@ -54,6 +54,10 @@ class LinkInside(StoreError):
         super().__init__(message)
         self.links = tuple(links)
         self.found = list(found)
+
+
+class Unreadable(StoreError):
+    """Truncated, altered, larger than its kind may be, or of a kind that was never written here."""
 
 
 class CorruptCheckpoint(StoreError):
@@ -93,8 +97,10 @@ class Blobs(Protocol):
         """
         ...
 
-    def get(self, name: str) -> bytes:
-        """The whole blob. Raises MissingBlob."""
+    def get(self, name: str, *, at_most: int | None = None) -> bytes:
+        """The whole blob. Raises MissingBlob, and Unreadable if it has more than ``at_most`` bytes:
+        then no more than that was read.
+        """
         ...
 
     def stream(self, name: str) -> AbstractContextManager[BinaryIO]:
@@ -120,6 +126,12 @@ class Blobs(Protocol):
         that began at least so long ago are removed.
         """
         ...
+
+
+def check_size(name: str, size: int, at_most: int | None) -> None:
+    """Raises Unreadable."""
+    if at_most is not None and size > at_most:
+        raise Unreadable(f"{name} cannot be read: it has {size:,} bytes, more than {at_most:,}")
 
 
 def check_name(name: str) -> str:

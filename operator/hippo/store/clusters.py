@@ -18,9 +18,10 @@ from collections.abc import Callable
 
 from pydantic import Field
 
-from hippo.store.blobs import Blobs, MissingBlob, StoreError, check_component
+from hippo.store.blobs import Blobs, MissingBlob, StoreError, Unreadable, check_component
+from hippo.store.bounds import Kind, Moment, Version
 from hippo.store.catalog import list_plans
-from hippo.store.encoding import Unreadable, decode, encode
+from hippo.store.encoding import decode, encode, fetch
 from hippo.store.plan_store import PlanStore
 from hippo.store.records import FORMAT_VERSION, Record
 
@@ -35,9 +36,9 @@ class AnothersStudies(StoreError):
 class Stamp(Record):
     """Whose a namespace is. Others than those who write it need only ``cluster``."""
 
-    format_version: int = FORMAT_VERSION
+    format_version: Version = FORMAT_VERSION
     cluster: str = Field(pattern=f"^{CLUSTER_PATTERN}$")
-    since: float = Field(ge=0.0, le=1e12, allow_inf_nan=False)  # Unix time
+    since: Moment
 
 
 def read_stamp(blobs: Blobs, namespace: str) -> str | None:
@@ -71,7 +72,7 @@ def claim(
         if cluster is None or not (has_ours or begins):
             return
         stamp = Stamp(cluster=cluster, since=time.time())
-        if blobs.put(_name(namespace), encode(stamp), if_absent=True):
+        if blobs.put(_name(namespace), encode(stamp, Kind.STAMP), if_absent=True):
             return
         found = read_stamp(blobs, namespace)
     if found != cluster:
@@ -87,7 +88,7 @@ def adopt(blobs: Blobs, namespace: str, cluster: str) -> str | None:
     before = None
     with contextlib.suppress(Unreadable):
         before = _read(blobs, namespace)
-    blobs.put(_name(namespace), encode(Stamp(cluster=cluster, since=time.time())))
+    blobs.put(_name(namespace), encode(Stamp(cluster=cluster, since=time.time()), Kind.STAMP))
     return before
 
 
@@ -134,7 +135,7 @@ def _read(blobs: Blobs, namespace: str) -> str | None:
     """Raises Unreadable, NewerFormat."""
     name = _name(namespace)
     try:
-        return decode(Stamp.model_validate_json, blobs.get(name), name).cluster
+        return decode(Stamp.model_validate_json, fetch(blobs, name, Kind.STAMP), name).cluster
     except MissingBlob:
         return None
 

@@ -29,6 +29,7 @@ from hippo.store.blobs import (
     StoreError,
     check_name,
     check_prefix,
+    check_size,
     is_name,
 )
 
@@ -95,10 +96,10 @@ class DirectoryBlobs:
                         os.unlink(temporary, dir_fd=within)
                     os.close(descriptor)
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str, *, at_most: int | None = None) -> bytes:
         with self._open(name, buffering=0) as file:
             try:
-                return file.read()
+                return file.read() if at_most is None else _read_bounded(file, name, at_most)
             except OSError as error:
                 raise self._explain(error, "read", name) from error
 
@@ -379,6 +380,17 @@ class _Listing:
             status = entry.stat(follow_symlinks=False)
             if stat.S_ISREG(status.st_mode):
                 self.found.append(BlobInfo(name, status.st_size))
+
+
+def _read_bounded(file: BinaryIO, name: str, at_most: int) -> bytes:
+    """All of it, though it may grow meanwhile. Raises Unreadable, OSError."""
+    size = os.fstat(file.fileno()).st_size
+    check_size(name, size, at_most)
+    data = file.read(size + 1)
+    if len(data) > size:
+        data += file.read(at_most + 1 - len(data))
+        check_size(name, len(data), at_most)
+    return data
 
 
 def _write(descriptor: int, chunk: bytes | memoryview) -> None:

@@ -7,15 +7,39 @@ passed over.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
-from hippo.store.blobs import StoreError
+from hippo.store.blobs import Blobs, StoreError, Unreadable
+from hippo.store.bounds import (
+    MAX_BYTES,
+    MAX_CHAINS,
+    MAX_MARKS,
+    Horizon,
+    Index,
+    Kind,
+    Label,
+    Moment,
+    Name,
+    Seconds,
+    Step,
+    Text,
+    Tree,
+    Version,
+)
 from hippo.store.records import (
     FORMAT_VERSION,
     Decision,
@@ -39,15 +63,11 @@ class NewerFormat(StoreError):
         )
 
 
-class Unreadable(StoreError):
-    """Truncated, altered, or of a kind that was never written here."""
-
-
 class PlanRecord(Record):
     """What a plan is for: it pins the format and the trainer's signature."""
 
-    format_version: int = FORMAT_VERSION
-    signature: dict[str, Any]
+    format_version: Version = FORMAT_VERSION
+    signature: Tree
 
 
 class _Shape(BaseModel):
@@ -57,46 +77,59 @@ class _Shape(BaseModel):
 
 
 class _Metadata(_Shape):
-    name: str
+    name: Name
+
+
+class _Checkpoints(_Shape):
+    retain: Label = "best"
+
+
+class _Spec(_Shape):
+    steps: Horizon
+    checkpoints: _Checkpoints = _Checkpoints()
 
 
 class _Study(_Shape):
     metadata: _Metadata
-    spec: dict[str, Any]
+    spec: _Spec
 
 
 class _End(_Shape):
-    reason: str
-    at: float = Field(allow_inf_nan=False)
+    reason: Label
+    at: Moment
 
 
 class _Status(_Shape):
-    wall_seconds: float = Field(0.0, ge=0.0, allow_inf_nan=False)
+    updated: Moment = 0.0
+    wall_seconds: Seconds = 0.0
     state: Literal[None, "Running", "Suspended", "Succeeded", "Failed"] = None
-    message: str = ""
-    best: int | None = None
-    best_step: int | None = None
-    best_key: str | None = None
+    message: Text = ""
+    best: Index | None = None
+    best_step: Step | None = None
+    best_key: Name | None = None
     end: _End | None = None
 
 
-class _StudyDocument(_Shape):
+class StudyShape(_Shape):
+    """What is relied upon in a study's document."""
+
     study: _Study
     status: _Status | None = None
-    uid: str | None = None
-    deleted: float | None = Field(None, allow_inf_nan=False)
+    uid: Label | None = None
+    deleted: Moment | None = None
     before: Spent = Spent()
+    retried: Label | None = None
 
 
 class StudyRecord(Record):
-    format_version: int = FORMAT_VERSION
-    document: dict[str, Any]
+    format_version: Version = FORMAT_VERSION
+    document: Tree
 
     @field_validator("document")
     @classmethod
     def _has_its_shape(cls, document: dict[str, Any]) -> dict[str, Any]:
         try:
-            _StudyDocument.model_validate(document)
+            StudyShape.model_validate(document)
         except ValidationError as error:
             raise ValueError(_first_line(error)) from None
         return document
@@ -105,8 +138,18 @@ class StudyRecord(Record):
 class LedgerChunk(Record):
     """All reports of some chains that have ended."""
 
-    format_version: int = FORMAT_VERSION
-    chains: dict[str, list[Report]]
+    format_version: Version = FORMAT_VERSION
+    chains: Annotated[
+        dict[Name, Annotated[list[Report], Field(min_length=1, max_length=MAX_MARKS)]],
+        Field(max_length=MAX_CHAINS),
+    ]
+
+    @model_validator(mode="after")
+    def _names_each_chain_once(self) -> LedgerChunk:
+        for name, reports in self.chains.items():
+            if any(report.chain != name for report in reports):
+                raise ValueError(f"chains.{name}: holds a report of another chain")
+        return self
 
 
 class _Versioned(Protocol):
@@ -117,8 +160,29 @@ class _Versioned(Protocol):
 _T = TypeVar("_T", bound=_Versioned)
 
 
-def encode(record: Record) -> bytes:
-    return record.model_dump_json(by_alias=True).encode()
+def encode(record: Record, kind: Kind) -> bytes:
+    """Raises StoreError if it were too large to be read again."""
+    data = record.model_dump_json(by_alias=True).encode()
+    most = MAX_BYTES[kind]
+    if len(data) > most:
+        raise StoreError(f"a {kind} may have {most:,} bytes, and this one has {len(data):,}")
+    return data
+
+
+def fetch(blobs: Blobs, name: str, kind: Kind) -> bytes:
+    """The bytes of a record. Raises MissingBlob; Unreadable if they are too many."""
+    return blobs.get(name, at_most=MAX_BYTES[kind])
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Whatever fails in here is the fault of what is read: Unreadable, in one line."""
+    try:
+        yield
+    except (StoreError, MemoryError):
+        raise
+    except Exception as error:
+        raise Unreadable(f"{what} cannot be read: {_first_line(error)}") from error
 
 
 def decode(
@@ -139,18 +203,25 @@ def decode_decision(data: bytes, what: str) -> Decision:
 
 def _validated(validate: Callable[[bytes], _T], data: bytes, what: str, newest: int) -> _T:
     try:
-        return validate(data)
-    except ValidationError as error:
+        with reading(what):
+            return validate(data)
+    except Unreadable:
         version = _find_version(data)
         if version is not None and version > newest:
             raise NewerFormat(what, version, newest) from None
-        raise Unreadable(f"{what} cannot be read: {_first_line(error)}") from None
+        raise
 
 
-def _first_line(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
-    text = f"{path}: {first['msg']}" if path else first["msg"]
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        text = f"{path}: {message}" if path else message
+    elif isinstance(error, ValueError) and str(error):  # worded for people, as InvalidSpec is
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:_LONGEST_LINE]
 
 
@@ -162,12 +233,19 @@ def check_version(version: int, what: str, *, newest: int = FORMAT_VERSION) -> N
         raise Unreadable(f"{what} cannot be read: format {version} is unknown")
 
 
+def check_format(name: str, data: bytes) -> None:
+    """Raises NewerFormat for a record of any kind that a newer Hippo has written."""
+    version = _find_version(data)
+    if version is not None and version > FORMAT_VERSION:
+        raise NewerFormat(name, version)
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """Two lines of JSON: the manifest, and the SHA-256 of that line.
 
     A flipped digit in a manifest may still be a valid manifest, of another step.
     """
-    line = encode(manifest)
+    line = encode(manifest, Kind.MANIFEST)
     return b'%s\n{"sha256":"%s"}\n' % (line, hashlib.sha256(line).hexdigest().encode())
 
 
@@ -189,5 +267,10 @@ def _find_version(data: bytes) -> int | None:
         document = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    version = document.get("formatVersion") if isinstance(document, dict) else None
-    return version if isinstance(version, int) else None
+    if not isinstance(document, dict):
+        return None
+    chains = document.get("chains")  # of the ledger, whose reports have versions of their own
+    folded = [*chains.values()] if isinstance(chains, dict) else []
+    reports = [report for told in folded if isinstance(told, list) for report in told]
+    found = [d.get("formatVersion") for d in (document, *reports) if isinstance(d, dict)]
+    return max((version for version in found if isinstance(version, int)), default=None)

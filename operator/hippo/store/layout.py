@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from hippo.store.blobs import check_component, check_name
+from collections.abc import Iterable
+
+from hippo.store.blobs import BlobInfo, check_component, check_name
+from hippo.store.bounds import LONGEST_NUMBER, Kind
 
 PLAN_FOLDERS = ("manifests", "data", "reports", "control", "studies", "ledger", "lock")
 """All that a plan has beside its ``plan.json``."""
+
+_LOCK_DIGITS = 8
+_FOLDERS = {
+    "manifests": Kind.MANIFEST,
+    "control": Kind.CONTROL,
+    "ledger": Kind.LEDGER,
+    "lock": Kind.LOCK,
+}
+_OF_STUDIES = {"decisions": Kind.DECISION, "requests": Kind.REQUEST, "answers": Kind.ANSWER}
 
 
 class Layout:
@@ -57,10 +69,43 @@ class Layout:
         return f"{self.ledger}{number:06d}.json"
 
     def lock(self, generation: int) -> str:
-        return f"{self.locks}{generation:08d}.json"
+        return f"{self.locks}{generation:0{_LOCK_DIGITS}d}.json"
+
+    def generation_of(self, name: str) -> int | None:
+        """Of the lock with this name; None if it is none of Hippo's."""
+        return number_of(name, digits=_LOCK_DIGITS)
+
+    def numbered(self, infos: Iterable[BlobInfo]) -> list[BlobInfo]:
+        """Those that Hippo has numbered; others are nobody's."""
+        return [i for i in infos if self.kind_of(i.name) and number_of(i.name) is not None]
+
+    def kind_of(self, name: str) -> Kind | None:
+        """Of the record with this name; None for data, and for what Hippo does not write."""
+        match name.removeprefix(self._start).split("/"):
+            case ["plan.json"]:
+                return Kind.PLAN
+            case ["spending.json"]:
+                return Kind.SPENDING
+            case ["studies", _, "study.json"]:
+                return Kind.STUDY
+            case ["studies", _, ("decisions" | "requests" | "answers") as folder, _]:
+                return _OF_STUDIES[folder]
+            case ["reports", _, _]:
+                return Kind.REPORT
+            case [("manifests" | "control" | "ledger" | "lock") as folder, _]:
+                return _FOLDERS[folder]
+            case _:
+                return None
 
 
-def number_of(name: str) -> int | None:
-    """The number that a numbered blob's name ends with; None if it has none."""
-    stem = name.rpartition("/")[2].removesuffix(".json")
-    return int(stem) if stem.isascii() and stem.isdigit() else None
+def number_of(name: str, *, digits: int = 6) -> int | None:
+    """The number that a numbered blob's name ends with; None if Hippo has given it none.
+
+    It is written with so many digits or more, but with no more than LONGEST_NUMBER, and in one way.
+    """
+    stem, dot, suffix = name.rpartition("/")[2].partition(".")
+    if dot + suffix != ".json" or not stem.isascii() or not stem.isdigit():
+        return None
+    if not digits <= len(stem) <= LONGEST_NUMBER:
+        return None
+    return int(stem) if len(stem) == digits or stem[0] != "0" else None

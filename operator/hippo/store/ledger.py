@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hippo.store.blobs import Blobs, MissingBlob
-from hippo.store.encoding import LedgerChunk, Unreadable, encode
+from hippo.store.blobs import Blobs, MissingBlob, Unreadable
+from hippo.store.bounds import FOLDED_BYTES, MAX_BYTES, Kind
+from hippo.store.encoding import LedgerChunk, encode, fetch
 from hippo.store.layout import Layout, number_of
 from hippo.store.loading import decode_report
 from hippo.store.records import Report, is_bar
 from hippo.store.together import map_together
 
-_CHUNK = 10_000  # reports, about 3 MB
+_CHUNK = 10_000  # reports, about 3 MB; fewer if they are larger
 
 
 def fold(blobs: Blobs, layout: Layout, chains: Iterable[str]) -> None:
     """Raises StoreError if the store fails, or holds a report of a newer Hippo."""
     for batch in _batches(blobs, layout, chains):
-        _append(blobs, layout, LedgerChunk(chains=batch))
+        _append(blobs, layout, encode(LedgerChunk(chains=batch), Kind.LEDGER))
         for _ in map_together(
             lambda reports: _forget(blobs, layout, reports),
             batch.values(),
@@ -41,39 +42,47 @@ def _batches(
     blobs: Blobs, layout: Layout, chains: Iterable[str]
 ) -> Iterator[dict[str, list[Report]]]:
     batch: dict[str, list[Report]] = {}
+    size = 0
     names = list(dict.fromkeys(chains))
     found = map_together(
         lambda chain: _read_whole(blobs, layout, chain), names, is_remote=blobs.is_remote
     )
-    for chain, reports in zip(names, found, strict=True):
+    for chain, (reports, more) in zip(names, found, strict=True):
         if reports:
             batch[chain] = reports
-        if sum(map(len, batch.values())) >= _CHUNK:
+            size += more
+        if size >= FOLDED_BYTES or sum(map(len, batch.values())) >= _CHUNK:
             yield batch
-            batch = {}
+            batch, size = {}, 0
     if batch:
         yield batch
 
 
-def _read_whole(blobs: Blobs, layout: Layout, chain: str) -> list[Report]:
-    """A chain's reports; none if one of them is damaged or missing: nothing is lost in doubt. None
-    either of a chain that never began.
+def _read_whole(blobs: Blobs, layout: Layout, chain: str) -> tuple[list[Report], int]:
+    """A chain's reports, and their bytes; none if one of them is damaged or missing, so that
+    nothing is lost in doubt, or if they are too many for a chunk. None either of a chain that never
+    began.
     """
     reports: list[Report] = []
-    for info in blobs.list(layout.reports_of(chain)):
+    infos = layout.numbered(blobs.list(layout.reports_of(chain)))
+    size = sum(info.size for info in infos)
+    if size > MAX_BYTES[Kind.LEDGER] - 2 * FOLDED_BYTES:
+        return [], 0
+    for info in infos:
         if number_of(info.name) != len(reports):
-            return []
+            return [], 0
         try:
-            reports.append(decode_report(blobs.get(info.name), chain, len(reports)))
+            data = fetch(blobs, info.name, Kind.REPORT)
+            reports.append(decode_report(data, chain, len(reports)))
         except (Unreadable, MissingBlob):
-            return []
+            return [], 0
     if reports and is_bar(reports[0]):
-        return []  # it keeps a worker out for as long as it stands there
-    return reports
+        return [], 0  # it keeps a worker out for as long as it stands there
+    return reports, size
 
 
-def _append(blobs: Blobs, layout: Layout, chunk: LedgerChunk) -> None:
-    numbers = [number_of(info.name) or 0 for info in blobs.list(layout.ledger)]
-    number = max(numbers, default=-1) + 1
-    while not blobs.put(layout.ledger_chunk(number), encode(chunk), if_absent=True):
+def _append(blobs: Blobs, layout: Layout, chunk: bytes) -> None:
+    taken = {number_of(info.name) for info in blobs.list(layout.ledger)}
+    number = next(n for n in range(len(taken) + 1) if n not in taken)
+    while not blobs.put(layout.ledger_chunk(number), chunk, if_absent=True):
         number += 1

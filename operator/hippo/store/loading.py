@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from hippo.store.blobs import BlobInfo, Blobs, MissingBlob
+from hippo.store.blobs import BlobInfo, Blobs, MissingBlob, Unreadable, check_size
+from hippo.store.bounds import MAX_BYTES, Kind
 from hippo.store.encoding import (
     LedgerChunk,
     PlanRecord,
-    Unreadable,
     check_version,
     decode,
     decode_manifest,
+    fetch,
 )
 from hippo.store.layout import Layout, number_of
 from hippo.store.records import REPORT, Manifest, Report
 from hippo.store.together import map_together
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,23 @@ def decode_report(data: bytes, chain: str, number: int) -> Report:
     return report
 
 
-def get_all(blobs: Blobs, names: Iterable[str]) -> Iterator[bytes | None]:
-    """Blobs in order; None for one that is not there any more. Raises StoreError."""
+def read_all(
+    blobs: Blobs, infos: Iterable[BlobInfo], kind: Kind, read: Callable[[str, bytes], T]
+) -> Iterator[T | Unreadable | None]:
+    """Records as they are listed, ``read`` from their names and bytes; None for one that is not
+    there any more. One that is too large is not asked for. Raises StoreError.
+    """
 
-    def get(name: str) -> bytes | None:
+    def get(info: BlobInfo) -> T | Unreadable | None:
         try:
-            return blobs.get(name)
+            check_size(info.name, info.size, MAX_BYTES[kind])
+            return read(info.name, fetch(blobs, info.name, kind))
         except MissingBlob:
             return None
+        except Unreadable as error:
+            return error
 
-    return map_together(get, names, is_remote=blobs.is_remote)
+    return map_together(get, infos, is_remote=blobs.is_remote)
 
 
 def load(blobs: Blobs, layout: Layout) -> PlanRecords:
@@ -88,11 +98,11 @@ def load(blobs: Blobs, layout: Layout) -> PlanRecords:
 
 
 def read_ledger(blobs: Blobs, layout: Layout, problems: list[str]) -> Iterator[LedgerChunk]:
-    for info in blobs.list(layout.ledger):
-        if number_of(info.name) is None:
-            continue
+    for info in layout.numbered(blobs.list(layout.ledger)):
         try:
-            chunk = decode(LedgerChunk.model_validate_json, blobs.get(info.name), info.name)
+            check_size(info.name, info.size, MAX_BYTES[Kind.LEDGER])
+            data = fetch(blobs, info.name, Kind.LEDGER)
+            chunk = decode(LedgerChunk.model_validate_json, data, info.name)
             for reports in chunk.chains.values():
                 for report in reports:
                     check_version(report.format_version, info.name)
@@ -104,7 +114,8 @@ def read_ledger(blobs: Blobs, layout: Layout, problems: list[str]) -> Iterator[L
 
 def read_signature(blobs: Blobs, layout: Layout, problems: list[str]) -> dict[str, Any] | None:
     try:
-        return decode(PlanRecord.model_validate_json, blobs.get(layout.plan), layout.plan).signature
+        data = fetch(blobs, layout.plan, Kind.PLAN)
+        return decode(PlanRecord.model_validate_json, data, layout.plan).signature
     except MissingBlob:
         return None
     except Unreadable as error:
@@ -116,20 +127,28 @@ def _read_manifests(
     blobs: Blobs, layout: Layout, problems: list[str]
 ) -> tuple[dict[str, Manifest], frozenset[str], tuple[BlobInfo, ...]]:
     # Manifests first: data is written before its manifest, so whatever is listed now has its data.
-    names = [info.name for info in blobs.list(layout.manifests) if info.name.endswith(".json")]
+    infos = [
+        info
+        for info in blobs.list(layout.manifests)
+        if info.name.endswith(".json") and layout.kind_of(info.name) is Kind.MANIFEST
+    ]
     stored = blobs.list(layout.data)
     sizes = {info.name: info.size for info in stored}
     manifests: dict[str, Manifest] = {}
     known = set()
-    for name, data in zip(names, get_all(blobs, names), strict=True):
+
+    def read(name: str, data: bytes) -> Manifest:
         key = name[len(layout.manifests) : -len(".json")]
+        return decode_manifest(data, f"the manifest of checkpoint {key}")
+
+    found = read_all(blobs, infos, Kind.MANIFEST, read)
+    for info, manifest in zip(infos, found, strict=True):
+        key = info.name[len(layout.manifests) : -len(".json")]
         known.add(key)
-        if data is None:
+        if manifest is None:
             continue  # deleted meanwhile
-        try:
-            manifest = decode_manifest(data, f"the manifest of checkpoint {key}")
-        except Unreadable as error:
-            problems.append(str(error))
+        if isinstance(manifest, Unreadable):
+            problems.append(str(manifest))
             continue
         if manifest.key != key:
             problems.append(f"checkpoint {key}: its manifest is that of {manifest.key}")
@@ -160,18 +179,21 @@ def _read_live_reports(
     """With the chains that have some, and those of which one cannot be read."""
     reports: list[Report] = []
     chains, broken = set[str](), set[str]()
-    names = [info.name for info in blobs.list(layout.reports)]
-    for name, data in zip(names, get_all(blobs, names), strict=True):
-        chain = name[len(layout.reports) :].partition("/")[0]
-        number = number_of(name)
-        if number is None:
-            continue
+    infos = layout.numbered(blobs.list(layout.reports))
+
+    def read(name: str, data: bytes) -> Report:
+        return decode_report(data, chain_of(name), number_of(name) or 0)
+
+    def chain_of(name: str) -> str:
+        return name[len(layout.reports) :].partition("/")[0]
+
+    found = read_all(blobs, infos, Kind.REPORT, read)
+    for info, report in zip(infos, found, strict=True):
+        chain = chain_of(info.name)
         chains.add(chain)
-        if data is None:
-            continue  # folded meanwhile
-        try:
-            reports.append(decode_report(data, chain, number))
-        except Unreadable as error:
-            problems.append(str(error))
+        if isinstance(report, Unreadable):
+            problems.append(str(report))
             broken.add(chain)
+        elif report is not None:  # else folded meanwhile
+            reports.append(report)
     return reports, frozenset(chains), broken

@@ -25,13 +25,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hippo.store.blobs import MissingBlob, StoreError
-from hippo.store.encoding import Unreadable, decode, encode
-from hippo.store.layout import Layout, number_of
+from hippo.store.blobs import MissingBlob, StoreError, Unreadable
+from hippo.store.bounds import MAX_INDEX, Kind, Label, Moment, Process, Text, Version
+from hippo.store.encoding import decode, encode, fetch
+from hippo.store.layout import Layout
 from hippo.store.plan_store import PlanStore
 from hippo.store.records import FORMAT_VERSION, Record
 
 _ATTEMPTS = 100  # each one lost means that another process took or gave back the lock
+_MOST_AHEAD = 24 * 3600.0  # seconds; no lock is taken for so long, whatever the clocks say
+_DELETE = "delete it if no other hippo uses this store"
 
 
 class LockHeld(StoreError):
@@ -84,14 +87,14 @@ class Holder:
 
 
 class _LockRecord(Record):
-    format_version: int = FORMAT_VERSION
-    host: str
-    boot: str
-    pid: int
-    process_start: str
-    command: str
-    acquired: float  # Unix time
-    expires: float  # Unix time; 0 once released
+    format_version: Version = FORMAT_VERSION
+    host: Label
+    boot: Label
+    pid: Process
+    process_start: Label
+    command: Text
+    acquired: Moment
+    expires: Moment  # 0 once released
 
     def holder(self) -> Holder:
         return Holder(self.host, self.boot, self.pid, self.process_start, self.command)
@@ -173,7 +176,7 @@ class PlanLock:
 
     def renew_if_due(self) -> None:
         """Renew once a third of its time has passed. Raises LockLost; StoreError."""
-        if self._clock() - self._renewed > self._seconds / 3:
+        if self._generation is None or self._clock() - self._renewed > self._seconds / 3:
             self.renew()
 
     def remove(self) -> None:
@@ -202,20 +205,25 @@ class PlanLock:
 
     def _list(self) -> list[int]:
         """Generations, ascending."""
-        numbers = (number_of(info.name) for info in self._blobs.list(self._layout.locks))
+        infos = self._blobs.list(self._layout.locks)
+        numbers = (self._layout.generation_of(info.name) for info in infos)
         return sorted(number for number in numbers if number is not None)
 
     def _read(self, generation: int) -> _LockRecord:
         name = self._layout.lock(generation)
         try:
-            return decode(_LockRecord.model_validate_json, self._blobs.get(name), name)
+            data = fetch(self._blobs, name, Kind.LOCK)
+            return decode(_LockRecord.model_validate_json, data, name)
         except Unreadable as error:
-            raise StoreError(f"{error}: delete it if no other hippo uses this store") from None
+            raise Unreadable(f"{error}: {_DELETE}") from None
 
     def _check_free(self, generation: int) -> None:
         record = self._read(generation)
         if record.expires <= self._clock() or record.holder().is_gone(seen_from=self._holder):
             return
+        if record.expires > self._clock() + _MOST_AHEAD:
+            name = self._layout.lock(generation)
+            raise Unreadable(f"{name} does not expire for more than a day: {_DELETE}")
         since = datetime.fromtimestamp(record.acquired, UTC).astimezone()
         raise LockHeld(
             self._plan,
@@ -228,9 +236,11 @@ class PlanLock:
         """Become the holder; False if another one was faster."""
         self._acquired = self._renewed = self._clock()
         name = self._layout.lock(generation)
-        if not self._blobs.put(
-            name, encode(self._record(self._acquired + self._seconds)), if_absent=True
-        ):
+        if generation > MAX_INDEX:
+            last = self._layout.lock(MAX_INDEX)
+            raise Unreadable(f"{last} is the last lock that there can be: {_DELETE}")
+        record = self._record(self._acquired + self._seconds)
+        if not self._blobs.put(name, encode(record, Kind.LOCK), if_absent=True):
             return False
         generations = self._list()
         if generations[-1:] != [generation]:
@@ -243,7 +253,7 @@ class PlanLock:
         return True
 
     def _write(self, generation: int, *, expires: float) -> None:
-        self._blobs.put(self._layout.lock(generation), encode(self._record(expires)))
+        self._blobs.put(self._layout.lock(generation), encode(self._record(expires), Kind.LOCK))
 
     def _record(self, expires: float) -> _LockRecord:
         return _LockRecord(

@@ -9,42 +9,43 @@ refusals follow from nothing else: they are read back, and what was refused stay
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from hippo.store.blobs import Blobs
-from hippo.store.encoding import Unreadable, decode, encode
+from hippo.store.blobs import Blobs, Unreadable
+from hippo.store.bounds import Index, Kind, Label, Metrics, Step, Text, Tree, Version, Whole
+from hippo.store.encoding import decode, encode, fetch
 from hippo.store.layout import Layout, number_of
 from hippo.store.records import FORMAT_VERSION, Record
 
 
 class _Request(Record):
-    format_version: int = FORMAT_VERSION
+    format_version: Version = FORMAT_VERSION
 
 
 class Suggest(_Request):
     """A new trial; from now on it is called by the number of this request."""
 
     kind: Literal["suggest"] = "suggest"
-    hyperparameters: dict[str, Any]  # as written in a study
-    steps: int  # report the metrics there
-    origin: str | None = None  # uid of the Trial object that asks for it
+    hyperparameters: Tree  # as written in a study
+    steps: Whole  # report the metrics there
+    origin: Label | None = None  # uid of the Trial object that asks for it
 
 
 class Promote(_Request):
     """A trial is to go on, and to report at ``steps``. Waits until it has reported before."""
 
     kind: Literal["promote"] = "promote"
-    trial: int  # the number of the request that suggested it
-    steps: int
+    trial: Whole  # the number of the request that suggested it
+    steps: Whole
 
 
 class Stop(_Request):
     """A trial is not to go on, wherever it is."""
 
     kind: Literal["stop"] = "stop"
-    trial: int
+    trial: Whole
 
 
 class Close(_Request):
@@ -58,34 +59,34 @@ _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 class _Answer(Record):
-    format_version: int = FORMAT_VERSION
+    format_version: Version = FORMAT_VERSION
 
 
 class Taken(_Answer):
     """A request was taken up: a decision was made for it, or (``refused``) never will be."""
 
     kind: Literal["taken"] = "taken"
-    request: int
-    refused: str | None = None  # why, in one line
-    name: str | None = None  # suggest: the trial's name
+    request: Index
+    refused: Text | None = None  # why, in one line
+    name: Label | None = None  # suggest: the trial's name
 
 
 class Reached(_Answer):
     """A trial's metrics where a request asked for them."""
 
     kind: Literal["reached"] = "reached"
-    trial: int  # the number of the request that suggested it
-    step: int
-    metrics: dict[str, float]
+    trial: Index  # the number of the request that suggested it
+    step: Step
+    metrics: Metrics
 
 
 class Over(_Answer):
     """A trial has ended, and how."""
 
     kind: Literal["over"] = "over"
-    trial: int
-    phase: str
-    reason: str
+    trial: Index
+    phase: Label
+    reason: Text
 
 
 Answer = Annotated[Taken | Reached | Over, Field(discriminator="kind")]
@@ -103,9 +104,8 @@ class Mailbox:
 
     def post(self, request: Request) -> int:
         """Write a request; returns its number."""
-        numbers = [number_of(info.name) for info in self._blobs.list(self._requests)]
-        number = max((n + 1 for n in numbers if n is not None), default=0)
-        while not self._blobs.put(self._request(number), encode(request), if_absent=True):
+        number, data = self.count(), encode(request, Kind.REQUEST)
+        while not self._blobs.put(self._request(number), data, if_absent=True):
             number += 1
         return number
 
@@ -117,7 +117,8 @@ class Mailbox:
     def read(self, number: int) -> Request:
         """Raises MissingBlob, and Unreadable for what is no request."""
         name = self._request(number)
-        return decode(_REQUEST.validate_json, self._blobs.get(name), f"request {number}")
+        data = fetch(self._blobs, name, Kind.REQUEST)
+        return decode(_REQUEST.validate_json, data, f"request {number}")
 
     def name_of(self, answer: Answer) -> str:
         match answer:
@@ -131,7 +132,7 @@ class Mailbox:
 
     def answer(self, answer: Answer) -> None:
         """Idempotent: the first answer of its kind stands."""
-        self._blobs.put(self.name_of(answer), encode(answer), if_absent=True)
+        self._blobs.put(self.name_of(answer), encode(answer, Kind.ANSWER), if_absent=True)
 
     def withdraw(self, answer: Answer) -> None:
         """An answer does not hold any more. Idempotent."""
@@ -142,8 +143,8 @@ class Mailbox:
         found: dict[str, Answer] = {}
         for info in self._blobs.list(self._answers):
             if info.name not in known:
-                what = f"the answer {info.name}"
-                found[info.name] = decode(_ANSWER.validate_json, self._blobs.get(info.name), what)
+                data = fetch(self._blobs, info.name, Kind.ANSWER)
+                found[info.name] = decode(_ANSWER.validate_json, data, f"the answer {info.name}")
         return found
 
     def _request(self, number: int) -> str:

@@ -15,17 +15,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hippo.store import ledger, loading
-from hippo.store.blobs import Blobs, CorruptCheckpoint, MissingBlob, StoreError
+from hippo.store.blobs import Blobs, CorruptCheckpoint, MissingBlob, StoreError, Unreadable
+from hippo.store.bounds import Kind
 from hippo.store.cache import CheckpointCache
 from hippo.store.encoding import (
     PlanRecord,
     StudyRecord,
-    Unreadable,
+    check_format,
     decode,
     decode_decision,
     decode_manifest,
     encode,
     encode_manifest,
+    fetch,
 )
 from hippo.store.layout import Layout, number_of
 from hippo.store.loading import PlanRecords
@@ -33,6 +35,7 @@ from hippo.store.records import Control, Decision, Manifest, Report, Spending, b
 from hippo.store.together import map_together
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_UNLOADED = (Kind.SPENDING, Kind.CONTROL, Kind.REQUEST, Kind.ANSWER)
 _BLOCK = 1 << 20  # bytes read at once while a checkpoint is verified
 
 
@@ -56,11 +59,12 @@ class PlanStore:
         Raises StoreError if a newer Hippo or another trainer began it.
         """
         record = PlanRecord(signature=signature_document)
-        if self.blobs.put(self._layout.plan, encode(record), if_absent=True):
+        if self.blobs.put(self._layout.plan, encode(record, Kind.PLAN), if_absent=True):
             return
         what = f"plan {self.plan} ({self._layout.plan})"
         try:
-            found = decode(PlanRecord.model_validate_json, self.blobs.get(self._layout.plan), what)
+            data = fetch(self.blobs, self._layout.plan, Kind.PLAN)
+            found = decode(PlanRecord.model_validate_json, data, what)
         except Unreadable as error:
             raise StoreError(f"{error}: restore it from a backup, or use another --store") from None
         if found.signature != json.loads(json.dumps(signature_document)):
@@ -120,11 +124,10 @@ class PlanStore:
     def read_manifest(self, key: str) -> Manifest:
         """Raises CorruptCheckpoint if it is missing, unreadable, or another key's."""
         try:
-            data = self.blobs.get(self._layout.manifest(key))
+            data = fetch(self.blobs, self._layout.manifest(key), Kind.MANIFEST)
+            manifest = decode_manifest(data, f"the manifest of checkpoint {key}")
         except MissingBlob:
             raise CorruptCheckpoint(f"checkpoint {key}: its manifest is missing") from None
-        try:
-            manifest = decode_manifest(data, f"the manifest of checkpoint {key}")
         except Unreadable as error:
             raise CorruptCheckpoint(str(error)) from None
         if manifest.key != key:
@@ -139,9 +142,11 @@ class PlanStore:
             if cached is not None:
                 return cached
         try:
-            data = self.blobs.get(name)
+            data = self.blobs.get(name, at_most=manifest.size)
         except MissingBlob:
             raise CorruptCheckpoint(f"checkpoint {manifest.key}: its data is missing") from None
+        except Unreadable as error:
+            raise CorruptCheckpoint(f"checkpoint {manifest.key}: {error}") from None
         _verify(manifest, len(data), hashlib.sha256(data).hexdigest())
         if self._cache is not None:
             self._cache.put(manifest.sha256, [data])
@@ -173,8 +178,8 @@ class PlanStore:
     def write_report(self, report: Report) -> None:
         """Idempotent. Raises StoreError if this number was already used to say something else."""
         name = self._layout.report(report.chain, report.sequence_number)
-        data = encode(report)
-        if not self.blobs.put(name, data, if_absent=True) and self.blobs.get(name) != data:
+        data = encode(report, Kind.REPORT)
+        if not self._is_first(name, data):
             raise StoreError(
                 f"report {report.sequence_number} of chain {report.chain} exists already and says"
                 " otherwise: two workers run under one name"
@@ -188,8 +193,16 @@ class PlanStore:
         """
         report = build_bar(chain)
         name = self._layout.report(chain, report.sequence_number)
-        data = encode(report)
-        return self.blobs.put(name, data, if_absent=True) or self.blobs.get(name) == data
+        return self._is_first(name, encode(report, Kind.REPORT))
+
+    def _is_first(self, name: str, data: bytes) -> bool:
+        """Write a report; False if another one has this name."""
+        if self.blobs.put(name, data, if_absent=True):
+            return True
+        try:
+            return fetch(self.blobs, name, Kind.REPORT) == data
+        except Unreadable:
+            return False
 
     def read_reports(self, chain: str, after: int = -1) -> list[Report]:
         """The reports numbered ``after + 1`` and so on, up to the first that is not there yet.
@@ -227,16 +240,16 @@ class PlanStore:
         )
 
     def _read_report(self, chain: str, number: int) -> Report:
-        data = self.blobs.get(self._layout.report(chain, number))
+        data = fetch(self.blobs, self._layout.report(chain, number), Kind.REPORT)
         return loading.decode_report(data, chain, number)
 
     def write_control(self, control: Control) -> None:
-        self.blobs.put(self._layout.control(control.chain), encode(control))
+        self.blobs.put(self._layout.control(control.chain), encode(control, Kind.CONTROL))
 
     def read_control(self, chain: str) -> Control | None:
         """The newest; None if the chain was never steered. Cheap to poll. Raises StoreError."""
         try:
-            data = self.blobs.get(self._layout.control(chain))
+            data = fetch(self.blobs, self._layout.control(chain), Kind.CONTROL)
         except MissingBlob:
             return None
         return decode(Control.model_validate_json, data, f"the control of chain {chain}")
@@ -246,11 +259,11 @@ class PlanStore:
     def write_decision(self, study: str, decision: Decision) -> None:
         """Idempotent. Raises StoreError if another decision has this index."""
         name = self._layout.decision(study, decision.index)
-        data = encode(decision)
+        data = encode(decision, Kind.DECISION)
         if self.blobs.put(name, data, if_absent=True):
             return
         what = f"decision {decision.index} of study {study}"
-        found = decode_decision(self.blobs.get(name), what)
+        found = decode_decision(fetch(self.blobs, name, Kind.DECISION), what)
         if found != Decision.model_validate_json(data):
             raise StoreError(
                 f"{what} was made already, and otherwise ({found.kind}, trial {found.trial})"
@@ -259,31 +272,43 @@ class PlanStore:
     def read_decisions(self, study: str) -> list[Decision]:
         """All, in order. Raises StoreError if one is missing or damaged: none is made again."""
         decisions: list[Decision] = []
-        names = [info.name for info in self.blobs.list(self._layout.decisions_of(study))]
-        names = [name for name in names if number_of(name) is not None]
-        for name, data in zip(names, loading.get_all(self.blobs, names), strict=True):
-            what = f"decision {len(decisions)} of study {study} ({name})"
-            if data is None or number_of(name) != len(decisions):
-                raise StoreError(
-                    f"decision {len(decisions)} of study {study} is missing: {RESTORE}"
+        infos = self._layout.numbered(self.blobs.list(self._layout.decisions_of(study)))
+
+        def read(name: str, data: bytes) -> Decision:
+            return decode_decision(data, f"decision {number_of(name)} of study {study} ({name})")
+
+        found = loading.read_all(self.blobs, infos, Kind.DECISION, read)
+        for info, decision in zip(infos, found, strict=True):
+            index = len(decisions)
+            if decision is None or number_of(info.name) != index:
+                raise Unreadable(f"decision {index} of study {study} is missing: {RESTORE}")
+            if isinstance(decision, Unreadable):
+                raise Unreadable(f"{decision}: {RESTORE}")
+            if decision.index != index:
+                raise Unreadable(
+                    f"decision {index} of study {study} ({info.name}) is decision"
+                    f" {decision.index}: {RESTORE}"
                 )
-            try:
-                decision = decode_decision(data, what)
-            except Unreadable as error:
-                raise StoreError(f"{error}: {RESTORE}") from None
-            if decision.index != len(decisions):
-                raise StoreError(f"{what} is decision {decision.index}: {RESTORE}")
             decisions.append(decision)
         return decisions
 
     def write_study(self, name: str, document: dict[str, Any]) -> None:
         """Replaces an earlier one."""
-        self.blobs.put(self._layout.study(name), encode(StudyRecord(document=document)))
+        self.blobs.put(self._layout.study(name), encode(StudyRecord(document=document), Kind.STUDY))
 
     def read_study(self, name: str) -> dict[str, Any]:
         """Raises MissingBlob, StoreError."""
-        data = self.blobs.get(self._layout.study(name))
-        return decode(StudyRecord.model_validate_json, data, f"study {name} in the store").document
+        path = self._layout.study(name)
+        try:
+            data = fetch(self.blobs, path, Kind.STUDY)
+            what = f"study {name} in the store"
+            document = decode(StudyRecord.model_validate_json, data, what).document
+            written = document["study"]["metadata"]["name"]
+            if written != name:
+                raise Unreadable(f"{what} cannot be read: it is the study {written}")
+        except Unreadable as error:
+            raise Unreadable(f"{error} ({path})") from None
+        return document
 
     def delete_study(self, name: str) -> None:
         """Forget a study, its decisions and its mailbox; its results stay. Idempotent.
@@ -302,12 +327,13 @@ class PlanStore:
     def list_studies(self) -> list[str]:
         """Names of the studies that were written, sorted."""
         start, end = self._layout.studies, "/study.json"
-        names = [info.name for info in self.blobs.list(start)]
-        return sorted(name[len(start) : -len(end)] for name in names if name.endswith(end))
+        kind_of = self._layout.kind_of
+        names = [i.name for i in self.blobs.list(start) if kind_of(i.name) is Kind.STUDY]
+        return sorted(name[len(start) : -len(end)] for name in names)
 
     def write_spending(self, spending: Spending) -> None:
         """Replaces the last one."""
-        self.blobs.put(self._layout.spending, encode(spending))
+        self.blobs.put(self._layout.spending, encode(spending, Kind.SPENDING))
 
     def read_spending(self) -> Spending | None:
         """None if nothing was noted, or it is damaged: reports tell nearly the same.
@@ -315,12 +341,22 @@ class PlanStore:
         Raises StoreError.
         """
         try:
-            data = self.blobs.get(self._layout.spending)
+            data = fetch(self.blobs, self._layout.spending, Kind.SPENDING)
             return decode(Spending.model_validate_json, data, self._layout.spending)
         except (MissingBlob, Unreadable):
             return None
 
     # The whole plan
+
+    def check_formats(self) -> None:
+        """Raises NewerFormat if a newer Hippo has written one of the records that ``load`` does not
+        read; what is damaged is passed over. Raises StoreError.
+        """
+        infos = self.blobs.list(self._layout.everything)
+        for kind in _UNLOADED:
+            found = [info for info in infos if self._layout.kind_of(info.name) is kind]
+            for _ in loading.read_all(self.blobs, found, kind, check_format):
+                pass
 
     def load(self) -> PlanRecords:
         """All that has been computed. Raises StoreError if the store fails or is newer."""

@@ -11,17 +11,37 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     TypeAdapter,
     model_serializer,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
-from hippo.model.foreign import quote
+from hippo.store.bounds import (
+    MAX_CHAINS,
+    MAX_STUDIES,
+    MAX_THREADS,
+    Charge,
+    Count,
+    Fingerprint,
+    Horizon,
+    Index,
+    Label,
+    Line,
+    Marks,
+    Metrics,
+    Name,
+    Seconds,
+    Seed,
+    Step,
+    Studies,
+    Tree,
+    Version,
+)
 
 FORMAT_VERSION = 1
 """Version of everything below. A reader refuses a greater one with a clear line."""
@@ -50,28 +70,13 @@ class Record(BaseModel):
     )
 
 
-Seconds = Annotated[float, Field(ge=0.0, le=1e10)]
-"""A duration, as workers write it: one that is not finite would spoil every sum."""
-Count = Annotated[int, Field(ge=0, le=2**53)]
-Fingerprint = Annotated[
-    dict[
-        Annotated[str, Field(max_length=64)],
-        Annotated[str, Field(max_length=512)],
-    ],
-    Field(max_length=64),
-]
-"""Software and hardware, by name: a SearchPlan's status keeps it as it is."""
-Line = Annotated[str, AfterValidator(quote)]
-"""What people read: whoever wrote the record, it is a line that does no harm where it is shown."""
-
-
 class TrainerCall(Record):
     """What to import and how to build it; the part of a study's trainer that a worker needs."""
 
-    entrypoint: str  # "module:Class"
-    config: dict[str, Any] = {}
-    seed: int = 0
-    threads: int = 1  # CPU threads; results depend on it
+    entrypoint: Label  # "module:Class"
+    config: Tree = {}
+    seed: Seed = 0
+    threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] = 1  # CPU threads; results depend on it
 
 
 class Route(Record):
@@ -79,32 +84,44 @@ class Route(Record):
     way.
     """
 
-    hyperparameters: dict[str, Any]  # as written in the study; hippo.model reads them
-    steps: int  # the horizon up to which the sequence is defined
-    stop_at: int  # leave at the first step end at or after this one
-    save_at: tuple[int, ...] = ()  # write a checkpoint at these steps, ascending
-    evaluate_at: tuple[int, ...] = ()  # call evaluate() at these steps, ascending, after a save
+    hyperparameters: Tree  # as written in the study; hippo.model reads them
+    steps: Horizon  # up to which the sequence is defined
+    stop_at: Step  # leave at the first step end at or after this one
+    save_at: Marks = ()  # write a checkpoint at these steps, ascending
+    evaluate_at: Marks = ()  # call evaluate() at these steps, ascending, after a save
     save_at_stop: bool = True  # False: what was trained since the last checkpoint is not wanted
 
 
 class Assignment(Record):
     """All that a worker is told. ``chain`` names the attempt and is unique within the plan."""
 
-    format_version: int = FORMAT_VERSION
-    chain: str
-    signature: str  # what content keys are derived from, beside the sequence
+    format_version: Version = FORMAT_VERSION
+    chain: Name
+    signature: Label  # what content keys are derived from, beside the sequence
     trainer: TrainerCall
     route: Route
-    start: int = 0  # step of the checkpoint to start from; 0: train from scratch
-    start_key: str | None = None  # content key of that checkpoint; None exactly if start is 0
-    save_every_seconds: float | None = 600.0  # extra saves by time; None: none
-    poll_seconds: float = 0.1  # how often the control object is looked at
-    linger_seconds: float = 0.0  # how long to wait for a new route at the end of this one
-    grace_seconds: float = 60.0  # on SIGTERM: how long the step in progress may take
+    start: Step = 0  # of the checkpoint to start from; 0: train from scratch
+    start_key: Name | None = None  # content key of that checkpoint; None exactly if start is 0
+    save_every_seconds: Seconds | None = 600.0  # extra saves by time; None: none
+    poll_seconds: Seconds = 0.1  # how often the control object is looked at
+    linger_seconds: Seconds = 0.0  # how long to wait for a new route at the end of this one
+    grace_seconds: Seconds = 60.0  # on SIGTERM: how long the step in progress may take
     exactness: Literal["strict", "relaxed"] = "strict"  # strict: refuse a foreign fingerprint
-    studies: tuple[str, ...] = ()  # who asked for this work; its cost is split evenly over them
+    studies: Studies = ()  # who asked for this work; its cost is split evenly over them
     fingerprint: Fingerprint | None = None  # strict: refuse to train anywhere else
     step_timeout_seconds: Seconds | None = None  # that a call of the trainer may take; None: any
+
+    @model_validator(mode="after")
+    def _leads_forward(self) -> Assignment:
+        route = self.route
+        if self.start > route.stop_at:
+            raise ValueError(f"start: {self.start} lies beyond stopAt, {route.stop_at}")
+        if (self.start == 0) != (self.start_key is None):
+            raise ValueError("startKey: is needed exactly if start is not 0")
+        for name, marks in (("saveAt", route.save_at), ("evaluateAt", route.evaluate_at)):
+            if marks and max(marks) > route.steps:
+                raise ValueError(f"route.{name}: {max(marks)} lies beyond steps, {route.steps}")
+        return self
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_unset(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -124,9 +141,9 @@ class Control(Record):
     ``route.stop_at <= t`` means: stop now. Either way it reports ControlAnswered.
     """
 
-    format_version: int = FORMAT_VERSION
-    chain: str
-    version: int
+    format_version: Version = FORMAT_VERSION
+    chain: Name
+    version: Index
     route: Route
     standing: Route | None = None  # that the chain has accepted before; for a driver's restart
 
@@ -134,14 +151,14 @@ class Control(Record):
 class Manifest(Record):
     """Describes one checkpoint. Written last and first writer wins: no manifest, no checkpoint."""
 
-    format_version: int = FORMAT_VERSION
-    key: str
-    step: Count
+    format_version: Version = FORMAT_VERSION
+    key: Name
+    step: Step
     size: Count  # bytes of the data object
-    sha256: str  # of the data object
-    state_digest: str  # of the state itself, independent of its encoding
+    sha256: Label  # of the data object
+    state_digest: Label  # of the state itself, independent of its encoding
     fingerprint: Fingerprint  # software and hardware that produced it
-    chain: str
+    chain: Name
 
 
 class Outcome(StrEnum):
@@ -159,10 +176,10 @@ class Outcome(StrEnum):
 
 
 class _Report(Record):
-    format_version: int = FORMAT_VERSION
-    chain: str
-    sequence_number: Count  # 0, 1, 2, ... within the chain
-    step: Count  # where the chain stood
+    format_version: Version = FORMAT_VERSION
+    chain: Name
+    sequence_number: Index  # 0, 1, 2, ... within the chain
+    step: Step  # where the chain stood
     trained: Count = 0  # steps trained by this chain so far
     train_seconds: Seconds = 0.0  # time within the trainer's step() so far
     worker_seconds: Seconds = 0.0  # time since the worker began, all included
@@ -172,7 +189,7 @@ class Began(_Report):
     """The trainer is set up and its start checkpoint loaded."""
 
     kind: Literal["began"] = "began"
-    studies: tuple[str, ...] = ()  # copied from the assignment
+    studies: Studies = ()  # copied from the assignment
     fingerprint: Fingerprint
     start_seconds: Seconds  # from launch until setup() returned
     load_seconds: Seconds  # reading and restoring the start checkpoint
@@ -180,9 +197,9 @@ class Began(_Report):
 
 class CheckpointSaved(_Report):
     kind: Literal["checkpoint"] = "checkpoint"
-    key: str
+    key: Name
     size: Count
-    state_digest: str
+    state_digest: Label
     copy_seconds: Seconds  # training stood still
     write_seconds: Seconds  # in the background
     existed: bool = False  # another writer was first
@@ -191,14 +208,14 @@ class CheckpointSaved(_Report):
 
 class MetricsReported(_Report):
     kind: Literal["metrics"] = "metrics"
-    key: str
-    metrics: dict[str, float]
+    key: Name
+    metrics: Metrics
     evaluate_seconds: Seconds
 
 
 class ControlAnswered(_Report):
     kind: Literal["control"] = "control"
-    version: int
+    version: Index
     accepted: bool
 
 
@@ -217,7 +234,7 @@ class WorkerError(Record):
 
     during: During
     message: Line  # "ValueError: batch too large (trainer.py:31)"
-    step: int
+    step: Step
 
 
 class Ended(_Report):
@@ -251,17 +268,23 @@ class Decision(Record):
     the trial's stop or failure before it is void, and it goes on, up to ``steps``.
     """
 
-    format_version: int = FORMAT_VERSION
-    index: int  # 0, 1, 2, ... within the study
+    format_version: Version = FORMAT_VERSION
+    index: Index  # 0, 1, 2, ... within the study
     kind: Literal["suggest", "promote", "stop", "fail", "reopen"]
-    trial: int  # index of the trial within the study; suggest numbers them 0, 1, 2, ...
-    steps: int  # that the trial is to reach (stop: where it stays, 0 if it has no result yet)
-    hyperparameters: dict[str, Any] | None = None  # suggest only
-    parent: int | None = None  # suggest only: the trial whose beginning it takes over (PBT)
-    marks: tuple[int, ...] = ()  # suggest, promote: earlier steps with a report on the way
-    seed: int | None = None  # suggest only: a replicate, trained under this seed
-    request: int | None = None  # external studies: the number of the request that it answers
-    reason: Line = Field(min_length=1)
+    trial: Index  # index of the trial within the study; suggest numbers them 0, 1, 2, ...
+    steps: Step  # that the trial is to reach (stop: where it stays, 0 if it has no result yet)
+    hyperparameters: Tree | None = None  # suggest only
+    parent: Index | None = None  # suggest only: the trial whose beginning it takes over (PBT)
+    marks: Marks = ()  # suggest, promote: earlier steps with a report on the way
+    seed: Seed | None = None  # suggest only: a replicate, trained under this seed
+    request: Index | None = None  # external studies: the number of the request that it answers
+    reason: Annotated[Line, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _says_what_to_try(self) -> Decision:
+        if self.kind == "suggest" and self.hyperparameters is None:
+            raise ValueError("hyperparameters: a new trial needs them")
+        return self
 
 
 def format_of(kind: str) -> int:
@@ -270,10 +293,10 @@ def format_of(kind: str) -> int:
 
 
 class Spent(Record):
-    """What a study has been charged. Rounding may leave it a little below 0."""
+    """What a study has been charged."""
 
-    worker_seconds: float = Field(0.0, ge=-1.0, le=1e15)
-    steps_trained: float = Field(0.0, ge=-1.0, le=1e15)
+    worker_seconds: Charge = 0.0
+    steps_trained: Charge = 0.0
 
 
 class Spending(Record):
@@ -282,7 +305,7 @@ class Spending(Record):
     Of chains that stand here so many reports count; of others all, if an earlier run launched them.
     """
 
-    format_version: int = FORMAT_VERSION
-    generation: int  # of the lock, under which the run goes on
-    counted: dict[str, int] = {}  # by chain
-    studies: dict[str, Spent] = {}  # by name
+    format_version: Version = FORMAT_VERSION
+    generation: Index  # of the lock, under which the run goes on
+    counted: Annotated[dict[Name, Index], Field(max_length=MAX_CHAINS)] = {}  # by chain
+    studies: Annotated[dict[Name, Spent], Field(max_length=MAX_STUDIES)] = {}  # by name

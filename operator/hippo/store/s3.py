@@ -27,6 +27,7 @@ from hippo.store.blobs import (
     StoreError,
     check_name,
     check_prefix,
+    check_size,
     is_name,
 )
 from hippo.store.parts import Part, Parts
@@ -91,9 +92,11 @@ class S3Blobs:
         upload.abort()
         return False
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str, *, at_most: int | None = None) -> bytes:
         key = self._settings.prefix + check_name(name)
-        return _read(self._client, name, lambda bucket, _: bucket.request("GET", key).data)
+        if at_most is None:
+            return _read(self._client, name, lambda bucket, _: bucket.request("GET", key).data)
+        return _read(self._client, name, lambda b, _: _get_bounded(b, key, name, at_most))
 
     @contextlib.contextmanager
     def stream(self, name: str) -> Iterator[BinaryIO]:
@@ -132,6 +135,19 @@ class S3Blobs:
             )
         self._trusted_by = os.getpid()
         return is_first
+
+
+def _get_bounded(bucket: Bucket, key: str, name: str, at_most: int) -> bytes:
+    answer = bucket.request("GET", key, preload=False)
+    try:
+        check_size(name, int(answer.headers.get("Content-Length", 0)), at_most)
+        data = b""
+        while more := answer.read(at_most + 1 - len(data), decode_content=False):
+            data += more
+            check_size(name, len(data), at_most)
+        return data
+    finally:
+        answer.close()  # read to its end, its connection is with the others already
 
 
 def _size_of(number: int, size: int) -> int:

@@ -35,9 +35,9 @@ class Store(DirectoryBlobs):
         self._reach()
         return super().list(prefix, after=after)
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str, *, at_most: int | None = None) -> bytes:
         self._reach()
-        return super().get(name)
+        return super().get(name, at_most=at_most)
 
     def put(self, name: str, chunks: Any, *, if_absent: bool = False) -> bool:
         self._reach()

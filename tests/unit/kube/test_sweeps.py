@@ -115,7 +115,7 @@ def test_one_plans_trouble_hides_no_others(tmp_path: Path) -> None:
     held, locked, damaged, sound = worlds
     lock = PlanLock(held.store, replace(Holder.current(), host="elsewhere"))
     lock.acquire()
-    worlds[0].blobs.put(f"{locked.store.plan}/lock/000001.json", b"nonsense")
+    worlds[0].blobs.put(f"{locked.store.plan}/lock/00000001.json", b"nonsense")
     name = next(i.name for i in damaged.blobs.list(damaged.store.plan) if "/study.json" in i.name)
     damaged.blobs.put(name, b"nonsense")
     assert [swept.plan for swept in sound.sweep()] == [sound.store.plan]

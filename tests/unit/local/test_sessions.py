@@ -103,5 +103,7 @@ def test_a_damaged_account_is_named(tmp_path: Path) -> None:
     record = json.loads(path.read_text())
     record["document"]["before"] = {"stepsTra": 1.0}
     path.write_text(json.dumps(record))
+    session = Session.open(plan.store, plan.document)
     with pytest.raises(StoreError, match=r"before\.stepsTra"):
-        Session.open(plan.store, plan.document)
+        session.admit(EDITED)
+    assert session.kept_by_others({"another"})("whatever it may want")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hippo.store import BlobInfo, Blobs, MissingBlob, open_blobs
+from hippo.store import BlobInfo, Blobs, MissingBlob, Unreadable, open_blobs
 from tests.unit.store import processes
 
 _COMPETITOR = """
@@ -57,6 +57,22 @@ class BlobsContract:
     @pytest.fixture
     def blobs(self, url: str) -> Blobs:
         return open_blobs(url)
+
+    def test_no_more_is_read_than_asked_for(self, blobs: Blobs) -> None:
+        blobs.put("empty", b"")
+        blobs.put("large", bytes(30_000_000))
+        assert blobs.get("empty", at_most=0) == b""
+        assert blobs.get("large", at_most=30_000_000) == bytes(30_000_000)
+        tracemalloc.start()
+        try:
+            with pytest.raises(Unreadable, match=r"large cannot be read: .*30,000,000 bytes"):
+                blobs.get("large", at_most=29_999_999)
+            with pytest.raises(MissingBlob):
+                blobs.get("none", at_most=10)
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        finally:
+            tracemalloc.stop()
+        assert blobs.get("empty", at_most=0) == b"", "the connection is as good as before"
 
     def test_what_is_put_is_got(self, blobs: Blobs) -> None:
         assert blobs.put("a/b.json", b"one") is True

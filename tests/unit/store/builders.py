@@ -46,6 +46,6 @@ def suggestion(index: int, **hyperparameters: object) -> Decision:
     )
 
 
-def study_document(**spec: Any) -> dict[str, Any]:
+def study_document(name: str = "s", **spec: Any) -> dict[str, Any]:
     """As little as a study's document in the store must hold."""
-    return {"study": {"metadata": {"name": "s"}, "spec": spec}}
+    return {"study": {"metadata": {"name": name}, "spec": {"steps": 10, **spec}}}

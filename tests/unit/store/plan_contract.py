@@ -71,7 +71,7 @@ class PlanContract:
             store.write_report(report)
         store.write_report(metrics("c2", 0))
         store.write_decision("study", suggestion(0, lr=0.1))
-        store.write_study("study", study_document())
+        store.write_study("study", study_document("study"))
         before = store.load()
         assert before.signature == {"entrypoint": "a:B"}
         assert before.manifests == {KEY: manifest}

@@ -163,9 +163,9 @@ def test_a_damaged_report_is_named(store: PlanStore, folder: Path) -> None:
 class CountingBlobs(DirectoryBlobs):
     calls = 0
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str, *, at_most: int | None = None) -> bytes:
         self.calls += 1
-        return super().get(name)
+        return super().get(name, at_most=at_most)
 
     def list(self, prefix: str) -> list[BlobInfo]:
         raise AssertionError("polling must not list")
@@ -238,12 +238,12 @@ def test_no_decision_may_be_lost(
 
 def test_studies_are_listed_by_name(store: PlanStore) -> None:
     assert store.list_studies() == []
-    store.write_study("b", study_document(steps=1))
-    store.write_study("a", study_document())
-    store.write_study("b", study_document(steps=2))
+    store.write_study("b", study_document("b", steps=1))
+    store.write_study("a", study_document("a"))
+    store.write_study("b", study_document("b", steps=2))
     store.write_decision("not-written", suggestion(0))
     assert store.list_studies() == ["a", "b"]
-    assert store.read_study("b") == study_document(steps=2)
+    assert store.read_study("b") == study_document("b", steps=2)
     with pytest.raises(MissingBlob):
         store.read_study("c")
 

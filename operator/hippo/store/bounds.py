@@ -1,0 +1,169 @@
+"""Bounds of whatever is read from a store, whoever wrote it.
+
+A store is shared by tenants, and one who may write there must not cost its readers more than his
+own records. So a record has a greatest size, which is checked before it is read and again while it
+is, and each of its fields a greatest value, length or number, which decoding checks. All bounds are
+here. They leave room for the largest studies: 10,000 trials, 10,000 pieces, 10^12 steps.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+
+from hippo.model.foreign import quote
+from hippo.model.sequence import MAX_STEPS
+from hippo.store.blobs import COMPONENT
+
+MIB = 1 << 20
+
+
+class Kind(StrEnum):
+    """The kinds of records, as messages name them."""
+
+    PLAN = "plan"
+    SPENDING = "spending"
+    STUDY = "study"
+    DECISION = "decision"
+    REQUEST = "request"
+    ANSWER = "answer"
+    MANIFEST = "manifest"
+    CONTROL = "control"
+    REPORT = "report"
+    LEDGER = "ledger chunk"
+    LOCK = "lock"
+    STAMP = "cluster's stamp"
+    ASSIGNMENT = "assignment"
+
+
+MAX_BYTES = {
+    Kind.PLAN: 8 * MIB,  # the trainer's config
+    Kind.SPENDING: 16 * MIB,  # a line for each chain and study
+    Kind.STUDY: 8 * MIB,
+    Kind.DECISION: 8 * MIB,  # one trial's hyper-parameters: up to 10,000 pieces each
+    Kind.REQUEST: 8 * MIB,
+    Kind.ANSWER: 2 * MIB,
+    Kind.MANIFEST: MIB,
+    Kind.CONTROL: 16 * MIB,  # two routes
+    Kind.REPORT: 2 * MIB,  # metrics, by far the most
+    Kind.LEDGER: 32 * MIB,  # ten times as much as 10,000 usual reports
+    Kind.LOCK: MIB,
+    Kind.STAMP: MIB,
+    Kind.ASSIGNMENT: 16 * MIB,
+}
+"""Bytes of one record. A larger one is not read, and is Unreadable."""
+
+FOLDED_BYTES = 4 * MIB
+"""A chunk of the ledger is written once it holds so much: far below what is read."""
+
+LONGEST_NUMBER = 9
+"""Digits of a number in a blob's name. One with more was not written by Hippo."""
+MAX_INDEX = 10**LONGEST_NUMBER - 1
+
+MAX_METRICS = 100_000
+"""In one report, as earlier runners wrote them; today's refuse more than
+``hippo.model.foreign.MOST_METRICS``.
+"""
+MAX_METRIC_NAME = 1_024
+"""Characters, likewise."""
+
+MAX_COUNT = 2**53
+MAX_SECONDS = 1e10  # 300 years
+LATEST = 1e10  # Unix time: the year 2286
+MAX_VERSION = 10**6
+
+MAX_NAME = 200  # characters, as of a part of a blob's name
+MAX_LABEL = 1_024  # characters
+MAX_TEXT = 1 << 16  # characters
+
+MAX_STUDIES = 10_000  # that share a chain
+MAX_MARKS = 1_000_000  # of a route, or of a trial
+MAX_CHAINS = 1_000_000  # of a plan
+MAX_FIELDS = 256  # of a fingerprint
+
+MAX_PROCESS = 2**31  # number of a process
+MAX_THREADS = 10**6
+
+TREE_DEPTH = 64
+TREE_NODES = 1_000_000
+
+
+def check_tree(document: dict[str, Any]) -> dict[str, Any]:
+    """A document that its readers take apart, if it is finite in every respect: depth, values,
+    numbers. Raises ValueError.
+    """
+    level: list[Any] = [document]
+    nodes = 0
+    for _ in range(TREE_DEPTH):
+        nodes += len(level)
+        if nodes > TREE_NODES:
+            raise ValueError(f"more than {TREE_NODES:,} values")
+        level = [inner for value in level for inner in _open(value)]
+        if not level:
+            return document
+    raise ValueError(f"nested deeper than {TREE_DEPTH} levels")
+
+
+def _open(value: Any) -> Iterable[Any]:
+    """What is within a value. Raises ValueError for what is no value of a document."""
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, list | tuple):
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number that is not finite")
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ValueError("a number that is too large")
+    return ()
+
+
+def _clip(text: Any) -> Any:
+    return text[:MAX_TEXT] if isinstance(text, str) else text
+
+
+def _whole(least: int, most: int) -> Any:
+    return Field(strict=True, ge=least, le=most)
+
+
+def _real(least: float, most: float) -> Any:
+    return Field(ge=least, le=most, allow_inf_nan=False)
+
+
+Version = Annotated[int, _whole(0, MAX_VERSION)]
+Index = Annotated[int, _whole(0, MAX_INDEX)]
+Count = Annotated[int, _whole(0, MAX_COUNT)]
+Step = Annotated[int, _whole(0, MAX_STEPS)]
+Horizon = Annotated[int, _whole(1, MAX_STEPS)]
+"""A number of steps to be trained."""
+Whole = Annotated[int, _whole(-MAX_COUNT, MAX_COUNT)]
+"""Of a user's program, which is told in words if it asks for what cannot be."""
+Seed = Whole
+Process = Annotated[int, _whole(0, MAX_PROCESS)]
+Seconds = Annotated[float, _real(0.0, MAX_SECONDS)]
+"""A duration: one that is not finite would spoil every sum."""
+Moment = Annotated[float, _real(0.0, LATEST)]
+"""Unix time."""
+Charge = Annotated[float, _real(-1.0, 1e15)]
+"""What a study is charged. Rounding may leave it a little below 0."""
+Measure = Annotated[float, Field(allow_inf_nan=True)]
+"""A metric: any float, NaN and the infinities too."""
+
+Name = Annotated[str, StringConstraints(pattern=rf"^{COMPONENT}$", max_length=MAX_NAME)]
+"""Of a study, a chain or a key: fit for a part of a blob's name."""
+Label = Annotated[str, StringConstraints(max_length=MAX_LABEL)]
+Text = Annotated[str, BeforeValidator(_clip), StringConstraints(max_length=MAX_TEXT)]
+"""Words for people. What is longer is cut off: a result is never lost for its message."""
+Line = Annotated[str, BeforeValidator(_clip), AfterValidator(quote)]
+"""The same on a line that does no harm where it is shown, whoever wrote the record."""
+MetricName = Annotated[str, StringConstraints(max_length=MAX_METRIC_NAME)]
+Metrics = Annotated[dict[MetricName, Measure], Field(max_length=MAX_METRICS)]
+Fingerprint = Annotated[dict[Label, Label], Field(max_length=MAX_FIELDS)]
+Studies = Annotated[tuple[Name, ...], Field(max_length=MAX_STUDIES)]
+Marks = Annotated[tuple[Step, ...], Field(max_length=MAX_MARKS)]
+Tree = Annotated[dict[str, Any], AfterValidator(check_tree)]
+"""A document of its own: hyper-parameters, a trainer's config, a study."""
