@@ -158,7 +158,7 @@ Name = Annotated[str, StringConstraints(pattern=rf"^{COMPONENT}$", max_length=MA
 Label = Annotated[str, StringConstraints(max_length=MAX_LABEL)]
 Text = Annotated[str, BeforeValidator(_clip), StringConstraints(max_length=MAX_TEXT)]
 """Words for people. What is longer is cut off: a result is never lost for its message."""
-Line = Annotated[str, BeforeValidator(_clip), AfterValidator(quote)]
+Line = Annotated[Text, AfterValidator(quote)]
 """The same on a line that does no harm where it is shown, whoever wrote the record."""
 MetricName = Annotated[str, StringConstraints(max_length=MAX_METRIC_NAME)]
 Metrics = Annotated[dict[MetricName, Measure], Field(max_length=MAX_METRICS)]

@@ -15,13 +15,12 @@ from pydantic.fields import FieldInfo
 
 import hippo.store.lock
 import hippo.store.mailbox
+from hippo.model.foreign import MOST_LINE, MOST_METRIC_NAME, MOST_METRICS
 from hippo.model.sequence import MAX_STEPS
 from hippo.store.bounds import (
     LATEST,
     MAX_BYTES,
     MAX_INDEX,
-    MAX_METRIC_NAME,
-    MAX_METRICS,
     MAX_TEXT,
     TREE_DEPTH,
     TREE_NODES,
@@ -143,7 +142,7 @@ def test_what_the_largest_studies_write_is_within_them() -> None:
         sequence_number=9_999,
         step=MAX_STEPS,
         key=KEY,
-        metrics={f"{n:0{MAX_METRIC_NAME}d}": -1.2345678901234567e-300 for n in range(MAX_METRICS)},
+        metrics={f"{n:0{MOST_METRIC_NAME}d}": -1.2345678901234567e-300 for n in range(MOST_METRICS)},
         evaluate_seconds=1.0,
     )
     assert len(report.model_dump_json()) < MAX_BYTES[Kind.REPORT]
@@ -177,7 +176,9 @@ def test_beyond_them_nothing_is_read(fields: dict[str, Any]) -> None:
 
 def test_words_are_cut_off_rather_than_lost() -> None:
     error = WorkerError(during="step", message="x" * (2 * MAX_TEXT), step=1)
-    assert error.message == "x" * MAX_TEXT
+    assert len(error.message) == MOST_LINE
+    assert error.message.startswith("xxx") and error.message.endswith("xxx")
+    assert f"({MAX_TEXT} bytes)" in error.message
 
 
 @pytest.mark.parametrize("at", [math.nan, math.inf, -1.0, LATEST * 2, 1e300])
