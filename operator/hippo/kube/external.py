@@ -7,17 +7,21 @@ it comes from, so a restarted operator asks for nothing twice.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hippo.kube.api import TRIAL, Api, NotFound
 from hippo.kube.decisions import DecisionBook
+from hippo.kube.reader import SHARED, Reader, ReaderFailed, TooCostly
 from hippo.kube.statuses import TrialStatus
 from hippo.model import InvalidSpec, Study
 from hippo.model.trial import TrialSpec, parse_trial_spec
 from hippo.store import PlanStore
 from hippo.store.mailbox import Mailbox, Promote, Stop, Suggest, Taken, Unreadable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -33,7 +37,12 @@ class UserTrials:
     """The Trials of one external study that users made."""
 
     def __init__(
-        self, store: PlanStore, study: Study, book: DecisionBook, live: Collection[str]
+        self,
+        store: PlanStore,
+        study: Study,
+        book: DecisionBook,
+        live: Collection[str],
+        reader: Reader = SHARED,
     ) -> None:
         """Reads the mailbox. ``live``: uids of all Trials there are; others were deleted while
         nobody looked. Raises StoreError.
@@ -41,6 +50,8 @@ class UserTrials:
         self._mailbox = Mailbox(store.blobs, store.plan, study.name)
         self._study = study
         self._book = book
+        self._reader = reader
+        self._seen: dict[str, Any] = {}  # specs that all was done for, by uid
         self._asked: dict[str, _Asked] = {}  # by uid
         self._names: dict[str, str] = {}  # of the objects that there are, by uid
         self._problems: dict[str, str] = {}  # of Trials that cannot be taken, by uid
@@ -74,6 +85,7 @@ class UserTrials:
         present = {document["metadata"]["uid"]: name for name, document in objects.items()}
         for uid in self._names.keys() - present.keys():
             del self._names[uid]
+            self._seen.pop(uid, None)
             self._problems.pop(uid, None)
             self._told.pop(uid, None)
             if (asked := self._asked.get(uid)) is not None:
@@ -81,13 +93,31 @@ class UserTrials:
                 self._stop(asked)
         for uid, name in present.items():
             self._names[uid] = name
+            written = objects[name].get("spec")
+            if uid in self._seen and self._seen[uid] == written:
+                continue
             try:
-                spec = parse_trial_spec(objects[name].get("spec"))
+                self._take(uid, name, written)
             except InvalidSpec as error:
                 self._problems[uid] = "; ".join(str(error).splitlines())
-                continue
-            self._ask(uid, spec)
-            self._book.user_trials[self._asked[uid].number] = name
+            except ReaderFailed as error:
+                log.error("trial %s: %s", name, error)
+                continue  # until the next time
+            self._seen[uid] = written
+
+    def _take(self, uid: str, name: str, written: Any) -> None:
+        """Raises InvalidSpec, ReaderFailed, StoreError."""
+        spec = parse_trial_spec(written)
+        if uid not in self._asked:
+            try:
+                study = self._study
+                self._reader.check_sequence(spec.hyperparameters, study.spec.steps, study.namespace)
+            except TooCostly:
+                raise
+            except InvalidSpec:
+                pass  # the tuner says so, as to whoever asks in another way
+        self._ask(uid, spec)
+        self._book.user_trials[self._asked[uid].number] = name
 
     def _stop(self, asked: _Asked) -> None:
         if not asked.is_stopped:

@@ -14,6 +14,7 @@ import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import kopf
@@ -28,6 +29,8 @@ from hippo.kube.sweeps import sweep_for_ever
 from hippo.store import Blobs
 
 EXIT_SECONDS = 45.0
+REQUESTS_AT_ONCE = 64
+"""To the store; what takes processor time has threads of its own."""
 START_SECONDS = 30.0
 """For so long the operator waits at its start for an API server that lets it list Studies."""
 
@@ -92,7 +95,9 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
     @kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
     async def start(**_: Any) -> None:
         nonlocal ready
-        ready = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(REQUESTS_AT_ONCE, "requests"))
+        ready = loop.create_future()
         try:
             api = await stack.enter_async_context(connect())
         except ApiError as error:

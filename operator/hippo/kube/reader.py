@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, Final
@@ -31,6 +32,8 @@ MAX_WALL_SECONDS: Final = 60.0
 """For one document in any case, on a machine however busy; for the start of a worker, too."""
 MAX_BYTES: Final = 256 << 20
 """Of memory for one document, beyond what a worker begins with."""
+MAX_SEQUENCE_BYTES: Final = 64 << 20
+"""Of memory for the sequence of a trial, once it is worked out."""
 MAX_GROWTH: Final = 16 << 20
 """Bytes that a worker may keep of the documents before: one that has grown by more ends."""
 MAX_PROBLEMS, MAX_PROBLEM = 20, 500
@@ -60,8 +63,8 @@ class Reader:
     ) -> None:
         self._seconds, self._wall_seconds, self._memory = seconds, wall_seconds, memory
         self._worker: _Worker | None = None
-        self._lock = threading.Lock()
-        self._turns: dict[str, tuple[threading.Lock, list[None]]] = {}  # by namespace: who waits
+        self._worker_lock = _Queue()
+        self._turns: dict[str, _Queue] = {}  # by namespace, as long as somebody waits
         self._turns_lock = threading.Lock()
 
     def read_study(self, document: Mapping[str, Any], namespace: str) -> Study:
@@ -74,20 +77,19 @@ class Reader:
         self, hyperparameters: Mapping[str, Any], steps: int, namespace: str
     ) -> None:
         """Whether ``Sequence.of`` takes them. Raises InvalidSpec, TooCostly, ReaderFailed."""
-        self._ask(namespace, "sequence", dict(hyperparameters), steps)
+        size = self._ask(namespace, "sequence", dict(hyperparameters), steps)
+        if size > MAX_SEQUENCE_BYTES:
+            raise _costly(f"takes more than {MAX_SEQUENCE_BYTES >> 20} MiB once it is worked out")
 
     def close(self) -> None:
         """End the worker; the next document gets another one."""
         worker = self._worker
         if worker is None:
             return
-        if self._lock.acquire(blocking=False):
-            try:
-                self._lose()
-            finally:
-                self._lock.release()
-        else:  # who waits for it notices
-            worker.kill()
+        if self._worker_lock.is_taken:
+            worker.kill()  # whoever waits for it notices
+        else:
+            self._lose()
 
     @property
     def pid(self) -> int | None:
@@ -95,36 +97,33 @@ class Reader:
         return self._worker.pid if self._worker is not None else None
 
     def _ask(self, namespace: str, *question: Any) -> Any:
-        with self._turn(namespace), self._lock:
-            for attempt in range(1, _ATTEMPTS + 1):
-                if self._worker is None:
-                    self._worker = _Worker(self._seconds, self._memory)
-                    if self._worker.answer(self._wall_seconds) != ("ready",):
-                        raise ReaderFailed(f"no reader can be started: {self._lose()}")
-                answer = self._worker.ask(question, self._wall_seconds)
-                if answer is not None:
-                    break
-                how = self._lose()
-                if how in _TOO_LONG:
-                    raise TooCostly.at(
-                        "spec",
-                        f"takes more than {self._seconds:g} s to read: give its schedules fewer"
-                        " pieces, and its lists fewer entries",
-                    )
-                if attempt == _ATTEMPTS:
-                    raise TooCostly.at("spec", f"cannot be read: its reader {how} each time")
-            kind, found, is_worn = answer
-            if is_worn:
-                self._lose()
+        with self._turn(namespace), self._worker_lock:
+            kind, found = self._answer(question)
         if kind == "memory":
-            raise TooCostly.at(
-                "spec",
-                f"needs more than {self._memory >> 20} MiB to be read: give its schedules fewer"
-                " pieces, and its lists fewer entries",
-            )
+            raise _costly(f"needs more than {self._memory >> 20} MiB to be read")
         if kind == "invalid":
             raise InvalidSpec(found)
         return found
+
+    def _answer(self, question: tuple[Any, ...]) -> tuple[str, Any]:
+        for _ in range(_ATTEMPTS):
+            worker = self._worker or self._begin()
+            answer = worker.ask(question, self._wall_seconds)
+            if answer is not None:
+                kind, found, is_worn = answer
+                if is_worn:
+                    self._lose()
+                return kind, found
+            how = self._lose()
+            if how in _TOO_LONG:
+                raise _costly(f"takes more than {self._seconds:g} s to read")
+        raise _costly(f"cannot be read (the process that reads it {how})")
+
+    def _begin(self) -> _Worker:
+        self._worker = worker = _Worker(self._seconds, self._memory)
+        if worker.answer(self._wall_seconds) != _READY:
+            raise ReaderFailed(f"no process can be started that reads: it {self._lose()}")
+        return worker
 
     def _lose(self) -> str:
         """How the worker has ended, in words."""
@@ -135,18 +134,50 @@ class Reader:
     def _turn(self, namespace: str) -> Iterator[None]:
         """One of a namespace waits for the worker at a time, so that the others come to theirs."""
         with self._turns_lock:
-            lock, waiting = self._turns.setdefault(namespace, (threading.Lock(), []))
-            waiting.append(None)
+            queue = self._turns.setdefault(namespace, _Queue())
+            queue.users += 1
         try:
-            with lock:
+            with queue:
                 yield
         finally:
             with self._turns_lock:
-                waiting.pop()
-                if not waiting:
+                queue.users -= 1
+                if not queue.users:
                     del self._turns[namespace]
 
 
+class _Queue:
+    """A lock that whoever came first gets first, which ``threading.Lock`` does not promise."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self.is_taken = False
+        self._waiting: deque[threading.Event] = deque()
+        self._mutex = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            if not self.is_taken:
+                self.is_taken = True
+                return
+            turn = threading.Event()
+            self._waiting.append(turn)
+        turn.wait()
+
+    def __exit__(self, *_: object) -> None:
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().set()  # it stays taken
+            else:
+                self.is_taken = False
+
+
+def _costly(what: str) -> TooCostly:
+    advice = "give its schedules fewer pieces, and its lists fewer entries"
+    return TooCostly([("spec", f"{what}: {advice}")])
+
+
+_READY = ("ready",)
 _TOOK_TOO_LONG = "took too long"
 _TOO_LONG = (_TOOK_TOO_LONG, f"was ended by {signal.Signals.SIGPROF.name}")
 
@@ -169,7 +200,7 @@ class _Worker:
             )
         except OSError as error:
             ours.close()
-            raise ReaderFailed(f"no reader can be started: {error.strerror}") from None
+            raise ReaderFailed(f"no process can be started that reads: {error.strerror}") from None
         finally:
             theirs.close()
         self._connection = Connection(ours.detach())
@@ -234,7 +265,7 @@ def serve(descriptor: int, seconds: float, memory: int) -> None:
     """Answer until there is nobody left who asks, or a document has left much behind."""
     _be_the_first_to_go()
     connection = Connection(descriptor)
-    connection.send(("ready",))
+    connection.send(_READY)
     begun_with = _measure()
     resource.setrlimit(resource.RLIMIT_AS, (begun_with + memory, resource.RLIM_INFINITY))
     while True:
@@ -254,8 +285,8 @@ def _read(kind: str, *question: Any) -> tuple[str, Any]:
     try:
         if kind == "study":
             return "read", parse_study(*question)
-        Sequence.of(*question)
-        return "read", None
+        sequence = Sequence.of(*question)
+        return "read", sum(sequence.runs(name).size for name in sequence.names)
     except InvalidSpec as error:
         return "invalid", _clip(error)
     except MemoryError:

@@ -23,6 +23,8 @@ from hippo.model import InvalidSpec, Study
 from hippo.model.foreign import as_line, clip
 from hippo.model.study import TrainerSpec
 
+MAX_REFUSED = 1000
+"""Studies of which it is remembered why they cannot be read; others are read again."""
 MAX_WISH = 63
 """Bytes of the annotation that tries failed trials again: they stand in the status, too."""
 
@@ -62,6 +64,7 @@ class Reception:
         self._reader = reader
         self._desks: dict[str, Workshop] = {}  # by namespace
         self._verdicts: dict[str, _Verdict] = {}  # by uid
+        self._refused: dict[str, None] = {}  # uids of those that are refusals, the oldest first
         self._settings = settings
         self._statuses = statuses
         self._events = events
@@ -71,6 +74,7 @@ class Reception:
     def forget(self, uid: str) -> None:
         """The study is gone."""
         self._verdicts.pop(uid, None)
+        self._refused.pop(uid, None)
         self._rejected.pop(uid, None)
         self._checked.pop(uid, None)
 
@@ -131,20 +135,30 @@ class Reception:
         verdict = self._verdicts.get(uid)
         if verdict is None or verdict.generation != generation:
             verdict = await desk.run(self._judge, document)
-            known = self._verdicts.get(uid)
-            if known is None or known.generation <= generation:
-                self._verdicts[uid] = verdict
         if verdict.study is None:
             assert verdict.error is not None
-            raise verdict.error.with_traceback(None)
+            raise type(verdict.error)(verdict.error.errors)
         return verdict.study
 
     def _judge(self, document: Mapping[str, Any]) -> _Verdict:
-        metadata = document["metadata"]
-        generation = int(metadata["generation"])
-        known = self._verdicts.get(metadata["uid"])  # somebody may have asked the same just now
+        """Of a namespace in one thread: whoever asks the same just then finds what came of it."""
+        uid, generation = document["metadata"]["uid"], int(document["metadata"]["generation"])
+        known = self._verdicts.get(uid)
         if known is not None and known.generation == generation:
             return known
+        verdict = self._read_anew(document, generation)
+        if known is None or known.generation < generation:
+            self._verdicts[uid] = verdict
+            self._refused.pop(uid, None)
+            if verdict.error is not None:
+                self._refused[uid] = None
+            while len(self._refused) > MAX_REFUSED:
+                self._verdicts.pop(next(iter(self._refused)), None)
+                del self._refused[next(iter(self._refused))]
+        return verdict
+
+    def _read_anew(self, document: Mapping[str, Any], generation: int) -> _Verdict:
+        metadata = document["metadata"]
         told = _find_refusal(document, generation)
         if told is not None:
             return _Verdict(generation, None, told)
@@ -158,7 +172,7 @@ class Reception:
         try:
             return _Verdict(generation, self._reader.read_study(plain, namespace))
         except InvalidSpec as error:
-            return _Verdict(generation, None, error)
+            return _Verdict(generation, None, error.with_traceback(None))
 
     async def _try_pods(self, study: Study, desk: Workshop) -> None:
         *others, last = await desk.run(build_dry_runs, study, self._settings)

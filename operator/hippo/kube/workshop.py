@@ -58,7 +58,12 @@ class Workshop:
             self._calls.append((future, lambda: context.run(call)))
             is_idle, self._is_busy = not self._is_busy, True
         if is_idle:
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+            try:
+                threading.Thread(target=self._work, name=self._name, daemon=True).start()
+            except RuntimeError:  # there can be no more threads now
+                self._is_busy = False
+                self._calls.clear()
+                raise
         return future
 
     def _work(self) -> None:

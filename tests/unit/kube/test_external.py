@@ -9,6 +9,8 @@ from typing import Any
 from hippo.kube.api import TRIAL, Document
 from hippo.kube.decisions import DecisionBook
 from hippo.kube.external import UserTrials
+from hippo.kube.reader import Reader, ReaderFailed, TooCostly
+from hippo.model import Sequence
 from hippo.store import DirectoryBlobs, PlanStore
 from hippo.store.mailbox import Mailbox, Promote, Request, Stop, Suggest, Taken
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, add_trial, run
@@ -158,3 +160,55 @@ def test_answers_are_read_once(tmp_path: Path) -> None:
     world.store.blobs.get = noted  # type: ignore[method-assign]
     world.tell()
     assert read == []
+
+
+class _Noting(Reader):
+    """Refuses what is marked as costly; notes what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Any] = []
+        self.is_broken = False
+
+    def check_sequence(self, hyperparameters: Any, steps: int, namespace: str) -> None:
+        self.asked.append(hyperparameters["lr"])
+        if self.is_broken:
+            raise ReaderFailed("no process can be started that reads")
+        if hyperparameters["lr"] == "costly":
+            raise TooCostly.at("spec", "takes too long")
+        Sequence.of(hyperparameters, steps)
+
+
+def test_each_trial_is_read_once_and_what_costs_too_much_is_not_asked_for(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    reader = world.trials._reader = _Noting()
+    world.add("bad", "costly")
+    world.add("wrong", {"step": {}})
+    uid = world.add("good")
+    objects = world.objects
+    for _ in range(3):
+        world.trials.post(objects)
+        world.tell()
+    assert sorted(map(str, reader.asked)) == ["0.1", "costly", "{'step': {}}"]
+    assert world.reason("bad") == "spec: takes too long"
+    origins = [request.origin for request in world.requests if isinstance(request, Suggest)]
+    assert len(origins) == 2, "the tuner says what is wrong with the other"
+    assert uid in origins
+    world.server.find(TRIAL, "good")["spec"]["steps"] = 4
+    world.post()
+    assert len(reader.asked) == 3, "its sequence is as it was"
+    assert isinstance(world.requests[-1], Promote)
+
+
+def test_a_trial_that_could_not_be_read_is_asked_for_later(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    reader = world.trials._reader = _Noting()
+    world.add("one")
+    reader.is_broken = True
+    world.post()
+    assert world.requests == []
+    reader.is_broken = False
+    world.post()
+    assert len(world.requests) == 1
+    world.tell()
+    assert world.reason("one") is None

@@ -6,24 +6,28 @@ import asyncio
 import contextlib
 import copy
 import gc
+import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hippo.kube import operator as module
+from hippo.kube import workshop
 from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, ApiError, Document, Refused
 from hippo.kube.driver import PlanDriver
 from hippo.kube.manifests import build_dry_runs
 from hippo.kube.metrics import Metrics
 from hippo.kube.operator import Operator, PlanTask
+from hippo.kube.reader import Reader
 from hippo.kube.settings import Settings
 from hippo.model import signature, signature_document
-from hippo.store import DirectoryBlobs, PlanStore, plan_path
+from hippo.store import DirectoryBlobs, PlanLock, PlanStore, plan_path
 from hippo.store.mailbox import Mailbox, Stop
 from hippo.store.records import Began
+from hippo.tune.grid import GridTuner
 from tests.unit.kube.memory import (
     NAMESPACE,
     MemoryApi,
@@ -451,5 +455,105 @@ def test_a_namespace_whose_limits_forbid_the_default_requests_has_its_own(tmp_pa
             await until(lambda: len(server.names(POD)) == 2, "pods")
         finally:
             await made.stop()
+
+    run(go())
+
+
+@contextlib.contextmanager
+def stuck_tuners(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Those of studies that begin at 0.7 think until the event is set."""
+    release, decide = threading.Event(), GridTuner.decide
+
+    def think(tuner: GridTuner, idle: int) -> Any:
+        if tuner._space.pick(0)["lr"] == 0.7:
+            assert release.wait(60)
+        return decide(tuner, idle)
+
+    monkeypatch.setattr(GridTuner, "decide", think)
+    try:
+        yield release
+    finally:
+        release.set()
+
+
+def hostile_trainer(number: int) -> Document:
+    return {"entrypoint": "trainer:Trainer", "image": "digits:1", "version": str(number)}
+
+
+def test_plans_whose_tuners_think_for_long_delay_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the end of the operator; and they keep their locks meanwhile."""
+    monkeypatch.setattr(workshop, "BEAT_SECONDS", 0.01)
+    renewed: set[str] = set()
+    renew = PlanLock.renew_if_due
+
+    def note(lock: PlanLock) -> None:
+        renewed.add(lock._plan)
+        renew(lock)
+
+    monkeypatch.setattr(PlanLock, "renew_if_due", note)
+
+    async def go() -> None:
+        server = MemoryApi()
+        for number in range(40):  # more than there are threads for requests
+            trainer = hostile_trainer(number)
+            space = {"lr": {"choices": [0.7]}}
+            await add_study(server, f"hostile-{number}", trainer=trainer, space=space)
+        await add_study(server, "sound")
+        with stuck_tuners(monkeypatch) as release:
+            async with operating(server, tmp_path) as made:
+                await made.look_again()
+                await until(lambda: phase(server, "sound") == "Running", "it runs")
+                await until(lambda: len(server.names(POD)) == 2, "it has pods")
+                stuck = [t for t in made.plans.values() if "sound" not in t.studies]
+                await until(lambda: all(t.workshop.is_busy for t in stuck), "the others think")
+                renewed.clear()
+                await until(lambda: len(renewed) >= 40, "their locks are renewed")
+                assert not any(phase(server, f"hostile-{n}") == "Running" for n in range(40))
+                assert made.find_problem() is None
+                await made.look_again()
+            assert not release.is_set(), "the operator has ended before they have"
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            await until(lambda: phase(server, "hostile-39") == "Running", "the next goes on")
+
+    run(go())
+
+
+def test_a_namespace_whose_studies_take_long_to_read_delays_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, read = threading.Event(), Reader.read_study
+
+    def wait(reader: Reader, document: Any, namespace: str) -> Any:
+        if namespace == "bad":
+            assert release.wait(60)
+        return read(reader, document, namespace)
+
+    monkeypatch.setattr(Reader, "read_study", wait)
+
+    async def go() -> None:
+        server = MemoryApi()
+        for number in range(3):
+            body = study_document(f"bad-{number}")
+            body["metadata"]["namespace"] = "bad"
+            await server.create(STUDY, "bad", body)
+        await add_study(server, "sound")
+        try:
+            async with operating(server, tmp_path) as made:
+                looks = asyncio.create_task(made.resync())
+                await until(lambda: phase(server, "sound") == "Running", "it runs")
+                assert not looks.done()
+                assert "bad" in made._awaited
+                late = await add_study(server, "late", space={"lr": {"choices": [0.3]}})
+                await made.study_changed(late.document, is_gone=False)
+                await until(lambda: phase(server, "late") == "Running", "one that comes late runs")
+                assert {namespace for namespace, _ in made.plans} == {NAMESPACE}
+                release.set()
+                await until(lambda: not made._awaited, "all are known")
+                looks.cancel()
+        finally:
+            release.set()
 
     run(go())

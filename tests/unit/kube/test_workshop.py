@@ -1,0 +1,130 @@
+"""Threads of one's own: they delay nobody, and nobody waits for them at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from hippo.kube import workshop as module
+from hippo.kube.workshop import Workshop
+from tests.unit.kube.memory import run
+
+
+def test_calls_are_done_one_after_the_other_elsewhere() -> None:
+    marks: list[int] = []
+    told = contextvars.ContextVar("told", default="")
+
+    def call(number: int, *, more: int = 0) -> tuple[int, str, int]:
+        marks.append(number)
+        return number + more, told.get(), threading.get_ident()
+
+    async def go() -> None:
+        shop, other = Workshop("one"), Workshop("another")
+        told.set("of the caller")
+        found = await asyncio.gather(*(shop.run(call, n, more=1) for n in range(20)))
+        assert [number for number, _, _ in found] == list(range(1, 21))
+        assert marks == list(range(20))
+        assert {text for _, text, _ in found} == {"of the caller"}
+        assert threading.get_ident() not in {thread for _, _, thread in found}
+        await other.run(call, 0)
+
+    run(go())
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), MemoryError(), SystemExit(3)])
+def test_what_a_call_raises_is_raised(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    async def beat() -> None:
+        raise AssertionError("it did not take long")
+
+    async def go() -> None:
+        shop = Workshop("one")
+        for work in (shop.run(fail), shop.run_long(fail, beat)):
+            with pytest.raises(type(error)):
+                await work
+        assert await shop.run(lambda: 5) == 5
+
+    run(go())
+
+
+def test_however_many_are_stuck_the_others_work() -> None:
+    async def go() -> None:
+        release = threading.Event()
+        stuck = [Workshop(f"stuck {number}") for number in range(100)]
+        works = [asyncio.create_task(shop.run(release.wait)) for shop in stuck]
+        while not all(shop.is_busy for shop in stuck):  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+        assert await Workshop("sound").run(lambda: 1) == 1
+        assert await asyncio.to_thread(lambda: 2) == 2
+        release.set()
+        assert all(await asyncio.gather(*works))
+
+    run(go())
+
+
+def test_meanwhile_something_else_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.001)
+    release = threading.Event()
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        beats += 1
+        if beats == 3:
+            release.set()
+
+    async def go() -> None:
+        assert await Workshop("one").run_long(release.wait, beat)
+        assert beats >= 3
+
+    run(go())
+
+
+def test_who_no_longer_waits_leaves_it_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.001)
+    release = threading.Event()
+
+    async def fail() -> None:
+        raise OSError("the lock is lost")
+
+    async def go() -> None:
+        shop = Workshop("one")
+        with pytest.raises(OSError, match="lost"):
+            await shop.run_long(release.wait, fail)
+        assert shop.is_busy
+        task = asyncio.create_task(shop.run(lambda: 1))
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        task.cancel()
+        follower = asyncio.create_task(shop.run(lambda: 2))
+        await asyncio.sleep(0)
+        release.set()
+        assert await follower == 2
+        while shop.is_busy:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+
+    run(go())
+
+
+@pytest.mark.slow
+def test_the_process_ends_whatever_is_stuck() -> None:
+    code = (
+        "import asyncio, threading\n"
+        "from hippo.kube.workshop import Workshop\n"
+        "async def go():\n"
+        "    work = asyncio.create_task(Workshop('stuck').run(threading.Event().wait))\n"
+        "    await asyncio.sleep(0.01)\n"
+        "    print('over')\n"
+        "asyncio.run(go())\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert found.stdout == "over\n"
