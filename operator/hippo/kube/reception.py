@@ -17,7 +17,7 @@ from hippo.kube.reporting import StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.kube.templates import check_template
 from hippo.model import InvalidSpec, Study, parse_study
-from hippo.model.foreign import as_line, clip
+from hippo.model.foreign import quote
 from hippo.model.study import TrainerSpec
 
 MAX_WISH = 63
@@ -65,14 +65,13 @@ class Reception:
         if self._checked.get(uid) != study.spec.trainer and not is_at_work:
             await self._try_pods(study)
         self._checked[uid] = study.spec.trainer
-        retry = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
         return Accepted(
             study,
             uid,
             int(metadata["generation"]),
             metadata["creationTimestamp"],
             document,
-            clip(as_line(retry), MAX_WISH) if retry is not None else None,
+            read_wish(metadata),
         )
 
     async def _try_pods(self, study: Study) -> None:
@@ -135,3 +134,9 @@ class Reception:
         await self._api.set_status(STUDY, metadata["namespace"], metadata["name"], status)
         self._rejected[uid] = generation
         self._events.tell(document, reason, message, True)
+
+
+def read_wish(metadata: Mapping[str, Any]) -> str | None:
+    """The value of the annotation that tries failed trials again, as statuses repeat it."""
+    wish = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
+    return quote(str(wish), MAX_WISH) if wish is not None else None
