@@ -14,7 +14,7 @@ from typing import Any
 
 from hippo.kube import names
 from hippo.kube.wording import for_cluster
-from hippo.model.foreign import as_line, clip
+from hippo.model.foreign import as_line, clip, quote
 
 MOST_STATUS_BYTES = 256 * 1024
 """Of a Study's status and a Trial's, as JSON in UTF-8."""
@@ -43,12 +43,14 @@ _OWN = frozenset(
     {names.ACCEPTED, names.PROGRESSING, names.SUSPENDED, names.COMPLETE, names.FAILED}
     | {names.STALLED, names.NON_DETERMINISTIC, names.REASON_NEWER}
 )
-_MARGIN_BYTES = 64  # for the entry that says how many more there are
+_MORE = "..."
+"""The entry that says how many more there are."""
+_MARGIN_BYTES = 64  # for that
 
 
 def bound_message(text: str, most: int = MOST_TEXT) -> str:
     """A message for people on a cluster."""
-    return clip(as_line(for_cluster(text)), most)
+    return clip(for_cluster(quote(text, 2 * most)), most)
 
 
 def bound_status(status: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def bound_status(status: Mapping[str, Any]) -> dict[str, Any]:
         elif name in _SETTINGS:
             kept = bounded[name] = _fit(value, _SETTINGS[name])
             if len(kept) < len(value):
-                kept["..."] = f"{len(value) - len(kept)} more"
+                kept[_MORE] = f"{len(value) - len(kept)} more"
         elif name == "conditions":
             bounded[name] = [bound_status(condition) for condition in _choose_conditions(value)]
         else:
@@ -77,7 +79,7 @@ def bound_status(status: Mapping[str, Any]) -> dict[str, Any]:
 def _bound(value: Any) -> Any:
     match value:
         case str():
-            return clip(as_line(value), MOST_WORD)
+            return quote(value, MOST_WORD)
         case Mapping():
             return bound_status(value)
         case list():
@@ -100,8 +102,8 @@ def _fit(values: Mapping[str, Any], most: int) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     room = most - _MARGIN_BYTES
     for name, value in values.items():
-        entry = {clip(as_line(name), MOST_WORD): _fit_value(value)}
-        room -= _size(entry)
+        entry = {quote(name, MOST_WORD): _fit_value(value)}
+        room -= _size(entry) if name != _MORE else max(0, _size(entry) - _MARGIN_BYTES)
         if room < 0:
             break
         kept.update(entry)
@@ -110,7 +112,7 @@ def _fit(values: Mapping[str, Any], most: int) -> dict[str, Any]:
 
 def _fit_value(value: Any) -> Any:
     if isinstance(value, str):
-        return clip(as_line(value), MOST_WORD)
+        return quote(value, MOST_WORD)
     if not isinstance(value, list | dict):
         return value
     size = _size(value)

@@ -20,7 +20,7 @@ from hippo.kube.settings import Settings
 from hippo.kube.template_rules import check_trainer
 from hippo.kube.workshop import Workshop
 from hippo.model import InvalidSpec, Study
-from hippo.model.foreign import as_line, clip
+from hippo.model.foreign import quote
 from hippo.model.study import TrainerSpec
 
 MAX_REFUSED = 1000
@@ -119,14 +119,13 @@ class Reception:
         if self._checked.get(uid) != study.spec.trainer and not is_at_work:
             await self._try_pods(study, desk)
         self._checked[uid] = study.spec.trainer
-        retry = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
         return Accepted(
             study,
             uid,
             int(metadata["generation"]),
             metadata["creationTimestamp"],
             document,
-            clip(as_line(retry), MAX_WISH) if retry is not None else None,
+            read_wish(metadata),
         )
 
     async def _read(self, document: Mapping[str, Any], desk: Workshop) -> Study:
@@ -241,11 +240,10 @@ def _is_over(document: Mapping[str, Any]) -> bool:
     though it might not be taken today.
     """
     status, metadata = document.get("status") or {}, document["metadata"]
-    retry = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
     return (
         status.get("phase") in ("Succeeded", "Failed")
         and status.get("observedGeneration") == metadata["generation"]
-        and retry in (None, status.get("retried"))
+        and read_wish(metadata) in (None, status.get("retried"))
     )
 
 
@@ -255,3 +253,9 @@ def _find_refusal(document: Mapping[str, Any], generation: int) -> TooCostly | N
     if found is None or (found.status, found.reason) != ("False", names.REASON_TOO_COSTLY):
         return None
     return TooCostly([("", found.message)]) if found.observed_generation == generation else None
+
+
+def read_wish(metadata: Mapping[str, Any]) -> str | None:
+    """The value of the annotation that tries failed trials again, as statuses repeat it."""
+    wish = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
+    return quote(str(wish), MAX_WISH) if wish is not None else None

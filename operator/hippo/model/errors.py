@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hippo.model.foreign import MOST_LINE, as_line, clip
+from hippo.model.foreign import quote
 
 MOST_PROBLEMS = 40
 """Told at once: who mends those finds the others."""
@@ -24,8 +24,7 @@ class InvalidSpec(ValueError):
         errors = list(errors)
         told = errors if len(errors) <= MOST_PROBLEMS else errors[: MOST_PROBLEMS - 1]
         self.errors: tuple[tuple[str, str], ...] = tuple(
-            (clip(as_line(path), MOST_PATH), clip(as_line(message), MOST_LINE))
-            for path, message in told
+            (quote(path, MOST_PATH), quote(message)) for path, message in told
         )
         if len(told) < len(errors):
             self.errors += (("", f"and {len(errors) - len(told)} problems more"),)

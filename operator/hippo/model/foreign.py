@@ -19,6 +19,8 @@ MOST_METRIC_NAME = 256
 MOST_LINE = 2000
 """Bytes of a message that is kept in records."""
 
+_ABSURD = 8  # times as long as what is kept
+
 _USER = r"[^\s/?#\"<>]{0,1000}@"
 _USER_AND_KEY = r"[^\s/@:\"<>]{1,200}:(?!\d+/)[^\s@\"<>]{0,1000}@"  # a key may hold slashes
 _KEYS = re.compile(rf"(?<=[\w.+-]:)(//?)(?:{_USER}|{_USER_AND_KEY})")
@@ -60,6 +62,17 @@ def _decode(data: bytes) -> str:
     return data.decode("utf-8", "ignore")
 
 
-def quote(text: str) -> str:
-    """A line of others as a part of a message."""
-    return clip(as_line(text), MOST_LINE)
+def quote(text: str, most: int = MOST_LINE) -> str:
+    """On one line of at most so many bytes, harmless and without keys. Takes no time in proportion
+    to an absurd text.
+    """
+    if len(text) > _ABSURD * most:
+        text = _leave_out_middle(text, _ABSURD * most // 2)
+    return clip(as_line(text), most)
+
+
+def _leave_out_middle(text: str, most: int) -> str:
+    """Whole words of both ends: half of a URL might be a key."""
+    head, _, _ = text[:most].rpartition(" ")
+    _, _, tail = text[-most:].partition(" ")
+    return f"{head} ... ({len(text)} characters) ... {tail}"
