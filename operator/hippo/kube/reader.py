@@ -1,17 +1,17 @@
-"""Documents of users, read in a process of its own: within time and memory, or not at all.
+"""Documents of users, tried out in a process of its own: within time and memory, or not at all.
 
-The thread of an event loop may not do that: a document of some kilobytes can mean millions of
-pieces. Nor may another thread, which cannot be ended, and may hold Python's lock as long as it
-likes. So a worker process reads, which the system ends where it takes longer or needs more than it
-may; then the document is refused, and another worker reads the next.
-
-What comes back is the model itself, so nothing is read a second time.
+The thread of an event loop may not read them: some kilobytes can mean millions of pieces. Nor may
+another thread, which cannot be ended, and may hold Python's lock as long as it likes. So a worker
+process reads first, which the system ends where it takes longer or needs more than it may; then the
+document is refused, and another worker reads the next. Whoever asks reads again what is known to
+cost little: all that passes between the processes is JSON.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -26,11 +26,11 @@ from typing import Any, Final
 
 from hippo.model import InvalidSpec, Sequence, Study, parse_study
 
-MAX_SECONDS: Final = 20.0
+MAX_SECONDS: Final = 5.0
 """Of processor time for one document."""
 MAX_WALL_SECONDS: Final = 60.0
 """For one document in any case, on a machine however busy; for the start of a worker, too."""
-MAX_BYTES: Final = 256 << 20
+MAX_BYTES: Final = 128 << 20
 """Of memory for one document, beyond what a worker begins with."""
 MAX_SEQUENCE_BYTES: Final = 64 << 20
 """Of memory for the sequence of a trial, once it is worked out."""
@@ -69,15 +69,16 @@ class Reader:
 
     def read_study(self, document: Mapping[str, Any], namespace: str) -> Study:
         """As ``parse_study``. Raises InvalidSpec, TooCostly, ReaderFailed."""
-        found = self._ask(namespace, "study", document)
-        assert isinstance(found, Study)
-        return found
+        with self._turn(namespace), self._worker_lock:
+            self._ask("study", document)
+            return parse_study(document)
 
     def check_sequence(
         self, hyperparameters: Mapping[str, Any], steps: int, namespace: str
     ) -> None:
         """Whether ``Sequence.of`` takes them. Raises InvalidSpec, TooCostly, ReaderFailed."""
-        size = self._ask(namespace, "sequence", dict(hyperparameters), steps)
+        with self._turn(namespace), self._worker_lock:
+            size: int = self._ask("sequence", dict(hyperparameters), steps)
         if size > MAX_SEQUENCE_BYTES:
             raise _costly(f"takes more than {MAX_SEQUENCE_BYTES >> 20} MiB once it is worked out")
 
@@ -96,16 +97,19 @@ class Reader:
         """Of the worker, if there is one."""
         return self._worker.pid if self._worker is not None else None
 
-    def _ask(self, namespace: str, *question: Any) -> Any:
-        with self._turn(namespace), self._worker_lock:
-            kind, found = self._answer(question)
+    def _ask(self, *question: Any) -> Any:
+        try:
+            text = json.dumps(question).encode()
+        except RecursionError:
+            raise InvalidSpec.at("spec", _TOO_DEEP) from None
+        kind, found = self._answer(text)
         if kind == "memory":
             raise _costly(f"needs more than {self._memory >> 20} MiB to be read")
         if kind == "invalid":
-            raise InvalidSpec(found)
+            raise InvalidSpec((path, message) for path, message in found)
         return found
 
-    def _answer(self, question: tuple[Any, ...]) -> tuple[str, Any]:
+    def _answer(self, question: bytes) -> tuple[str, Any]:
         for _ in range(_ATTEMPTS):
             worker = self._worker or self._begin()
             answer = worker.ask(question, self._wall_seconds)
@@ -177,7 +181,8 @@ def _costly(what: str) -> TooCostly:
     return TooCostly([("spec", f"{what}: {advice}")])
 
 
-_READY = ("ready",)
+_READY = "ready"
+_TOO_DEEP = "is nested too deeply"
 _TOOK_TOO_LONG = "took too long"
 _TOO_LONG = (_TOOK_TOO_LONG, f"was ended by {signal.Signals.SIGPROF.name}")
 
@@ -210,10 +215,10 @@ class _Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, question: tuple[Any, ...], wall_seconds: float) -> Any:
+    def ask(self, question: bytes, wall_seconds: float) -> Any:
         """Its answer; None if it has ended, or does not answer in time."""
         try:
-            self._connection.send(question)
+            self._connection.send_bytes(question)
         except OSError:
             self._is_gone = True
             return None
@@ -222,7 +227,7 @@ class _Worker:
     def answer(self, wall_seconds: float) -> Any:
         try:
             if self._connection.poll(wall_seconds):
-                return self._connection.recv()
+                return json.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
             self._is_gone = True
             return None
@@ -265,26 +270,27 @@ def serve(descriptor: int, seconds: float, memory: int) -> None:
     """Answer until there is nobody left who asks, or a document has left much behind."""
     _be_the_first_to_go()
     connection = Connection(descriptor)
-    connection.send(_READY)
+    connection.send_bytes(json.dumps(_READY).encode())
     begun_with = _measure()
     resource.setrlimit(resource.RLIMIT_AS, (begun_with + memory, resource.RLIM_INFINITY))
     while True:
         try:
-            question = connection.recv()
+            question = connection.recv_bytes()
         except (EOFError, OSError):
             return
         # Its default action ends the process, wherever it is.
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        kind, found = _read(*question)
+        kind, found = _read(*json.loads(question))
         signal.setitimer(signal.ITIMER_PROF, 0.0)
         is_worn = _measure() - begun_with > MAX_GROWTH
-        connection.send((kind, found, is_worn))
+        connection.send_bytes(json.dumps((kind, found, is_worn)).encode())
 
 
 def _read(kind: str, *question: Any) -> tuple[str, Any]:
     try:
         if kind == "study":
-            return "read", parse_study(*question)
+            parse_study(*question)
+            return "read", None
         sequence = Sequence.of(*question)
         return "read", sum(sequence.runs(name).size for name in sequence.names)
     except InvalidSpec as error:
@@ -292,7 +298,7 @@ def _read(kind: str, *question: Any) -> tuple[str, Any]:
     except MemoryError:
         return "memory", None
     except RecursionError:
-        return "invalid", [("spec", "is nested too deeply")]
+        return "invalid", [("spec", _TOO_DEEP)]
     except Exception as error:
         return "invalid", [("spec", f"cannot be read: {_in_a_line(error)}")]
 
