@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from hippo.kube import names
 from hippo.kube.settings import read_allowance, read_default_requests
 from hippo.kube.template_allowance import BUILT_IN, NOTHING_MORE
+from hippo.kube.template_rules import refuse_name
 from tests.builds import BUILD_SECONDS
 from tests.integration.charts import (
     CHART,
@@ -535,6 +536,34 @@ def test_the_operator_understands_what_it_is_to_allow() -> None:
     known = schema["properties"]["stagePods"]["properties"]["allow"]["properties"]
     assert set(known) == {*BUILT_IN, "ownNamespace"}
     assert read_allowance([]) == NOTHING_MORE
+
+
+@every_value_set
+def test_no_study_can_label_its_pods_as_those_of_a_release(value_set: str) -> None:
+    def keys(value: Any) -> Iterator[str]:
+        if isinstance(value, list):
+            for item in value:
+                yield from keys(item)
+        elif isinstance(value, dict):
+            yield from value.get("matchLabels") or ()
+            yield from (one["key"] for one in value.get("matchExpressions") or ())
+            for item in value.values():
+                yield from keys(item)
+
+    selected: set[str] = set()
+    for document in render(value_set):
+        if document["kind"] == "Service":
+            selected |= set(document["spec"]["selector"])
+        elif document["kind"] == "Deployment":
+            selected |= set(document["spec"]["selector"]["matchLabels"])
+        elif document["kind"] == "NetworkPolicy":
+            spec = document["spec"]
+            peers = [rule.get("from") for rule in spec.get("ingress", ())]
+            peers += [rule.get("to") for rule in spec.get("egress", ())]
+            named = [peer.get("podSelector") for found in peers for peer in found or ()]
+            selected |= set(keys([spec["podSelector"], *named]))
+    assert len(selected) >= 3
+    assert all(refuse_name("labels", key) for key in selected)
 
 
 def test_nobody_reads_the_metrics_behind_a_policy_but_who_is_named() -> None:
