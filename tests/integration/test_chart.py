@@ -605,6 +605,8 @@ def test_notes_say_what_is_missing() -> None:
     assert "There is none yet in: team-a, team-b." in notes
     assert "were not installed" in notes
     assert "hippo-store-ca" in _notes("everything")
+    assert "networkPolicy.metricsFrom names no peer" in _notes("minio-policies")
+    assert "metricsFrom" not in _notes("everything") + _notes("s3")
 
 
 @functools.cache

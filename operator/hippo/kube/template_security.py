@@ -48,7 +48,7 @@ _SAFE_SYSCTLS = (
 
 
 def _profile_rule(profile: Mapping[str, Any], _: Allowance) -> Iterator[tuple[str, str]]:
-    if "type" in profile and profile["type"] not in ("RuntimeDefault", "Localhost"):
+    if profile.get("type") not in ("RuntimeDefault", "Localhost"):
         yield "type", NOT_PRIVILEGED
 
 
