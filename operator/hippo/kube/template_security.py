@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from hippo.kube.template_allowance import (
-    Allowance,
-)
+from hippo.kube.template_allowance import Allowance
 from hippo.kube.template_kinds import (
     COUNT,
     FLAG,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hippo.kube.template_allowance import BUILT_IN
 from hippo.kube.template_fields import SPEC, find_kind
 from hippo.kube.template_kinds import Fields, Kind, ListOf, MapOf, Never, Value
 from hippo.kube.template_rules import PATH, check_template
@@ -108,6 +110,29 @@ def test_the_list_names_no_field_that_kubernetes_has_not() -> None:
 
 
 SAFE = "kernel.shm_rmid_forced"  # a name for anything, and for a sysctl
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_the_docs_list_what_may_be_set() -> None:
+    section = (DOCS / "kubernetes.md").read_text().partition("## podTemplate")[2]
+    section = section.partition("\n## ")[0]
+    told = set(re.findall(r"`(\w+)`", section))
+    told |= {"livenessProbe", "readinessProbe", "startupProbe"}  # "probes"
+    told |= {"name", "stdinOnce"}
+    listed = {
+        place.rpartition(".")[2]
+        for place, (_, kind) in ALL.items()
+        if kind is not None and not is_never(place)
+        if re.fullmatch(r"spec\.(containers\.|initContainers\.|volumes\.)?\w+", place)
+    }
+    assert listed - told == set()
+    assert len(listed) > 50
+    operations = (DOCS / "operations.md").read_text()
+    assert all(f"`{kind}`" in operations for kind in (*BUILT_IN, "ownNamespace"))
+    names = {name for kind, found in BUILT_IN.items() for name in found if kind != "schedulers"}
+    assert all(name.rpartition("/")[2] in section for name in names)
+
+
 KEYS = {"name": SAFE, "ip": "x", "containerPort": 1, "mountPath": "/x", "devicePath": "/x"}
 KEYS |= {"topologyKey": "x", "whenUnsatisfiable": "DoNotSchedule", "key": "nvidia.com/gpu"}
 
