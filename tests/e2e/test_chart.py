@@ -136,6 +136,7 @@ def _build_values(release: Release, store: MinioServer, *watched: Site) -> Docum
             "ca": {"configMap": "store-ca"},
         },
         "resync": 10,
+        "metrics": {"perStudy": True},
         "stagePods": {"requests": {"cpu": "50m", "memory": "64Mi"}},  # one small node has them all
         # These are of the whole cluster, which this release does not have for itself.
         "crds": {"install": False},
@@ -154,8 +155,8 @@ def prometheus(
 ) -> Iterator[Prometheus]:
     """It scrapes the operator as a ServiceMonitor says; there is no Prometheus operator here."""
     on = {
-        "metrics": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
         **release.values,
+        "metrics": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
     }
     rendered = release.helm("template", release.name, CHART, "--values=-", input=json.dumps(on))
     monitor, rules = (
@@ -299,8 +300,17 @@ _OF_TROUBLE = (
     "hippo_chain_failures_total",
     "hippo_chain_disruptions_total",
     "hippo_store_errors_total",
-    "hippo_study_last_progress_timestamp_seconds",  # of studies that run
+    "hippo_studies_oldest_progress_timestamp_seconds",  # of studies that run
 )
+
+
+def test_no_study_is_taken_in_the_releases_own_namespace(release: Release) -> None:
+    values = {**release.values, "watchNamespaces": [release.namespace]}
+    with pytest.raises(CommandFailed, match="names the release's own namespace"):
+        release.helm("template", release.name, CHART, "--values=-", input=json.dumps(values))
+    (deployment,) = release.find_all("deployments")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert f"--own-namespace={release.namespace}" in container["args"]
 
 
 def test_a_study_goes_on_while_its_operator_is_replaced(release: Release, team: Site) -> None:

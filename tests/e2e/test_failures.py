@@ -82,15 +82,32 @@ def test_what_cannot_be_taken_says_where_and_why(site: Site) -> None:
             "PodRefused",
             ["no PriorityClass with name no-such-class was found; check spec.trainer.podTemplate"],
         ),
-        "secure": (
+        "disk": (
             with_pod(
-                study("secure"),
+                study("disk"),
                 spec={"volumes": [{"name": "disk", "iscsi": {
                     "targetPortal": "10.0.0.1:3260", "iqn": "iqn.2001-04.com.example:x", "lun": 0,
                 }}], "containers": [{}]},
             ),
-            "PodRefused",
-            ['violates PodSecurity "restricted:latest"', "restricted volume types"],
+            "InvalidSpec",
+            [f"{template}.volumes[0].iscsi: is none of the volumes that pods of studies may have"],
+        ),
+        "deputy": (
+            with_pod(
+                study("deputy"),
+                metadata={
+                    "labels": {"app.kubernetes.io/name": "hippo"},
+                    "annotations": {"iam.amazonaws.com/role": "admin"},
+                },
+                spec={"priorityClassName": "system-node-critical", "fieldToCome": True},
+            ),
+            "InvalidSpec",
+            [
+                "metadata.labels[app.kubernetes.io/name]: belongs to what is installed",
+                "by stagePods.allow.annotations: [iam.amazonaws.com/role] in the chart's values",
+                "by stagePods.allow.priorityClasses: [system-node-critical] in the chart's values",
+                f"{template}.fieldToCome: is not among the fields that a study may set",
+            ],
         ),
         "imageless": (
             bare(study("imageless"), image=None),
@@ -104,7 +121,7 @@ def test_what_cannot_be_taken_says_where_and_why(site: Site) -> None:
              ".piecewise[1][1].cosine"],
         ),
     }  # fmt: skip
-    site.start_operator()
+    site.start_operator("--allow", "priorityClasses=no-such-class")
     site.apply(*(document for document, _, _ in rejected.values()))
     for name, (_, reason, words) in rejected.items():
         status = site.wait_for(name, "Rejected")
@@ -365,7 +382,9 @@ def priority_class(site: Site) -> Iterator[str]:
 
 
 def test_templates_deadlines_and_quotas(site: Site, priority_class: str) -> None:
-    site.start_operator()
+    allowed = (f"priorityClasses={priority_class}", "annotations=example.com/*")
+    allowed += ("tolerations=example.com/spot",)
+    site.start_operator(*(word for one in allowed for word in ("--allow", one)))
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}}
     site.apply({**quota, "spec": {"hard": {"pods": "0"}}})
     sidecar = {

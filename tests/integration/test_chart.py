@@ -15,7 +15,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from hippo.kube import names
-from hippo.kube.settings import read_default_requests
+from hippo.kube.settings import read_allowance, read_default_requests
+from hippo.kube.template_allowance import BUILT_IN, NOTHING_MORE
+from hippo.kube.template_rules import refuse_name
 from tests.builds import BUILD_SECONDS
 from tests.integration.charts import (
     CHART,
@@ -191,6 +193,7 @@ def test_the_command_line_follows_the_values() -> None:
         "--image-pull-policy=IfNotPresent",
         "--default-request=cpu=threads",
         "--default-request=memory=1Gi",
+        "--own-namespace=hippo-system",
     ]
     assert _operator("everything", "hippo-everything-operator")["args"] == [
         "--namespace=team-a",
@@ -204,6 +207,18 @@ def test_the_command_line_follows_the_values() -> None:
         "--image-pull-policy=Always",
         "--default-request=cpu=2",
         "--default-request=nvidia.com/gpu=1",
+        "--allow=annotations=example.org/*",
+        "--allow=csiDrivers=secrets-store.csi.k8s.io",
+        "--allow=fields=spec.resources",
+        "--allow=labels=example.org/team",
+        "--allow=nodeSelectors=node-role.kubernetes.io/gpu",
+        "--allow=priorityClasses=batch",
+        "--allow=priorityClasses=batch-low",
+        "--allow=runtimeClasses=nvidia",
+        "--allow=schedulers=volcano",
+        "--allow=tolerations=spot",
+        "--own-namespace=hippo-system",
+        "--per-study-metrics",
         f"--store-ca-configmap={names.STORE_CA}",
         "--cache-claim=hippo-cache",
         "--cache-bytes=50000000000",
@@ -390,7 +405,18 @@ def test_policies_open_the_port_of_the_store(endpoint: str, port: int) -> None:
             "another bucket than minio.bucket",
         ),
         ((*STORE, "--set", "serviceAccount.create=false"), "serviceAccount.name is missing"),
+        (
+            (*STORE, "--set", "watchNamespaces={a,hippo-system}"),
+            "watchNamespaces names the release's own namespace",
+        ),
+        (
+            (*IMAGE, "--set", "minio.enabled=true", "--set", "store.namespaces={hippo-system}"),
+            "store.namespaces names the release's own namespace",
+        ),
         # What the schema says.
+        ((*STORE, "--set", "stagePods.allow.users={me}"), "'users' not allowed"),
+        ((*STORE, "--set", "stagePods.allow.labels={a*b}"), "/stagePods/allow/labels/0"),
+        ((*STORE, "--set", "stagePods.allow.fields={hostPID}"), "/stagePods/allow/fields/0"),
         ((*STORE, "--set", "replicas=2"), "additional properties 'replicas' not allowed"),
         ((*STORE, "--set", "store.bucket=b"), "additional properties 'bucket' not allowed"),
         ((*STORE, "--set", "store.url=https://b/x"), "/store/url"),
@@ -513,6 +539,74 @@ def test_the_operator_is_told_what_stage_pods_request(
     assert read_default_requests(told) == expected
 
 
+def test_the_operator_understands_what_it_is_to_allow() -> None:
+    arguments = _operator("everything", "hippo-everything-operator")["args"]
+    told = [a.removeprefix("--allow=") for a in arguments if a.startswith("--allow=")]
+    allowance = read_allowance(told)
+    assert set(allowance.more) == set(BUILT_IN)
+    assert allowance.has("priorityClasses", "batch-low")
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    known = schema["properties"]["stagePods"]["properties"]["allow"]["properties"]
+    assert set(known) == {*BUILT_IN, "ownNamespace"}
+    assert read_allowance([]) == NOTHING_MORE
+
+
+@every_value_set
+def test_no_study_can_label_its_pods_as_those_of_a_release(value_set: str) -> None:
+    def keys(value: Any) -> Iterator[str]:
+        if isinstance(value, list):
+            for item in value:
+                yield from keys(item)
+        elif isinstance(value, dict):
+            yield from value.get("matchLabels") or ()
+            yield from (one["key"] for one in value.get("matchExpressions") or ())
+            for item in value.values():
+                yield from keys(item)
+
+    selected: set[str] = set()
+    for document in render(value_set):
+        if document["kind"] == "Service":
+            selected |= set(document["spec"]["selector"])
+        elif document["kind"] == "Deployment":
+            selected |= set(document["spec"]["selector"]["matchLabels"])
+        elif document["kind"] == "NetworkPolicy":
+            spec = document["spec"]
+            peers = [rule.get("from") for rule in spec.get("ingress", ())]
+            peers += [rule.get("to") for rule in spec.get("egress", ())]
+            named = [peer.get("podSelector") for found in peers for peer in found or ()]
+            selected |= set(keys([spec["podSelector"], *named]))
+    assert len(selected) >= 3
+    assert all(refuse_name("labels", key) for key in selected)
+
+
+def test_nobody_reads_the_metrics_behind_a_policy_but_who_is_named() -> None:
+    policy = find(render("minio-policies"), "NetworkPolicy", "hippo-operator")["spec"]
+    assert "ingress" not in policy
+    assert "Ingress" in policy["policyTypes"]
+    named = find(render("everything"), "NetworkPolicy", "hippo-everything-operator")["spec"]
+    (rule,) = named["ingress"]
+    assert rule["from"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    ]
+
+
+def test_studies_may_be_in_the_releases_namespace_if_somebody_says_so() -> None:
+    own = ("--set", "stagePods.allow.ownNamespace=true", "--set", "watchNamespaces={hippo-system}")
+    done = template(*STORE, *own)
+    assert done.returncode == 0, done.stderr
+    assert "--namespace=hippo-system" in done.stdout
+    assert "--own-namespace" not in done.stdout
+
+
+def test_values_of_an_earlier_chart_allow_nothing_more() -> None:
+    """As --reuse-values hands them on."""
+    done = template(*STORE, "--set", "stagePods.allow=null", "--set", "metrics.perStudy=null")
+    assert done.returncode == 0, done.stderr
+    assert "--allow" not in done.stdout
+    assert "--own-namespace=hippo-system" in done.stdout
+    assert "--per-study-metrics" not in done.stdout
+
+
 def test_notes_say_what_is_missing() -> None:
     notes = _notes("s3")
     assert "kubectl create secret generic hippo-store --namespace NAMESPACE" in notes
@@ -524,6 +618,8 @@ def test_notes_say_what_is_missing() -> None:
     assert "There is none yet in: team-a, team-b." in notes
     assert "were not installed" in notes
     assert "hippo-store-ca" in _notes("everything")
+    assert "networkPolicy.metricsFrom names no peer" in _notes("minio-policies")
+    assert "metricsFrom" not in _notes("everything") + _notes("s3")
 
 
 @functools.cache

@@ -52,6 +52,23 @@ def test_queries_ask_for_metrics_that_exist() -> None:
     assert len(asked) > 25
 
 
+def test_alerts_need_no_series_of_single_studies() -> None:
+    expressions = [rule["expr"] for rule in _alerts()]
+    asked = {name for expression in expressions for name in re.findall(r"\bhippo_\w+", expression)}
+    assert asked - set(_exposed(per_study=False)) == set()
+
+
+def test_panels_say_what_they_need() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    of_studies = [
+        panel
+        for panel in panels
+        if any("hippo_study_" in target["expr"] for target in panel.get("targets", ()))
+    ]
+    assert len(of_studies) == 4
+    assert all("metrics.perStudy" in panel["description"] for panel in of_studies)
+
+
 def test_panels_lie_beside_one_another() -> None:
     taken: set[tuple[int, int]] = set()
     panels = json.loads(DASHBOARD.read_text())["panels"]
@@ -80,16 +97,16 @@ def _alerts() -> list[dict[str, Any]]:
     return [rule for group in YAML(typ="safe").load(ALERTS)["groups"] for rule in group["rules"]]
 
 
-def _families() -> Iterator[tuple[str, str]]:
+def _families(per_study: bool) -> Iterator[tuple[str, str]]:
     """Of the operator's own metrics: names as they are exposed, and types."""
     registry = CollectorRegistry()
-    Metrics(registry)
+    Metrics(registry, per_study=per_study)
     for family in registry.collect():
         yield family.name + ("_total" if family.type == "counter" else ""), family.type
 
 
-def _exposed() -> Iterator[str]:
+def _exposed(*, per_study: bool = True) -> Iterator[str]:
     """Names of all series."""
-    for name, kind in _families():
+    for name, kind in _families(per_study):
         suffixes = ("_bucket", "_count", "_sum") if kind == "histogram" else ("",)
         yield from (name + suffix for suffix in suffixes)

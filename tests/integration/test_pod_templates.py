@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
+from hippo.kube.settings import read_allowance
 from hippo.kube.templates import merge_pod
 from tests.cluster import programs
 from tests.unit.kube.test_templates import BASE
 
+ALLOWANCE = read_allowance(["priorityClasses=low"])
 TEMPLATES: dict[str, dict[str, Any]] = {
     "nothing": {},
     "scheduling": {
         "nodeSelector": {"pool": "gpu"},
-        "tolerations": [{"key": "gpu", "operator": "Exists"}],
-        "affinity": {"nodeAffinity": {"a": None}},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": None}},
         "priorityClassName": "low",
     },
     "the trainer's container": {
@@ -75,12 +77,12 @@ def test_as_kubernetes_merges(name: str, twice: bool, kubectl: Path, tmp_path: P
         "metadata": {"labels": {"team": "speech", "queue": "q"}, "annotations": {"a": "b"}},
         "spec": TEMPLATES[name],
     }
-    base = merge_pod(BASE, template) if twice else BASE
+    base = merge_pod(BASE, template, ALLOWANCE) if twice else BASE
     (tmp_path / "pod.json").write_text(json.dumps(base))
     command = [kubectl, "patch", "--local", "--type", "strategic", "-o", "json"]
     command += ["-f", tmp_path / "pod.json", "-p", json.dumps(template)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert comparable(merge_pod(base, template)) == comparable(json.loads(done.stdout))
+    assert comparable(merge_pod(base, template, ALLOWANCE)) == comparable(json.loads(done.stdout))
 
 
 def comparable(pod: dict[str, Any]) -> Any:

@@ -51,6 +51,11 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- .Values.image.repository }}{{ ternary "@" ":" (hasPrefix "sha256:" $tag) }}{{ $tag }}
 {{- end }}
 
+{{/* Not empty: studies may be in the release's own namespace. */}}
+{{- define "hippo.ownNamespace" -}}
+{{- with .Values.stagePods.allow }}{{ if .ownNamespace }}true{{ end }}{{ end }}
+{{- end }}
+
 {{/* -- the store -- */}}
 
 {{- define "hippo.store.url" -}}
@@ -199,6 +204,13 @@ AWS_SECRET_ACCESS_KEY: {{ .Values.store.secretKey | trim | b64enc }}
 {{- end }}
 {{- if and .Values.store.ca.configMap .Values.store.ca.pem }}
 {{- fail "store.ca.configMap and store.ca.pem are two ways to give the same certificates: choose one" }}
+{{- end }}
+{{- if not (include "hippo.ownNamespace" .) }}
+{{- range $value, $namespaces := dict "watchNamespaces" .Values.watchNamespaces "store.namespaces" .Values.store.namespaces }}
+{{- if has $.Release.Namespace ($namespaces | default list) }}
+{{- fail (printf "%s names the release's own namespace, where the operator's keys lie: give studies another one, or set stagePods.allow.ownNamespace" $value) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) }}
 {{- fail "serviceAccount.name is missing: say which one to use, or let the chart make it" }}

@@ -9,7 +9,13 @@ import typer
 
 from hippo.cli.locating import read_namespace
 from hippo.kube.bounding import MOST_CHAINS
-from hippo.kube.settings import Settings, read_default_requests, read_store_environment
+from hippo.kube.settings import (
+    Settings,
+    read_allowance,
+    read_default_requests,
+    read_store_environment,
+)
+from hippo.kube.template_allowance import BUILT_IN
 from hippo.store import StoreError, open_blobs
 from hippo.store.given import mask
 
@@ -92,6 +98,30 @@ def operate(
             show_default=False,
         ),
     ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=NAME",
+            help="Let podTemplates of studies ask for this, too, such as priorityClasses=batch or"
+            f" labels=example.org/*; may be repeated. Kinds: {', '.join(BUILT_IN)}.",
+            show_default=False,
+        ),
+    ] = None,
+    own_namespace: Annotated[
+        str | None,
+        typer.Option(
+            envvar="POD_NAMESPACE",
+            help="Namespace of the operator's own pod and keys: Studies there are refused.",
+            show_default=False,
+        ),
+    ] = None,
+    per_study_metrics: Annotated[
+        bool,
+        typer.Option(
+            "--per-study-metrics",
+            help="Tell names and best values of studies at /metrics, to whoever can read it.",
+        ),
+    ] = False,
     log_format: Annotated[LogFormat, typer.Option(help="Of what is written to standard error.")] = (
         LogFormat.TEXT
     ),
@@ -110,6 +140,7 @@ def operate(
         raise StoreError(f"--store {mask(store)}: pods can only reach a bucket: s3://bucket/prefix")
     try:
         requests = read_default_requests(default_request or ())
+        allowance = read_allowance(allow or ())
     except ValueError as error:
         raise StoreError(str(error)) from None
     settings = Settings(
@@ -126,6 +157,9 @@ def operate(
         cache_bytes=cache_bytes,
         image_pull_policy=image_pull_policy,
         default_requests=requests,
+        allowance=allowance,
+        own_namespace=own_namespace or None,
+        per_study_metrics=per_study_metrics,
         store_environment=read_store_environment(),
     )
     blobs = open_blobs(store)

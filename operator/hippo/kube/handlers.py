@@ -102,7 +102,7 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
             api = await stack.enter_async_context(connect())
         except ApiError as error:
             raise kopf.PermanentError(str(error)) from None
-        metrics = Metrics()
+        metrics = Metrics(per_study=settings.per_study_metrics)
         made = Operator(api, blobs, settings, metrics)
         await _try_to_list(made)
         if settings.metrics_port:

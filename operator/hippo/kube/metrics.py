@@ -3,7 +3,8 @@
 Gauges and totals of studies and plans are their statuses once more, read when Prometheus asks: an
 update costs a reference, whatever the number of trials, and what is forgotten vanishes. What
 happens and passes by (reports, pods, rounds of the operator) is counted when it is noted. Labels
-name a namespace, a study or a plan, or are one of few words; never a trial, a chain or a pod.
+name a namespace or a plan, or are one of few words; never a trial, a chain or a pod. Whoever can
+reach the port reads all of it, so names and best values of studies are told on request only.
 """
 
 from __future__ import annotations
@@ -45,10 +46,17 @@ _NO_CAUSE = ("", "none")
 
 
 class Metrics:
-    """All metrics of one operator. To be used from one thread; ``clock`` gives Unix time."""
+    """All metrics of one operator. To be used from one thread; ``clock`` gives Unix time.
+
+    ``per_study``: with series of each study, which hold its name and its best value.
+    """
 
     def __init__(
-        self, registry: CollectorRegistry | None = None, *, clock: Callable[[], float] = time.time
+        self,
+        registry: CollectorRegistry | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        per_study: bool = False,
     ) -> None:
         # Series that would double what is stored, for nothing here.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -59,7 +67,7 @@ class Metrics:
             prometheus_client.GCCollector(registry=registry)
         self.registry = registry
         self._clock = clock
-        self._statuses = _Statuses()
+        self._statuses = _Statuses(per_study)
         registry.register(self._statuses)
         self._of_plans: list[Counter | Histogram] = []
 
@@ -294,7 +302,8 @@ def _progress(status: StudyStatus) -> object:
 class _Statuses(Collector):
     """Makes samples of the latest statuses when asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, per_study: bool) -> None:
+        self._per_study = per_study
         self.studies: dict[tuple[str, str], _Study] = {}
         self.plans: dict[tuple[str, str], SearchPlanStatus] = {}
 
@@ -309,7 +318,9 @@ class _Statuses(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield self._count_studies()
-        yield from self._collect_studies()
+        yield from self._collect_namespaces()
+        if self._per_study:
+            yield from self._collect_studies()
         yield from self._collect_plans()
 
     def _count_studies(self) -> Metric:
@@ -324,6 +335,32 @@ class _Statuses(Collector):
             for phase in PHASES:
                 family.add_metric([namespace, phase], counts[namespace, phase])
         return family
+
+    def _collect_namespaces(self) -> Iterator[Metric]:
+        trials = GaugeMetricFamily(
+            "hippo_trials", "Trials by phase, over all studies.", None, ["namespace", "phase"]
+        )
+        progress = GaugeMetricFamily(
+            "hippo_studies_oldest_progress_timestamp_seconds",
+            "Of running studies, the one that has waited longest: when it last came nearer to its"
+            " end.",
+            labels=["namespace"],
+        )
+        counts: dict[str, Tally[str]] = {}
+        oldest: dict[str, float] = {}
+        for (namespace, _), study in self.studies.items():
+            tally = counts.setdefault(namespace, Tally())
+            for phase in TRIAL_PHASES if study.status.trials is not None else ():
+                tally[phase] += getattr(study.status.trials, phase)
+            if study.status.phase == "Running":
+                before = oldest.get(namespace, study.last_progress)
+                oldest[namespace] = min(before, study.last_progress)
+        for namespace, tally in sorted(counts.items()):
+            for phase in TRIAL_PHASES:
+                trials.add_metric([namespace, phase], tally[phase])
+        for namespace, since in sorted(oldest.items()):
+            progress.add_metric([namespace], since)
+        yield from (trials, progress)
 
     def _collect_studies(self) -> Iterator[Metric]:
         info = GaugeMetricFamily(

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from hippo.kube.template_allowance import (
-    Allowance,
-)
+from hippo.kube.template_allowance import Allowance
 from hippo.kube.template_kinds import (
     COUNT,
     FLAG,
@@ -48,7 +46,7 @@ _SAFE_SYSCTLS = (
 
 
 def _profile_rule(profile: Mapping[str, Any], _: Allowance) -> Iterator[tuple[str, str]]:
-    if "type" in profile and profile["type"] not in ("RuntimeDefault", "Localhost"):
+    if profile.get("type") not in ("RuntimeDefault", "Localhost"):
         yield "type", NOT_PRIVILEGED
 
 

@@ -168,7 +168,8 @@ class TrainerSpec(SpecModel):
     """Requests and limits of the trainer's container. Ignored by the local driver."""
     pod_template: JsonObject = Field(default_factory=dict)
     """A pod template, merged over the pods that the operator builds; the trainer's container is
-    named trainer. Ignored by the local driver."""
+    named trainer. Fields that Hippo does not list are refused, unless an administrator allows them.
+    Ignored by the local driver."""
     exactness: Literal["strict", "relaxed"] = "strict"
     """Relaxed allows workers of different kinds, and marks results as inexact. Strict if absent."""
     max_grace: PositiveDuration = "10m"

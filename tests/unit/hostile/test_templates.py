@@ -5,6 +5,7 @@ The standard is written down here once more, from its documentation, and not tak
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from hypothesis import given, settings
@@ -20,9 +21,25 @@ from tests.unit.hostile.values import anything, spoilt
 from tests.unit.kube.memory import study_document
 
 VOLUMES = {
-    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"),
+    *("configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"),
     *("projected", "secret"),
 }
+SAFE_SYSCTLS = {
+    *("kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies"),
+    *("net.ipv4.ip_local_reserved_ports", "net.ipv4.ip_unprivileged_port_start"),
+    *("net.ipv4.ping_group_range", "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout"),
+    *("net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes"),
+}
+TOLERABLE = {
+    *("nvidia.com/gpu", "amd.com/gpu", "google.com/tpu"),
+    *("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"),
+}
+DEPUTIES = (
+    # Beginnings of annotations by which others, with more rights, do what a pod's author asks.
+    *("iam.amazonaws.com/", "k8s.v1.cni.cncf.io/", "io.kubernetes.cri-o", "vault.hashicorp.com/"),
+    *("kubernetes.io/", "container.", "seccomp.", "sidecar.istio.io/"),
+)
+OWN_PATHS = ("/etc/hippo",)
 CONTEXT: dict[str, Any] = {
     "privileged": True,
     "allowPrivilegeEscalation": True,
@@ -48,12 +65,24 @@ CONTAINER: dict[str, Any] = {
     "volumeDevices": [{"name": "disk", "devicePath": "/dev/sda"}],
     "lifecycle": {"postStart": {"exec": {"command": ["id"]}}},
     "livenessProbe": {"httpGet": {"host": "10.0.0.1", "port": 80}},
+    "startupProbe": {"tcpSocket": {"host": "10.0.0.1", "port": 80}},
+    "terminationMessagePath": "/etc/hippo/assignment.json",
     "resizePolicy": [],
 }
 TEMPLATE: dict[str, Any] = {
     "metadata": {
-        "labels": {names.LABEL_PLAN: "other", "a": "b"},
-        "annotations": {"container.apparmor.security.beta.kubernetes.io/trainer": "unconfined"},
+        "labels": {
+            names.LABEL_PLAN: "other",
+            "a": "b",
+            "app.kubernetes.io/name": "hippo",
+            "app.kubernetes.io/component": "minio",
+        },
+        "annotations": {
+            "container.apparmor.security.beta.kubernetes.io/trainer": "unconfined",
+            "iam.amazonaws.com/role": "admin",
+            "io.kubernetes.cri-o.Devices": "/dev/sda",
+            "k8s.v1.cni.cncf.io/networks": "hostnet",
+        },
         "namespace": "kube-system",
         "name": "other",
         "ownerReferences": [],
@@ -69,6 +98,10 @@ TEMPLATE: dict[str, Any] = {
         "nodeName": "control-plane",
         "restartPolicy": "Always",
         "runtimeClassName": "privileged",
+        "priorityClassName": "system-node-critical",
+        "nodeSelector": {"node-role.kubernetes.io/control-plane": ""},
+        "tolerations": [{"operator": "Exists"}, {"key": "dedicated", "operator": "Exists"}],
+        "someNewField": {"privileged": True},
         "securityContext": {**CONTEXT, "sysctls": [{"name": "kernel.msgmax", "value": "1"}]},
         "containers": [CONTAINER, {**CONTAINER, "name": "beside"}],
         "initContainers": [{**CONTAINER, "name": "first", "restartPolicy": "Always"}],
@@ -77,6 +110,9 @@ TEMPLATE: dict[str, Any] = {
             {"name": "host", "hostPath": {"path": "/"}},
             {"name": "hippo-assignment", "emptyDir": {}},
             {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+            {"name": "identity", "projected": {"sources": [{"podCertificate": {}}]}},
+            {"name": "net", "nfs": {"server": "x", "path": "/"}},
+            {"name": "driver", "csi": {"driver": "x"}},
         ],
     },
 }
@@ -131,7 +167,11 @@ def violations(pod: dict[str, Any]) -> list[str]:
         kinds = set(volume) - {"name"}
         found += [f"volume {kind}" for kind in kinds - VOLUMES]
         sources = (volume.get("projected") or {}).get("sources") or []
-        found += ["a token" for source in sources if "serviceAccountToken" in source]
+        found += [
+            "an identity"
+            for source in sources
+            if source.get("serviceAccountToken") or source.get("podCertificate")
+        ]
     outer = spec.get("securityContext") or {}
     groups = ("containers", "initContainers", "ephemeralContainers")
     for container in (c for group in groups for c in spec.get(group) or []):
@@ -157,8 +197,38 @@ def violations(pod: dict[str, Any]) -> list[str]:
             found.append("hostProcess")
         if context.get("procMount") not in (None, "Default"):
             found.append("procMount")
+        if context.get("windowsOptions"):
+            found.append("windowsOptions")
         found += ["hostPort" for port in container.get("ports") or [] if port.get("hostPort")]
-    found += ["sysctls"] if outer.get("sysctls") else []
+        hooks = (container.get("lifecycle") or {}).values()
+        probes = [container.get(f"{kind}Probe") for kind in ("liveness", "readiness", "startup")]
+        for action in (*hooks, *probes):
+            for kind in ("httpGet", "tcpSocket"):
+                if ((action or {}).get(kind) or {}).get("host"):
+                    found.append("probe of another host")
+        for mount in container.get("volumeMounts") or []:
+            parts = f"{mount['mountPath']}/{mount.get('subPath') or ''}".split("/")
+            if not mount["mountPath"].startswith("/") or ".." in parts:
+                found.append("climbing mount")
+            if mount.get("mountPropagation") not in (None, "None"):
+                found.append("propagated mount")
+    sysctls = {one.get("name") for one in outer.get("sysctls") or []}
+    found += ["sysctls"] if sysctls - SAFE_SYSCTLS - {None} else []
+    (trainer,) = [c for c in spec["containers"] if c["name"] == names.TRAINER_CONTAINER]
+    over = [m["mountPath"] for m in trainer["volumeMounts"] if m["name"] != "hippo-assignment"]
+    over.append(trainer.get("terminationMessagePath") or "")
+    found += ["hidden assignment" for path in over if path.startswith(OWN_PATHS)]
+    if spec.get("priorityClassName") or spec.get("runtimeClassName"):
+        found.append("a class that nobody has allowed")
+    if any(key.startswith("node-role.kubernetes.io/") for key in spec.get("nodeSelector") or {}):
+        found.append("nodes of the control plane")
+    if any(one.get("key") not in TOLERABLE for one in spec.get("tolerations") or []):
+        found.append("toleration")
+    metadata = pod["metadata"]
+    application = [key for key in metadata["labels"] if key.startswith("app.kubernetes.io/")]
+    if application != [names.LABEL_MANAGED_BY]:
+        found.append("labels of what is installed")
+    found += ["a deputy" for key in metadata["annotations"] if key.startswith(DEPUTIES)]
     if spec.get("serviceAccountName") or spec.get("automountServiceAccountToken") is not False:
         found.append("service account")
     if spec.get("restartPolicy") != "Never":
@@ -184,5 +254,10 @@ def test_the_standard_here_is_not_empty() -> None:
     assert plain is not None
     assert violations(plain) == []
     assert build(TEMPLATE) is None
-    whole = {**plain, "spec": {**plain["spec"], **TEMPLATE["spec"]}}
-    assert len(set(violations(whole))) > 12
+    metadata = {
+        field: {**plain["metadata"][field], **TEMPLATE["metadata"][field]}
+        for field in ("labels", "annotations")
+    }
+    whole = {"metadata": metadata, "spec": {**plain["spec"], **copy.deepcopy(TEMPLATE["spec"])}}
+    whole["spec"]["containers"][0]["volumeMounts"].append({"name": "x", "mountPath": "../x"})
+    assert len(set(violations(whole))) > 25

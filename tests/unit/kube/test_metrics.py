@@ -83,7 +83,7 @@ def watch() -> Watch:
 
 @pytest.fixture
 def metrics(watch: Watch) -> Metrics:
-    return Metrics(CollectorRegistry(), clock=watch)
+    return Metrics(CollectorRegistry(), clock=watch, per_study=True)
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:
@@ -180,6 +180,43 @@ class TestStatuses:
         assert metrics.expose() == before
         metrics.forget_study("ml", "never")
         metrics.forget_plan("ml", "never")
+
+
+class TestWhoeverReachesThePort:
+    """Reads of all namespaces; so only numbers of each are told unless an administrator says so."""
+
+    def test_names_and_values_of_studies_are_not_told(self, watch: Watch) -> None:
+        metrics = Metrics(CollectorRegistry(), clock=watch)
+        use_all(metrics, study="secret-project")
+        metrics.forget_plan("ml", "secret-project-plan")  # a plan's name is a hash, but here
+        text = metrics.expose()[0].decode()
+        assert "secret-project" not in text
+        assert "best_objective" not in text
+        names = {sample.name for f in metrics.registry.collect() for sample in f.samples}
+        assert not [name for name in names if name.startswith("hippo_study_")]
+
+    def test_numbers_of_a_namespace_are(self, watch: Watch) -> None:
+        metrics = Metrics(CollectorRegistry(), clock=watch)
+        use_all(metrics)
+        use_all(metrics, study="mnist")
+        use_all(metrics, namespace="lab")
+        assert read(metrics, "hippo_studies", namespace="ml", phase="Running") == 2
+        assert read(metrics, "hippo_trials", namespace="ml", phase="completed") == 8
+        assert read(metrics, "hippo_trials", namespace="ml", phase="failed") == 0
+        assert read(metrics, "hippo_trials", namespace="lab", phase="diverged") == 2
+
+    def test_the_study_that_waits_longest_is_seen(self, watch: Watch) -> None:
+        name = "hippo_studies_oldest_progress_timestamp_seconds"
+        metrics = Metrics(CollectorRegistry(), clock=watch)
+        metrics.update_study("ml", "slow", STUDY)
+        watch.now += 60
+        metrics.update_study("ml", "quick", STUDY)
+        metrics.update_study("ml", "done", StudyStatus(phase="Succeeded"))
+        metrics.update_study("lab", "waits", StudyStatus(phase="Pending"))
+        assert read(metrics, name, namespace="ml") == 1000
+        assert read(metrics, name, namespace="lab") is None
+        metrics.update_study("ml", "slow", STUDY.model_copy(update={"phase": "Suspended"}))
+        assert read(metrics, name, namespace="ml") == 1060
 
 
 class TestProgress:

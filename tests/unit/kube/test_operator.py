@@ -50,7 +50,8 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextlib.asynccontextmanager
 async def operating(server: MemoryApi, tmp_path: Path) -> AsyncIterator[Operator]:
     settings = Settings(store="s3://bucket", resync=60.0)
-    made = Operator(server.api, DirectoryBlobs(tmp_path / "store"), settings, Metrics())
+    metrics = Metrics(per_study=True)
+    made = Operator(server.api, DirectoryBlobs(tmp_path / "store"), settings, metrics)
     try:
         yield made
     finally:

@@ -512,6 +512,48 @@ class TestRefusals:
             }
         )
 
+    def test_nor_of_usual_scheduling(self) -> None:
+        away = {"key": "node-role.kubernetes.io/control-plane", "operator": "DoesNotExist"}
+        zone = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a", "b"]}
+        check_template(
+            {
+                "metadata": {
+                    "labels": {"team": "vision", "kueue.x-k8s.io/queue-name": "research"},
+                    "annotations": {"karpenter.sh/do-not-disrupt": "true", "note": "as it is"},
+                },
+                "spec": {
+                    "nodeSelector": {"nvidia.com/gpu.product": "A100", "pool": "gpu"},
+                    "tolerations": [
+                        {"key": GPU, "operator": "Exists", "effect": "NoSchedule"},
+                        {"key": "node.kubernetes.io/unreachable", "tolerationSeconds": 30},
+                    ],
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [{"matchExpressions": [away, zone]}]
+                            }
+                        }
+                    },
+                },
+            }
+        )
+
+    def test_nor_of_the_volumes_of_every_day(self) -> None:
+        claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        sources = [{"secret": {"name": "s"}}, {"configMap": {"name": "c"}}]
+        sources += [{"downwardAPI": {"items": [{"path": "a/b"}]}}]
+        volumes = {
+            "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"},
+            "configMap": {"name": "c", "items": [{"key": "k", "path": "a/b", "mode": 0o400}]},
+            "secret": {"secretName": "s", "optional": True},
+            "persistentVolumeClaim": {"claimName": "data", "readOnly": True},
+            "downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]},
+            "ephemeral": {"volumeClaimTemplate": {"spec": claim}},
+            "projected": {"sources": sources},
+        }
+        named = [{"name": kind.lower(), kind: source} for kind, source in volumes.items()]
+        check_template({"volumes": named})
+
 
 class TestWhatAnAdministratorAllows:
     @pytest.mark.parametrize(("spec", "path", "remedy"), MAY_BE_ALLOWED)
