@@ -80,6 +80,11 @@ def is_irregular(error: OSError) -> bool:
     return error.errno == errno.EINVAL
 
 
+def is_odd(error: OSError) -> bool:
+    """Whether what is there is anything but a regular file: a link, a folder, a pipe."""
+    return is_irregular(error) or error.errno in (errno.ELOOP, errno.EMLINK, errno.EISDIR)
+
+
 def _irregular(name: str) -> OSError:
     return OSError(errno.EINVAL, "it is no regular file", name)
 
