@@ -26,6 +26,7 @@ from hippo.store.records import FORMAT_VERSION, Record
 
 CLUSTER_PATTERN = r"[A-Za-z0-9]([-A-Za-z0-9._]{0,126}[A-Za-z0-9])?"
 """Of what a cluster is called: usually a UUID."""
+_MOST_BYTES = 4096  # of a stamp
 
 
 class AnothersStudies(StoreError):
@@ -134,9 +135,13 @@ def _read(blobs: Blobs, namespace: str) -> str | None:
     """Raises Unreadable, NewerFormat."""
     name = _name(namespace)
     try:
-        return decode(Stamp.model_validate_json, blobs.get(name), name).cluster
+        with blobs.stream(name) as file:
+            data = file.read(_MOST_BYTES + 1)
     except MissingBlob:
         return None
+    if len(data) > _MOST_BYTES:
+        raise Unreadable(f"{name} cannot be read: it has more than {_MOST_BYTES} bytes")
+    return decode(Stamp.model_validate_json, data, name).cluster
 
 
 def _name(namespace: str) -> str:
