@@ -57,10 +57,13 @@ def ls(
 ) -> None:
     """List plans and studies, what is kept for each study, and what gc would remove."""
     opened = open_store(store)
-    listings = list_store(opened.blobs, now=time.time(), namespace=read_namespace(namespace))
+    links: list[str] = []
+    only = read_namespace(namespace)
+    listings = list_store(opened.blobs, now=time.time(), namespace=only, strange=links)
     if output is Output.JSON:
-        print_json(stock.listing_to_json(opened.url, listings))
+        print_json({**stock.listing_to_json(opened.url, listings), "links": links})
     else:
+        stock.print_links(open_console(), links)
         stock.print_listing(open_console(), listings)
 
 
