@@ -47,7 +47,7 @@ FORMAT_VERSION = 2
 _MAGIC = b"\x89HIPPO\r\n"
 _START = struct.Struct("<8sIIQ")
 _ALIGNMENT = 64
-_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+_TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+\\?"?', re.DOTALL)  # ended or not: linear
 _MOST_IN_FORM = 16  # entries of a value's form, beside its shape and strides
 
 
@@ -85,7 +85,7 @@ def take_apart(state: Any, *, copy: bool = False, memory: Memory | None = None) 
     except Unplaceable as error:
         raise UnsavableState(f"{walk.paths[error.part]}: {error}") from None
     taken = Snapshot(tree, forms, blocks)
-    entries = walk.entries + sum(_MOST_IN_FORM + 2 * len(form.shape) for form in forms)
+    entries = _estimate_entries(walk, forms)
     size = sum(block.size for block in blocks)
     if not check_entries(entries, size) and not _is_small_enough(_write_header(taken), size):
         raise UnsavableState(
@@ -94,6 +94,11 @@ def take_apart(state: Any, *, copy: bool = False, memory: Memory | None = None) 
             " long lists as arrays"
         )
     return taken
+
+
+def _estimate_entries(walk: Walk, forms: tuple[Form, ...]) -> int:
+    """At least what ``count_entries`` finds in the header, outside of texts."""
+    return walk.entries + sum(_MOST_IN_FORM + 2 * len(form.shape) for form in forms) + _MOST_IN_FORM
 
 
 def encode(state: Any) -> list[bytes | memoryview]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import secrets
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -57,9 +58,10 @@ def export(store: PlanStore, request: Request) -> int:
     write = {".npz": _write_numpy, ".safetensors": _write_safetensors}.get(
         output.suffix.lower(), _write_torch
     )
-    partial = output.with_name(f".{output.name}.{os.getpid()}.part")
+    partial = output.with_name(f".{output.name}.{secrets.token_hex(8)}.part")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
         write(state, partial, request)
         partial.replace(output)
     except _Missing as error:

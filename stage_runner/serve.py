@@ -6,7 +6,8 @@ forks; where that cannot be kept (the module touches the GPU when imported, or t
 Linux), each worker is started afresh instead. It reads requests from standard input and writes
 events to standard output, one JSON object a line:
 
-    {"launch": {"plan": name, "assignment": {...}, "device": "cuda:1" | null, "log": "/x/y.log"}}
+    {"launch": {"plan": name, "assignment": {...}, "device": "cuda:1" | null, "log": "/x/y.log",
+                "logs": "/x"}}
     {"terminate": chain, "within": seconds}    {"kill": chain}
     {"ready": true, "fingerprint": {...}}    {"started": chain, "pid": n}
     {"exited": chain, "code": n, "signal": n | null, "during": what, "step": n,
@@ -38,7 +39,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hippo.store import StoreError, open_blobs
+from hippo.store import StoreError, folders, open_blobs
 from stage_runner.environment import set_threads
 from stage_runner.failures import print_traceback, say
 from stage_runner.fingerprint import take_fingerprint
@@ -184,9 +185,7 @@ class _Server:
         launched = time.monotonic()
         try:
             assignment = _as_file(launch["assignment"])
-            log = os.open(
-                launch["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
-            )
+            log = _open_log(launch["log"], launch.get("logs"))
             shared = Pulse.share()
             pulse = Pulse(shared)
         except OSError as error:
@@ -361,6 +360,12 @@ def _end_group(leader: int) -> None:
     """End what a worker has started and left behind."""
     with contextlib.suppress(OSError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def _open_log(path: str, root: str | None) -> int:
+    """No link below ``root`` (the log's folder, if none is given) is followed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return folders.open_within(root or os.path.dirname(path), path, flags, make=True)
 
 
 def _as_file(assignment: dict[str, Any]) -> int:

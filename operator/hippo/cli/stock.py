@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -145,16 +145,19 @@ def print_collection(console: Console, collection: Collection, *, dry_run: bool)
         console.print(f"{told} of processes that were killed")
     if collection.not_cleaned is not None:
         console.print(Text(f"unfinished writes stay: {collection.not_cleaned}"), soft_wrap=True)
-    for link in collection.links:
-        console.print(
-            Text.assemble((link, "bold"), ": left alone: a symbolic link, which is not followed"),
-            soft_wrap=True,
-        )
+    print_links(console, collection.links)
     freed = collection.bytes_before - collection.bytes_after
     console.print(
         f"{describe_size(freed)} {'would be ' if dry_run else ''}freed,"
         f" {describe_size(collection.bytes_after)} left",
     )
+
+
+def print_links(console: Console, links: Iterable[str]) -> None:
+    """Names of symbolic links in a store that lie in no plan."""
+    for link in links:
+        told = ": left alone: a symbolic link, which is not followed"
+        console.print(Text.assemble((link, "bold"), told), soft_wrap=True)
 
 
 def _told(swept: Swept) -> Iterator[str]:

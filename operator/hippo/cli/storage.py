@@ -60,10 +60,13 @@ def ls(
     Exit status 1 if a plan cannot be read, in whole or in part: it says so, and hides no other.
     """
     opened = open_store(store)
-    listings = list_store(opened.blobs, now=time.time(), namespace=read_namespace(namespace))
+    links: list[str] = []
+    only = read_namespace(namespace)
+    listings = list_store(opened.blobs, now=time.time(), namespace=only, strange=links)
     if output is Output.JSON:
-        print_json(stock.listing_to_json(opened.url, listings))
+        print_json({**stock.listing_to_json(opened.url, listings), "links": links})
     else:
+        stock.print_links(open_console(), links)
         stock.print_listing(open_console(), listings)
     if any(listing.problems for listing in listings):
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from hippo.cli.locating import Named, find_named, is_file_name, locate_studies
 from hippo.cli.output import LogOutput, complain
@@ -19,7 +19,7 @@ from hippo.cli.replaying import find_chains, find_trial, replay
 from hippo.kube import names
 from hippo.kube.pods import PodPhase, observe
 from hippo.model.foreign import as_line
-from hippo.store import LockHeld, PlanLock, PlanStore, StoreError
+from hippo.store import LockHeld, PlanLock, PlanStore, StoreError, folders
 
 LOCAL_LOGS = ".hippo-logs"
 """Beside a study whose store is no folder."""
@@ -85,6 +85,14 @@ def _find_folder(named: Named, study: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def _open(file: Path) -> BinaryIO:
+    """A log; no link below the folder that the logs' own lies in is followed. Raises StoreError."""
+    try:
+        return open(folders.open_within(file.parents[3], file, os.O_RDONLY), "rb")
+    except OSError as error:
+        raise StoreError(f"cannot read {file}: {error.strerror}") from None
+
+
 def _show_files(
     named: Named, folder: Path, chains: set[str] | None, *, follow: bool, tail: int | None
 ) -> None:
@@ -103,7 +111,7 @@ def _show_files(
 def _list_files(folder: Path, chains: set[str] | None) -> list[Path]:
     """The newest first."""
     found = [file for file in folder.glob("*.log") if chains is None or file.stem in chains]
-    return sorted(found, key=lambda file: (-file.stat().st_mtime, file.name))
+    return sorted(found, key=lambda file: (-file.lstat().st_mtime, file.name))
 
 
 def _follow_files(
@@ -114,14 +122,14 @@ def _follow_files(
     last: Path | None = None
     for file in reversed(_list_files(folder, chains)):
         text = _read_tail(file, tail)
-        shown[file] = file.stat().st_size
+        shown[file] = file.lstat().st_size
         if text:
             output.write(_head(file.stem) + text)
             last = file
     while True:
         is_over = not _is_in_use(store)  # asked first: what is written before is still shown
         for file in reversed(_list_files(folder, chains)):
-            with file.open("rb") as log:
+            with _open(file) as log:
                 log.seek(shown.get(file, 0))
                 text = log.read()
             if text:
@@ -142,7 +150,7 @@ def _is_in_use(store: PlanStore) -> bool:
 
 
 def _read_tail(file: Path, lines: int | None) -> bytes:
-    with file.open("rb") as log:
+    with _open(file) as log:
         return log.read() if lines is None else b"".join(deque(log, lines))
 
 

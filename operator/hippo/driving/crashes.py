@@ -5,9 +5,12 @@ The format is that of ``faulthandler``, which needs neither Python's lock nor me
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from hippo.store import folders
 
 _READ = 65536  # bytes from the end of a log
 _BEGINNING = re.compile(
@@ -50,10 +53,12 @@ def find_crash(log: str, folder: Path | None = None) -> Crash | None:
     return Crash(" ".join(last["error"].split()), place)
 
 
-def read_end(log: Path) -> str:
-    """The last lines of a log; empty if there is none."""
+def read_end(log: Path, within: Path | None = None) -> str:
+    """The last lines of a log; empty if there is none. No link below ``within`` (the log's folder,
+    if it is not given) is followed.
+    """
     try:
-        with log.open("rb") as file:
+        with open(folders.open_within(within or log.parent, log, os.O_RDONLY), "rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _READ))
             return file.read().decode("utf-8", "replace")

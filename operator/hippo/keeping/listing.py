@@ -62,13 +62,21 @@ class PlanListing:
         return max((study.updated for study in self.studies), default=0.0)
 
 
-def list_store(blobs: Blobs, *, now: float, namespace: str | None = None) -> list[PlanListing]:
-    """All plans of a store, sorted by namespace and name. ``now`` is Unix time.
+def list_store(
+    blobs: Blobs,
+    *,
+    now: float,
+    namespace: str | None = None,
+    strange: list[str] | None = None,
+) -> list[PlanListing]:
+    """All plans of a store, sorted by namespace and name. ``now`` is Unix time. Names of symbolic
+    links that lie in no plan are added to ``strange``.
 
     A plan that is damaged, or a newer Hippo's, does not hide the others. Raises StoreError if the
     store cannot be listed.
     """
-    return [_read(blobs, path, infos, now) for path, infos in list_plans(blobs, namespace).items()]
+    plans = list_plans(blobs, namespace, strange=strange)
+    return [_read(blobs, path, infos, now) for path, infos in plans.items()]
 
 
 def _read(blobs: Blobs, path: str, infos: Iterable[BlobInfo], now: float) -> PlanListing:

@@ -95,7 +95,8 @@ def build_pod(
         mounts.append({"name": "hippo-ca", "mountPath": CA_FOLDER, "readOnly": True})
         volumes.append({"name": "hippo-ca", "configMap": {"name": settings.store_ca_configmap}})
     if settings.cache_claim:
-        environment.append({"name": FOLDER_VARIABLE, "value": CACHE_FOLDER})
+        folder = f"{CACHE_FOLDER}/{study.namespace}"  # on one volume for all, should there be one
+        environment.append({"name": FOLDER_VARIABLE, "value": folder})
         if settings.cache_bytes is not None:
             environment.append({"name": BYTES_VARIABLE, "value": str(settings.cache_bytes)})
         mounts.append({"name": "hippo-cache", "mountPath": CACHE_FOLDER})

@@ -21,13 +21,15 @@ def find_version_trouble(code: int | None, log: Path) -> str | None:
     return f"the workers' Hippo does not fit this one: {misfit}: was it upgraded meanwhile?"
 
 
-def describe_death(news: dict[str, Any], log: Path, folder: Path) -> str:
-    """``news``: the server's, of the exit. ``folder``: of the trainer.
+def describe_death(
+    news: dict[str, Any], log: Path, folder: Path, *, logs: Path | None = None
+) -> str:
+    """``news``: the server's, of the exit. ``folder``: of the trainer; ``logs``: of all logs.
 
     ``the worker was killed by SIGSEGV in step 3 (trainer.py:31, in step()); its log: ...``.
     """
     number, code = news.get("signal"), news.get("code")
-    crash = find_crash(read_end(log), folder)
+    crash = find_crash(read_end(log, logs), folder)
     where = _describe_where(news, crash.place if crash is not None else "")
     if crash is not None and crash.is_timeout:
         at = f": it stands at {crash.place}" if crash.place else ""

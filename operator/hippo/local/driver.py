@@ -492,7 +492,9 @@ class LocalDriver:
             during, step = news.get("during", "start"), news.get("step", 0)
             if self._interrupts and during not in ("start", "import", "setup"):
                 self._given_up.append(chain)
-            message = reason or describe_death(news, worker.log, self.studies[0].folder)
+            message = reason or describe_death(
+                news, worker.log, self.studies[0].folder, logs=self.options.logs.parent
+            )
             during = _BLAMED.get(during, during)
             error = WorkerError(during=during, message=message, step=step)
             self._feed(WorkerGone(chain, outcome, error))

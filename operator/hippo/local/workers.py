@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hippo.driving.crashes import find_crash
+from hippo.store import folders
 from hippo.store.cache import FOLDER_VARIABLE
 from hippo.store.records import Assignment
 
@@ -46,13 +47,18 @@ class WorkerServer:
         cache: Path | None = None,
     ) -> None:
         """``cache``: where workers keep checkpoints, unless the environment says so already."""
+        self.log = logs / "server.log"
         try:
-            logs.mkdir(parents=True, exist_ok=True)
+            logs.parent.mkdir(parents=True, exist_ok=True)
+            log = folders.open_within(
+                logs.parent, self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, make=True
+            )
+            if cache is not None:
+                os.close(folders.enter(logs.parent, os.path.relpath(cache, logs.parent)))
         except OSError as error:
             raise WorkersFailed(
                 f"logs cannot be kept in {logs}: {error.strerror}: use another --store"
             ) from None
-        self.log = logs / "server.log"
         self._logs = logs
         self._buffer = b""
         self._is_ready = False
@@ -72,13 +78,13 @@ class WorkerServer:
             *("--patience", str(READY_TIMEOUT_SECONDS * STACK_SHARE)),
         ]
         self._path = path
-        with self.log.open("ab") as log:
-            self._said_before = log.tell()  # by earlier servers
+        with open(log, "ab") as stream:
+            self._said_before = stream.tell()  # by earlier servers
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=stream,
                 env=environment,
                 start_new_session=True,  # Ctrl-C is for the driver, which stops workers in order
             )
@@ -128,10 +134,7 @@ class WorkerServer:
 
     def launch(self, assignment: Assignment, *, plan: str, slot: int, device: str | None) -> Path:
         """Start a worker; returns the path of its log."""
-        folder = self._logs / plan  # chains of two plans may have one name
-        with contextlib.suppress(OSError):  # then the server cannot write there, and says so
-            folder.mkdir(parents=True, exist_ok=True)
-        log = folder / f"{assignment.chain}.log"
+        log = self._logs / plan / f"{assignment.chain}.log"  # two plans may have a chain of a name
         self._send(
             {
                 "launch": {
@@ -140,6 +143,7 @@ class WorkerServer:
                     "assignment": assignment.model_dump(mode="json", by_alias=True),
                     "device": device,
                     "log": str(log),
+                    "logs": str(self._logs.parent),
                 }
             }
         )
@@ -186,7 +190,7 @@ class WorkerServer:
 
     def _read_log(self) -> str:
         """What this server has said."""
-        with self.log.open("rb") as log:
+        with open(folders.open_within(self._logs.parent, self.log, os.O_RDONLY), "rb") as log:
             log.seek(self._said_before)
             return log.read().decode(errors="replace")
 

@@ -5,6 +5,9 @@ it is right if its hash is, and that is verified with every read. So nothing has
 a folder shared by any number of processes needs no lock: entries appear by renaming, and one that
 has vanished is a miss.
 
+Only regular files with such names are entries, each for the room that it really takes. Anything
+else that somebody puts there (links, folders, pipes, sparse files) is passed over.
+
 The cache never fails anybody. What goes wrong is told once, and then it is as if there were none.
 """
 
@@ -16,8 +19,12 @@ import os
 import re
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from io import FileIO
+
+from hippo.store import folders
 
 FOLDER_VARIABLE = "HIPPO_CACHE_DIR"
 BYTES_VARIABLE = "HIPPO_CACHE_BYTES"
@@ -26,8 +33,10 @@ DEFAULT_BYTES = 10 << 30
 _MOST_DIGITS = 18  # of a number of bytes
 _ENTRY = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = ".new-"
+_UNFINISHED_NAME = re.compile(r"\.new-[0-9a-f]{24}")
 _ABANDONED_SECONDS = 600.0  # a writer that lives has written a block within that time
 _BLOCK = 16 << 20  # bytes
+_STAT_BLOCK = 512  # bytes, whatever the file system
 _SPARED = 20  # a 20th of the file system is left free for others
 
 
@@ -47,18 +56,21 @@ class CheckpointCache:
         """The data with this hash, verified; None if it is not here. Damaged data is removed."""
         if self._is_given_up:
             return None
-        path = self._path(sha256)
+        _check(sha256)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with folders.closing(folders.open_root(self._folder)) as within:
+                descriptor = folders.open_file(sha256, os.O_RDONLY, within=within)
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._give_up(error)
+            if folders.is_odd(error):
+                self.drop(sha256)
+            else:
+                self._give_up(error)
             return None
         try:
             with open(descriptor, "rb", buffering=0) as file:
-                status = os.fstat(descriptor)
-                data = file.read() if _is_file_of(status, size) else b""
+                data = _read(file, size) if os.fstat(descriptor).st_size == size else b""
                 with contextlib.suppress(OSError):  # another user's: it only leaves sooner
                     os.utime(descriptor)
         except OSError as error:
@@ -73,17 +85,21 @@ class CheckpointCache:
         """Keep data whose hash this is, if there is room for it."""
         if self._is_given_up:
             return
+        _check(sha256)
         try:
-            self._put(self._path(sha256), chunks)
+            self._put(sha256, chunks)
         except FileNotFoundError:
             pass  # somebody has emptied the folder meanwhile
+        except IsADirectoryError:
+            pass  # somebody else's folder is in its place
         except OSError as error:
             self._give_up(error)
 
     def drop(self, sha256: str) -> None:
         """Forget data that nobody will ask for; nothing happens if it is not here."""
-        with contextlib.suppress(OSError, ValueError):
-            os.unlink(self._path(sha256))
+        if _ENTRY.fullmatch(sha256) is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self._folder}/{sha256}")
 
     def clear(self) -> None:
         """Forget everything. Who is reading or writing takes no harm."""
@@ -92,42 +108,41 @@ class CheckpointCache:
                 entry.remove()
             os.rmdir(self._folder)
 
-    def _path(self, sha256: str) -> str:
-        if _ENTRY.fullmatch(sha256) is None:
-            raise ValueError(f"not a SHA-256: {sha256!r}")
-        return f"{self._folder}/{sha256}"
-
-    def _put(self, target: str, chunks: Sequence[bytes | memoryview]) -> None:
+    def _put(self, sha256: str, chunks: Sequence[bytes | memoryview]) -> None:
         views = [memoryview(chunk).cast("B") for chunk in chunks if memoryview(chunk).nbytes]
         size = sum(view.nbytes for view in views)
-        with contextlib.suppress(FileNotFoundError):
-            if _is_file_of(os.lstat(target), size):
-                return os.utime(target)
-        if size > self._limit:
-            return None
+        if size > self._limit and not os.path.lexists(f"{self._folder}/{sha256}"):
+            return
         os.makedirs(self._folder, exist_ok=True)
-        path = f"{self._folder}/{_UNFINISHED}{secrets.token_hex(12)}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            os.truncate(descriptor, size)  # so that others count it
-            if self._make_room(size):
-                for view in views:
-                    _write(descriptor, view)
-                os.rename(path, target)
-        finally:
-            os.close(descriptor)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        with folders.closing(folders.open_root(self._folder)) as within:
+            if _touch(sha256, size, within) or not self._make_room(size):
+                return
+            name = f"{_UNFINISHED}{secrets.token_hex(12)}"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            descriptor = folders.open_file(name, flags, within=within, mode=0o644)
+            try:
+                if size and sys.platform == "linux":
+                    os.posix_fallocate(descriptor, 0, size)  # so that others count it
+                if sum(entry.size for entry in self._scan()) <= self._limit:
+                    for view in views:
+                        _write(descriptor, view)
+                    os.rename(name, sha256, src_dir_fd=within, dst_dir_fd=within)
+            finally:
+                os.close(descriptor)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=within)
 
     def _make_room(self, size: int) -> bool:
-        """Whether the bound holds, with ``size`` bytes about to be written; if need be, after older
-        entries have left.
+        """Whether the bound will hold with ``size`` bytes more; if need be, after older entries
+        have left.
         """
         entries = sorted(self._scan(), key=lambda entry: entry.used)
         taken = sum(entry.size for entry in entries)
         disk = os.statvfs(self._folder)
         free = (disk.f_bavail - disk.f_blocks / _SPARED) * disk.f_frsize
-        limit = min(self._limit, taken - size + free)
+        limit = min(self._limit, taken + free) - size
+        if limit < 0:
+            return False
         for entry in entries:
             if taken <= limit:
                 break
@@ -137,16 +152,20 @@ class CheckpointCache:
 
     def _scan(self) -> list[_Entry]:
         found = []
+        now = time.time()
         with os.scandir(self._folder) as files:
             for file in files:
-                is_unfinished = file.name.startswith(_UNFINISHED)
+                is_unfinished = _UNFINISHED_NAME.fullmatch(file.name) is not None
                 if not is_unfinished and _ENTRY.fullmatch(file.name) is None:
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     status = file.stat(follow_symlinks=False)
-                    used = status.st_mtime
-                    may_leave = not is_unfinished or used < time.time() - _ABANDONED_SECONDS
-                    found.append(_Entry(file.path, status.st_size, used, may_leave))
+                    if not stat.S_ISREG(status.st_mode):
+                        continue
+                    size = min(status.st_size, status.st_blocks * _STAT_BLOCK)
+                    is_abandoned = abs(now - status.st_mtime) > _ABANDONED_SECONDS
+                    used = status.st_mtime if status.st_mtime < now + _ABANDONED_SECONDS else 0.0
+                    found.append(_Entry(file.path, size, used, not is_unfinished or is_abandoned))
         return found
 
     def _give_up(self, error: OSError) -> None:
@@ -192,8 +211,31 @@ def find_cache(
     return CheckpointCache(folder, int(text), tell=tell)
 
 
-def _is_file_of(status: os.stat_result, size: int) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_size == size
+def _check(sha256: str) -> None:
+    if _ENTRY.fullmatch(sha256) is None:
+        raise ValueError(f"not a SHA-256: {sha256!r}")
+
+
+def _touch(name: str, size: int, within: int) -> bool:
+    """Whether there is an entry of that size; then it has just been used."""
+    try:
+        descriptor = folders.open_file(name, os.O_RDONLY, within=within)
+    except OSError:
+        return False
+    with folders.closing(descriptor):
+        if os.fstat(descriptor).st_size != size:
+            return False
+        with contextlib.suppress(OSError):  # another user's
+            os.utime(descriptor)
+        return True
+
+
+def _read(file: FileIO, size: int) -> bytes:
+    """At most so many bytes, even if somebody makes the file larger meanwhile."""
+    data = file.read(size) or b""
+    while len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return data
 
 
 def _write(descriptor: int, view: memoryview) -> None:

@@ -15,6 +15,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
@@ -62,6 +63,40 @@ def open_file(name: str, flags: int, *, within: int, mode: int = 0o666) -> int:
     raise _irregular(name)
 
 
+def open_within(root: str | Path, path: str | Path, flags: int, *, make: bool = False) -> int:
+    """A file at a path below a root, for users of paths; ``make``: also the folders on the way.
+
+    What is opened to be written to has no other name. Errors say what is wrong in their strerror.
+    """
+    name = os.path.relpath(path, root)
+    folder, last = os.path.split(name)
+    try:
+        with closing(enter(root, folder) if make else open_path(str(root), folder)) as within:
+            descriptor = open_file(last, flags, within=within, mode=0o644)
+    except OSError as error:
+        link = find_link(str(root), name) if error.errno in LINK_ERRORS else None
+        if link is None:
+            raise
+        raise OSError(errno.ELOOP, f"{link} is a symbolic link, which is not followed") from None
+    if flags & (os.O_WRONLY | os.O_RDWR):
+        if os.fstat(descriptor).st_nlink > 1:
+            os.close(descriptor)
+            raise OSError(errno.EMLINK, f"{path} is a hard link")
+        os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def enter(root: str | Path, folder: str) -> int:
+    """A folder below a root that exists; made, if it is not there. Not durably."""
+    descriptor = open_root(str(root))
+    for name in folder.split("/") if folder else ():
+        with closing(descriptor):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=descriptor)
+            descriptor = open_folder(name, within=descriptor)
+    return descriptor
+
+
 def find_link(root: str, name: str) -> str | None:
     """The first symbolic link on the way from ``root`` to a name, as a path; None if there is none.
 
@@ -78,6 +113,11 @@ def find_link(root: str, name: str) -> str | None:
 def is_irregular(error: OSError) -> bool:
     """Whether a file was refused for being neither a file nor a folder."""
     return error.errno == errno.EINVAL
+
+
+def is_odd(error: OSError) -> bool:
+    """Whether what is there is anything but a regular file: a link, a folder, a pipe."""
+    return is_irregular(error) or error.errno in (errno.ELOOP, errno.EMLINK, errno.EISDIR)
 
 
 def _irregular(name: str) -> OSError:

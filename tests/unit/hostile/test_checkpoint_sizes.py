@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stage_runner import trees
+from stage_runner import codec, trees
 from stage_runner.codec import CodecError, UnsavableState, decode, encode, snapshot
 from stage_runner.layouts import MOST_REPEATED
 from stage_runner.trees import BYTES_PER_ENTRY
 from tests.unit.hostile.values import NASTY, places, put
+from tests.unit.stage_runner.states import STATES
 
 NIGHTLY = os.environ.get("HIPPO_TEST_PROFILE") == "nightly"
 TIMES = 12
@@ -81,6 +82,27 @@ def test_many_small_values_are_refused_before_they_are_parsed(item: bytes, versi
             assert "far more memory than it has bytes" in str(state)
             assert peak < 2 * len(data) + (1 << 16)
         assert peak < TIMES * len(data) + LEAST
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("text", [b'"', b'\\"', b'"\\', b'\\\\"', b"{[,"])
+@pytest.mark.parametrize("ends", [b'"', b"", b"\\", b'\\"'])
+def test_texts_are_told_apart_in_one_pass(text: bytes, ends: bytes) -> None:
+    """Whoever looks for the end of each text from its beginning takes hours."""
+    header = b'{"blocks":[],"values":[],"tree":[' + b"[]," * 40_000 + b'"' + text * 300_000 + ends
+    assert isinstance(measure(write(header))[0], CodecError)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(STATES)
+def test_the_entries_of_what_is_saved_are_not_underestimated(state: Any) -> None:
+    walk = trees.Walk()
+    walk.take(state, "state", 0)
+    taken = snapshot(state)
+    header = codec._write_header(taken)
+    within = sum(trees.count_entries(text[0]) for text in codec._TEXT.finditer(header))
+    found = trees.count_entries(header) - within
+    assert found <= codec._estimate_entries(walk, taken.forms)
 
 
 CLAIMS: list[tuple[str, str, list[int], list[int] | None]] = [

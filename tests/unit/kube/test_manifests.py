@@ -123,7 +123,7 @@ def test_pods_keep_checkpoints_in_the_namespaces_claim() -> None:
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert environment["HIPPO_CACHE_BYTES"] == "1099511627776"
     (mount,) = [m for m in container["volumeMounts"] if m["name"] == "hippo-cache"]
-    assert mount["mountPath"] == environment["HIPPO_CACHE_DIR"]
+    assert environment["HIPPO_CACHE_DIR"] == f"{mount['mountPath']}/{made['metadata']['namespace']}"
     (volume,) = [v for v in made["spec"]["volumes"] if v["name"] == "hippo-cache"]
     assert volume["persistentVolumeClaim"] == {"claimName": "local"}
     assert "HIPPO_CACHE_DIR" not in json.dumps(pod())

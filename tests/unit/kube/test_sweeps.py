@@ -192,7 +192,8 @@ def test_one_namespaces_stamp_hides_no_other(tmp_path: Path) -> None:
     other = StoredPlan(world.blobs, "other")
     other.add_study("a", ONE, best=None)
     other.store.write_study("a", {**other.store.read_study("a"), "uid": "uid-o"})
-    for damage in (b"nonsense", b'{"formatVersion": 9, "cluster": "here", "since": 0}', b"{}"):
+    newer = b'{"formatVersion": 9, "cluster": "here", "since": 0}'
+    for damage in (b"nonsense", newer, b"{}", b" " * 10**7):
         world.blobs.put("other/cluster.json", damage)
         assert [swept.plan for swept in world.sweep("uid-a")] == [world.store.plan]
         assert other.store.read_study("a").get("deleted") is None

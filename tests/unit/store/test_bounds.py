@@ -142,7 +142,9 @@ def test_what_the_largest_studies_write_is_within_them() -> None:
         sequence_number=9_999,
         step=MAX_STEPS,
         key=KEY,
-        metrics={f"{n:0{MOST_METRIC_NAME}d}": -1.2345678901234567e-300 for n in range(MOST_METRICS)},
+        metrics={
+            f"{n:0{MOST_METRIC_NAME}d}": -1.2345678901234567e-300 for n in range(MOST_METRICS)
+        },
         evaluate_seconds=1.0,
     )
     assert len(report.model_dump_json()) < MAX_BYTES[Kind.REPORT]
@@ -177,7 +179,8 @@ def test_beyond_them_nothing_is_read(fields: dict[str, Any]) -> None:
 def test_words_are_cut_off_rather_than_lost() -> None:
     error = WorkerError(during="step", message="x" * (2 * MAX_TEXT), step=1)
     assert len(error.message) == MOST_LINE
-    assert error.message.startswith("xxx") and error.message.endswith("xxx")
+    assert error.message.startswith("xxx")
+    assert error.message.endswith("xxx")
     assert f"({MAX_TEXT} bytes)" in error.message
 
 

@@ -143,9 +143,8 @@ def test_who_was_not_read_for_longest_leaves_first(tmp_path: Path) -> None:
 def test_what_another_writer_is_about_to_write_counts(tmp_path: Path) -> None:
     kept = Kept(tmp_path, limit=30)
     kept.put(b"0123456789")
-    unfinished = tmp_path / ".new-other"
-    unfinished.touch()
-    os.truncate(unfinished, 20)
+    unfinished = tmp_path / f".new-{'0' * 24}"
+    unfinished.write_bytes(b"x" * 20)
     kept.put(b"abcdefghij")
     assert not kept.has(b"0123456789")
     assert kept.has(b"abcdefghij")
@@ -327,3 +326,60 @@ def test_a_deleted_checkpoint_stays_deleted(asked: Counting, tmp_path: Path) -> 
         on_a_node(asked, tmp_path / "one").read_manifest(KEY)
     on_a_node(asked, tmp_path / "one").delete_checkpoint(OTHER)
     assert os.listdir(tmp_path / "one") == []
+
+
+def test_odd_files_are_passed_over_and_starve_nobody(tmp_path: Path) -> None:
+    """Any pod of the namespace may put them there."""
+    kept, outside = Kept(tmp_path / "c", limit=3000), tmp_path / "outside"
+    outside.write_bytes(b"x" * 4000)
+    kept.put(b"a" * 1000, age=50)
+    sizes = {".new-evil": 1 << 40, f".new-{'0' * 24}": 1 << 40, "e" * 64: 1 << 40}
+    for name, size in sizes.items():
+        (kept.folder / name).touch()
+        os.truncate(kept.folder / name, size)
+        os.utime(kept.folder / name, (0, time.time() + 1e6))
+    (kept.folder / ("1" * 64)).symlink_to(outside)
+    os.mkfifo(kept.folder / ("2" * 64))
+    (kept.folder / ("3" * 64)).mkdir()
+    os.mkfifo(kept.folder / f".new-{'4' * 24}")
+    (kept.folder / "5.large").write_bytes(b"x" * 5000)
+    kept.put(b"b" * 1000)
+    kept.put(b"c" * 1000)
+    assert [kept.has(data * 1000) for data in (b"a", b"b", b"c")] == [True] * 3
+    for name in ("1" * 64, "2" * 64, "3" * 64, "e" * 64):
+        assert kept.cache.get(name, 4000) is None
+    assert outside.read_bytes() == b"x" * 4000
+    assert kept.told == []
+    kept.put(b"d" * 1000)
+    assert not kept.has(b"a" * 1000), "the bound holds among what is its own"
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/etc", path)])
+def test_what_is_in_an_entrys_place_costs_only_that_entry(kept: Kept, make: Any) -> None:
+    other = kept.put(b"other")
+    name = hashlib.sha256(b"weights").hexdigest()
+    make(kept.folder / name)
+    kept.put(b"weights")
+    found = kept.cache.get(name, 7)
+    assert found in (None, b"weights")
+    assert kept.cache.get(other, 5) == b"other"
+    assert kept.told == []
+
+
+def test_the_time_of_a_link_is_not_changed_where_it_leads(kept: Kept, tmp_path: Path) -> None:
+    kept.put(b"other")
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"weights")
+    os.utime(victim, (1, 1))
+    (kept.folder / hashlib.sha256(b"weights").hexdigest()).symlink_to(victim)
+    kept.put(b"weights")
+    assert victim.stat().st_mtime == 1
+
+
+def test_a_file_from_the_future_leaves_like_any_other(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, limit=20)
+    kept.put(b"0123456789", age=-1e6)
+    for data in (b"abcdefghij", b"klmnopqrst"):
+        time.sleep(0.01)
+        kept.put(data)
+    assert not kept.has(b"0123456789")
