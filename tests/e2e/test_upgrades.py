@@ -199,7 +199,7 @@ def annotate(cluster: Cluster, version: int) -> None:
 
 def test_an_image_without_hippo_is_charged_to_no_trial(site: Site) -> None:
     site.start_operator()
-    trainer = {"image": site.cluster.images.pause}
+    trainer = {"image": site.cluster.images.minio}
     site.apply(site.study("steady", {"lr": LRS}, trainer=trainer, retries=0))
     message = site.wait_for_condition(
         "steady", names.PROGRESSING, "False", names.REASON_IMAGE_UNFIT
