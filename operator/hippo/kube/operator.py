@@ -338,6 +338,7 @@ class Operator:
             task.reporter = task.reporter or Reporter(driver, self.statuses)
             await self._round(task, driver, task.reporter)
             task.failures = 0
+            task.told_newer.clear()
         except Reopen:
             await self._drop(task)
             task.wake.set()
