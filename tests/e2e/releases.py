@@ -31,6 +31,7 @@ class Release:
     name: str
     values: Document = field(default_factory=dict)
     logs: list[str] = field(default_factory=list)
+    chart: Path = CHART
 
     @property
     def namespace(self) -> str:
@@ -62,13 +63,13 @@ class Release:
     def install(self, values: Document, *options: str) -> None:
         """Without options: returns once the operator is ready."""
         words = ("--timeout=120s", *(options or ("--wait",)), "--values=-")
-        self.helm("install", self.name, CHART, *words, input=json.dumps(values))
+        self.helm("install", self.name, self.chart, *words, input=json.dumps(values))
 
     def upgrade(self, values: Document, *options: str) -> None:
         """The same; changes these values and keeps all others."""
         words = ("--timeout=120s", *(options or ("--wait",)), "--values=-")
         kept = "--reset-then-reuse-values"
-        self.helm("upgrade", self.name, CHART, kept, *words, input=json.dumps(values))
+        self.helm("upgrade", self.name, self.chart, kept, *words, input=json.dumps(values))
 
     def uninstall(self) -> None:
         """Its pods may take a moment to go."""
@@ -132,6 +133,12 @@ class Release:
 
     def _read_log(self) -> str:
         return self.kubectl("logs", f"deployment/{self.operator}", "--tail=-1", check=False)
+
+
+def image_values(name: str) -> Document:
+    """An image as the chart's values name it."""
+    repository, _, tag = name.rpartition(":")
+    return {"repository": repository, "tag": tag}
 
 
 def review(

@@ -15,7 +15,7 @@ from tests.cluster import Cluster
 from tests.cluster.commands import CommandFailed, run
 from tests.cluster.places import NODE_ADDRESS
 from tests.e2e.apart import run_operator, start_api_server
-from tests.e2e.releases import CHART, KEYS, Document, Release, review
+from tests.e2e.releases import CHART, KEYS, Document, Release, image_values, review
 from tests.e2e.scraping import Prometheus, start
 from tests.e2e.site import Site
 from tests.integration.charts import find, list_queries, read_documents
@@ -127,7 +127,7 @@ def release(cluster: Cluster, team: Site, doomed: Site, store: MinioServer) -> I
 
 def _build_values(release: Release, store: MinioServer, *watched: Site) -> Document:
     return {
-        "image": _image(release.cluster.operator_image),
+        "image": image_values(release.cluster.operator_image),
         "watchNamespaces": [site.namespace for site in watched],
         "store": {
             "url": f"s3://{BUCKET}/{release.name}",
@@ -142,11 +142,6 @@ def _build_values(release: Release, store: MinioServer, *watched: Site) -> Docum
         "crds": {"install": False},
         "rbac": {"aggregateRoles": False},
     }
-
-
-def _image(name: str) -> Document:
-    repository, _, tag = name.rpartition(":")
-    return {"repository": repository, "tag": tag}
 
 
 @pytest.fixture(scope="module")
@@ -362,12 +357,12 @@ def test_minio_and_rights_that_come_later(cluster: Cluster, crds: None) -> None:
 def _check_minio(release: Release, site: Site) -> None:
     site.read_log = release.read_log
     values = {
-        "image": _image(release.cluster.operator_image),
+        "image": image_values(release.cluster.operator_image),
         "watchNamespaces": [site.namespace],
         "store": {"namespaces": [site.namespace]},
         "minio": {
             "enabled": True,
-            "image": _image(release.cluster.images.minio),
+            "image": image_values(release.cluster.images.minio),
             "persistence": {"enabled": False},
         },
         "crds": {"install": False},

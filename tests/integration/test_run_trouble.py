@@ -247,8 +247,8 @@ def test_a_hippo_that_was_upgraded_meanwhile_is_charged_to_no_trial(place: Place
     done = place.call("run", "study.yaml", "--workers", "2", status=None)
     assert done.status != 0
     (error,) = done.errors
-    assert "the workers' Hippo does not fit this one" in error
-    assert "was it upgraded meanwhile?" in error
+    assert "its workers do not fit this run: --assignment" in error
+    assert "nothing is lost: put it right and run again" in error
     assert "retry" not in done.stderr
     status = place.call("store", "ls", "-o", "json").json()
     assert "Failed" not in str(status)

@@ -362,6 +362,7 @@ class Operator:
             task.reporter = task.reporter or Reporter(driver, self.statuses)
             await self._round(task, studies, driver, task.reporter)
             task.failures = 0
+            task.told_newer.clear()
         except StudyFault as fault:
             log.error("plan %s/%s: %s", task.namespace, task.name, fault, exc_info=fault)
             await self._drop(task)

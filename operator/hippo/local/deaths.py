@@ -18,7 +18,7 @@ def find_version_trouble(code: int | None, log: Path) -> str | None:
     misfit = find_misfit(code, lines[-1]) if lines else None
     if misfit is None:
         return None
-    return f"the workers' Hippo does not fit this one: {misfit}: was it upgraded meanwhile?"
+    return f"Hippo was upgraded meanwhile, and its workers do not fit this run: {misfit}"
 
 
 def describe_death(

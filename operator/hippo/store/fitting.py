@@ -19,6 +19,7 @@ _SAID_BEFORE = re.compile(
 _NOT_THERE = re.compile(
     r"(\S*python[\d.]*: )(?P<runner>No module named .?stage_runner\b.*)"
     r"|ModuleNotFoundError: (?P<module>No module named .?(hippo|stage_runner)\b.*)"
+    r"|ImportError: (?P<name>cannot import name .+ from '(hippo|stage_runner)\b.*)"
 )
 
 
@@ -40,4 +41,6 @@ def find_misfit(code: int | None, last_line: str) -> str | None:
     if code == 2 and _SAID_BEFORE.fullmatch(line):
         return line.partition(": build the trainer's image")[0]
     missing = _NOT_THERE.fullmatch(line) if code == 1 else None
-    return (missing["runner"] or missing["module"]) if missing is not None else None
+    if missing is None:
+        return None
+    return missing["runner"] or missing["module"] or missing["name"]

@@ -184,6 +184,11 @@ def test_what_says_so_is_taken_back_by_who_takes_over(world: World, again: bool)
     assert {progressing(found)["reason"] for found in objects(world)} == {"Running"}
     (study,) = world.studies()
     assert "newer Hippo" not in study["status"]["message"]
+    make_newer(world, "plan.json")  # and once more
+    world.kill_operator(0)
+    world.start_operator(0, "hippo")
+    take_turns(world, 2)
+    assert {progressing(found)["reason"] for found in objects(world)} == {"NewerFormat"}
 
 
 def test_one_who_knows_better_is_not_contradicted_again_and_again(world: World) -> None:

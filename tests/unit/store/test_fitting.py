@@ -31,6 +31,7 @@ FILE = "/etc/hippo/assignment.json"
         # Of Python, and of a Hippo half installed.
         (1, "/opt/hippo/bin/python3: No module named stage_runner", "No module named stage_runner"),
         (1, "ModuleNotFoundError: No module named 'hippo.store'", "No module named 'hippo.store'"),
+        (1, "ImportError: cannot import name 'X' from 'hippo.store' (/x.py)", "cannot import name"),
     ],
 )
 def test_a_hippo_that_does_not_fit_is_told(code: int, line: str, said: str) -> None:
@@ -52,6 +53,7 @@ def test_a_hippo_that_does_not_fit_is_told(code: int, line: str, said: str) -> N
         (None, f"{MARK}no"),
         (1, "ModuleNotFoundError: No module named 'hippocampus'"),
         (1, "ModuleNotFoundError: No module named 'torch'"),
+        (1, "ImportError: cannot import name 'X' from 'hippodrome' (/x.py)"),
         (137, "python3: No module named stage_runner"),
     ],
 )
