@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
+from hippo.model.bounds import MAX_PROBLEMS
 from hippo.model.words import on_one_line
+
+_LONGEST_PATH = 300
+_LONGEST_MESSAGE = 2_000
 
 
 class InvalidSpec(ValueError):
@@ -12,12 +17,13 @@ class InvalidSpec(ValueError):
 
     ``errors`` holds (path, message) pairs, such as
     ``("spec.space.lr.choices[2].cosine.steps", "must be at least 1")``. A path may be empty where
-    a message is about the whole document.
+    a message is about the whole document. What is very long is cut.
     """
 
     def __init__(self, errors: Iterable[tuple[str, str]]) -> None:
         self.errors: tuple[tuple[str, str], ...] = tuple(
-            (on_one_line(path), on_one_line(message)) for path, message in errors
+            (_cut(on_one_line(path), _LONGEST_PATH), _cut(on_one_line(message), _LONGEST_MESSAGE))
+            for path, message in islice(errors, MAX_PROBLEMS)
         )
         super().__init__(self.errors)
 
@@ -30,6 +36,10 @@ class InvalidSpec(ValueError):
         return cls([(path, message)])
 
 
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 class Problems:
     """Collects problems while a document is read, so that all of them can be told at once."""
 
@@ -39,7 +49,12 @@ class Problems:
         self.found: list[tuple[str, str]] = []
 
     def add(self, path: str, message: str) -> None:
+        """Raises InvalidSpec with all that was added once there are so many that reading on would
+        tell nobody more.
+        """
         self.found.append((path, message))
+        if len(self.found) >= MAX_PROBLEMS:
+            self.raise_if_any()
 
     def raise_if_any(self) -> None:
         """Raises InvalidSpec with all that was added, in that order."""

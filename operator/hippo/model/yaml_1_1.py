@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_right
 from typing import Any
 
-from ruamel.yaml.composer import Composer
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
-from hippo.model.numbers import shorten
+from hippo.model.bounds import MAX_PROBLEMS
+from hippo.model.composing import BoundedComposer
+from hippo.model.numbers import describe, shorten
 
 _WORDS: dict[str, bool | float | None] = {
     **dict.fromkeys(["", "~", "null", "Null", "NULL"]),
@@ -71,7 +73,7 @@ def _read_float(text: str) -> float | str:
     return text if math.isinf(number) else number
 
 
-class StrictComposer(Composer):
+class StrictComposer(BoundedComposer):
     """Notes in ``differences`` the structure that kubectl takes otherwise: (line from 1, what)."""
 
     def __init__(self, loader: Any = None) -> None:
@@ -180,18 +182,29 @@ def _show(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return shorten(str(value))
+        return describe(value)
     return json.dumps(shorten(value) if isinstance(value, str) else value, ensure_ascii=False)
 
 
 def find_breaks(text: str, quoted: list[tuple[int, int]]) -> list[tuple[int, str]]:
-    """Line breaks of YAML 1.1 that are none in 1.2, outside of quotes: (line from 1, what)."""
-    return [
-        (
-            text.count("\n", 0, match.start()) + 1,
-            f"U+{ord(match.group()):04X} is a line break to kubectl: write"
-            f" {_BREAKS[match.group()]} in double quotes, or leave it out",
+    """Line breaks of YAML 1.1 that are none in 1.2, outside of quotes: (line from 1, what).
+
+    The first ones only, if there are very many. ``quoted`` is in the order of the text.
+    """
+    found: list[tuple[int, str]] = []
+    for match in re.finditer("[\x85\u2028\u2029]", text):
+        at = bisect_right(quoted, match.start(), key=lambda part: part[0])
+        if at and match.start() < quoted[at - 1][1]:
+            continue
+        line = text.count("\n", 0, match.start()) + 1
+        char = match.group()
+        found.append(
+            (
+                line,
+                f"U+{ord(char):04X} is a line break to kubectl: write {_BREAKS[char]} in double"
+                " quotes, or leave it out",
+            )
         )
-        for match in re.finditer("[\x85\u2028\u2029]", text)
-        if not any(begin <= match.start() < end for begin, end in quoted)
-    ]
+        if len(found) == MAX_PROBLEMS:
+            break
+    return found
