@@ -28,6 +28,7 @@ class BoundedComposer(Composer):
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader)
+        self.warn_double_anchors = False  # an anchor may be given anew
         self.nodes = 0
         """Composed so far, aliases written out."""
         self._characters = 0

@@ -37,6 +37,9 @@ _LONGEST = 4000
 """Python reads no integer of many more digits than that."""
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What the parser raises for ``!!bool 1``, ``!!int`` of nothing, and their like."""
+
 _TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")
 )
@@ -136,7 +139,7 @@ class StrictConstructor(SafeConstructor):
         is_new = node not in self.constructed_objects
         try:
             value = super().construct_object(node, deep=deep)
-        except (KeyError, ValueError) as error:  # of ``!!bool 1``
+        except _UNREADABLE as error:
             if not isinstance(node, ScalarNode):
                 raise
             kind = str(node.tag).rpartition(":")[2]
