@@ -22,16 +22,19 @@ from hippo.kube.spaces import space_schema
 from hippo.kube.statuses import SearchPlanSpec, SearchPlanStatus, StudyStatus, TrialStatus
 from hippo.model import AlgorithmSettings, StudySpec
 from hippo.model.algorithms import SAMPLER_SETTINGS
+from hippo.model.fields import Whole
 from hippo.model.trial import TrialSpec
 
 _VALIDATIONS = "x-kubernetes-validations"
 
-_POSITIVE_DURATIONS = (
-    ("budget", "wallTime"),
-    ("trainer", "maxGrace"),
-    ("trainer", "stepTimeout"),
-    ("checkpoints", "every"),
-)
+_DURATIONS = {
+    ("budget", "wallTime"): True,
+    ("trainer", "maxGrace"): True,
+    ("trainer", "stepTimeout"): True,
+    ("checkpoints", "every"): True,
+    ("checkpoints", "ttl"): False,
+}
+"""And whether it must be longer than nothing."""
 
 PARALLELISM = (
     "Most pods at once for this study. If absent, the operator's default: 4, unless its admin has"
@@ -53,9 +56,9 @@ def _study() -> dict[str, Any]:
     _replace(properties, "space", {**space_schema(), _VALIDATIONS: rules.space_rules()})
     _replace(properties, "algorithm", _algorithm())
     properties["objective"][_VALIDATIONS] = rules.objective_rules()
-    for outer, inner in _POSITIVE_DURATIONS:
+    for (outer, inner), positive in _DURATIONS.items():
         duration = properties[outer]["properties"][inner]
-        duration[_VALIDATIONS] = rules.positive_duration_rules()
+        duration[_VALIDATIONS] = rules.duration_rules(positive=positive)
     properties["parallelism"]["description"] = PARALLELISM
     spec[_VALIDATIONS] = rules.study_rules()
     return _definition(
@@ -174,10 +177,10 @@ def _sampler_settings() -> Schema:
     properties: Schema = {}
     for sampler, known in SAMPLER_SETTINGS.items():
         for name, kind in known.items():
-            if kind == "flag":
-                schema: Schema = {"type": "boolean"}
-            elif kind == "count":
-                schema = {"type": "integer", "minimum": 1}
+            if isinstance(kind, Whole):
+                schema: Schema = {"type": "integer", "minimum": kind.least, "maximum": kind.most}
+            elif kind == "flag":
+                schema = {"type": "boolean"}
             else:
                 schema = {"type": "string", "enum": kind.split(" | ")}
             earlier = properties.get(name, {}).get("description")

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from hippo.model import AlgorithmSettings, StudySpec
-from hippo.model.algorithms import MAX_MARKS, SAMPLER_SETTINGS
+from hippo.model.algorithms import SAMPLER_SETTINGS
+from hippo.model.bounds import MAX_DAYS, MAX_MARKS
+from hippo.model.fields import SECONDS
 from hippo.model.study import MAX_NAME
 
 Rule = dict[str, Any]
@@ -254,8 +256,16 @@ def factor_rules() -> list[Rule]:
     return [rule("self != 1.0", "must not be 1, which changes nothing")]
 
 
-def positive_duration_rules() -> list[Rule]:
-    return [rule("self.matches('[1-9]')", "must be longer than nothing")]
+def duration_rules(*, positive: bool) -> list[Rule]:
+    units = ", ".join(f"'{unit}': {float(length)}" for unit, length in SECONDS.items())
+    parts = (
+        "self.findAll('[0-9.]+[smhd]').map(part, double(part.substring(0, part.size() - 1)) *"
+        f" {{{units}}}[part.substring(part.size() - 1)])"
+    )
+    most = rule(
+        f"{parts}.sum() <= {float(MAX_DAYS * SECONDS['d'])}", f"must be at most {MAX_DAYS}d"
+    )
+    return [most, *([rule("self.matches('[1-9]')", "must be longer than nothing")] * positive)]
 
 
 def decision_rules() -> list[Rule]:

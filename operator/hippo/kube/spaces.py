@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from hippo.kube.schemas import UNTYPED, Schema
-from hippo.model.numbers import LARGEST_INTEGER
-from hippo.model.schedule_reader import DOMAIN_KEYS, MAX_POWER
+from hippo.model.bounds import LARGEST_INTEGER, LARGEST_NUMBER, MAX_OPTIONS, MAX_POWER
+from hippo.model.schedule_reader import DOMAIN_KEYS
 
 LEVELS = 3
 """Schedules within each other that are checked field by field."""
@@ -92,6 +92,7 @@ _PIECEWISE = "Entries [from step, value or schedule], the first from 0; each cou
 
 _LOW, _HIGH = {"description": "The least value."}, {"description": "The greatest value."}
 _WHOLE = {"type": "integer", "minimum": -LARGEST_INTEGER, "maximum": LARGEST_INTEGER}
+_REAL = {"type": "number", "minimum": -LARGEST_NUMBER, "maximum": LARGEST_NUMBER}
 _LOG = {"description": "Draw on a logarithmic scale.", "type": "boolean"}
 
 _UNIFORM: Schema = {
@@ -99,8 +100,8 @@ _UNIFORM: Schema = {
     "type": "object",
     "required": ["low", "high"],
     "properties": {
-        "low": {**_LOW, "type": "number"},
-        "high": {**_HIGH, "type": "number"},
+        "low": {**_LOW, **_REAL},
+        "high": {**_HIGH, **_REAL},
         "log": _LOG,
     },
 }
@@ -156,6 +157,7 @@ def _choices(items: Schema) -> Schema:
         "description": "One of these.",
         "type": "array",
         "minItems": 1,
+        "maxItems": MAX_OPTIONS,
         "items": items,
     }
 
@@ -204,7 +206,12 @@ def _node(levels: int) -> Schema:
 
 _FIELDS: dict[str, Schema] = {
     "number": {"pattern": _NOT_TEXT.format("a number")},
-    "count": {"pattern": _NOT_TEXT.format("an integer"), "multipleOf": 1, "minimum": 1},
+    "count": {
+        "pattern": _NOT_TEXT.format("an integer"),
+        "multipleOf": 1,
+        "minimum": 1,
+        "maximum": LARGEST_INTEGER,
+    },
     "power": {
         "pattern": _NOT_TEXT.format("an integer"),
         "multipleOf": 1,
@@ -213,7 +220,7 @@ _FIELDS: dict[str, Schema] = {
     },
     "milestones": {
         "pattern": _NOT_TEXT.format("a list"),
-        "items": {"type": "integer", "minimum": 0},
+        "items": {"type": "integer", "minimum": 0, "maximum": LARGEST_INTEGER},
     },
 }
 _FIELD_DOMAINS: dict[str, Schema] = {

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
+
+from hippo.model.bounds import LARGEST_NUMBER
 
 
 class StatusModel(BaseModel):
@@ -25,6 +27,24 @@ class StatusModel(BaseModel):
     )
 
 
+def _clip(value: Any) -> Any:
+    """Statuses are written whatever they tell: a number beyond its bounds becomes the bound."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return min(max(value, 0), MAX_TALLY)
+    return value
+
+
+MAX_TALLY = 10**18
+"""Any number of steps or trials in a status; an API server's integers hold it."""
+Tally = Annotated[
+    int,
+    BeforeValidator(_clip),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_TALLY}),
+]
+Figure = Annotated[
+    float,
+    WithJsonSchema({"type": "number", "minimum": -LARGEST_NUMBER, "maximum": LARGEST_NUMBER}),
+]
 Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """In RFC 3339: 2026-01-31T12:00:00Z."""
 
@@ -42,28 +62,28 @@ class Condition(StatusModel):
     """What a person should know, and do."""
     last_transition_time: Timestamp
     """When the status changed last."""
-    observed_generation: int | None = None
+    observed_generation: Tally | None = None
     """Generation of the spec that it speaks of."""
 
 
 class TrialCounts(StatusModel):
     """How many trials there are, by phase."""
 
-    total: int = 0
+    total: Tally = 0
     """That there will be, as far as is known."""
-    pending: int = 0
+    pending: Tally = 0
     """Whose next request is not fulfilled yet."""
-    running: int = 0
+    running: Tally = 0
     """Of the pending ones: for which a worker is at work now."""
-    paused: int = 0
+    paused: Tally = 0
     """That the tuner may ask to go on."""
-    completed: int = 0
+    completed: Tally = 0
     """Trained up to the study's steps."""
-    stopped: int = 0
+    stopped: Tally = 0
     """Ended early: by the tuner, by a user, or because the study ended."""
-    diverged: int = 0
+    diverged: Tally = 0
     """Ended by a metric that was not finite."""
-    failed: int = 0
+    failed: Tally = 0
     """Whose training failed for good."""
 
 
@@ -72,24 +92,24 @@ class BestTrial(StatusModel):
 
     trial: str
     """Its name."""
-    value: float | None = None
+    value: Figure | None = None
     """Of the objective."""
     shown: str | None = None
     """The value in six digits, for tables."""
-    step: int
+    step: Tally
     """Where it has that value."""
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     """Its sequence, as written, as far as there is room."""
-    metrics: dict[str, float | None] = Field(default_factory=dict)
+    metrics: dict[str, Figure | None] = Field(default_factory=dict)
     """All metrics at that step, as far as there is room."""
-    metrics_count: int | None = None
+    metrics_count: Tally | None = None
     """How many there are, if not all stand here."""
 
 
 class StudyStatus(StatusModel):
     """How a study stands."""
 
-    observed_generation: int | None = None
+    observed_generation: Tally | None = None
     """Generation of the spec that this status speaks of."""
     phase: Literal["Rejected", "Pending", "Running", "Suspended", "Succeeded", "Failed"] | None = (
         None
@@ -107,21 +127,21 @@ class StudyStatus(StatusModel):
     """How many there are, by phase."""
     best: BestTrial | None = None
     """The best trial so far."""
-    steps_requested: int | None = None
+    steps_requested: Tally | None = None
     """By all its trials, each counted alone."""
-    steps_reached: int | None = None
+    steps_reached: Tally | None = None
     """Of these, the steps whose results are there."""
-    steps_trained: int | None = None
+    steps_trained: Tally | None = None
     """Trained for it so far; what several studies asked for is split evenly. As long as it is 0,
     spec.trainer may be edited."""
-    merge_rate: float | None = None
+    merge_rate: Figure | None = None
     """Steps requested / steps once merged, of this study's trials; 1 means that nothing is
     shared."""
-    worker_hours: float | None = None
+    worker_hours: Figure | None = None
     """Charged to the study so far; the cost of a shared stage is split evenly."""
-    worker_seconds: float | None = None
+    worker_seconds: Figure | None = None
     """The same in seconds."""
-    saved_hours: float | None = None
+    saved_hours: Figure | None = None
     """Estimate: worker-hours that its trials, as far as they came, would have cost one by one,
     less those charged."""
     saved: str | None = None
@@ -144,13 +164,13 @@ class TrialStatus(StatusModel):
         | None
     ) = None
     """How it stands, in one word."""
-    step: int | None = None
+    step: Tally | None = None
     """Its last step with metrics."""
-    value: float | None = None
+    value: Figure | None = None
     """Of the objective, there."""
-    metrics: dict[str, float | None] = Field(default_factory=dict)
+    metrics: dict[str, Figure | None] = Field(default_factory=dict)
     """All metrics there, as far as there is room."""
-    metrics_count: int | None = None
+    metrics_count: Tally | None = None
     """How many there are, if not all stand here."""
     stages: list[str] = Field(default_factory=list)
     """Its way through the stage tree, as ranges of steps: "0-60", "60-90", ..."""
@@ -175,13 +195,13 @@ class ChainRecord(StatusModel):
 class StageCounts(StatusModel):
     """Stages of the tree, by state."""
 
-    done: int = 0
+    done: Tally = 0
     """Trained."""
-    running: int = 0
+    running: Tally = 0
     """In a worker's hands."""
-    pending: int = 0
+    pending: Tally = 0
     """Still to be trained."""
-    failed: int = 0
+    failed: Tally = 0
     """That failed for good."""
 
 
@@ -192,15 +212,15 @@ class TreeStage(StatusModel):
     """The range of steps: "60-90"."""
     state: Literal["Pending", "Running", "Done", "Failed", "Folded"]
     """How it stands; folded: an entry for a finished subtree."""
-    trials: int
+    trials: Tally
     """Trials that need it."""
     changes: dict[str, Any] = Field(default_factory=dict)
     """Hyper-parameters as they are from here on, where they differ from the stage before."""
-    depth: int
+    depth: Tally
     """How many stages lie before it on its path: the list is in depth-first order."""
     chain: str | None = None
     """The chain that trains it."""
-    stages: int | None = None
+    stages: Tally | None = None
     """Folded: how many stages this entry stands for."""
 
 
@@ -209,7 +229,7 @@ class SearchPlanStatus(StatusModel):
 
     studies: list[str] = Field(default_factory=list)
     """Of all that share it, live ones first; at most 100 names."""
-    studies_count: int = 0
+    studies_count: Tally = 0
     """How many share it."""
     trials: TrialCounts | None = None
     """Of all its studies, by phase."""
@@ -217,21 +237,21 @@ class SearchPlanStatus(StatusModel):
     """Of the stage tree, by state."""
     stages_summary: str | None = None
     """Stages done/running/pending."""
-    steps_requested: int | None = None
+    steps_requested: Tally | None = None
     """By all trials, each counted alone."""
-    steps_unique: int | None = None
+    steps_unique: Tally | None = None
     """The same once merged."""
-    steps_trained: int | None = None
+    steps_trained: Tally | None = None
     """That workers have trained."""
-    merge_rate: float | None = None
+    merge_rate: Figure | None = None
     """Steps requested / steps once merged; 1 means that nothing is shared."""
-    worker_seconds: float | None = None
+    worker_seconds: Figure | None = None
     """That its workers have taken."""
-    saved_seconds: float | None = None
+    saved_seconds: Figure | None = None
     """Estimate: worker-seconds that its trials would have cost one by one, less those taken."""
-    format_version: int | None = None
+    format_version: Tally | None = None
     """Of what the operator has written here: an older operator leaves the plan alone."""
-    generation: int = 0
+    generation: Tally = 0
     """Of the operator's hold on the plan; chains are named after it."""
     image_id: str | None = None
     """Of the first pod; another one stops the plan."""

@@ -6,30 +6,37 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
+from hippo.model.bounds import (
+    MAX_CANDIDATES,
+    MAX_ETA,
+    MAX_FACTORS,
+    MAX_GP_TRIALS,
+    MAX_LEVELS,
+    MAX_MARKS,
+    MAX_POPULATION,
+    MAX_SAMPLER_NUMBERS,
+    MAX_SAMPLES,
+    MAX_TRIALS,
+    MAX_WEIGHT,
+)
 from hippo.model.errors import InvalidSpec, Problems
 from hippo.model.fields import (
-    Count,
     Integer,
     JsonObject,
-    NonNegativeNumber,
-    Number,
-    PositiveNumber,
-    Several,
+    Real,
     Share,
     SpecModel,
-    integers,
-    numbers,
+    StepCount,
+    TrialCount,
+    Whole,
     validate,
 )
 from hippo.model.numbers import describe, exact, shorten, whole_problem
 from hippo.model.space import Space
 from hippo.model.translations import algorithm_hint
-from hippo.model.words import did_you_mean
-
-MAX_MARKS = 1_000
-"""Times that a tuner may look at a trial on its way; each is an evaluation."""
+from hippo.model.words import counted, did_you_mean
 
 
 class AlgorithmSettings(SpecModel):
@@ -59,6 +66,15 @@ class AlgorithmSettings(SpecModel):
     def check_space(self, space: Space, max_trials: int | None) -> None:
         """The same, where they do not suit the space or ``maxTrials``."""
 
+    def count_trials(self, space: Space, max_trials: int | None, steps: int) -> int | None:
+        """How many there will be at most; None: nobody knows."""
+        known = [limit for limit in (max_trials, space.size) if limit is not None]
+        return min(known, default=None)
+
+    def own_parts(self, steps: int) -> int:
+        """Of how many schedules after each other a trial's is made at most."""
+        return 1
+
 
 class Grid(AlgorithmSettings):
     """Every point of a finite space, each trained in full."""
@@ -70,14 +86,14 @@ class Grid(AlgorithmSettings):
 class PrefixFirst(SpecModel):
     """Draw new trials so that they share prefixes with earlier ones of the study."""
 
-    candidates: Several = 16
+    candidates: Annotated[int, Whole(2, MAX_CANDIDATES)] = 16
     """Possible points per new trial, among which one is chosen. 16 if absent."""
     late: Share = 0.5
     """How often a new trial is an earlier one with another value in one place. 0.5 if absent."""
-    weight: NonNegativeNumber = 1.0
+    weight: Annotated[float, Real(0, MAX_WEIGHT)] = 1.0
     """A candidate is chosen in proportion to (1 / n)^weight if it shares n steps with no earlier
     trial; 0: all alike. 1 if absent."""
-    levels: Several = 8
+    levels: Annotated[int, Whole(2, MAX_LEVELS)] = 8
     """So many values stand for a range that has more. 8 if absent."""
 
 
@@ -115,16 +131,14 @@ def _check_interval(name: str, interval: int, steps: int, problems: Problems) ->
 
 
 class _Halving(DrawingSettings):
-    eta: Annotated[Count, integers(2)] = 3
+    eta: Annotated[int, Whole(2, MAX_ETA)] = 3
     """Of so many trials, one goes on to the next rung, which is so many times as far. 3 if
     absent."""
-    min_steps: Count
+    min_steps: StepCount
     """The first rung."""
 
     def check(self, steps: int) -> None:
         problems = Problems()
-        if self.eta < 2:
-            problems.add("algorithm.eta", "must be at least 2")
         _check_min_steps(self.min_steps, steps, problems)
         problems.raise_if_any()
 
@@ -141,22 +155,38 @@ class Asha(_Halving):
     name: Literal["asha"] = "asha"
 
 
+def bracket_sizes(rungs: int, eta: int) -> tuple[int, ...]:
+    """How many trials begin at each rung, from the first one on: brackets s_max, ..., 0.
+
+    Hyperband's algorithm 1, line 3 with B = (s_max + 1) R. The paper's table 1 shows fewer trials
+    in some brackets, as if rounded down.
+    """
+    return tuple(-(-rungs * eta**s // (s + 1)) for s in range(rungs - 1, -1, -1))
+
+
 class Hyperband(_Halving):
     """Brackets of successive halving, from many short trials to few long ones."""
 
     bounded: ClassVar[bool] = True
     name: Literal["hyperband"] = "hyperband"
 
+    def count_trials(self, space: Space, max_trials: int | None, steps: int) -> int | None:
+        rungs, step = 1, self.min_steps
+        while step < steps:
+            rungs, step = rungs + 1, step * self.eta
+        once = sum(bracket_sizes(rungs, self.eta)) if max_trials is None else max_trials
+        return super().count_trials(space, once, steps)
+
 
 class Median(DrawingSettings):
     """Random points; a trial that falls behind the median of the completed ones is stopped."""
 
     name: Literal["median"] = "median"
-    every: Count
+    every: StepCount
     """Steps between reports."""
-    min_steps: Count = 1
+    min_steps: StepCount = 1
     """No trial is stopped before. 1 if absent."""
-    min_trials: Count = 5
+    min_trials: TrialCount = 5
     """No trial is stopped until so many are completed. 5 if absent."""
 
     def check(self, steps: int) -> None:
@@ -173,24 +203,18 @@ class Pbt(AlgorithmSettings):
     name: Literal["pbt"] = "pbt"
     seed: Integer = 0
     """Decides which points are drawn and how ties break. 0 if absent."""
-    population: Annotated[Count, integers(2)]
+    population: Annotated[int, Whole(2, MAX_POPULATION)]
     """Trials under way at a time."""
-    interval: Count
+    interval: StepCount
     """Steps between rounds of exploit and explore."""
-    quantile: Annotated[Number, numbers(exclusiveMinimum=0, maximum=0.5)] = 0.25
+    quantile: Annotated[float, Real(0, 0.5, above=True)] = 0.25
     """The share of the population that is replaced in a round, by as many others at its top. 0.25
     if absent."""
-    resample: Annotated[Number, numbers(minimum=0, maximum=1)] = 0.25
+    resample: Share = 0.25
     """Probability that a hyper-parameter is drawn afresh rather than perturbed. 0.25 if absent."""
     factors: Annotated[
-        list[PositiveNumber],
-        WithJsonSchema(
-            {
-                "type": "array",
-                "minItems": 1,
-                "items": {"type": "number", "exclusiveMinimum": 0},
-            }
-        ),
+        list[Annotated[float, Real(0, above=True)]],
+        Field(min_length=1, max_length=MAX_FACTORS),
     ] = Field(default=[0.8, 1.2])
     """What a number is multiplied by when it is perturbed: one of these. 0.8 and 1.2 if absent."""
 
@@ -199,23 +223,22 @@ class Pbt(AlgorithmSettings):
         """How many are replaced in a round. Exact: 0.29 of 100 is 29."""
         return math.floor(exact(self.quantile) * self.population)
 
+    def count_trials(self, space: Space, max_trials: int | None, steps: int) -> int | None:
+        return self.population + self.replaced * ((steps - 1) // self.interval)
+
+    def own_parts(self, steps: int) -> int:
+        """A lineage is replaced in that share of the rounds, about."""
+        return 1 + math.ceil((steps - 1) // self.interval * self.quantile)
+
     def check(self, steps: int) -> None:
         problems = Problems()
-        if self.population < 2:
-            problems.add("algorithm.population", "must be at least 2")
-        elif not 0 < self.quantile <= 0.5:
-            problems.add("algorithm.quantile", "must be greater than 0 and at most 0.5")
-        elif self.replaced < 1:
+        if self.replaced < 1:
             least = math.ceil(1 / exact(self.quantile))
             problems.add(
                 "algorithm.population",
                 f"must be at least {least}, so that a quantile of {self.quantile:g} is somebody",
             )
         _check_interval("interval", self.interval, steps, problems)
-        if not 0 <= self.resample <= 1:
-            problems.add("algorithm.resample", "must be at least 0 and at most 1")
-        if not self.factors:
-            problems.add("algorithm.factors", "is empty; give at least one")
         for index, factor in enumerate(self.factors):
             if factor == 1:
                 problems.add(f"algorithm.factors[{index}]", "must not be 1, which changes nothing")
@@ -240,19 +263,21 @@ class Pbt(AlgorithmSettings):
         problems.raise_if_any()
 
 
-SAMPLER_SETTINGS: dict[str, dict[str, str]] = {
+_STARTUP = Whole(1, MAX_TRIALS)
+
+SAMPLER_SETTINGS: dict[str, dict[str, Whole | str]] = {
     "tpe": {
         "constant_liar": "flag",
         "group": "flag",
         "multivariate": "flag",
-        "n_ei_candidates": "count",
-        "n_startup_trials": "count",
+        "n_ei_candidates": Whole(1, MAX_SAMPLES),
+        "n_startup_trials": _STARTUP,
     },
-    "gp": {"deterministic_objective": "flag", "n_startup_trials": "count"},
+    "gp": {"deterministic_objective": "flag", "n_startup_trials": _STARTUP},
     "cmaes": {
         "lr_adapt": "flag",
-        "n_startup_trials": "count",
-        "popsize": "count",
+        "n_startup_trials": _STARTUP,
+        "popsize": Whole(2, MAX_SAMPLES),
         "use_separable_cma": "flag",
     },
     "qmc": {"qmc_type": "sobol | halton", "scramble": "flag"},
@@ -274,29 +299,51 @@ class Optuna(DrawingSettings):
         known = SAMPLER_SETTINGS[self.sampler]
         for name, value in self.settings.items():
             path = f"algorithm.settings.{name}"
-            if name not in known:
+            kind = known.get(name)
+            if kind is None:
                 problems.add(
                     path,
                     f"{self.sampler} has no such setting; known: {', '.join(sorted(known))}"
                     + did_you_mean(name, known),
                 )
-            elif known[name] == "flag" and not isinstance(value, bool):
-                problems.add(path, f"must be true or false, not {describe(value)}")
-            elif known[name] == "count":
-                problem = whole_problem(value, 1)
+            elif isinstance(kind, Whole):
+                problem = whole_problem(value, kind.least, kind.most)
                 if problem is not None:
                     problems.add(path, problem)
-            elif "|" in known[name] and value not in known[name].split(" | "):
-                problems.add(path, f"must be {known[name]}, not {describe(value)}")
+            elif kind == "flag" and not isinstance(value, bool):
+                problems.add(path, f"must be true or false, not {describe(value)}")
+            elif "|" in kind and value not in kind.split(" | "):
+                problems.add(path, f"must be {kind}, not {describe(value)}")
         settings = self.settings
         if not problems.found:
             if settings.get("group") and not settings.get("multivariate"):
                 problems.add("algorithm.settings.group", "needs multivariate: true")
             if settings.get("lr_adapt") and settings.get("use_separable_cma"):
                 problems.add("algorithm.settings.lr_adapt", "does not go with use_separable_cma")
-            if settings.get("popsize", 2) < 2:
-                problems.add("algorithm.settings.popsize", "must be at least 2")
         problems.raise_if_any()
+
+    def check_space(self, space: Space, max_trials: int | None) -> None:
+        """What the sampler holds at once: of the default, 24 candidates are compared."""
+        trials = self.count_trials(space, max_trials, 0)
+        dimensions = max(len(space.dimensions), 1)
+        if trials is None:
+            return
+        if self.sampler == "gp":
+            most = min(MAX_GP_TRIALS, math.isqrt(MAX_SAMPLER_NUMBERS // dimensions))
+        elif self.sampler == "tpe":
+            each = self.settings.get("n_ei_candidates", 24)
+            if whole_problem(each, 1, MAX_SAMPLES) is not None:
+                return
+            most = MAX_SAMPLER_NUMBERS // each
+            most //= dimensions if self.settings.get("multivariate") else 1
+        else:
+            return
+        if trials > most:
+            raise InvalidSpec.at(
+                "maxTrials",
+                f"must be at most {most} with the sampler {self.sampler} and its settings in a"
+                f" space of {counted(dimensions, 'dimension')}",
+            )
 
 
 class External(AlgorithmSettings):
@@ -304,6 +351,9 @@ class External(AlgorithmSettings):
 
     bounded: ClassVar[bool] = True
     name: Literal["external"] = "external"
+
+    def count_trials(self, space: Space, max_trials: int | None, steps: int) -> int | None:
+        return max_trials
 
 
 def read_algorithm(written: object) -> AlgorithmSettings:

@@ -14,7 +14,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from hippo.model.bounds import MAX_DOCUMENT_BYTES
+from hippo.model.composing import Refused
 from hippo.model.errors import InvalidSpec
+from hippo.model.numbers import shorten
 from hippo.model.study import Study, parse_study
 from hippo.model.words import closest
 from hippo.model.yaml_1_1 import StrictComposer, StrictConstructor, find_breaks
@@ -61,23 +64,16 @@ def _placed(place: str, path: str) -> str:
 
 def _documents(path: Path) -> list[Any]:
     """The documents of a file that are not empty; at least one."""
-    try:
-        if path == STANDARD_INPUT:
-            path, text = Path("standard input"), _read_standard_input()
-        else:
-            text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InvalidSpec.at(str(path), f"no such file{_alike(path)}") from None
-    except IsADirectoryError:
-        raise InvalidSpec.at(str(path), "is a directory, not a file") from None
-    except UnicodeDecodeError as error:
-        raise InvalidSpec.at(str(path), f"is not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise InvalidSpec.at(str(path), f"cannot be read: {error.strerror}") from None
+    if path == STANDARD_INPUT:
+        path, text = Path("standard input"), _read_standard_input()
+    else:
+        text = _read_file(path)
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer, yaml.Constructor = StrictComposer, StrictConstructor
     try:
         loaded = list(yaml.load_all(text))
+    except Refused as error:
+        raise InvalidSpec.at(_marked(path, error, column=True), _problem(error)) from None
     except MarkedYAMLError as error:
         raise InvalidSpec.at(_marked(path, error), f"is not YAML: {_problem(error)}") from None
     except (YAMLError, ValueError) as error:
@@ -97,12 +93,35 @@ def _documents(path: Path) -> list[Any]:
     return documents
 
 
+def _read_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return _decode(file.read(MAX_DOCUMENT_BYTES + 1), str(path))
+    except FileNotFoundError:
+        raise InvalidSpec.at(str(path), f"no such file{_alike(path)}") from None
+    except IsADirectoryError:
+        raise InvalidSpec.at(str(path), "is a directory, not a file") from None
+    except OSError as error:
+        raise InvalidSpec.at(str(path), f"cannot be read: {error.strerror}") from None
+
+
 @cache
 def _read_standard_input() -> str:
     """Read once, however often a command comes back to it."""
     if sys.stdin is None:
         raise InvalidSpec.at("standard input", "is closed")
-    return sys.stdin.buffer.read().decode("utf-8-sig")
+    return _decode(sys.stdin.buffer.read(MAX_DOCUMENT_BYTES + 1), "standard input")
+
+
+def _decode(data: bytes, name: str) -> str:
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise InvalidSpec.at(
+            name, f"is larger than {MAX_DOCUMENT_BYTES:,} bytes: split it into several files"
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidSpec.at(name, f"is not UTF-8 text (byte {error.start})") from None
 
 
 def _alike(path: Path) -> str:
@@ -115,11 +134,13 @@ def _alike(path: Path) -> str:
     return f"; did you mean {path.with_name(known[found])}?" if found is not None else ""
 
 
-def _marked(path: Path, error: MarkedYAMLError) -> str:
+def _marked(path: Path, error: MarkedYAMLError, *, column: bool = False) -> str:
     mark = error.problem_mark or error.context_mark
-    return str(path) if mark is None else f"{path}:{mark.line + 1}"
+    if mark is None:
+        return str(path)
+    return f"{path}:{mark.line + 1}" + (f":{mark.column + 1}" if column else "")
 
 
 def _problem(error: MarkedYAMLError) -> str:
     parts = [error.context, error.problem]
-    return " ".join(", ".join(part for part in parts if part).split())
+    return shorten(" ".join(", ".join(part for part in parts if part).split()), 500)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hippo.model.bounds import MAX_PIECES
+from hippo.model.budget import check_costs, check_counts, cost_of, count_pieces
 from hippo.model.domains import MAX_REPRESENTATIVES, some, template_of
 from hippo.model.errors import InvalidSpec, Problems
 from hippo.model.numbers import canonical_json, describe, shorten, whole_problem
@@ -14,7 +16,7 @@ from hippo.model.schedule_reader import (
     ScheduleReader,
     is_schedule_name,
 )
-from hippo.model.sequence import name_problem, runs_of
+from hippo.model.sequence import grows_beyond, name_problem, read_concrete, runs_of
 from hippo.model.translations import domains_hint, field_hint
 
 _KNOWN = ", ".join(sorted(DOMAIN_KEYS))
@@ -28,22 +30,61 @@ def read_space(written: Any, steps: int | None, path: str) -> None:
     elif not written:
         problems.add(path, "is empty; name at least one hyper-parameter")
     else:
-        for name, domain in written.items():
-            problem = name_problem(name)
-            if problem is not None:
-                problems.add(path, problem)
-            else:
-                _SpaceReader(problems, steps).hyperparameter(name, domain, f"{path}.{name}")
+        check_counts(written, path, problems)
+        problems.raise_if_any()
+        reader = _SpaceReader(problems)
+        sound = {
+            name: domain for name, domain in written.items() if reader.is_sound(name, domain, path)
+        }
+        if steps is not None:
+            _work_out(sound, steps, path, problems)
     problems.raise_if_any()
 
 
+def _work_out(space: Mapping[str, Any], steps: int, path: str, problems: Problems) -> None:
+    """Works out each choice, or points that stand for it, to find what only that shows."""
+    costs = {name: cost_of(domain, steps) for name, domain in space.items()}
+    before = len(problems.found)
+    check_costs(costs, path, problems)
+    if len(problems.found) > before:
+        return
+    for name, domain in space.items():
+        for index, choice in enumerate(domain.get("choices", ())):
+            at = f"{path}.{name}.choices[{index}]"
+            try:
+                for point in some(template_of(choice).representatives(), MAX_REPRESENTATIVES):
+                    _check(point, steps, at)
+            except InvalidSpec as error:
+                for _, message in error.errors:
+                    problems.add(at, message)
+
+
+def _check(written: Any, steps: int, path: str) -> None:
+    """Raises InvalidSpec as expanding would; expands only where a count cannot tell."""
+    if not isinstance(written, Mapping):
+        return
+    if count_pieces(written, steps, formula=1, short=1) > MAX_PIECES:
+        runs_of(written, steps, path=path)
+    elif read_concrete(written, path).overflows(steps):
+        raise InvalidSpec.at(path, grows_beyond(steps))
+
+
 class _SpaceReader:
-    def __init__(self, problems: Problems, steps: int | None) -> None:
+    def __init__(self, problems: Problems) -> None:
         self._problems = problems
-        self._steps = steps
         self._schedules = ScheduleReader(self._nested)
 
-    def hyperparameter(self, name: str, domain: Any, path: str) -> None:
+    def is_sound(self, name: Any, domain: Any, path: str) -> bool:
+        """Adds what is wrong with a hyper-parameter."""
+        before = len(self._problems.found)
+        problem = name_problem(name)
+        if problem is not None:
+            self._problems.add(path, problem)
+        else:
+            self._hyperparameter(name, domain, f"{path}.{name}")
+        return len(self._problems.found) == before
+
+    def _hyperparameter(self, name: str, domain: Any, path: str) -> None:
         problems = self._problems
         if not isinstance(domain, Mapping) or not DOMAIN_KEYS & domain.keys():
             problems.add(path, _no_domain(domain))
@@ -51,7 +92,6 @@ class _SpaceReader:
         static = domain.get("static", False)
         if not isinstance(static, bool):
             problems.add(f"{path}.static", f"must be true or false, not {describe(static)}")
-        before = len(problems.found)
         bare = {key: item for key, item in domain.items() if key != "static"}
 
         def read_static(written: Any, path: str, problems: Problems) -> Any:
@@ -61,18 +101,6 @@ class _SpaceReader:
             return self._schedules.plain(written, path, problems)
 
         self._domain(bare, path, read_static if static is True else self._schedules.node)
-        if len(problems.found) == before and self._steps is not None and "choices" in domain:
-            self._expand(domain["choices"], f"{path}.choices", self._steps)
-
-    def _expand(self, choices: list[Any], path: str, steps: int) -> None:
-        """Works out each choice, or points that stand for it, to find what only that shows."""
-        for index, choice in enumerate(choices):
-            at = f"{path}[{index}]"
-            try:
-                for point in some(template_of(choice).representatives(), MAX_REPRESENTATIVES):
-                    runs_of(point, steps, path=at)
-            except InvalidSpec as error:
-                self._problems.found.extend((at, message) for _, message in error.errors)
 
     def _nested(self, written: Any, path: str, problems: Problems, read: Read) -> None:
         self._domain(written, path, read)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hippo.model.bounds import MAX_PROBLEMS
 from hippo.model.foreign import quote
 
-MOST_PROBLEMS = 40
-"""Told at once: who mends those finds the others."""
 MOST_PATH = 300
-"""Bytes of the path to one."""
+"""Bytes of the path to a problem."""
 
 
 class InvalidSpec(ValueError):
@@ -22,7 +21,7 @@ class InvalidSpec(ValueError):
 
     def __init__(self, errors: Iterable[tuple[str, str]]) -> None:
         errors = list(errors)
-        told = errors if len(errors) <= MOST_PROBLEMS else errors[: MOST_PROBLEMS - 1]
+        told = errors if len(errors) <= MAX_PROBLEMS else errors[: MAX_PROBLEMS - 1]
         self.errors: tuple[tuple[str, str], ...] = tuple(
             (quote(path, MOST_PATH), quote(message)) for path, message in told
         )
@@ -48,7 +47,12 @@ class Problems:
         self.found: list[tuple[str, str]] = []
 
     def add(self, path: str, message: str) -> None:
+        """Raises InvalidSpec with all that was added once there are so many that reading on would
+        tell nobody more.
+        """
         self.found.append((path, message))
+        if len(self.found) >= MAX_PROBLEMS:
+            self.raise_if_any()
 
     def raise_if_any(self) -> None:
         """Raises InvalidSpec with all that was added, in that order."""

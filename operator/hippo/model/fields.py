@@ -4,14 +4,16 @@
 with relative paths has them put below its field's path.
 
 Validators are opaque to pydantic's JSON schema, so each type says what it refuses there too. Such a
-schema may be wider than its validator, for lack of words, but never narrower.
+schema may be wider than its validator, for lack of words, but never narrower. Every number has a
+least and a greatest value (``bounds``): a test walks all fields and fails where one has not.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
@@ -19,21 +21,29 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationError,
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import no_info_before_validator_function
 
-from hippo.model.errors import InvalidSpec, Problems
-from hippo.model.numbers import (
+from hippo.model.bounds import (
     LARGEST_INTEGER,
+    LARGEST_NUMBER,
+    MAX_DAYS,
     MAX_DEPTH,
-    describe,
-    number_problem,
-    plain,
-    whole_problem,
+    MAX_DURATION_CHARACTERS,
+    MAX_INDEX,
+    MAX_PROBLEMS,
+    MAX_STEPS,
+    MAX_TRIALS,
 )
+from hippo.model.errors import InvalidSpec, Problems
+from hippo.model.numbers import describe, number_problem, plain, shorten, whole_problem
 from hippo.model.translations import study_field
 from hippo.model.words import bare, closest, did_you_mean
 
@@ -58,92 +68,121 @@ def _wrong(message: str) -> PydanticCustomError:
     return PydanticCustomError("hippo", "{message}", {"message": message})
 
 
-def _whole(least: int | None) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        problem = whole_problem(value, least)
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Integers within bounds, of the model and of the CRD: ``Annotated[int, Whole(1, 9)]``."""
+
+    least: int
+    most: int
+
+    def check(self, value: Any) -> int:
+        problem = whole_problem(value, self.least, self.most)
         if problem is not None:
             raise _wrong(problem)
         return int(value)
 
-    return check
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_before_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
 
-def _number(value: Any) -> int | float:
-    problem = number_problem(value)
-    if problem is not None:
-        raise _wrong(problem)
-    assert isinstance(value, int | float)
-    return value
+@dataclass(frozen=True, slots=True)
+class Real:
+    """Numbers within bounds; with ``above``, ``least`` is none of them."""
+
+    least: float = -LARGEST_NUMBER
+    most: float = LARGEST_NUMBER
+    above: bool = False
+
+    def check(self, value: Any) -> int | float:
+        problem = number_problem(value) or self._problem(value)
+        if problem is not None:
+            raise _wrong(problem)
+        assert isinstance(value, int | float)
+        return value
+
+    def _problem(self, value: int | float) -> str | None:
+        if self.above and value <= self.least:
+            return f"must be greater than {self.least:.15g}"
+        if value < self.least:
+            return f"must be at least {self.least:.15g}"
+        return f"must be at most {self.most:.15g}" if value > self.most else None
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_before_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        least = "exclusiveMinimum" if self.above else "minimum"
+        return {"type": "number", least: self.least, "maximum": self.most}
 
 
-def _positive(value: Any) -> int | float:
-    if _number(value) <= 0:
-        raise _wrong("must be greater than 0")
-    return _number(value)
-
-
-def _not_negative(value: Any) -> int | float:
-    if _number(value) < 0:
-        raise _wrong("must be at least 0")
-    return _number(value)
-
-
-def _share(value: Any) -> int | float:
-    if not 0 <= _number(value) <= 1:
-        raise _wrong("must be between 0 and 1")
-    return _number(value)
-
-
-def integers(least: int = -LARGEST_INTEGER, most: int = LARGEST_INTEGER) -> WithJsonSchema:
-    """The JSON schema of integers within bounds."""
-    return WithJsonSchema({"type": "integer", "minimum": least, "maximum": most})
-
-
-def numbers(**bounds: float) -> WithJsonSchema:
-    """The JSON schema of numbers, with bounds by their keywords there."""
-    return WithJsonSchema({"type": "number", **bounds})
-
-
-Several = Annotated[int, BeforeValidator(_whole(2)), integers(2)]
-Count = Annotated[int, BeforeValidator(_whole(1)), integers(1)]
-Natural = Annotated[int, BeforeValidator(_whole(0)), integers(0)]
-Integer = Annotated[int, BeforeValidator(_whole(None)), integers()]
-Number = Annotated[float, BeforeValidator(_number)]
-NonNegativeNumber = Annotated[float, BeforeValidator(_not_negative), numbers(minimum=0)]
-Share = Annotated[float, BeforeValidator(_share), numbers(minimum=0, maximum=1)]
-PositiveNumber = Annotated[float, BeforeValidator(_positive), numbers(exclusiveMinimum=0)]
-
-
-_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+", re.ASCII)
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+"""In each unit of a duration."""
 
 
 def seconds(duration: str) -> float:
     """The length of a duration such as ``90s``, ``10m``, ``1h30m`` or ``7d``."""
-    return math.fsum(float(count) * _SECONDS[unit] for count, unit in _PART.findall(duration))
+    return math.fsum(float(count) * SECONDS[unit] for count, unit in _PART.findall(duration))
 
 
-def _duration(value: Any) -> str:
-    if not isinstance(value, str) or _DURATION.fullmatch(value) is None:
-        raise _wrong(
-            f'must be a duration such as "90s", "10m", "24h" or "7d", not {describe(value)}'
-        )
-    return value
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Durations of at most MAX_DAYS; ``positive``: longer than nothing."""
+
+    positive: bool = False
+
+    def check(self, value: Any) -> str:
+        if (
+            not isinstance(value, str)
+            or len(value) > MAX_DURATION_CHARACTERS
+            or _DURATION.fullmatch(value) is None
+        ):
+            raise _wrong(
+                f'must be a duration such as "90s", "10m", "24h" or "7d", not {describe(value)}'
+            )
+        length = seconds(value)
+        if length > MAX_DAYS * SECONDS["d"]:
+            raise _wrong(f"must be at most {MAX_DAYS}d, not {shorten(value)}")
+        if self.positive and length <= 0:
+            raise _wrong("must be longer than nothing")
+        return value
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_before_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {
+            "type": "string",
+            "maxLength": MAX_DURATION_CHARACTERS,
+            "pattern": f"^{_DURATION.pattern}$",
+        }
 
 
-def _positive_duration(value: str) -> str:
-    if seconds(value) <= 0:
-        raise _wrong("must be longer than nothing")
-    return value
-
-
-_DURATION_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"})
-
-Duration = Annotated[str, BeforeValidator(_duration), _DURATION_SCHEMA]
-PositiveDuration = Annotated[
-    str, BeforeValidator(_duration), AfterValidator(_positive_duration), _DURATION_SCHEMA
-]
+Integer = Annotated[int, Whole(-LARGEST_INTEGER, LARGEST_INTEGER)]
+"""A seed: any that a double holds."""
+StepCount = Annotated[int, Whole(1, MAX_STEPS)]
+TrialCount = Annotated[int, Whole(1, MAX_TRIALS)]
+Index = Annotated[int, Whole(0, MAX_INDEX)]
+Number = Annotated[float, Real()]
+Share = Annotated[float, Real(0, 1)]
+Duration = Annotated[str, Span()]
+PositiveDuration = Annotated[str, Span(positive=True)]
 
 
 def _filled(value: str) -> str:
@@ -203,7 +242,7 @@ def problems_of(
 ) -> list[tuple[str, str]]:
     """What pydantic found, in our words and with our paths."""
     found: list[tuple[str, str]] = []
-    for details in error.errors(include_url=False):
+    for details in error.errors(include_url=False)[:MAX_PROBLEMS]:
         if details["type"] == "invalid_key":
             name = describe(details["loc"][-1])
             found.append((_path(path, details["loc"][:-1]), f"names must be text, not {name}"))
@@ -276,6 +315,10 @@ def _message(details: ErrorDetails) -> str:
         expected = details["ctx"]["expected"].replace("'", "")
         choices = expected.replace(" or ", ", ").split(", ")
         return f"must be {expected}, not {describe(value)}{did_you_mean(value, choices)}"
+    if kind == "too_short":
+        return "is empty; give at least one"
+    if kind == "too_long":
+        return f"must have at most {details['ctx']['max_length']} entries"
     wanted = {
         "string_type": "text",
         "bool_type": "true or false",

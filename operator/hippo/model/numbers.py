@@ -15,16 +15,11 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from hippo.model.bounds import LARGEST_INTEGER
 from hippo.model.words import with_article
 
 Value = int | float | str | bool | list[Any]
 """What a trainer sees; an int exactly if a number is integral."""
-
-LARGEST_INTEGER = 2**53
-"""Beyond it, not every integer is a double."""
-
-MAX_DEPTH = 32
-"""Levels of lists and schedules within each other."""
 
 
 class Tagged:
@@ -47,6 +42,9 @@ class Tagged:
 
 
 Cell = float | Tagged
+
+_UNSPEAKABLE = 10**100
+"""Python writes no integer of many digits, and nobody reads one."""
 
 
 def exact(number: int | float) -> Fraction:
@@ -132,6 +130,8 @@ def describe(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
+    if isinstance(value, int) and abs(value) >= _UNSPEAKABLE:
+        return f"an integer of {value.bit_length():,} bits"
     if isinstance(value, int | float):
         return shorten(repr(value))
     return with_article(type(value).__name__)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from hippo.model.bounds import MAX_PIECES
 from hippo.model.functions import Function
 from hippo.model.numbers import Cell
-
-MAX_PIECES = 10_000
-"""Pieces of one hyper-parameter; beyond it, planning would cost time by the step."""
 
 
 class TooManyPiecesError(ValueError):

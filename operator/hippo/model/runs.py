@@ -50,7 +50,7 @@ MAX_ASKED = 64
 class Runs:
     """Canonical runs of one hyper-parameter on [0, horizon), with its pieces; immutable."""
 
-    __slots__ = ("_asked", "digests", "ends", "functions", "horizon", "pieces")
+    __slots__ = ("__weakref__", "_asked", "digests", "ends", "functions", "horizon", "pieces")
 
     def __init__(self, pieces: Pieces) -> None:
         self.pieces = pieces

@@ -10,8 +10,9 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
+from hippo.model.bounds import MAX_DEPTH
 from hippo.model.errors import InvalidSpec
-from hippo.model.numbers import MAX_DEPTH, number_problem, shorten
+from hippo.model.numbers import number_problem, shorten
 
 
 def to_plain(value: Any, path: str) -> Any:

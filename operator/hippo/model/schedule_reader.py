@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
+from hippo.model.bounds import MAX_DEPTH, MAX_POWER
 from hippo.model.errors import Problems
 from hippo.model.functions import Constant
 from hippo.model.numbers import (
-    MAX_DEPTH,
     Tagged,
     describe,
     exact,
@@ -33,7 +33,6 @@ from hippo.model.schedules import (
 )
 from hippo.model.translations import domain_hint, field_hint, schedule_hint
 
-MAX_POWER = 100
 DOMAIN_KEYS = frozenset({"choices", "uniform", "int"})
 
 Read = Callable[[Any, str, Problems], Any]

@@ -7,12 +7,14 @@ TooManyPiecesError, or OverflowError for a value beyond the largest double.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isinf
 
+from hippo.model.bounds import MAX_PIECES
 from hippo.model.functions import Affine, Constant, Cosine, Cyclic, Function, Geometric, Power
-from hippo.model.pieces import MAX_PIECES, PieceBuilder, TooManyPiecesError
+from hippo.model.pieces import PieceBuilder, TooManyPiecesError
 from hippo.model.rounding import nearest_ratio
 
 
@@ -25,6 +27,12 @@ class Node(ABC):
     def expand(self, pieces: PieceBuilder, begin: int, end: int) -> None:
         """Appends what holds on [begin, end), which is not empty."""
 
+    def overflows(self, length: int) -> bool:
+        """Whether expanding on so many steps, at least one, raises OverflowError. At little cost:
+        only powers grow, and where they grow the last is the largest.
+        """
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class Plain(Node):
@@ -36,6 +44,10 @@ class Plain(Node):
 
 def _constant(value: Fraction) -> Constant:
     return Constant(nearest_ratio(value.numerator, value.denominator))
+
+
+def _grows_too_far(c: Fraction, g: Fraction, exponent: int) -> bool:
+    return c != 0 and abs(g) > 1 and isinf(Geometric(c, g, 0).at(exponent))
 
 
 def _geometric(pieces: PieceBuilder, c: Fraction, g: Fraction, begin: int, end: int) -> None:
@@ -80,6 +92,9 @@ class Step(Node):
                 return
             pieces.append(Constant(value), min(begin + (k + 1) * every, end))
 
+    def overflows(self, length: int) -> bool:
+        return _grows_too_far(self.initial, self.gamma, -(-length // self.every) - 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Multistep(Node):
@@ -104,6 +119,10 @@ class Multistep(Node):
                 pieces.append(constant, min(begin + until, end))
             start = until
 
+    def overflows(self, length: int) -> bool:
+        taken = bisect_left(self.milestones, length)
+        return _grows_too_far(self.initial, self.gamma, taken)
+
 
 @dataclass(frozen=True, slots=True)
 class Exponential(Node):
@@ -112,6 +131,9 @@ class Exponential(Node):
 
     def expand(self, pieces: PieceBuilder, begin: int, end: int) -> None:
         _geometric(pieces, self.initial, self.gamma, begin, end)
+
+    def overflows(self, length: int) -> bool:
+        return _grows_too_far(self.initial, self.gamma, length - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +158,10 @@ class Ramp(Node):
             pieces.append(_constant(self.final), end)
         else:
             self.then.expand(pieces, arrival, end)
+
+    def overflows(self, length: int) -> bool:
+        rest = length - self.steps
+        return self.then is not None and rest > 0 and self.then.overflows(rest)
 
     def _ramp(self, begin: int) -> Function:
         initial, final, steps, power = self.initial, self.final, self.steps, self.power
@@ -175,3 +201,11 @@ class Piecewise(Node):
             last = index + 1 == len(self.starts)
             until = end if last else min(begin + self.starts[index + 1], end)
             node.expand(pieces, begin + start, until)
+
+    def overflows(self, length: int) -> bool:
+        ends = (*self.starts[1:], length)
+        return any(
+            node.overflows(min(end, length) - start)
+            for node, start, end in zip(self.nodes, self.starts, ends, strict=True)
+            if start < length
+        )

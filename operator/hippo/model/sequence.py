@@ -10,9 +10,10 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
-from hippo.model.caching import ByteCache
+from hippo.model.bounds import MAX_PIECES, MAX_STEPS
 from hippo.model.errors import InvalidSpec, Problems
 from hippo.model.functions import Constant, Function
+from hippo.model.interning import Interned
 from hippo.model.numbers import (
     Value,
     describe,
@@ -22,18 +23,12 @@ from hippo.model.numbers import (
     to_value,
     whole_problem,
 )
-from hippo.model.pieces import MAX_PIECES, PieceBuilder, Pieces, TooManyPiecesError
+from hippo.model.pieces import PieceBuilder, Pieces, TooManyPiecesError
 from hippo.model.runs import Runs
 from hippo.model.schedule_reader import ScheduleReader
 from hippo.model.schedules import Node
 
 _READER = ScheduleReader()
-
-MAX_STEPS = 10**12
-"""Longest sequence."""
-
-INTERNED_BYTES = 64 << 20
-"""Of schedules that were worked out, so that equal ones are one object."""
 
 
 class Sequence:
@@ -243,20 +238,18 @@ def runs_of(written: Any, steps: int, *, path: str) -> Runs:
         return expand(node, steps, path)
     try:
         text = json.dumps(written, sort_keys=True, allow_nan=False)
-        known = _INTERNED.get((text, steps))
-        if known is None:
-            known = expand(read_concrete(json.loads(text), ""), steps, "")
-            _INTERNED.put((text, steps), known, known.size + len(text))
-        return known
+        return _INTERNED.find(
+            text, steps, lambda: expand(read_concrete(json.loads(text), ""), steps, "")
+        )
     except (TypeError, ValueError, RecursionError):
         # Not JSON, or wrong in itself: read again for messages with the right path.
         return expand(read_concrete(written, path), steps, path)
 
 
-_INTERNED: ByteCache[tuple[str, int], Runs] = ByteCache(INTERNED_BYTES)
+_INTERNED = Interned()
 
 
-@lru_cache(maxsize=1 << 16)  # of less than a kilobyte each
+@lru_cache(maxsize=1 << 15)  # each takes about 1 KB
 def _constant_runs(cell: float, steps: int) -> Runs:
     return Runs(Pieces((steps,), (Constant(cell),)))
 
@@ -268,6 +261,11 @@ def read_concrete(written: Any, path: str) -> Node:
     problems.raise_if_any()
     assert node is not None
     return node
+
+
+def grows_beyond(steps: int) -> str:
+    """The message for an overflow."""
+    return f"grows beyond the largest double within {steps:,} steps"
 
 
 def expand(node: Node, steps: int, path: str) -> Runs:
@@ -282,7 +280,5 @@ def expand(node: Node, steps: int, path: str) -> Runs:
             "let it change less often, or use a schedule that changes at every step",
         ) from None
     except OverflowError:
-        raise InvalidSpec.at(
-            path, f"grows beyond the largest double within {steps:,} steps"
-        ) from None
+        raise InvalidSpec.at(path, grows_beyond(steps)) from None
     return Runs(Pieces(tuple(builder.ends), tuple(builder.functions)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -19,25 +19,39 @@ from pydantic import (
 )
 
 from hippo.model.algorithms import AlgorithmSettings, read_algorithm
+from hippo.model.bounds import (
+    LARGEST_INTEGER,
+    MAX_DRAWN_PIECES,
+    MAX_PARALLELISM,
+    MAX_PRIORITY,
+    MAX_REPLICATED,
+    MAX_REPLICATES,
+    MAX_RETRIES,
+    MAX_THREADS,
+    MAX_TRIAL_PIECES,
+    MAX_TRIALS,
+    MAX_WORKER_HOURS,
+)
+from hippo.model.budget import FORMULA, cost_of
 from hippo.model.domain_reader import read_space
 from hippo.model.errors import InvalidSpec
 from hippo.model.fields import (
-    Count,
     Duration,
     Integer,
     JsonObject,
-    Natural,
     Number,
     PositiveDuration,
-    PositiveNumber,
+    Real,
     SpecModel,
+    StepCount,
     Text,
-    integers,
+    TrialCount,
+    Whole,
     seconds,
     validate,
 )
+from hippo.model.measuring import check_size
 from hippo.model.numbers import describe, plain
-from hippo.model.sequence import MAX_STEPS
 from hippo.model.space import NOT_ENUMERABLE, Space
 
 API_VERSION = "hippo.dev/v1alpha1"
@@ -80,12 +94,6 @@ def check_namespace(value: str) -> str:
 def _entrypoint(value: str) -> str:
     if _ENTRYPOINT.fullmatch(value) is None:
         raise InvalidSpec.at("", f'must be "module:Class", not {describe(value)}')
-    return value
-
-
-def _steps(value: int) -> int:
-    if value > MAX_STEPS:
-        raise InvalidSpec.at("", f"must be at most {MAX_STEPS}")
     return value
 
 
@@ -139,7 +147,7 @@ class Objective(SpecModel):
 class Budget(SpecModel):
     """When any part is spent, the study ends with what it has."""
 
-    worker_hours: PositiveNumber | None = None
+    worker_hours: Annotated[float, Real(0, MAX_WORKER_HOURS, above=True)] | None = None
     """Time of all workers together. A shared stage is charged evenly to the studies that ask."""
     wall_time: PositiveDuration | None = None
     """Time in which the study was active, such as 24h; it stands still while suspended."""
@@ -158,7 +166,7 @@ class TrainerSpec(SpecModel):
     """Handed to the trainer as it is. Part of the signature."""
     seed: Integer = 0
     """Of initial weights, data order, dropout: everything random in training. 0 if absent."""
-    threads: Count = 1
+    threads: Annotated[int, Whole(1, MAX_THREADS)] = 1
     """CPU threads of a worker; results depend on it. 1 if absent."""
     version: str = ""
     """Free text: a version of the data, or a reason to start afresh."""
@@ -214,31 +222,31 @@ class StudySpec(SpecModel):
 
     objective: Objective
     """What trials are compared by."""
-    steps: Annotated[Count, AfterValidator(_steps), integers(1, MAX_STEPS)]
+    steps: StepCount
     """Length of a fully trained trial, in the trainer's steps."""
     space: Annotated[dict[str, Any], BeforeValidator(_space)]
     """The domain of each hyper-parameter: choices, uniform, or int; at least one."""
     algorithm: Annotated[SerializeAsAny[AlgorithmSettings], BeforeValidator(read_algorithm)]
     """The tuner: its name, and its settings beside it."""
-    max_trials: Count | None = None
+    max_trials: TrialCount | None = None
     """Most trials. All points of the space if absent; required if a domain is continuous, except
     by the algorithms that end by themselves. May only grow."""
-    max_failed_trials: Natural = 3
+    max_failed_trials: Annotated[int, Whole(0, MAX_TRIALS)] = 3
     """More different failing stages than this fail the study; trials behind one failing stage
     count once. 3 if absent."""
-    replicates: Natural = 0
+    replicates: Annotated[int, Whole(0, MAX_REPLICATES)] = 0
     """In the end the best trials are trained again under so many other seeds. 0 if absent."""
-    replicate_best: Count = 3
+    replicate_best: Annotated[int, Whole(1, MAX_REPLICATES)] = 3
     """How many of the best trials are replicated. 3 if absent."""
-    parallelism: Count | None = None
+    parallelism: Annotated[int, Whole(1, MAX_PARALLELISM)] | None = None
     """Most workers at once for this study; as many as there are if absent."""
-    priority: Integer = 0
+    priority: Annotated[int, Whole(-MAX_PRIORITY, MAX_PRIORITY)] = 0
     """Studies of higher priority get workers first; equal ones share. 0 if absent."""
     suspend: bool = False
     """Running work is saved and stopped, and goes on when this is false again."""
     budget: Budget = Budget()
     """When any part is spent, the study ends with what it has."""
-    retries: Natural = 3
+    retries: Annotated[int, Whole(0, MAX_RETRIES)] = 3
     """How often a failing chain is tried again. 3 if absent."""
     trainer: TrainerSpec
     """What trains; everything that results depend on is part of its signature."""
@@ -275,9 +283,49 @@ class StudySpec(SpecModel):
                     "number of values",
                 )
             )
+        errors = errors or list(self._overspent(space))
         if errors:
             raise InvalidSpec(errors)
         return self
+
+    def _overspent(self, space: Space) -> Iterator[tuple[str, str]]:
+        """What costs more than a study may, though each part of it alone is within bounds."""
+        replicated = self.replicates * self.replicate_best
+        if replicated > MAX_REPLICATED:
+            yield (
+                "replicates",
+                f"make {replicated:,} trials with replicateBest: lower one, to"
+                f" {MAX_REPLICATED:,} at most",
+            )
+        if self.trainer.seed + self.replicates > LARGEST_INTEGER:
+            yield "trainer.seed", "leaves no room for the seeds of replicates: take a smaller one"
+        trials = self.algorithm.count_trials(space, self.max_trials, self.steps)
+        if trials is not None and trials > MAX_TRIALS:
+            is_pbt = self.algorithm.name == "pbt"
+            yield (
+                "algorithm.population" if is_pbt else "maxTrials",
+                f"may lead to {MAX_TRIALS:,} trials at most: take fewer, or a longer interval"
+                if is_pbt
+                else f"is missing: without it there are more than {MAX_TRIALS:,} trials, the most"
+                " that a study may have",
+            )
+            return
+        costs = [cost_of(self.space[name], self.steps) for name in space.names]
+        each = sum(cost.own_pieces for cost in costs) * self.algorithm.own_parts(self.steps)
+        if trials is not None and trials * each > MAX_TRIAL_PIECES:
+            yield (
+                "space",
+                f"may give a trial {each:,} pieces of its own (a formula counts as {FORMULA}), and"
+                f" all trials together no more than {MAX_TRIAL_PIECES:,}: let schedules change"
+                f" less often, or have {MAX_TRIAL_PIECES // each:,} trials at most, not {trials:,}",
+            )
+        draws = getattr(self.algorithm, "prefix_first", None)
+        if draws is not None and draws.candidates * max(each - len(costs), 0) > MAX_DRAWN_PIECES:
+            yield (
+                "algorithm.prefixFirst.candidates",
+                f"must be at most {max(MAX_DRAWN_PIECES // each, 1)} where a trial may have"
+                f" {each:,} pieces of its own",
+            )
 
 
 class Study(SpecModel):
@@ -323,6 +371,7 @@ def parse_study(document: object) -> Study:
     """Reads a study from plain data. Raises InvalidSpec with every problem and its path."""
     if not isinstance(document, Mapping):
         raise InvalidSpec.at("", f"a study must be a mapping, not {describe(document)}")
+    check_size(document)
     document = {key: item for key, item in document.items() if key != "status"}
     metadata = document.get("metadata")
     if isinstance(metadata, Mapping):

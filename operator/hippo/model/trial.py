@@ -6,26 +6,37 @@ before it was acted on. Sequences never change; ``steps`` only grows.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from hippo.model.fields import Count, Integer, JsonObject, Natural, SpecModel, Text, validate
+from hippo.model.bounds import MAX_STEPS
+from hippo.model.fields import (
+    Index,
+    Integer,
+    JsonObject,
+    SpecModel,
+    StepCount,
+    Text,
+    Whole,
+    validate,
+)
+from hippo.model.measuring import check_size
 from hippo.model.study import Metadata, StudyName
 
 
 class TrialDecision(SpecModel):
     """One decision about a trial, numbered within its study."""
 
-    index: Natural
+    index: Index
     """Number of the decision within the study: 0, 1, 2, ..."""
     kind: Literal["suggest", "promote", "stop", "fail", "reopen"]
     """What was decided."""
-    steps: Natural
+    steps: Annotated[int, Whole(0, MAX_STEPS)]
     """The step that the trial is to reach; for stop, where it stays."""
-    marks: list[Count] = Field(default_factory=list)
+    marks: list[StepCount] = Field(default_factory=list)
     """Earlier steps at which it reports on the way."""
-    request: Natural | None = None
+    request: Index | None = None
     """Of an external study: the number of the request that it answers."""
     reason: Text
     """Why."""
@@ -38,14 +49,14 @@ class TrialSpec(SpecModel):
     """Name of the study, in the same namespace."""
     hyperparameters: JsonObject
     """A value or a schedule for each hyper-parameter of the study's space."""
-    steps: Count
+    steps: StepCount
     """Train up to this step, and report the metrics there. May only grow."""
     stop: bool = False
     """The trial is not to go on, wherever it is. Never false again, unless its study goes on after
     an end that had stopped it."""
-    index: Natural | None = None
+    index: Index | None = None
     """Number of the trial within the study; written by the operator."""
-    parent: Natural | None = None
+    parent: Index | None = None
     """Index of the trial whose beginning it took over, or of which it is a replicate."""
     seed: Integer | None = None
     """Of a replicate: the seed that it is trained under."""
@@ -64,4 +75,5 @@ class Trial(SpecModel):
 
 def parse_trial_spec(document: Any) -> TrialSpec:
     """The spec of a Trial object. Raises InvalidSpec with every problem and its path."""
+    check_size(document)
     return validate(TrialSpec, document, "spec")

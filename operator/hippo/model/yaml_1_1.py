@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_right
 from typing import Any
 
-from ruamel.yaml.composer import Composer
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
-from hippo.model.numbers import shorten
+from hippo.model.bounds import MAX_PROBLEMS
+from hippo.model.composing import BoundedComposer
+from hippo.model.numbers import describe, shorten
 
 _WORDS: dict[str, bool | float | None] = {
     **dict.fromkeys(["", "~", "null", "Null", "NULL"]),
@@ -34,6 +36,9 @@ _BASES = (16, 2, 8, 10)
 _LONGEST = 4000
 """Python reads no integer of many more digits than that."""
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What the parser raises for ``!!bool 1``, ``!!int`` of nothing, and their like."""
 
 _TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")
@@ -71,7 +76,7 @@ def _read_float(text: str) -> float | str:
     return text if math.isinf(number) else number
 
 
-class StrictComposer(Composer):
+class StrictComposer(BoundedComposer):
     """Notes in ``differences`` the structure that kubectl takes otherwise: (line from 1, what)."""
 
     def __init__(self, loader: Any = None) -> None:
@@ -134,7 +139,7 @@ class StrictConstructor(SafeConstructor):
         is_new = node not in self.constructed_objects
         try:
             value = super().construct_object(node, deep=deep)
-        except (KeyError, ValueError) as error:  # of ``!!bool 1``
+        except _UNREADABLE as error:
             if not isinstance(node, ScalarNode):
                 raise
             kind = str(node.tag).rpartition(":")[2]
@@ -180,18 +185,29 @@ def _show(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return shorten(str(value))
+        return describe(value)
     return json.dumps(shorten(value) if isinstance(value, str) else value, ensure_ascii=False)
 
 
 def find_breaks(text: str, quoted: list[tuple[int, int]]) -> list[tuple[int, str]]:
-    """Line breaks of YAML 1.1 that are none in 1.2, outside of quotes: (line from 1, what)."""
-    return [
-        (
-            text.count("\n", 0, match.start()) + 1,
-            f"U+{ord(match.group()):04X} is a line break to kubectl: write"
-            f" {_BREAKS[match.group()]} in double quotes, or leave it out",
+    """Line breaks of YAML 1.1 that are none in 1.2, outside of quotes: (line from 1, what).
+
+    The first ones only, if there are very many. ``quoted`` is in the order of the text.
+    """
+    found: list[tuple[int, str]] = []
+    for match in re.finditer("[\x85\u2028\u2029]", text):
+        at = bisect_right(quoted, match.start(), key=lambda part: part[0])
+        if at and match.start() < quoted[at - 1][1]:
+            continue
+        line = text.count("\n", 0, match.start()) + 1
+        char = match.group()
+        found.append(
+            (
+                line,
+                f"U+{ord(char):04X} is a line break to kubectl: write {_BREAKS[char]} in double"
+                " quotes, or leave it out",
+            )
         )
-        for match in re.finditer("[\x85\u2028\u2029]", text)
-        if not any(begin <= match.start() < end for begin, end in quoted)
-    ]
+        if len(found) == MAX_PROBLEMS:
+            break
+    return found

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
+from hippo.model.bounds import MAX_STEPS
 from hippo.model.foreign import quote
-from hippo.model.sequence import MAX_STEPS
 from hippo.store.blobs import COMPONENT
 
 MIB = 1 << 20

@@ -16,16 +16,8 @@ from bisect import bisect_right
 from itertools import accumulate
 
 from hippo.model import Hyperband, Study
+from hippo.model.algorithms import bracket_sizes
 from hippo.tune.halving import HalvingTuner
-
-
-def bracket_sizes(rungs: int, eta: int) -> tuple[int, ...]:
-    """How many trials begin at each rung, from the first one on: brackets s_max, ..., 0.
-
-    Algorithm 1, line 3 with B = (s_max + 1) R. The paper's table 1 shows fewer trials in some
-    brackets, as if rounded down.
-    """
-    return tuple(-(-rungs * eta**s // (s + 1)) for s in range(rungs - 1, -1, -1))
 
 
 class HyperbandTuner(HalvingTuner):

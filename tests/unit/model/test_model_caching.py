@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hippo.model import Sequence
 from hippo.model import sequence as module
 from hippo.model.caching import ByteCache
+from hippo.model.interning import Interned
 from hippo.model.sequence import expand, read_concrete, runs_of
 from hippo.model.space import Space
 from tests import strategies
@@ -71,13 +72,12 @@ def test_sizes_are_not_told_too_small(written: Any) -> None:
 def test_schedules_that_were_worked_out_are_kept_by_their_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cache: ByteCache[tuple[str, int], Any] = ByteCache(1 << 20)
-    monkeypatch.setattr(module, "_INTERNED", cache)
+    interned = Interned(1 << 20)
+    monkeypatch.setattr(module, "_INTERNED", interned)
     for number in range(30):
         sequence = Sequence.of({"lr": large(number)}, 3_000)
         assert sequence.runs("lr") is runs_of(large(number), 3_000, path="lr")
-    assert 0 < cache.size <= 1 << 20
-    assert len(cache) < 30
+        assert 0 < interned.size <= 1 << 20
 
 
 @given(strategies.spaces())

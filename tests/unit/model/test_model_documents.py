@@ -110,4 +110,4 @@ def test_dates_and_loops_are_no_values(tmp_path: Path) -> None:
     )
     path = write(tmp_path, study("a").replace("{entrypoint: trainer:T}",
                  "{entrypoint: trainer:T, config: &loop {a: *loop}}"))  # fmt: skip
-    assert "is nested too deeply" in refusal(path)
+    assert refusal(path) == f"{path}:11:54: *loop stands within what it names"

@@ -15,8 +15,8 @@ from pydantic.fields import FieldInfo
 
 import hippo.store.lock
 import hippo.store.mailbox
+from hippo.model.bounds import MAX_STEPS
 from hippo.model.foreign import MOST_LINE, MOST_METRIC_NAME, MOST_METRICS
-from hippo.model.sequence import MAX_STEPS
 from hippo.store.bounds import (
     LATEST,
     MAX_BYTES,

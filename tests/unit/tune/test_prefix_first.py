@@ -224,7 +224,7 @@ def test_a_restart_repeats_no_draw() -> None:
     ("written", "message"),
     [
         ({"candidates": 1}, "spec.algorithm.prefixFirst.candidates: must be at least 2"),
-        ({"late": 1.5}, "spec.algorithm.prefixFirst.late: must be between 0 and 1"),
+        ({"late": 1.5}, "spec.algorithm.prefixFirst.late: must be at most 1"),
         ({"weight": -1}, "spec.algorithm.prefixFirst.weight: must be at least 0"),
         ({"levels": 1.5}, "spec.algorithm.prefixFirst.levels: must be an integer"),
         ({"level": 8}, "spec.algorithm.prefixFirst.level: unknown field"),

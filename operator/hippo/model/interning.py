@@ -1,0 +1,40 @@
+"""Schedules that were worked out before: equal writing gives the identical object.
+
+What somebody holds is found as long as it lives. What nobody holds any more is kept for a while, up
+to a number of bytes: trials come back to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+from hippo.model.bounds import MAX_INTERNED_BYTES
+from hippo.model.caching import ByteCache
+from hippo.model.runs import Runs
+
+Key = tuple[str, int]
+"""What is written, and the horizon."""
+
+
+class Interned:
+    """Runs by their writing. Threads may share it: at worst they work out the same twice."""
+
+    def __init__(self, most: int = MAX_INTERNED_BYTES) -> None:
+        self._living: WeakValueDictionary[Key, Runs] = WeakValueDictionary()
+        self._recent: ByteCache[Key, Runs] = ByteCache(most)
+
+    @property
+    def size(self) -> int:
+        """Estimated bytes of what is kept, whether somebody holds it or not."""
+        return self._recent.size
+
+    def find(self, text: str, steps: int, work_out: Callable[[], Runs]) -> Runs:
+        """The runs of a text, from here or worked out; what ``work_out`` raises is not kept."""
+        key = (text, steps)
+        runs = self._living.get(key)
+        if runs is None:
+            runs = self._living[key] = work_out()
+        if self._recent.get(key) is None:
+            self._recent.put(key, runs, runs.size + len(text))
+        return runs
