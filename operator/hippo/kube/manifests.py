@@ -11,7 +11,7 @@ from typing import Any
 from hippo.kube import names
 from hippo.kube.settings import THREADS, Settings
 from hippo.kube.templates import merge_pod
-from hippo.model import Study
+from hippo.model import InvalidSpec, Study
 from hippo.model.study import TrainerSpec
 from hippo.reopening import find_void
 from hippo.store.cache import BYTES_VARIABLE, FOLDER_VARIABLE
@@ -27,6 +27,11 @@ GRACE_MARGIN_SECONDS = 30
 """Beyond the worker's own grace: to write what was saved, and to report."""
 
 MAX_POD_NAME = 63
+MOST_ASKERS = 100
+"""Studies that a pod's labels name: by more, a pod would be as large as nobody takes."""
+MOST_ANNOTATION_BYTES = 256 * 1024
+"""Of an object, as API servers have it."""
+_OTHER_ANNOTATIONS_BYTES = 16 * 1024  # of templates, webhooks and kubelets
 
 
 def build_pods(
@@ -64,6 +69,14 @@ def build_pod(
     Raises InvalidSpec for a podTemplate that asks for what is not allowed.
     """
     trainer = study.spec.trainer
+    told = assignment.model_dump_json()
+    if len(told.encode()) > MOST_ANNOTATION_BYTES - _OTHER_ANNOTATIONS_BYTES:
+        raise InvalidSpec.at(
+            "spec.space",
+            f"a trial's hyper-parameters and trainer.config take {len(told.encode())} bytes for its"
+            f" pod, which can be told {MOST_ANNOTATION_BYTES - _OTHER_ANNOTATIONS_BYTES}: write"
+            " schedules with fewer pieces",
+        )
     environment = [
         {"name": name, "value": value} for name, value in sorted(settings.store_environment.items())
     ]
@@ -106,7 +119,7 @@ def build_pod(
             "name": pod_name(plan, assignment.chain),
             "namespace": study.namespace,
             "labels": _pod_labels(study, assignment, plan),
-            "annotations": {names.ANNOTATION_ASSIGNMENT: assignment.model_dump_json()},
+            "annotations": {names.ANNOTATION_ASSIGNMENT: told},
             "ownerReferences": [owner("SearchPlan", plan, plan_uid, is_controller=True)],
         },
         "spec": {
@@ -277,6 +290,6 @@ def _pod_labels(study: Study, assignment: Assignment, plan: str) -> dict[str, st
         names.LABEL_CHAIN: assignment.chain,
         names.LABEL_STUDY: study.name,
     }
-    for name in (study.name, *assignment.studies):
+    for name in (study.name, *assignment.studies)[:MOST_ASKERS]:
         labels[f"{names.LABEL_ASKER_PREFIX}{name}"] = "true"
     return labels
