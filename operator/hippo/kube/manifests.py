@@ -69,14 +69,6 @@ def build_pod(
     Raises InvalidSpec for a podTemplate that asks for what is not allowed.
     """
     trainer = study.spec.trainer
-    told = assignment.model_dump_json()
-    if len(told.encode()) > MOST_ANNOTATION_BYTES - _OTHER_ANNOTATIONS_BYTES:
-        raise InvalidSpec.at(
-            "spec.space",
-            f"a trial's hyper-parameters and trainer.config take {len(told.encode())} bytes for its"
-            f" pod, which can be told {MOST_ANNOTATION_BYTES - _OTHER_ANNOTATIONS_BYTES}: write"
-            " schedules with fewer pieces",
-        )
     environment = [
         {"name": name, "value": value} for name, value in sorted(settings.store_environment.items())
     ]
@@ -119,7 +111,7 @@ def build_pod(
             "name": pod_name(plan, assignment.chain),
             "namespace": study.namespace,
             "labels": _pod_labels(study, assignment, plan),
-            "annotations": {names.ANNOTATION_ASSIGNMENT: told},
+            "annotations": {names.ANNOTATION_ASSIGNMENT: _write(assignment)},
             "ownerReferences": [owner("SearchPlan", plan, plan_uid, is_controller=True)],
         },
         "spec": {
@@ -161,6 +153,18 @@ def build_pod(
         },
     }
     return merge_pod(base, dict(trainer.pod_template))
+
+
+def _write(assignment: Assignment) -> str:
+    told = assignment.model_dump_json()
+    size, most = len(told.encode()), MOST_ANNOTATION_BYTES - _OTHER_ANNOTATIONS_BYTES
+    if size > most:
+        raise InvalidSpec.at(
+            "spec.space",
+            f"a trial's hyper-parameters and trainer.config take {size} bytes for its pod, which"
+            f" can be told {most}: write schedules with fewer pieces",
+        )
+    return told
 
 
 def build_dry_runs(study: Study, settings: Settings) -> list[Document]:
