@@ -12,7 +12,7 @@ from hippo.kube import names
 from hippo.kube.settings import THREADS, Settings
 from hippo.kube.template_rules import check_trainer
 from hippo.kube.templates import merge_pod
-from hippo.model import Study
+from hippo.model import InvalidSpec, Study
 from hippo.model.study import TrainerSpec
 from hippo.reopening import find_void
 from hippo.store.cache import BYTES_VARIABLE, FOLDER_VARIABLE
@@ -28,6 +28,11 @@ GRACE_MARGIN_SECONDS = 30
 """Beyond the worker's own grace: to write what was saved, and to report."""
 
 MAX_POD_NAME = 63
+MOST_ASKERS = 100
+"""Studies that a pod's labels name: by more, a pod would be as large as nobody takes."""
+MOST_ANNOTATION_BYTES = 256 * 1024
+"""Of an object, as API servers have it."""
+_OTHER_ANNOTATIONS_BYTES = 16 * 1024  # of templates, webhooks and kubelets
 
 
 def build_pods(
@@ -109,7 +114,7 @@ def build_pod(
             "name": pod_name(plan, assignment.chain),
             "namespace": study.namespace,
             "labels": _pod_labels(study, assignment, plan),
-            "annotations": {names.ANNOTATION_ASSIGNMENT: assignment.model_dump_json()},
+            "annotations": {names.ANNOTATION_ASSIGNMENT: _write(assignment)},
             "ownerReferences": [owner("SearchPlan", plan, plan_uid, is_controller=True)],
         },
         "spec": {
@@ -151,6 +156,18 @@ def build_pod(
         },
     }
     return merge_pod(base, dict(trainer.pod_template), settings.allowance)
+
+
+def _write(assignment: Assignment) -> str:
+    told = assignment.model_dump_json()
+    size, most = len(told.encode()), MOST_ANNOTATION_BYTES - _OTHER_ANNOTATIONS_BYTES
+    if size > most:
+        raise InvalidSpec.at(
+            "spec.space",
+            f"a trial's hyper-parameters and trainer.config take {size} bytes for its pod, which"
+            f" can be told {most}: write schedules with fewer pieces",
+        )
+    return told
 
 
 def build_dry_runs(study: Study, settings: Settings) -> list[Document]:
@@ -280,6 +297,6 @@ def _pod_labels(study: Study, assignment: Assignment, plan: str) -> dict[str, st
         names.LABEL_CHAIN: assignment.chain,
         names.LABEL_STUDY: study.name,
     }
-    for name in (study.name, *assignment.studies):
+    for name in (study.name, *assignment.studies)[:MOST_ASKERS]:
         labels[f"{names.LABEL_ASKER_PREFIX}{name}"] = "true"
     return labels

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hippo.kube.manifests import (
+    MOST_ASKERS,
     build_dry_runs,
     build_pod,
     build_pods,
@@ -127,6 +128,19 @@ def test_pods_keep_checkpoints_in_the_namespaces_claim() -> None:
     (volume,) = [v for v in made["spec"]["volumes"] if v["name"] == "hippo-cache"]
     assert volume["persistentVolumeClaim"] == {"claimName": "local"}
     assert "HIPPO_CACHE_DIR" not in json.dumps(pod())
+
+
+def test_what_no_api_server_takes_is_refused_by_name() -> None:
+    """Labels of all who ask, and annotations of 256 kB in all."""
+    many = CHAIN.model_copy(update={"studies": tuple(f"s{n}" for n in range(10_000))})
+    made = build_pod(study(), many, plan="plan", plan_uid="uid", settings=SETTINGS)
+    assert len(made["metadata"]["labels"]) == 4 + MOST_ASKERS
+    assert "study.hippo.dev/a" in made["metadata"]["labels"]
+    pieces = {"lr": {"piecewise": [[n, n / 7] for n in range(20_000)]}}
+    route = CHAIN.route.model_copy(update={"hyperparameters": pieces})
+    long = CHAIN.model_copy(update={"route": route})
+    with pytest.raises(InvalidSpec, match=r"spec.space: .*: write schedules with fewer pieces"):
+        build_pod(study(), long, plan="plan", plan_uid="uid", settings=SETTINGS)
 
 
 def test_a_dry_run_is_of_no_plan_and_its_name_is_one() -> None:
