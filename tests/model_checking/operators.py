@@ -34,7 +34,7 @@ class ModelledOperator:
 
     def __init__(self, server: Server, blobs: dict[str, bytes], identity: str, number: int) -> None:
         self.number = number
-        self.faults = Faults()
+        self.faults = Faults(met=server.met)
         self._server = server
         self._told: dict[Key, Document] = {}  # as its watches have told last
         api = cast(Any, Connection(server, self.faults))
