@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -11,7 +10,7 @@ from typing import Any
 from hippo.kube.api import POD, SEARCH_PLAN, ApiError, Document, Refused, Resource
 from hippo.kube.manifests import pod_name
 from tests.model_checking.faults import Faults
-from tests.unit.kube.memory import NAMESPACE, MemoryApi
+from tests.unit.kube.memory import NAMESPACE, MemoryApi, copied
 
 
 def _error() -> Exception:
@@ -155,6 +154,6 @@ class Connection:
             after = self.faults.next(_error, request)
             answer = await call(*arguments, **options)
             after()
-            return copy.deepcopy(answer)
+            return copied(answer)
 
         return asked
