@@ -61,7 +61,7 @@ class Crowded(World):
                 self._told = told
                 self.feed(Queued(told))
                 self._count += 1
-                self._heap.append((self.now, self._count, ""))
+                self._heap.append((self.now, False, self._count, ""))
                 self._heap.sort()
         return super().advance()
 
