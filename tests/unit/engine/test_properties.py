@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,6 +133,7 @@ def test_routes_that_are_cut_short_change_nothing(world: World, most: int) -> No
         assert set(world.trained.values()) <= {1}, "some step was trained twice"
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(worlds(), st.integers(0, 2**16))
 def test_workers_outlive_their_driver(world: World, seed: int) -> None:
@@ -142,12 +144,14 @@ def test_workers_outlive_their_driver(world: World, seed: int) -> None:
         assert set(world.trained.values()) <= {1}, "some step was trained twice"
 
 
+@pytest.mark.slow
 @settings(max_examples=120)
 @given(worlds(), st.integers(0, 2**16))
 def test_kills_restarts_and_preemptions_change_no_result(world: World, seed: int) -> None:
     check_results(world.run_disturbed(random.Random(seed)))
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(worlds(), st.integers(0, 2**16))
 def test_results_that_a_damaged_store_has_lost_keep_no_study_from_its_end(
