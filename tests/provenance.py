@@ -24,7 +24,7 @@ def hash_code(*places: str) -> str:
 
 
 def describe_commit() -> str:
-    """The commit that is checked out, with a ``+`` if files have changed since; else ``unknown``."""
+    """The commit that is checked out, with a ``+`` if files have changed since; or unknown."""
     try:
         short = _ask_git("rev-parse", "--short", "HEAD").strip()
         return short + ("+" if _ask_git("status", "--porcelain").strip() else "")

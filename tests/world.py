@@ -155,7 +155,8 @@ class World:
     _controls: dict[str, Control] = field(default_factory=dict)
     _running: dict[str, Iterator[float]] = field(default_factory=dict)
     _preempt: set[str] = field(default_factory=set)
-    _heap: list[tuple[float, int, str]] = field(default_factory=list)
+    _heap: list[tuple[float, bool, int, str]] = field(default_factory=list)
+    """(time, whether it is a worker, count, its chain): at one moment, ticks come first."""
     _count: int = 0
     _sequence_numbers: Counter[str] = field(default_factory=Counter)
     _generation: int = 0
@@ -295,7 +296,7 @@ class World:
                 self.notices.append(message)
             case WakeAt(moment):
                 self._count += 1
-                heapq.heappush(self._heap, (max(moment, self.now), self._count, ""))
+                heapq.heappush(self._heap, (max(moment, self.now), False, self._count, ""))
             case Halt(message):
                 self.halted = message
 
@@ -303,13 +304,13 @@ class World:
 
     def _schedule(self, chain: str, seconds: float) -> None:
         self._count += 1
-        heapq.heappush(self._heap, (self.now + seconds, self._count, chain))
+        heapq.heappush(self._heap, (self.now + seconds, True, self._count, chain))
 
     def advance(self) -> bool:
         """Let the next thing happen; False if nothing is left to happen."""
         if not self._heap:
             return False
-        self.now, _, chain = heapq.heappop(self._heap)
+        self.now, _, _, chain = heapq.heappop(self._heap)
         if not chain:
             if not self.is_down:
                 self.feed(Tick())

@@ -517,15 +517,17 @@ class Engine:
     # -- results -----------------------------------------------------------------------------------
 
     def _deliver(self, run: StudyRun, trial: TrialRun, step: int, metrics: Metrics) -> None:
-        """A trial's request is fulfilled: by a worker, or by what was known already."""
+        """A trial's request is fulfilled by what was known already."""
         with blame(run.name):
-            self._take_result(run, trial, step, metrics)
+            if self._hand_over(run, trial, step, metrics):
+                self._see_whether_target_is_reached(run, trial)
 
-    def _take_result(self, run: StudyRun, trial: TrialRun, step: int, metrics: Metrics) -> None:
+    def _hand_over(self, run: StudyRun, trial: TrialRun, step: int, metrics: Metrics) -> bool:
+        """The trial has a result; returns whether it has a finite objective."""
         metric = run.study.spec.objective.metric
         if metric not in metrics:
             run.lacking.append((trial, step, lacking(metric, metrics)))
-            return
+            return False
         self._see_whether_test_metric_is_there(run, metrics)
         trial.results[step] = metrics
         value = run.objective(metrics)
@@ -536,7 +538,7 @@ class Engine:
             trial.take(TrialEvent.DIVERGED)
             trial.reason = f"{metric} was {metrics[metric]} at step {step}"
             self._retention.trial_ended(trial)
-            return
+            return False
         if step == trial.target:
             self._unmark(trial)
             is_last = step >= run.study.spec.steps
@@ -544,10 +546,9 @@ class Engine:
             self._retention.trial_reported(run, trial, step)
             if trial.index in run.stops_due:
                 self._stop_trial(run, trial)
-        if not trial.is_replicate:
-            if run.note_leader(trial):
-                self._retention.leaders_changed(run)
-            self._see_whether_target_is_reached(run, trial)
+        if not trial.is_replicate and run.note_leader(trial):
+            self._retention.leaders_changed(run)
+        return True
 
     def _see_whether_test_metric_is_there(self, run: StudyRun, metrics: Metrics) -> None:
         """Nothing depends on it, so its absence fails nothing, but is told, once."""
@@ -663,14 +664,19 @@ class Engine:
         self.costs.observe("evaluate", report.evaluate_seconds)
         chain.claim.evaluate_at.discard(report.step)
         chain.claim.asked_evaluate.discard(report.step)
+        given: list[tuple[StudyRun, TrialRun]] = []
         for study, index in self.plan.add_metrics(node, report.step, report.metrics):
             run = self.studies[study]
-            if run.trials[index].state is not TrialState.PENDING:
-                # An earlier trial of this list has just ended the study, or a limit has before.
-                if run.is_interrupted:
-                    self._retention.keep_last_state(run, run.trials[index])
-                continue
-            self._deliver(run, run.trials[index], report.step, report.metrics)
+            trial = run.trials[index]
+            with blame(study):
+                if trial.state is not TrialState.PENDING:  # a limit has ended the study before
+                    if run.is_interrupted:
+                        self._retention.keep_last_state(run, trial)
+                elif self._hand_over(run, trial, report.step, report.metrics):
+                    given.append((run, trial))
+        for run, trial in given:  # once all have it: a study that ends now takes no more results
+            with blame(run.name):
+                self._see_whether_target_is_reached(run, trial)
 
     @staticmethod
     def _check_key(node: Node, step: int, key: str, chain: ChainRun) -> None:

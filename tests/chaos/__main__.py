@@ -98,9 +98,10 @@ def _run(name: str, folder: Path) -> Document:
     if output.exists():
         row: Document = json.loads(output.read_text())
     else:
-        said = (folder / "log").read_text()[-2000:]
+        *_, said = ["no end", *(folder / "log").read_text().splitlines()]
         place = campaign.FAULTS[name].place
-        row = {**Outcome(place, name).document(), "problems": [said or "no end"], "decided": {}}
+        problems = [f"no verdict: {said}"]
+        row = {**Outcome(place, name).document(), "problems": problems, "decided": {}}
     told = [problem.splitlines()[0][:200] if problem else "" for problem in row["problems"]]
     figures = ", ".join(
         f"{key} {row.get(key, 0):.4g}"

@@ -76,7 +76,8 @@ class Site:
     @property
     def environment(self) -> dict[str, str]:
         """Of whoever uses the store from this machine."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        names = ("PATH", "HOME", "PYTHONPATH")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         return {
             **kept,
             **self.keys,

@@ -101,11 +101,12 @@ class Place:
         *arguments: str | Path,
         stdout: Any = subprocess.PIPE,
         stderr: Any = subprocess.PIPE,
+        under: tuple[str, ...] = (),
     ) -> subprocess.Popen[str]:
-        """Start ``hippo`` at the head of a process group of its own."""
+        """Start ``hippo`` at the head of a process group of its own; ``under``: as nohup's."""
         environment = {**os.environ, MARK: self.mark}
         process = subprocess.Popen(
-            [HIPPO, *map(str, arguments)],
+            [*under, HIPPO, *map(str, arguments)],
             cwd=self.folder,
             env=environment,
             stdout=stdout,

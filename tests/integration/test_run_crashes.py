@@ -165,6 +165,15 @@ def test_stopped_in_order_it_goes_on_where_it_was(place: Place, how: str) -> Non
     check_stopped_in_order(place, process)
 
 
+def test_under_nohup_it_outlives_its_terminal(place: Place) -> None:
+    study = place.study("long", FORK, **LONG)
+    process = place.start("run", study, "--workers", "2", under=("nohup",))
+    wait_until(lambda: len(place.trained()) > 20, "both workers train")
+    os.killpg(process.pid, signal.SIGHUP)
+    place.finish(process)
+    assert place.check_nothing_twice() == 195
+
+
 def test_a_second_interrupt_leaves_at_once(place: Place) -> None:
     study = place.study("stuck", FORK, trainer={"entrypoint": "walk:Walk", "config": {"sleep": 30}})
     process = place.start("run", study, "--workers", "1")

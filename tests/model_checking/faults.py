@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,22 +18,25 @@ class Faults:
 
     ``kind``: refused (nothing is done), lost (done, and the answer is an error), killed (before),
     cut (done, and killed before the answer), or held (not done until ``gate`` opens; this counts
-    requests to the API server alone).
+    requests to the API server alone). ``met`` counts what has happened, by kind and request.
     """
 
     kind: str = ""
     countdown: int = -1
+    lasts: bool = False
+    """It waits for its request beyond the piece of work in which it was set."""
     held: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    met: Counter[str] = field(default_factory=Counter)
 
-    def set(self, kind: str, after: int) -> None:
-        self.kind, self.countdown = kind, after
+    def set(self, kind: str, after: int, *, lasts: bool = False) -> None:
+        self.kind, self.countdown, self.lasts = kind, after, lasts
         self.gate.clear()
 
     def clear(self) -> None:
-        self.kind, self.countdown = "", -1
+        self.kind, self.countdown, self.lasts = "", -1, False
 
-    async def wait(self) -> None:
+    async def wait(self, request: str) -> None:
         """Before a request, if it is the one to be held up."""
         if self.kind != "held":
             return
@@ -40,10 +44,11 @@ class Faults:
             self.countdown -= 1
             return
         self.clear()
+        self.met[f"held {request}"] += 1
         self.held.set()
         await self.gate.wait()
 
-    def next(self, make_error: Callable[[], Exception]) -> Callable[[], None]:
+    def next(self, make_error: Callable[[], Exception], request: str) -> Callable[[], None]:
         """Called before a request is done; what it returns, after. Either may raise."""
         if self.countdown < 0 or self.kind == "held":
             return _nothing
@@ -52,6 +57,7 @@ class Faults:
             return _nothing
         kind = self.kind
         self.clear()
+        self.met[f"{kind} {request}"] += 1
         if kind == "killed":
             raise Killed
         if kind == "refused":

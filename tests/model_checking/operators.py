@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Coroutine
 from typing import Any, cast
@@ -15,6 +14,7 @@ from hippo.store import Holder
 from tests.model_checking.faults import Faults
 from tests.model_checking.server import Connection, Server
 from tests.model_checking.store import MemoryBlobs
+from tests.unit.kube.memory import copied
 
 WATCHED = {resource.plural: resource for resource in (STUDY, TRIAL, SEARCH_PLAN, POD)}
 
@@ -34,7 +34,7 @@ class ModelledOperator:
 
     def __init__(self, server: Server, blobs: dict[str, bytes], identity: str, number: int) -> None:
         self.number = number
-        self.faults = Faults()
+        self.faults = Faults(met=server.met)
         self._server = server
         self._told: dict[Key, Document] = {}  # as its watches have told last
         api = cast(Any, Connection(server, self.faults))
@@ -81,7 +81,7 @@ class ModelledOperator:
             before = self._told.get(key)
             if before is not None and before["metadata"]["uid"] != found["metadata"]["uid"]:
                 await self._tell(key, before, is_gone=True)
-            self._told[key] = found = copy.deepcopy(found)
+            self._told[key] = found = copied(found)
             await self._tell(key, found, is_gone=False)
         elif (last := self._told.pop(key, None)) is not None:
             await self._tell(key, last, is_gone=True)

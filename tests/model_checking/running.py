@@ -50,7 +50,8 @@ class Runner:
         if not task.done():
             self._held[number] = task
             return
-        faults.clear()
+        if not faults.lasts:
+            faults.clear()
         task.result()
 
     def kill(self, number: int) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
 from hippo.kube.api import POD, SEARCH_PLAN, ApiError, Document, Refused, Resource
 from hippo.kube.manifests import pod_name
 from tests.model_checking.faults import Faults
-from tests.unit.kube.memory import NAMESPACE, MemoryApi
+from tests.unit.kube.memory import NAMESPACE, MemoryApi, copied
 
 
 def _error() -> Exception:
@@ -23,6 +23,8 @@ class Server(MemoryApi):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.met: Counter[str] = Counter()
+        """Faults of operators' requests, by kind and request."""
         self.unrecorded: list[str] = []
         """Pods that were created though no SearchPlan told of their chains."""
         self.on_pod: Callable[[Document], None] = lambda pod: None
@@ -147,10 +149,11 @@ class Connection:
         call = getattr(self._server, verb)
 
         async def asked(*arguments: Any, **options: Any) -> Any:
-            await self.faults.wait()
-            after = self.faults.next(_error)
+            request = f"{verb} {getattr(arguments[0], 'plural', '')}" if arguments else verb
+            await self.faults.wait(request)
+            after = self.faults.next(_error, request)
             answer = await call(*arguments, **options)
             after()
-            return copy.deepcopy(answer)
+            return copied(answer)
 
         return asked

@@ -16,6 +16,12 @@ def _error() -> Exception:
     return StoreError("the store does not answer")
 
 
+def _kind(name: str) -> str:
+    """Of a record, by where it is within its plan's folder."""
+    parts = [*name.split("/"), "", "", ""]
+    return (parts[4] if parts[2] == "studies" else parts[2]) or "folder"
+
+
 class MemoryBlobs:
     """A view of ``blobs``, by name, which others share; ``faults`` are this view's own."""
 
@@ -32,7 +38,7 @@ class MemoryBlobs:
         *,
         if_absent: bool = False,
     ) -> bool:
-        after = self.faults.next(_error)
+        after = self.faults.next(_error, f"put {_kind(name)}")
         is_first = check_name(name) not in self.blobs
         if is_first or not if_absent:
             data = chunks if isinstance(chunks, bytes) else b"".join(bytes(c) for c in chunks)
@@ -41,7 +47,7 @@ class MemoryBlobs:
         return is_first or not if_absent
 
     def get(self, name: str, *, at_most: int | None = None) -> bytes:
-        after = self.faults.next(_error)
+        after = self.faults.next(_error, f"get {_kind(name)}")
         if check_name(name) not in self.blobs:
             raise MissingBlob(f"{name} is missing")
         check_size(name, len(self.blobs[name]), at_most)
@@ -53,18 +59,18 @@ class MemoryBlobs:
         yield io.BytesIO(self.get(name))
 
     def list(self, prefix: str, *, after: str = "") -> list[BlobInfo]:
-        answered = self.faults.next(_error)
+        answered = self.faults.next(_error, f"list {_kind(prefix)}")
         check_prefix(prefix)
         found = [
-            BlobInfo(name, len(data))
-            for name, data in sorted(self.blobs.items())
-            if name.startswith(prefix) and (not after or name > after)
+            BlobInfo(name, len(self.blobs[name]))
+            for name in sorted(name for name in self.blobs if name.startswith(prefix))
+            if name > after
         ]
         answered()
         return found
 
     def delete(self, name: str) -> None:
-        after = self.faults.next(_error)
+        after = self.faults.next(_error, f"delete {_kind(name)}")
         self.blobs.pop(check_name(name), None)
         after()
 

@@ -68,6 +68,9 @@ class World:
             tuple[str, ...], str
         ] = {}  # phases of studies, by what users have written
         self._were_final: dict[str, bool] = {}  # studies, by uid
+        self.transitions: Counter[str] = Counter()
+        """Of phases of studies and trials, as somebody who looks after every step sees them."""
+        self._phases: dict[str, str] = {}  # by uid
         self.reopened = 0
         self._results: dict[str, Any] = {}  # of trials, by name
         self.operators_made = 0
@@ -292,11 +295,13 @@ class World:
             assert before in (None, phase), f"{study['metadata']['name']}: {before}, then {phase}"
             if phase in FINAL and _seen(study) == written:
                 self._ended[written] = phase
+            self._note_phase("study", study)
             is_final = phase in FINAL
             self.reopened += self._were_final.get(written[0], False) and not is_final
             self._were_final[written[0]] = is_final
         for name in self.server.names(TRIAL):
             found = self.server.find(TRIAL, name)
+            self._note_phase("trial", found)
             key = found["metadata"]["uid"]
             results = {
                 item["step"]: item["metrics"]
@@ -308,6 +313,13 @@ class World:
                 assert known == metrics, f"{name}: a result has changed"
         for name in self.server.names(SEARCH_PLAN):
             assert len(json.dumps(self.server.find(SEARCH_PLAN, name))) < 65_536
+
+    def _note_phase(self, what: str, found: Document) -> None:
+        uid, phase = found["metadata"]["uid"], _phase(found) or "new"
+        before = self._phases.setdefault(uid, "new")
+        if phase != before:
+            self.transitions[f"{what} {before} -> {phase}"] += 1
+            self._phases[uid] = phase
 
     def check_end(self) -> None:
         """Once all has come to rest."""

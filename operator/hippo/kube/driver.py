@@ -208,6 +208,8 @@ class PlanDriver:
     into the same Event."""
     _is_told: bool = field(init=False, default=False)  # it has said something
     _queued: frozenset[str] = field(init=False, default=frozenset())  # as the engine was told
+    _missed: frozenset[str] = field(init=False, default=frozenset())
+    """UIDs of studies that were gone when the plan was opened; the watch has not told of it."""
 
     # -- opening and closing -----------------------------------------------------------------------
 
@@ -243,6 +245,8 @@ class PlanDriver:
         # From the server: one that is there but not accepted, or not seen yet, was not deleted.
         there = await self.tools.api.list(STUDY, self.namespace)
         live = {study["metadata"]["uid"] for study in there}
+        self._missed = frozenset(item.uid for item in studies.values() if item.uid not in live)
+        studies = {name: item for name, item in studies.items() if item.uid in live}
         await self._work(lambda: self._read_store(store, studies, live))
         self._performer = performer = Performer(
             store,
@@ -464,6 +468,7 @@ class PlanDriver:
     # -- studies -----------------------------------------------------------------------------------
 
     async def _heed_studies(self, wanted: Mapping[str, Accepted]) -> None:
+        wanted = {name: item for name, item in wanted.items() if item.uid not in self._missed}
         for name in sorted(self.studies.keys() - wanted.keys()):
             await self._remove(name)
         for name, item in wanted.items():

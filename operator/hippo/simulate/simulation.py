@@ -85,8 +85,9 @@ class Simulation:
     tally: Tally = field(default_factory=Tally)
     engine: Engine = field(init=False)
     _running: dict[str, _Running] = field(default_factory=dict)
-    _heap: list[tuple[float, int, str | Study | None]] = field(default_factory=list)
-    """(time, ticket, who): a chain, a study that comes, or None for a tick; ties by ticket."""
+    _heap: list[tuple[float, bool, int, str | Study | None]] = field(default_factory=list)
+    """(time, whether it is a worker, ticket, who): a chain, a study that comes, or None for a tick.
+    At one moment workers come last: one that is steered then is still at the end of its step."""
     _tickets: int = 0
 
     def __post_init__(self) -> None:
@@ -123,7 +124,7 @@ class Simulation:
         while coming or not self.engine.is_finished:
             if not self._heap:
                 raise InvariantViolated(f"nothing is left to happen at {self.now}")
-            moment, ticket, who = heapq.heappop(self._heap)
+            moment, _, ticket, who = heapq.heappop(self._heap)
             if isinstance(who, str):
                 self._go_on(moment, ticket, who)
                 continue
@@ -196,5 +197,5 @@ class Simulation:
 
     def _schedule(self, moment: float, who: str | Study | None) -> int:
         self._tickets += 1
-        heapq.heappush(self._heap, (moment, self._tickets, who))
+        heapq.heappush(self._heap, (moment, isinstance(who, str), self._tickets, who))
         return self._tickets

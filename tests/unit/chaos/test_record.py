@@ -1,4 +1,4 @@
-"""A campaign that was stopped goes on; what went wrong stays on record; other code does not count."""
+"""A campaign that was stopped goes on; what went wrong is kept; other code does not count."""
 
 from __future__ import annotations
 

@@ -221,6 +221,24 @@ def test_the_target_ends_the_study() -> None:
     assert "reached the target" in run.message
 
 
+def test_the_result_that_ends_a_study_is_had_by_all_trials_that_share_it() -> None:
+    """As they have it after a restart, too."""
+    batch_sizes: list[Any] = [64, *({"piecewise": [[0, 64], [step, 32]]} for step in (3, 8))]
+    study = build_study(
+        space={"bs": {"choices": batch_sizes}},
+        algorithm={"name": "median", "every": 2, "minSteps": 2, "minTrials": 1},
+        objective={"metric": "score", "goal": "maximize", "target": 0.0},
+        maxTrials=3,
+    )
+    world = World([study], workers=1).run()
+    assert [list(trial.results) for trial in world.engine.studies["s"].trials] == [[2], [2], [2]]
+    stops = [d for d in world.decisions["s"] if d.kind == "stop"]
+    assert [decision.steps for decision in stops] == [2, 2, 2]
+    world.start_engine()
+    world.run()
+    assert [list(trial.results) for trial in world.engine.studies["s"].trials] == [[2], [2], [2]]
+
+
 def test_a_spent_budget_ends_the_study_with_what_it_has() -> None:
     study = build_study(space=FAR, budget={"workerHours": 13 / 3600})
     world = World([study], workers=1).run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ def worlds(draw: st.DrawFn) -> World:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(worlds())
 def test_members_go_on_from_their_donors_checkpoints(world: World) -> None:
@@ -49,6 +51,7 @@ def test_members_go_on_from_their_donors_checkpoints(world: World) -> None:
         assert len(world.trained) == 4 * 12
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(worlds(), st.integers(0, 2**16))
 def test_faults_and_restarts_change_no_decision(world: World, seed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,6 +133,7 @@ def test_routes_that_are_cut_short_change_nothing(world: World, most: int) -> No
         assert set(world.trained.values()) <= {1}, "some step was trained twice"
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(worlds(), st.integers(0, 2**16))
 def test_workers_outlive_their_driver(world: World, seed: int) -> None:
@@ -142,12 +144,14 @@ def test_workers_outlive_their_driver(world: World, seed: int) -> None:
         assert set(world.trained.values()) <= {1}, "some step was trained twice"
 
 
+@pytest.mark.slow
 @settings(max_examples=120)
 @given(worlds(), st.integers(0, 2**16))
 def test_kills_restarts_and_preemptions_change_no_result(world: World, seed: int) -> None:
     check_results(world.run_disturbed(random.Random(seed)))
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(worlds(), st.integers(0, 2**16))
 def test_results_that_a_damaged_store_has_lost_keep_no_study_from_its_end(
@@ -202,6 +206,7 @@ def test_studies_come_change_and_go_and_stay_as_they_ended(
     assert not world.engine.frontier.ready
 
     before = _ends(world), len(world.launches), {n: len(d) for n, d in world.decisions.items()}
+    known = _results(world)
     world.start_engine()
     world.run()
     assert (
@@ -209,6 +214,11 @@ def test_studies_come_change_and_go_and_stay_as_they_ended(
         len(world.launches),
         {n: len(d) for n, d in world.decisions.items()},
     ) == before
+    # What a trial was given at once, known as it was, may now come with what others have measured
+    # since on the way there; nothing that the trial had is gone, or another.
+    for then, now in zip(known, _results(world), strict=True):
+        assert now | then == now
+    check_trials(world)
 
 
 def _varied(study: Study, dice: random.Random, target: float | None) -> Study:
@@ -247,10 +257,16 @@ def _ends(world: World) -> object:
             run.state,
             run.message,
             run.best.index if run.best is not None else None,
-            [(trial.state, trial.reason, trial.results) for trial in run.trials],
+            [(trial.state, trial.reason, trial.latest) for trial in run.trials],
         )
         for run in world.engine.studies.values()
     ]
+
+
+def _results(world: World) -> list[dict[int, Any]]:
+    """Of all trials, by step."""
+    runs = world.engine.studies.values()
+    return [dict(trial.results) for run in runs for trial in run.trials]
 
 
 @settings(max_examples=40)

@@ -61,7 +61,7 @@ class Crowded(World):
                 self._told = told
                 self.feed(Queued(told))
                 self._count += 1
-                self._heap.append((self.now, self._count, ""))
+                self._heap.append((self.now, False, self._count, ""))
                 self._heap.sort()
         return super().advance()
 
@@ -215,6 +215,7 @@ def test_a_worker_that_was_taken_back_counts_as_no_attempt() -> None:
     assert not world.notices
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     studies=studies(),
@@ -239,6 +240,7 @@ def test_every_step_is_trained_once_whoever_waits(
     assert world.notices == []
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(studies=studies(), room=st.integers(1, 3), seed=st.integers(0, 10_000))
 def test_faults_and_restarts_change_no_result(studies: list[Any], room: int, seed: int) -> None:

@@ -203,6 +203,7 @@ def test_replicates_go_on_and_end_the_search() -> None:
     assert len(_trials(world)) == 5
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     worlds(most=2),

@@ -7,7 +7,6 @@ collection or rights: what depends on those is tested on a real node.
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -32,6 +31,15 @@ from hippo.model import Study, parse_study
 T = TypeVar("T")
 NAMESPACE = "research"
 Key = tuple[str, str, str]
+
+
+def copied(value: Any) -> Any:
+    """A document of its own, as from the network; many times faster than ``copy.deepcopy``."""
+    if isinstance(value, dict):
+        return {key: copied(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [copied(inner) for inner in value]
+    return value
 
 
 class MemoryApi:
@@ -62,14 +70,14 @@ class MemoryApi:
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Document:
         await self._begin("get", resource, name)
-        return copy.deepcopy(self._find(resource, namespace, name))
+        return copied(self._find(resource, namespace, name))
 
     async def list(
         self, resource: Resource, namespace: str | None = None, *, labels: str = ""
     ) -> list[Document]:
         await self._begin("list", resource, "")
         return [
-            copy.deepcopy(document)
+            copied(document)
             for (plural, where, _), document in sorted(self.objects.items())
             if plural == resource.plural
             and namespace in (None, where)
@@ -83,7 +91,7 @@ class MemoryApi:
         await self._begin("create", resource, name)
         if (resource.plural, namespace, name) in self.objects:
             raise AlreadyExists(409, f"{resource.plural} {name} exists")
-        made = copy.deepcopy(body)
+        made = copied(body)
         number = next(self._numbers)
         made["metadata"] |= {
             "namespace": namespace,
@@ -94,7 +102,7 @@ class MemoryApi:
         }
         if not dry_run:
             self.objects[resource.plural, namespace, name] = made
-        return copy.deepcopy(made)
+        return copied(made)
 
     async def patch(
         self, resource: Resource, namespace: str, name: str, body: Document
@@ -104,8 +112,8 @@ class MemoryApi:
         version = body.get("metadata", {}).get("resourceVersion")
         if version not in (None, found["metadata"]["resourceVersion"]):
             raise Conflict(409, "it was written meanwhile")
-        before = copy.deepcopy(found.get("spec"))
-        _merge(found, copy.deepcopy(body))
+        before = copied(found.get("spec"))
+        _merge(found, copied(body))
         if found.get("spec") != before:
             found["metadata"]["generation"] += 1
         return self._written(found)
@@ -136,7 +144,7 @@ class MemoryApi:
         found = self._find(resource, namespace, name)
         if version != found["metadata"]["resourceVersion"]:
             raise Conflict(409, "it was written meanwhile")
-        _merge(found, {"status": copy.deepcopy(changes)})
+        _merge(found, {"status": copied(changes)})
         return self._written(found)
 
     async def replace_status(
@@ -147,7 +155,7 @@ class MemoryApi:
         for field in ("resourceVersion", "uid"):
             if body["metadata"][field] != found["metadata"][field]:
                 raise Conflict(409, "it was written meanwhile")
-        found["status"] = copy.deepcopy(body["status"])
+        found["status"] = copied(body["status"])
         return self._written(found)
 
     async def delete(
@@ -182,7 +190,7 @@ class MemoryApi:
 
     def _written(self, document: Document) -> Document:
         document["metadata"]["resourceVersion"] = str(next(self._numbers))
-        return copy.deepcopy(document)
+        return copied(document)
 
 
 def _matches(labels: Document, selector: str) -> bool:

@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from hippo.kube.api import STUDY
 from tests.model_checking.world import FINAL, World
 
 NIGHTLY = os.environ.get("HIPPO_TEST_PROFILE") == "nightly"
-HOURS = 24.0 if NIGHTLY else 1.0
+HOURS = float(os.environ.get("HIPPO_NIGHTLY_HOURS", "24")) if NIGHTLY else 1.0
+SEED = int(os.environ.get("HIPPO_NIGHTLY_SEED", "24"))
 ROUND_SECONDS = 20.0
 LIVE = 4
 """Studies at once."""
@@ -88,9 +90,11 @@ def churn(world: World, dice: random.Random, number: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600 if NIGHTLY else 300)
-def test_a_day_of_churn_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_day_of_churn_leaves_nothing_behind(
+    caplog: pytest.LogCaptureFixture, record_property: Callable[[str, object], None]
+) -> None:
     caplog.set_level(logging.CRITICAL)
-    dice, world, number = random.Random(24), World(), 0
+    dice, world, number = random.Random(SEED), World(), 0
     sizes: list[dict[str, int]] = []
     memory: list[int] = []
     low_ended = None
@@ -123,7 +127,8 @@ def test_a_day_of_churn_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) 
     finally:
         tracemalloc.stop()
         world.close()
-    print(f"{number} studies in {HOURS:g} h; memory {memory}; held {sizes[-1]}; low {low_ended}")
+    figures = {"hours": HOURS, "studies": number, "memory": memory, "held": sizes, "low": low_ended}
+    record_property("churn", figures)
     assert number > 10 * HOURS
     early = [sum(entry.values()) for entry in sizes[4:8]]
     late = [sum(entry.values()) for entry in sizes[-4:]]

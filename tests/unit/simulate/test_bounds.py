@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,6 +109,7 @@ def test_no_schedule_within_limits_ends_before_the_bound(made: list[Study], m: i
         assert bounds.lower_bound == shortest
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(studies(), st.integers(1, 4))
 def test_no_simulation_of_whatever_algorithm_ends_before_the_bound(

@@ -83,6 +83,7 @@ def test_trial_by_trial_decides_as_the_stage_tree(
             assert reasons(decisions) == reasons(found.tree.decisions[name])
 
 
+@pytest.mark.slow
 @given(st.sampled_from(DRAWING), st.sampled_from([None, *PREFIX_FIRST]), st.integers(0, 9), OPTIONS)
 @settings(max_examples=25)
 def test_draws_depend_neither_on_merging_nor_on_time(
