@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hippo.model import Study
 from hippo.store.mailbox import Close, Promote, Request, Stop, Suggest
 from hippo.store.records import Decision
-from hippo.tune import Result, Tuner, create_tuner
+from hippo.tune import Result, Tuner, create_tuner, external
 from tests.unit.tune.simulation import make_study
 
 SPACE: dict[str, Any] = {
@@ -220,3 +220,14 @@ def test_a_stop_says_where_the_trial_stays_not_where_it_was_sent() -> None:
     desk.ask(4, Stop(trial=2))
     stops = [(d.trial, d.steps) for d in desk.decisions if d.kind == "stop"]
     assert stops == [(0, 0), (1, 5)]
+
+
+def test_a_trial_goes_on_as_often_as_its_object_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "MOST_PROMOTIONS", 2)
+    desk = Desk(study())
+    desk.ask(0, suggest(1))
+    for step in range(1, 4):
+        desk.ask(step, Promote(trial=0, steps=step + 1))
+        desk.tell(0, step)
+    assert [decision.kind for decision in desk.decisions] == ["suggest", "promote", "promote"]
+    assert desk.refusals == {3: "trial: went on 2 times, the most there may be"}
