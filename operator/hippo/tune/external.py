@@ -13,6 +13,9 @@ from hippo.store.records import Decision
 from hippo.tune.ordering import rank
 from hippo.tune.tuner import Result, Tuner
 
+MOST_PROMOTIONS = 5000
+"""Of one trial: each is an entry of its Trial object, which etcd has to take."""
+
 
 class ExternalTuner(Tuner):
     """Trials may report at any step, as often as they are asked to, ever farther.
@@ -29,6 +32,7 @@ class ExternalTuner(Tuner):
         self._answered: set[int] = set()
         self._trial_of: dict[int, int] = {}  # by the number of the request that suggested it
         self._closed: int | None = None  # by this request
+        self._promotions: dict[int, int] = {}  # by trial
         self._farthest: dict[int, int] = {}  # by trial, the last step with a result
 
     # -- what is known -----------------------------------------------------------------------------
@@ -60,6 +64,7 @@ class ExternalTuner(Tuner):
                 self._targets.append(decision.steps)
                 self._await(trial)
             case "promote":
+                self._promotions[trial] = self._promotions.get(trial, 0) + 1
                 self._targets[trial] = decision.steps
                 self._await(trial)
             case "stop":
@@ -147,6 +152,8 @@ class ExternalTuner(Tuner):
         if trial in self._stopped:
             return "trial: was stopped"
         if isinstance(request, Promote):
+            if self._promotions.get(trial, 0) >= MOST_PROMOTIONS:
+                return f"trial: went on {MOST_PROMOTIONS} times, the most there may be"
             return self._problem_of_steps(request.steps, self._targets[trial])
         return None if self.may_continue(trial) or trial in self._pending else "trial: has ended"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hippo.model import Sequence, Study
 from hippo.store.mailbox import Close, Promote, Request, Stop, Suggest
 from hippo.store.records import Decision
-from hippo.tune import Result, Tuner, create_tuner
+from hippo.tune import Result, Tuner, create_tuner, external
 from tests.unit.tune.simulation import make_study
 
 SPACE: dict[str, Any] = {
@@ -250,3 +250,14 @@ def test_whatever_a_request_fails_with_is_its_own_affair(
     desk.ask(1, suggest())
     assert desk.refusals == {0: f"hyperparameters: cannot be worked out ({type(error).__name__})"}
     assert [decision.request for decision in desk.decisions] == [1]
+
+
+def test_a_trial_goes_on_as_often_as_its_object_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "MOST_PROMOTIONS", 2)
+    desk = Desk(study())
+    desk.ask(0, suggest(1))
+    for step in range(1, 4):
+        desk.ask(step, Promote(trial=0, steps=step + 1))
+        desk.tell(0, step)
+    assert [decision.kind for decision in desk.decisions] == ["suggest", "promote", "promote"]
+    assert desk.refusals == {3: "trial: went on 2 times, the most there may be"}
