@@ -36,9 +36,10 @@ def _unpack(target: Path) -> None:
     except FileNotFoundError:
         raise Impossible("git is not installed, and an earlier Hippo comes out of it") from None
     if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
         raise Impossible(
-            f"git does not have commit {COMMIT[:12]}, from which an upgrade is tested: in a shallow"
-            " clone, git fetch --unshallow"
+            f"git cannot give commit {COMMIT[:12]}, from which an upgrade is tested: in a shallow"
+            f" clone, git fetch --unshallow; it says: {said[-1]}"
         )
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(target, filter="data")
