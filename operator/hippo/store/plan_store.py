@@ -270,8 +270,11 @@ class PlanStore:
             )
 
     def read_decisions(self, study: str) -> list[Decision]:
-        """All, in order. Raises StoreError if one is missing or damaged: none is made again."""
+        """All, in order. Raises Unreadable if one is missing or damaged, or is about a trial that
+        there is not: none is made again. Raises StoreError.
+        """
         decisions: list[Decision] = []
+        trials = 0  # suggested so far
         infos = self._layout.numbered(self.blobs.list(self._layout.decisions_of(study)))
 
         def read(name: str, data: bytes) -> Decision:
@@ -284,11 +287,11 @@ class PlanStore:
                 raise Unreadable(f"decision {index} of study {study} is missing: {RESTORE}")
             if isinstance(decision, Unreadable):
                 raise Unreadable(f"{decision}: {RESTORE}")
-            if decision.index != index:
-                raise Unreadable(
-                    f"decision {index} of study {study} ({info.name}) is decision"
-                    f" {decision.index}: {RESTORE}"
-                )
+            fault = _find_fault(decision, index, trials)
+            if fault is not None:
+                what = f"decision {index} of study {study} ({info.name})"
+                raise Unreadable(f"{what} {fault}: {RESTORE}")
+            trials += decision.kind == "suggest"
             decisions.append(decision)
         return decisions
 
@@ -404,6 +407,18 @@ class PlanStore:
 
 
 RESTORE = "restore it from a backup, or delete the study's folder in the store to begin it afresh"
+
+
+def _find_fault(decision: Decision, index: int, trials: int) -> str | None:
+    """Why this cannot be the decision with this index, after so many trials were suggested."""
+    if decision.index != index:
+        return f"is decision {decision.index}"
+    is_known = decision.trial == trials if decision.kind == "suggest" else decision.trial < trials
+    if not is_known:
+        return f"cannot be followed: it is about trial {decision.trial} of {trials} before it"
+    if decision.parent is not None and decision.parent >= trials:
+        return f"cannot be followed: its parent, trial {decision.parent}, comes after it"
+    return None
 
 
 def _verify(manifest: Manifest, size: int, sha256: str) -> None:
