@@ -42,7 +42,7 @@ _OF_AN_END = ("state", "message", "end")
 
 def _read_end(status: dict[str, Any]) -> End:
     """How a study has ended, as its document says."""
-    message = str(status["message"])
+    message = str(status.get("message", ""))
     written = (status.get("end") or {}).get("reason")
     known = {reason.value: reason for reason in EndReason}
     reason = tell_reason(message) if written is None else known.get(written)

@@ -321,7 +321,11 @@ class PlanDriver:
                 self.chains.forget([chain])  # what it has left is in the store
                 self._reports.ended([chain] if told else [])
                 continue
-            control = await asyncio.to_thread(self.session.store.read_control, chain)
+            try:
+                control = await asyncio.to_thread(self.session.store.read_control, chain)
+            except Unreadable:  # what it was told last is not known
+                self.distrusted.add(chain)
+                raise Reopen from None
             alive = tuple(report for report in told if not isinstance(report, Ended))
             try:
                 await self._feed(Adopted(assignment, lender, control, alive, more_follow=True))
@@ -497,13 +501,18 @@ class PlanDriver:
         study, session = item.study, self.session
         if study.name in self._mailroom.damaged:
             raise Unreadable(self._mailroom.damaged[study.name])
-        try:
-            event = await asyncio.to_thread(lambda: session.admit(study, uid=item.uid))
-        except InvalidSpec as error:  # the cluster lets nobody change it, so the store was
-            reason = str(error).splitlines()[0]
-            raise Unreadable(
-                f"what the store holds is another study: {reason}: {RESTORE}"
-            ) from None
+
+        def admit() -> StudyAdded:
+            try:
+                return session.admit(study, uid=item.uid)
+            except InvalidSpec as error:  # the cluster lets nobody change it, so the store was
+                reason = str(error).splitlines()[0]
+                raise Unreadable(
+                    f"what the store holds is another study: {reason}: {RESTORE}"
+                ) from None
+
+        with reading(f"study {study.name} in the store"):
+            event = await asyncio.to_thread(admit)
         book = DecisionBook(self.tools.api, session.store, event.study, item.uid)
         decisions = await book.recover()
         if study.name not in session.documents:

@@ -104,3 +104,23 @@ def test_others_go_on_and_nothing_of_it_is_lost(world: World, case: str) -> None
     for _ in range(30):
         take_turn(world)
     assert see(world, "bad")["phase"] == "Succeeded"
+
+
+def test_a_control_that_cannot_be_read_costs_its_chain_only(world: World) -> None:
+    chain = find_chain(world)
+    world.blobs[f"{plan_of(world)}/control/{chain}.json"] = b"[" * 1000
+    restart(world)
+    for _ in range(30):
+        take_turn(world)
+    for name in FAMILY:
+        assert see(world, name)["phase"] == "Succeeded"
+
+
+def plan_of(world: World) -> str:
+    return find(world, "bad/study.json").removesuffix("/studies/bad/study.json")
+
+
+def find_chain(world: World) -> str:
+    task = world.operators[0].plans[0]
+    assert task.driver is not None
+    return next(iter(task.driver.engine.chains))
