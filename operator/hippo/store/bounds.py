@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from hippo.model.sequence import MAX_STEPS
-from hippo.store.blobs import COMPONENT
+from hippo.store.blobs import check_component
 
 MIB = 1 << 20
 
@@ -148,7 +148,7 @@ Charge = Annotated[float, _real(-1.0, 1e15)]
 Measure = Annotated[float, Field(allow_inf_nan=True)]
 """A metric: any float, NaN and the infinities too."""
 
-Name = Annotated[str, StringConstraints(pattern=rf"^{COMPONENT}$", max_length=MAX_NAME)]
+Name = Annotated[str, StringConstraints(max_length=MAX_NAME), AfterValidator(check_component)]
 """Of a study, a chain or a key: fit for a part of a blob's name."""
 Label = Annotated[str, StringConstraints(max_length=MAX_LABEL)]
 Text = Annotated[str, BeforeValidator(_clip), StringConstraints(max_length=MAX_TEXT)]

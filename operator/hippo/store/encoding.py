@@ -145,7 +145,7 @@ class LedgerChunk(Record):
     ]
 
     @model_validator(mode="after")
-    def _names_each_chain_once(self) -> LedgerChunk:
+    def _holds_the_reports_of_its_chains(self) -> LedgerChunk:
         for name, reports in self.chains.items():
             if any(report.chain != name for report in reports):
                 raise ValueError(f"chains.{name}: holds a report of another chain")

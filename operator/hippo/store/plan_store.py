@@ -21,7 +21,6 @@ from hippo.store.cache import CheckpointCache
 from hippo.store.encoding import (
     PlanRecord,
     StudyRecord,
-    check_format,
     decode,
     decode_decision,
     decode_manifest,
@@ -29,13 +28,12 @@ from hippo.store.encoding import (
     encode_manifest,
     fetch,
 )
-from hippo.store.layout import Layout, number_of
+from hippo.store.layout import Layout
 from hippo.store.loading import PlanRecords
 from hippo.store.records import Control, Decision, Manifest, Report, Spending, build_bar
 from hippo.store.together import map_together
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_UNLOADED = (Kind.SPENDING, Kind.CONTROL, Kind.REQUEST, Kind.ANSWER)
 _BLOCK = 1 << 20  # bytes read at once while a checkpoint is verified
 
 
@@ -273,27 +271,7 @@ class PlanStore:
         """All, in order. Raises Unreadable if one is missing or damaged, or is about a trial that
         there is not: none is made again. Raises StoreError.
         """
-        decisions: list[Decision] = []
-        trials = 0  # suggested so far
-        infos = self._layout.numbered(self.blobs.list(self._layout.decisions_of(study)))
-
-        def read(name: str, data: bytes) -> Decision:
-            return decode_decision(data, f"decision {number_of(name)} of study {study} ({name})")
-
-        found = loading.read_all(self.blobs, infos, Kind.DECISION, read)
-        for info, decision in zip(infos, found, strict=True):
-            index = len(decisions)
-            if decision is None or number_of(info.name) != index:
-                raise Unreadable(f"decision {index} of study {study} is missing: {RESTORE}")
-            if isinstance(decision, Unreadable):
-                raise Unreadable(f"{decision}: {RESTORE}")
-            fault = _find_fault(decision, index, trials)
-            if fault is not None:
-                what = f"decision {index} of study {study} ({info.name})"
-                raise Unreadable(f"{what} {fault}: {RESTORE}")
-            trials += decision.kind == "suggest"
-            decisions.append(decision)
-        return decisions
+        return loading.read_decisions(self.blobs, self._layout, study)
 
     def write_study(self, name: str, document: dict[str, Any]) -> None:
         """Replaces an earlier one."""
@@ -355,11 +333,7 @@ class PlanStore:
         """Raises NewerFormat if a newer Hippo has written one of the records that ``load`` does not
         read; what is damaged is passed over. Raises StoreError.
         """
-        infos = self.blobs.list(self._layout.everything)
-        for kind in _UNLOADED:
-            found = [info for info in infos if self._layout.kind_of(info.name) is kind]
-            for _ in loading.read_all(self.blobs, found, kind, check_format):
-                pass
+        loading.check_formats(self.blobs, self._layout)
 
     def load(self) -> PlanRecords:
         """All that has been computed. Raises StoreError if the store fails or is newer."""
@@ -404,21 +378,6 @@ class PlanStore:
         if _SHA256.fullmatch(manifest.sha256) is None:
             raise CorruptCheckpoint(f"checkpoint {manifest.key}: its manifest has no SHA-256")
         return self._layout.data_of(manifest.key) + manifest.sha256
-
-
-RESTORE = "restore it from a backup, or delete the study's folder in the store to begin it afresh"
-
-
-def _find_fault(decision: Decision, index: int, trials: int) -> str | None:
-    """Why this cannot be the decision with this index, after so many trials were suggested."""
-    if decision.index != index:
-        return f"is decision {decision.index}"
-    is_known = decision.trial == trials if decision.kind == "suggest" else decision.trial < trials
-    if not is_known:
-        return f"cannot be followed: it is about trial {decision.trial} of {trials} before it"
-    if decision.parent is not None and decision.parent >= trials:
-        return f"cannot be followed: its parent, trial {decision.parent}, comes after it"
-    return None
 
 
 def _verify(manifest: Manifest, size: int, sha256: str) -> None:
