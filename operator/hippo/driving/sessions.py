@@ -111,7 +111,7 @@ class Session:
     records: PlanRecords
     spent: dict[str, Spent] = field(default_factory=dict)  # by all studies, when the run began
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # of all studies, by name
-    unreadable: dict[str, str] = field(default_factory=dict)  # other studies, and what is wrong
+    unreadable: dict[str, str] = field(default_factory=dict)  # studies, and what is wrong
     forgotten: set[str] = field(
         default_factory=set
     )  # studies that had been deleted, now begun anew

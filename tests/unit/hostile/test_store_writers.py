@@ -38,6 +38,7 @@ def take_turns(world: World, number: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @settings(max_examples=2_000 if NIGHTLY else 150)
 @given(st.integers(0, 2**32))
 def test_spoilt_records_stop_at_most_their_own_plan(seed: int) -> None:
