@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from hippo.model.sequence import MAX_STEPS
-from hippo.store.blobs import check_component
+from hippo.store.blobs import Unreadable, check_component, check_size
 
 MIB = 1 << 20
 
@@ -55,6 +55,11 @@ MAX_BYTES = {
 }
 """Bytes of one record. A larger one is not read, and is Unreadable."""
 
+BYTES_PER_VALUE = 16
+"""A record holds at most one value for so many of the bytes that it may have: what ``[[],[],...``
+takes in memory is many times its size.
+"""
+
 FOLDED_BYTES = 4 * MIB
 """A chunk of the ledger is written once it holds so much: far below what is read."""
 
@@ -86,6 +91,14 @@ MAX_THREADS = 10**6
 
 TREE_DEPTH = 64
 TREE_NODES = 1_000_000
+
+
+def check_record(what: str, data: bytes, kind: Kind) -> None:
+    """Whether a record is small enough to be decoded. Raises Unreadable."""
+    check_size(what, len(data), MAX_BYTES[kind])
+    most = MAX_BYTES[kind] // BYTES_PER_VALUE
+    if sum(map(data.count, (b",", b"[", b"{"))) > most:
+        raise Unreadable(f"{what} cannot be read: it has more than {most:,} values")
 
 
 def check_tree(document: dict[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from hippo.cli import stock
 from hippo.keeping import Swept, collect, list_store
 from hippo.kube.settings import build_holder
 from hippo.kube.sweeps import sweep_store
-from hippo.store import NewerFormat, PlanLock, PlanStore
+from hippo.store import NewerFormat, PlanLock, PlanStore, Unreadable
 from hippo.store.bounds import MAX_BYTES, Kind
+from hippo.store.encoding import fetch
 from hippo.store.layout import Layout
 from hippo.store.mailbox import Close, Mailbox, Over, Promote, Reached, Stop, Suggest, Taken
 from hippo.store.records import Control, Decision, Route, Spending, Spent
@@ -301,6 +302,19 @@ def test_what_is_too_large_is_not_asked_for(kind: Kind) -> None:
     see_that_others_go_on(spoilt, sound)
     list_store(Watched(dict(spoilt)), now=NOW)
     collect(Watched(dict(spoilt)), now=NOW)
+
+
+@pytest.mark.parametrize("kind", STORED)
+@pytest.mark.parametrize("filling", [b"[],", b"[[", b"1,", b'{"":{'])
+def test_what_holds_too_many_values_is_not_decoded(kind: Kind, filling: bytes) -> None:
+    """Decoded, it would take many times its size."""
+    stored, plan, sound = build()
+    name = by_kind(stored, plan)[kind][0]
+    size = MAX_BYTES[kind] // len(filling) - 10
+    spoilt = {**stored, name: b'{"more":[' + filling * size}
+    with pytest.raises(Unreadable, match=r"more than .* values"):
+        fetch(MemoryBlobs(spoilt), name, kind)
+    see_that_others_go_on(spoilt, sound)
 
 
 @pytest.mark.parametrize("digits", [1, 7, 9, 10, 12, 195])
