@@ -170,11 +170,12 @@ _T = TypeVar("_T", bound=_Versioned)
 
 
 def encode(record: Record, kind: Kind) -> bytes:
-    """Raises StoreError if it were too large to be read again."""
+    """Raises StoreError if it could not be read again."""
     data = record.model_dump_json(by_alias=True).encode()
-    most = MAX_BYTES[kind]
-    if len(data) > most:
-        raise StoreError(f"a {kind} may have {most:,} bytes, and this one has {len(data):,}")
+    try:
+        check_record(f"a {kind}", data, kind)
+    except Unreadable as error:
+        raise StoreError(str(error).replace("cannot be read", "cannot be stored")) from None
     return data
 
 
