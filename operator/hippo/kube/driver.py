@@ -181,6 +181,8 @@ class PlanDriver:
     studies: dict[str, Accepted] = field(init=False, default_factory=dict)
     reopened: dict[str, str] = field(init=False, default_factory=dict)
     """Studies that had ended and go on, and with what."""
+    _keeps_all: bool = field(init=False, default=False)
+    """What a study with damaged records wants kept cannot be told."""
     inexact: set[str] = field(init=False, default_factory=set)
     """Studies of which a step was trained twice with different results."""
     is_changed: bool = field(init=False, default=True)
@@ -277,6 +279,7 @@ class PlanDriver:
         if not self.plan.status.fingerprint and session.records.manifests:
             first = next(iter(session.records.manifests.values()))
             self.plan.status.fingerprint = dict(first.fingerprint)
+        kept = session.kept_by_others(set(studies))
         self.engine = Engine(
             session.build_plan(),
             EngineOptions(
@@ -292,7 +295,7 @@ class PlanDriver:
                 advice=ADVICE,
             ),
             costs=session.build_costs(),
-            kept=session.kept_by_others(studies.keys() - self._find_spoilt(studies).keys()),
+            kept=lambda key: self._keeps_all or kept(key),
         )
 
     def _being_written(self, session: Session) -> frozenset[str]:
@@ -483,18 +486,20 @@ class PlanDriver:
 
     async def _add(self, item: Accepted, *, more_follow: bool = False) -> None:
         name = item.study.name
-        reason = self._find_spoilt({name: item}).get(name)
-        if reason is not None:  # nothing is written to the store: it may be restored
-            self.studies[name] = item
-            event = self.session.give_up(item.study, reason)
-            await self._feed(replace(event, more_follow=more_follow))
-            self.is_changed = True
-            return
-        try:
-            await self._add_stored(item, more_follow=more_follow)
-        except Unreadable as error:
-            self.spoilt[name] = Spoilt(str(error), Spoilt.describe(item))
-            raise Reopen from None
+        if not self._find_spoilt({name: item}):
+            try:
+                return await self._add_stored(item, more_follow=more_follow)
+            except Unreadable as error:
+                self.spoilt[name] = Spoilt(str(error), Spoilt.describe(item))
+            if name in self.engine.studies:
+                raise Reopen  # without what was taken in before it could not be followed
+            self._books.pop(name, None)
+        # Nothing is written to the store, and nothing deleted from it: it may be restored.
+        self._keeps_all = True
+        self.studies[name] = item
+        event = self.session.give_up(item.study, self.spoilt[name].reason)
+        await self._feed(replace(event, more_follow=more_follow))
+        self.is_changed = True
 
     async def _add_stored(self, item: Accepted, *, more_follow: bool) -> None:
         """Raises Unreadable if the study's own records are damaged, or contradict each other."""

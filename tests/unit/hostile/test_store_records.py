@@ -77,8 +77,8 @@ def fill(stored: Stored, namespace: str, uid: str) -> str:
 
 def build() -> tuple[Stored, str, str]:
     """What is stored, and the paths of the plan that is to be spoilt and of the sound one."""
-    stored, *paths = _build()
-    return dict(stored), *paths
+    stored, spoilt, sound = _build()
+    return dict(stored), spoilt, sound
 
 
 @functools.cache

@@ -41,7 +41,7 @@ def all_models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
         yield from all_models(model)
 
 
-RECORDS = sorted({*all_models(Record), StudyShape}, key=lambda model: model.__name__)
+RECORDS: list[type[BaseModel]] = [*dict.fromkeys(all_models(Record)), StudyShape]
 
 
 def constraints(metadata: tuple[Any, ...]) -> Iterator[Any]:
