@@ -50,7 +50,7 @@ def fill(stored: Stored, namespace: str, uid: str) -> str:
     store = plan.store
     plan.add_study("s", ONE, TWO, best=plan.add_checkpoint(ONE, STEPS), retain="all")
     store.write_study("s", {**store.read_study("s"), "uid": uid})
-    for index, kind in enumerate(("promote", "fail", "reopen", "stop"), 2):
+    for index, kind in enumerate(("fail", "reopen", "stop"), 2):
         version = 2 if kind == "reopen" else 1
         fields = {"index": index, "kind": kind, "trial": 1, "steps": 6, "reason": "r"}
         store.write_decision("s", Decision.model_validate({**fields, "formatVersion": version}))

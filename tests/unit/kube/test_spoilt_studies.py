@@ -71,6 +71,11 @@ SPOILT = {
         b'{"index":1,"kind":"promote","trial":7,"steps":6,"reason":"r"}',
         "it is about trial 7 of 1 before it",
     ),
+    "contradiction": (
+        "bad/decisions/000001.json",
+        b'{"index":1,"kind":"promote","trial":0,"steps":3,"reason":"r"}',
+        "decision 1: step 3 is no rung",
+    ),
     "schedule": (
         "bad/decisions/000000.json",
         b'{"index":0,"kind":"suggest","trial":0,"steps":6,"reason":"r","hyperparameters":{"lr":{}}}',
