@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hippo.store import NewerFormat, PlanStore, StoreError, open_blobs
-from hippo.store.blobs import check_size
-from hippo.store.bounds import MAX_BYTES, Kind
+from hippo.store.bounds import MAX_BYTES, Kind, check_record
 from hippo.store.cache import find_cache
 from hippo.store.encoding import decode
 from hippo.store.fitting import EXIT_MISFIT, MARK
@@ -79,10 +78,9 @@ def _refuse(reason: str) -> int:
 
 def _read_bounded(file: str) -> bytes:
     """Raises OSError, and Unreadable for a file that is no assignment for its size."""
-    most = MAX_BYTES[Kind.ASSIGNMENT]
     with contextlib.nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as stream:
-        data = stream.read(most + 1)
-    check_size(f"the assignment ({file})", len(data), most)
+        data = stream.read(MAX_BYTES[Kind.ASSIGNMENT] + 1)
+    check_record(f"the assignment ({file})", data, Kind.ASSIGNMENT)
     return data
 
 

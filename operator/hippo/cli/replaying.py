@@ -21,7 +21,7 @@ from hippo.lifecycles import TrialState
 from hippo.model import InvalidSpec, Optuna, Random, Study, parse_study, signature
 from hippo.plan import SearchPlan, Stage, build_stage_tree
 from hippo.runs import StudyRun, TrialRun
-from hippo.store import LockHeld, PlanLock, PlanRecords, PlanStore, StoreError
+from hippo.store import LockHeld, PlanLock, PlanRecords, PlanStore, StoreError, reading
 from hippo.store.records import Arrived, Began, CheckpointSaved, Ended, MetricsReported, Report
 
 
@@ -66,7 +66,8 @@ def replay(named: Named) -> Replayed:
         kept=lambda key: True,
     )
     resting = dataclasses.replace(event, study=_at_rest(event.study), more_follow=True)
-    engine.handle(resting, 0.0)
+    with reading(f"study {named.name} in the store"):
+        engine.handle(resting, 0.0)
     run = engine.studies[named.name]
     in_use = _find_user(store)
     return Replayed(study, engine, run, store, records, merge, found.is_deleted, in_use)

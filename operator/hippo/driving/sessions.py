@@ -11,7 +11,7 @@ from typing import Any
 from hippo.driving.sources import digest_sources
 from hippo.driving.spending import settle
 from hippo.keeping import Scope, build_holdings, read_intent
-from hippo.lifecycles import End, EndReason, StudyState, TrialState
+from hippo.lifecycles import End, EndReason, InvariantViolated, StudyState, TrialState
 from hippo.messages import StudyAdded
 from hippo.model import (
     InvalidSpec,
@@ -42,7 +42,7 @@ _OF_AN_END = ("state", "message", "end")
 
 def _read_end(status: dict[str, Any]) -> End:
     """How a study has ended, as its document says."""
-    message = str(status["message"])
+    message = str(status.get("message", ""))
     written = (status.get("end") or {}).get("reason")
     known = {reason.value: reason for reason in EndReason}
     reason = tell_reason(message) if written is None else known.get(written)
@@ -111,7 +111,7 @@ class Session:
     records: PlanRecords
     spent: dict[str, Spent] = field(default_factory=dict)  # by all studies, when the run began
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # of all studies, by name
-    unreadable: dict[str, str] = field(default_factory=dict)  # other studies, and what is wrong
+    unreadable: dict[str, str] = field(default_factory=dict)  # studies, and what is wrong
     forgotten: set[str] = field(
         default_factory=set
     )  # studies that had been deleted, now begun anew
@@ -222,21 +222,33 @@ class Session:
         """Whether a study that was admitted goes on beyond its end, or tries failed trials again;
         None if it is new. ``study``: as it is written now.
 
-        Record the verdict's decisions, then call :meth:`reopen`. Raises InvalidSpec.
+        Record the verdict's decisions, then call :meth:`reopen`. Raises InvalidSpec; Unreadable if
+        the decisions contradict the study.
         """
         known = self.documents.get(study.name)
         if known is None:
             return None
         status = known.get("status") or {}  # says so also if its results are to be found again
-        return reconsider(
-            study,
-            decisions,
-            _read_end(status) if status.get("state") else None,
-            before=self._parse(known["study"], study.name),
-            spent=TimeSpent(event.worker_seconds, event.wall_seconds),
-            retry=retry,
-            advice=advice,
-        )
+        end = _read_end(status) if status.get("state") else None
+        before = self._parse(known["study"], study.name)
+        time_spent = TimeSpent(event.worker_seconds, event.wall_seconds)
+        try:
+            return reconsider(
+                study,
+                decisions,
+                end,
+                before=before,
+                spent=time_spent,
+                retry=retry,
+                advice=advice,
+            )
+        except InvalidSpec:
+            raise
+        except (ValueError, LookupError, InvariantViolated) as error:
+            reason = " ".join(str(error).split())
+            raise Unreadable(
+                f"the decisions of study {study.name} cannot be followed: {reason}: {RESTORE}"
+            ) from error
 
     def reopen(
         self,

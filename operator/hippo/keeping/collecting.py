@@ -16,6 +16,7 @@ from hippo.store import (
     STALE_SECONDS,
     Blobs,
     LockHeld,
+    LockLost,
     PlanLock,
     PlanStore,
     StoreError,
@@ -116,6 +117,7 @@ class _Locks:
 
     dry_run: bool
     held: dict[str, PlanLock] = field(default_factory=dict)  # by path of the plan
+    lost: dict[str, LockLost] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def hold(self, store: PlanStore) -> Iterator[PlanLock | None]:
@@ -139,11 +141,16 @@ class _Locks:
         deleted; StoreError. What befalls the locks of other plans is told once it is their turn.
         """
         for other, lock in self.held.items():
-            if other != path:
-                with contextlib.suppress(StoreError):
+            try:
+                if other not in self.lost:
                     lock.renew_if_due()
-        if not self.dry_run:
-            self.held[path].renew_if_due()
+            except LockLost as error:
+                self.lost[other] = error
+            except StoreError:
+                if other == path:
+                    raise
+        if path in self.lost:
+            raise self.lost[path]
 
 
 @dataclass(frozen=True, slots=True)

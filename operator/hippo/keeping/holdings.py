@@ -101,8 +101,6 @@ def _insert(
         with reading(f"decision {decision.index} of study {study} ({path})"):
             if decision.kind == "suggest":
                 _, nodes[decision.trial] = place_trial(plan, study, decision, steps, merge=merge)
-            elif decision.trial not in nodes:
-                raise ValueError(f"there is no trial {decision.trial}")
             if decision.kind in ("suggest", "promote"):
                 reached[decision.trial] = decision.steps
     return [(node, reached[trial]) for trial, node in nodes.items()]

@@ -340,7 +340,11 @@ class PlanDriver:
                 self.chains.forget([chain])  # what it has left is in the store
                 self._reports.ended([chain] if told else [])
                 continue
-            control = await asyncio.to_thread(self.session.store.read_control, chain)
+            try:
+                control = await asyncio.to_thread(self.session.store.read_control, chain)
+            except Unreadable:  # what it was told last is not known
+                self.distrusted.add(chain)
+                raise Reopen from None
             alive = tuple(report for report in told if not isinstance(report, Ended))
             try:
                 await self._feed(Adopted(assignment, lender, control, alive, more_follow=True))

@@ -57,7 +57,15 @@ from hippo.model import InvalidSpec, Study, signature
 from hippo.reopening import LOCAL
 from hippo.runs import StudyRun
 from hippo.stalls import LEAST_SECONDS, Stall, describe_span, find_patience
-from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, open_blobs, plan_path
+from hippo.store import (
+    STALE_SECONDS,
+    PlanLock,
+    PlanStore,
+    StoreError,
+    open_blobs,
+    plan_path,
+    reading,
+)
 from hippo.store.cache import FOLDER_VARIABLE, CheckpointCache, find_cache
 from hippo.store.records import Assignment, Decision, During, Ended, Outcome, WorkerError
 from hippo.tune import create_tuner
@@ -268,7 +276,7 @@ class LocalDriver:
                 reason = other_trials(event.study, create_tuner(event.study))
                 if reason is not None:
                     self.observer.notified(reason, event.study.name)
-            self._feed(replace(event, more_follow=event is not added[-1]))
+            self._add(replace(event, more_follow=event is not added[-1]))
         self._ended.extend(sorted(session.records.unfolded))
         self.observer.started(self.engine, session)
         trainer = self.studies[0].study.spec.trainer
@@ -503,6 +511,14 @@ class LocalDriver:
             self._ended.clear()
 
     # -- the engine --------------------------------------------------------------------------------
+
+    def _add(self, event: StudyAdded) -> None:
+        """Raises Unreadable if the decisions of a stored study cannot be followed."""
+        stored = reading(f"study {event.study.name} in the store")
+        with stored if event.decisions else contextlib.nullcontext():
+            commands = self.engine.handle(event, self.clock())
+        for command in commands:
+            self._carry_out(command)
 
     def _feed(self, event: Event) -> None:
         for command in self.engine.handle(event, self.clock()):

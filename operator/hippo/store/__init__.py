@@ -21,9 +21,9 @@ from hippo.store.catalog import (
 )
 from hippo.store.directory import DirectoryBlobs
 from hippo.store.encoding import NewerFormat, reading
-from hippo.store.loading import PlanRecords
+from hippo.store.loading import RESTORE, PlanRecords
 from hippo.store.lock import Holder, LockHeld, LockLost, PlanLock
-from hippo.store.plan_store import RESTORE, PlanStore
+from hippo.store.plan_store import PlanStore
 from hippo.store.urls import locate_store, open_blobs
 
 __all__ = [

@@ -19,10 +19,10 @@ from typing import BinaryIO, Protocol
 
 from hippo.model.foreign import quote
 
-COMPONENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
-_COMPONENT_PATTERN = re.compile(COMPONENT)
-_NAME_PATTERN = re.compile(rf"{COMPONENT}(?:/{COMPONENT})*")
-_PREFIX_PATTERN = re.compile(rf"(?:{COMPONENT}/)*(?:{COMPONENT})?")
+_COMPONENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
+_COMPONENT_PATTERN = re.compile(_COMPONENT)
+_NAME_PATTERN = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_PREFIX_PATTERN = re.compile(rf"(?:{_COMPONENT}/)*(?:{_COMPONENT})?")
 STALE_SECONDS = 24 * 3600.0
 """No write takes so long: what has not ended by then never will (see ``Blobs.clean``)."""
 

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from hippo.model.bounds import MAX_STEPS
 from hippo.model.foreign import quote
-from hippo.store.blobs import COMPONENT
+from hippo.store.blobs import Unreadable, check_component, check_size
 
 MIB = 1 << 20
 
@@ -58,6 +58,11 @@ MAX_BYTES = {
 }
 """Bytes of one record. A larger one is not read, and is Unreadable."""
 
+BYTES_PER_VALUE = 16
+"""A record holds at most one value for so many of the bytes that it may have: what ``[[],[],...``
+takes in memory is many times its size.
+"""
+
 FOLDED_BYTES = 4 * MIB
 """A chunk of the ledger is written once it holds so much: far below what is read."""
 
@@ -91,6 +96,14 @@ MAX_THREADS = 10**6
 
 TREE_DEPTH = 64
 TREE_NODES = 1_000_000
+
+
+def check_record(what: str, data: bytes, kind: Kind) -> None:
+    """Whether a record is small enough to be decoded. Raises Unreadable."""
+    check_size(what, len(data), MAX_BYTES[kind])
+    most = MAX_BYTES[kind] // BYTES_PER_VALUE
+    if sum(map(data.count, (b",", b"[", b"{"))) > most:
+        raise Unreadable(f"{what} cannot be read: it has more than {most:,} values")
 
 
 def check_tree(document: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +166,7 @@ Charge = Annotated[float, _real(-1.0, 1e15)]
 Measure = Annotated[float, Field(allow_inf_nan=True)]
 """A metric: any float, NaN and the infinities too."""
 
-Name = Annotated[str, StringConstraints(pattern=rf"^{COMPONENT}$", max_length=MAX_NAME)]
+Name = Annotated[str, StringConstraints(max_length=MAX_NAME), AfterValidator(check_component)]
 """Of a study, a chain or a key: fit for a part of a blob's name."""
 Label = Annotated[str, StringConstraints(max_length=MAX_LABEL)]
 Text = Annotated[str, BeforeValidator(_clip), StringConstraints(max_length=MAX_TEXT)]

@@ -97,7 +97,8 @@ class DirectoryBlobs:
                     os.close(descriptor)
 
     def get(self, name: str, *, at_most: int | None = None) -> bytes:
-        with self._open(name, buffering=0) as file:
+        # Through a buffer, a read goes on until it has so many bytes; the kernel stops at 2 GiB.
+        with self._open(name, buffering=0 if at_most is None else -1) as file:
             try:
                 return file.read() if at_most is None else _read_bounded(file, name, at_most)
             except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -39,6 +38,7 @@ from hippo.store.bounds import (
     Text,
     Tree,
     Version,
+    check_record,
 )
 from hippo.store.records import (
     FORMAT_VERSION,
@@ -145,11 +145,20 @@ class LedgerChunk(Record):
     ]
 
     @model_validator(mode="after")
-    def _names_each_chain_once(self) -> LedgerChunk:
+    def _holds_the_reports_of_its_chains(self) -> LedgerChunk:
         for name, reports in self.chains.items():
             if any(report.chain != name for report in reports):
                 raise ValueError(f"chains.{name}: holds a report of another chain")
         return self
+
+
+class _Formats(BaseModel):
+    """The versions within a record: no more of it becomes objects."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    format_version: Any = None
+    chains: Any = None  # of the ledger, whose reports have versions of their own
 
 
 class _Versioned(Protocol):
@@ -161,17 +170,20 @@ _T = TypeVar("_T", bound=_Versioned)
 
 
 def encode(record: Record, kind: Kind) -> bytes:
-    """Raises StoreError if it were too large to be read again."""
+    """Raises StoreError if it could not be read again."""
     data = record.model_dump_json(by_alias=True).encode()
-    most = MAX_BYTES[kind]
-    if len(data) > most:
-        raise StoreError(f"a {kind} may have {most:,} bytes, and this one has {len(data):,}")
+    try:
+        check_record(f"a {kind}", data, kind)
+    except Unreadable as error:
+        raise StoreError(str(error).replace("cannot be read", "cannot be stored")) from None
     return data
 
 
 def fetch(blobs: Blobs, name: str, kind: Kind) -> bytes:
-    """The bytes of a record. Raises MissingBlob; Unreadable if they are too many."""
-    return blobs.get(name, at_most=MAX_BYTES[kind])
+    """The bytes of a record. Raises MissingBlob; Unreadable if they or its values are too many."""
+    data = blobs.get(name, at_most=MAX_BYTES[kind])
+    check_record(name, data, kind)
+    return data
 
 
 @contextlib.contextmanager
@@ -264,13 +276,12 @@ def decode_manifest(data: bytes, what: str) -> Manifest:
 
 def _find_version(data: bytes) -> int | None:
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = _Formats.model_validate_json(data)
+    except ValidationError:
         return None
-    if not isinstance(document, dict):
-        return None
-    chains = document.get("chains")  # of the ledger, whose reports have versions of their own
-    folded = [*chains.values()] if isinstance(chains, dict) else []
+    chains = document.chains
+    folded = chains.values() if isinstance(chains, dict) else ()
     reports = [report for told in folded if isinstance(told, list) for report in told]
-    found = [d.get("formatVersion") for d in (document, *reports) if isinstance(d, dict)]
-    return max((version for version in found if isinstance(version, int)), default=None)
+    found = [report.get("formatVersion") for report in reports if isinstance(report, dict)]
+    versions = [v for v in (document.format_version, *found) if isinstance(v, int)]
+    return max(versions, default=None)

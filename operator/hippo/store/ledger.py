@@ -66,7 +66,7 @@ def _read_whole(blobs: Blobs, layout: Layout, chain: str) -> tuple[list[Report],
     reports: list[Report] = []
     infos = layout.numbered(blobs.list(layout.reports_of(chain)))
     size = sum(info.size for info in infos)
-    if size > MAX_BYTES[Kind.LEDGER] - 2 * FOLDED_BYTES:
+    if size > MAX_BYTES[Kind.LEDGER] // 4:
         return [], 0
     for info in infos:
         if number_of(info.name) != len(reports):

@@ -11,16 +11,21 @@ from hippo.store.bounds import MAX_BYTES, Kind
 from hippo.store.encoding import (
     LedgerChunk,
     PlanRecord,
+    check_format,
     check_version,
     decode,
+    decode_decision,
     decode_manifest,
     fetch,
 )
 from hippo.store.layout import Layout, number_of
-from hippo.store.records import REPORT, Manifest, Report
+from hippo.store.records import REPORT, Decision, Manifest, Report
 from hippo.store.together import map_together
 
 T = TypeVar("T")
+
+RESTORE = "restore it from a backup, or delete the study's folder in the store to begin it afresh"
+_UNLOADED = (Kind.SPENDING, Kind.CONTROL, Kind.REQUEST, Kind.ANSWER)
 
 
 @dataclass(frozen=True)
@@ -197,3 +202,49 @@ def _read_live_reports(
         elif report is not None:  # else folded meanwhile
             reports.append(report)
     return reports, frozenset(chains), broken
+
+
+def read_decisions(blobs: Blobs, layout: Layout, study: str) -> list[Decision]:
+    """See ``PlanStore.read_decisions``."""
+    decisions: list[Decision] = []
+    trials = 0  # suggested so far
+    infos = layout.numbered(blobs.list(layout.decisions_of(study)))
+
+    def read(name: str, data: bytes) -> Decision:
+        return decode_decision(data, f"decision {number_of(name)} of study {study} ({name})")
+
+    found = read_all(blobs, infos, Kind.DECISION, read)
+    for info, decision in zip(infos, found, strict=True):
+        index = len(decisions)
+        if decision is None or number_of(info.name) != index:
+            raise Unreadable(f"decision {index} of study {study} is missing: {RESTORE}")
+        if isinstance(decision, Unreadable):
+            raise Unreadable(f"{decision}: {RESTORE}")
+        fault = _find_fault(decision, index, trials)
+        if fault is not None:
+            what = f"decision {index} of study {study} ({info.name})"
+            raise Unreadable(f"{what} {fault}: {RESTORE}")
+        trials += decision.kind == "suggest"
+        decisions.append(decision)
+    return decisions
+
+
+def _find_fault(decision: Decision, index: int, trials: int) -> str | None:
+    """Why this cannot be the decision with this index, after so many trials were suggested."""
+    if decision.index != index:
+        return f"is decision {decision.index}"
+    is_known = decision.trial == trials if decision.kind == "suggest" else decision.trial < trials
+    if not is_known:
+        return f"cannot be followed: it is about trial {decision.trial} of {trials} before it"
+    if decision.parent is not None and decision.parent >= trials:
+        return f"cannot be followed: its parent, trial {decision.parent}, comes after it"
+    return None
+
+
+def check_formats(blobs: Blobs, layout: Layout) -> None:
+    """See ``PlanStore.check_formats``."""
+    infos = blobs.list(layout.everything)
+    for kind in _UNLOADED:
+        found = [info for info in infos if layout.kind_of(info.name) is kind]
+        for _ in read_all(blobs, found, kind, check_format):
+            pass

@@ -21,7 +21,6 @@ from hippo.store.cache import CheckpointCache
 from hippo.store.encoding import (
     PlanRecord,
     StudyRecord,
-    check_format,
     decode,
     decode_decision,
     decode_manifest,
@@ -29,13 +28,12 @@ from hippo.store.encoding import (
     encode_manifest,
     fetch,
 )
-from hippo.store.layout import Layout, number_of
+from hippo.store.layout import Layout
 from hippo.store.loading import PlanRecords
 from hippo.store.records import Control, Decision, Manifest, Report, Spending, build_bar
 from hippo.store.together import map_together
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_UNLOADED = (Kind.SPENDING, Kind.CONTROL, Kind.REQUEST, Kind.ANSWER)
 _BLOCK = 1 << 20  # bytes read at once while a checkpoint is verified
 
 
@@ -270,27 +268,10 @@ class PlanStore:
             )
 
     def read_decisions(self, study: str) -> list[Decision]:
-        """All, in order. Raises StoreError if one is missing or damaged: none is made again."""
-        decisions: list[Decision] = []
-        infos = self._layout.numbered(self.blobs.list(self._layout.decisions_of(study)))
-
-        def read(name: str, data: bytes) -> Decision:
-            return decode_decision(data, f"decision {number_of(name)} of study {study} ({name})")
-
-        found = loading.read_all(self.blobs, infos, Kind.DECISION, read)
-        for info, decision in zip(infos, found, strict=True):
-            index = len(decisions)
-            if decision is None or number_of(info.name) != index:
-                raise Unreadable(f"decision {index} of study {study} is missing: {RESTORE}")
-            if isinstance(decision, Unreadable):
-                raise Unreadable(f"{decision}: {RESTORE}")
-            if decision.index != index:
-                raise Unreadable(
-                    f"decision {index} of study {study} ({info.name}) is decision"
-                    f" {decision.index}: {RESTORE}"
-                )
-            decisions.append(decision)
-        return decisions
+        """All, in order. Raises Unreadable if one is missing or damaged, or is about a trial that
+        there is not: none is made again. Raises StoreError.
+        """
+        return loading.read_decisions(self.blobs, self._layout, study)
 
     def write_study(self, name: str, document: dict[str, Any]) -> None:
         """Replaces an earlier one."""
@@ -352,11 +333,7 @@ class PlanStore:
         """Raises NewerFormat if a newer Hippo has written one of the records that ``load`` does not
         read; what is damaged is passed over. Raises StoreError.
         """
-        infos = self.blobs.list(self._layout.everything)
-        for kind in _UNLOADED:
-            found = [info for info in infos if self._layout.kind_of(info.name) is kind]
-            for _ in loading.read_all(self.blobs, found, kind, check_format):
-                pass
+        loading.check_formats(self.blobs, self._layout)
 
     def load(self) -> PlanRecords:
         """All that has been computed. Raises StoreError if the store fails or is newer."""
@@ -401,9 +378,6 @@ class PlanStore:
         if _SHA256.fullmatch(manifest.sha256) is None:
             raise CorruptCheckpoint(f"checkpoint {manifest.key}: its manifest has no SHA-256")
         return self._layout.data_of(manifest.key) + manifest.sha256
-
-
-RESTORE = "restore it from a backup, or delete the study's folder in the store to begin it afresh"
 
 
 def _verify(manifest: Manifest, size: int, sha256: str) -> None:

@@ -13,8 +13,8 @@ from rich.console import Console
 from hippo.cli.cluster import print_tree
 from hippo.cli.locating import Named, Store
 from hippo.cli.replaying import StageState, StoredTree, build_stored_tree, find_chains, replay
-from hippo.store import PlanLock, find_studies, open_blobs
-from hippo.store.records import Arrived, Began, CheckpointSaved
+from hippo.store import PlanLock, StoreError, find_studies, open_blobs
+from hippo.store.records import Arrived, Began, CheckpointSaved, Decision
 from tests.unit.keeping.stored import STEPS, StoredPlan
 
 EARLY: dict[str, Any] = {"lr": 0.1}
@@ -103,6 +103,14 @@ def test_nothing_is_trained_yet(stored: StudyStore) -> None:
     assert stored.states() == NOTHING_YET
     assert replay(stored.named()).phase == "Running"
     assert "but nobody is at work on it now" in stored.draw()
+
+
+def test_decisions_that_contradict_the_study_are_one_line(stored: StudyStore) -> None:
+    promotion = {"index": 3, "kind": "promote", "trial": 0, "steps": 6, "reason": "r"}
+    stored.store.write_decision("s", Decision.model_validate(promotion))  # by a grid
+    with pytest.raises(StoreError, match="study s in the store cannot be read: decision 3") as told:
+        replay(stored.named())
+    assert "\n" not in str(told.value)
 
 
 def test_what_comes_before_a_result_was_trained(stored: StudyStore) -> None:

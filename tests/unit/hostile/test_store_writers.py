@@ -7,6 +7,7 @@ with one clear line; no other plan may, and nothing outside the plan's folder is
 from __future__ import annotations
 
 import logging
+import os
 import random
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.model_checking.store import MemoryBlobs
 from tests.model_checking.world import World
 from tests.unit.hostile.values import spoil_bytes
 
+NIGHTLY = os.environ.get("HIPPO_TEST_PROFILE") == "nightly"
 LRS: list[Any] = [
     0.1,
     {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [3]}},
@@ -36,7 +38,8 @@ def take_turns(world: World, number: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@pytest.mark.timeout(3600)
+@settings(max_examples=2_000 if NIGHTLY else 150)
 @given(st.integers(0, 2**32))
 def test_spoilt_records_stop_at_most_their_own_plan(seed: int) -> None:
     logging.getLogger("hippo").setLevel(logging.CRITICAL)

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from hippo.cli import storage
+from hippo.cli.output import Output
 from hippo.keeping import Collection, collect, delete_study, list_store, read_holdings
 from hippo.store import Blobs, DirectoryBlobs, PlanLock, PlanStore, StoreError, list_plans, measure
 from tests.unit.keeping.stored import STEPS, StoredPlan
@@ -321,3 +324,70 @@ def test_what_waits_for_its_ttl_is_no_obstacle(blobs: DirectoryBlobs) -> None:
     collect(blobs, now=NOW, max_bytes=total(blobs) - 1)
     assert plan.stored() == set()
     assert plan.store.list_studies() == ["a"]
+
+
+def test_a_plan_that_is_taken_over_meanwhile_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TakenOver(DirectoryBlobs):
+        """Another hippo takes over the first plan, once something of the second is deleted."""
+
+        taken = ""
+
+        def delete(self, name: str) -> None:
+            super().delete(name)
+            if name.startswith("b/") and "/manifests/" in name and self.taken:
+                self.put(f"{self.taken}/lock/00000099.json", b"{}")
+
+    monkeypatch.setattr("hippo.keeping.collecting.LOCK_SECONDS", 0.0)  # each renewal is due
+    blobs = TakenOver(tmp_path / "store")
+    first, second = StoredPlan(blobs, "a"), StoredPlan(blobs, "b")
+    for plan in (first, second):
+        best = plan.add_checkpoint(SHORT, STEPS)
+        plan.add_checkpoint(OTHER, STEPS)
+        plan.add_checkpoint(SHORT, 6)
+        plan.add_study("a", SHORT, best=best, retain="all")
+    blobs.taken = first.store.plan
+    theirs = first.stored() - {first.key(OTHER, STEPS)}
+    found = collect(blobs, now=NOW, max_bytes=0)
+    assert [swept.plan for swept in found.failed] == [first.store.plan]
+    assert "was taken over" in found.failed[0].problems[0]
+    assert first.stored() == theirs, "nothing goes that is no longer ours to delete"
+    assert second.stored() == {second.key(SHORT, STEPS)}
+
+
+def test_whatever_fails_while_a_plan_is_read_is_its_own_fault(
+    blobs: DirectoryBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, other = StoredPlan(blobs, "a"), StoredPlan(blobs, "b")
+    for item in (plan, other):
+        item.add_study("s", SHORT)
+
+    def fail(store: PlanStore) -> None:
+        if store.plan == plan.store.plan:
+            raise ZeroDivisionError("by a record\nthat nobody thought of")
+
+    monkeypatch.setattr(PlanStore, "check_formats", fail)
+    told = f"plan {plan.store.plan} cannot be read: ZeroDivisionError: by a record that nobody"
+    for found in (list_store(blobs, now=NOW), collect(blobs, now=NOW).plans):
+        bad, good = found
+        assert bad.problems[0].startswith(told)
+        assert good.problems == ()
+
+
+@pytest.mark.parametrize("command", ["ls", "gc"])
+def test_exit_status_and_output_tell_of_a_plan_that_cannot_be_read(
+    blobs: DirectoryBlobs, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = getattr(storage, command)
+    sound, spoilt = StoredPlan(blobs, "a"), StoredPlan(blobs, "b")
+    for plan in (sound, spoilt):
+        plan.add_study("s", SHORT)
+    run(store=str(blobs))
+    blobs.put(f"{spoilt.store.plan}/studies/s/study.json", b"{")
+    for output in Output:
+        with pytest.raises(typer.Exit) as ended:
+            run(store=str(blobs), output=output)
+        assert ended.value.exit_code == 1
+    said = capsys.readouterr().out
+    assert "study s in the store cannot be read" in said

@@ -30,7 +30,7 @@ from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, add_trial, r
 FORK = {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [2]}}
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Nothing is done any more."""
 
 

@@ -38,7 +38,12 @@ class World:
         return key
 
     def sweep(
-        self, *live: str, known: str = "", open_: str = "", cluster: str | None = "here"
+        self,
+        *live: str,
+        known: str = "",
+        open_: str = "",
+        cluster: str | None = "here",
+        unswept: dict[str, str] | None = None,
     ) -> list[Swept]:
         return sweep_store(
             self.blobs,
@@ -48,6 +53,7 @@ class World:
             is_open=lambda path: path == open_,
             is_known=lambda uid: uid == known,
             cluster=cluster,
+            unswept=unswept,
         )
 
     def is_deleted(self, name: str) -> bool:
@@ -118,7 +124,10 @@ def test_one_plans_trouble_hides_no_others(tmp_path: Path) -> None:
     worlds[0].blobs.put(f"{locked.store.plan}/lock/00000001.json", b"nonsense")
     name = next(i.name for i in damaged.blobs.list(damaged.store.plan) if "/study.json" in i.name)
     damaged.blobs.put(name, b"nonsense")
-    assert [swept.plan for swept in sound.sweep()] == [sound.store.plan]
+    unswept: dict[str, str] = {}
+    assert [swept.plan for swept in sound.sweep(unswept=unswept)] == [sound.store.plan]
+    assert unswept.keys() == {locked.store.plan, damaged.store.plan}
+    assert "delete it if no other hippo uses this store" in unswept[locked.store.plan]
 
 
 def test_whoever_is_killed_in_a_sweep_keeps_no_study_waiting(tmp_path: Path) -> None:

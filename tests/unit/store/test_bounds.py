@@ -28,6 +28,7 @@ from hippo.store.bounds import (
     check_tree,
 )
 from hippo.store.encoding import StudyShape
+from hippo.store.layout import Layout, number_of
 from hippo.store.records import Decision, MetricsReported, Record, WorkerError
 from tests.unit.hostile.values import deep
 from tests.unit.store.builders import KEY
@@ -39,7 +40,7 @@ def all_models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
         yield from all_models(model)
 
 
-RECORDS = sorted({*all_models(Record), StudyShape}, key=lambda model: model.__name__)
+RECORDS: list[type[BaseModel]] = [*dict.fromkeys(all_models(Record)), StudyShape]
 
 
 def constraints(metadata: tuple[Any, ...]) -> Iterator[Any]:
@@ -116,6 +117,40 @@ def test_a_field_without_bounds_is_found() -> None:
 
 def test_every_kind_has_a_greatest_size() -> None:
     assert MAX_BYTES.keys() == set(Kind)
+
+
+@pytest.mark.parametrize("number", [0, 7, 999_999, 1_000_000, MAX_INDEX])
+def test_what_a_plan_writes_is_known_by_its_name(number: int) -> None:
+    layout = Layout("team/0123456789abcdef")
+    mailbox = layout.requests_of("s") + f"{number:06d}.json"
+    for name, kind in {
+        layout.plan: Kind.PLAN,
+        layout.spending: Kind.SPENDING,
+        layout.manifest(KEY): Kind.MANIFEST,
+        layout.control("r1-00001"): Kind.CONTROL,
+        layout.study("s"): Kind.STUDY,
+    }.items():
+        assert layout.kind_of(name) is kind
+    for name, kind in {
+        layout.report("r1-00001", number): Kind.REPORT,
+        layout.decision("s", number): Kind.DECISION,
+        layout.ledger_chunk(number): Kind.LEDGER,
+        mailbox: Kind.REQUEST,
+    }.items():
+        assert (layout.kind_of(name), number_of(name)) == (kind, number)
+    assert layout.kind_of(layout.lock(number)) is Kind.LOCK
+    assert layout.generation_of(layout.lock(number)) == number
+    assert layout.kind_of(layout.data_of(KEY) + "0" * 64) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["1", "00001", "0000001", "1" * 10, "9" * 195, "-00001", "+00001", "1e0000", "٠٠٠٠٠١"]
+)
+def test_a_number_is_written_in_one_way(name: str) -> None:
+    assert number_of("a/000001.json") == 1
+    assert number_of(f"a/{name}.json") is None
+    assert number_of("a/000001") is None
+    assert number_of("a/000001.txt.json") is None
 
 
 def decision(**fields: Any) -> Decision:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hippo.store import DirectoryBlobs, NewerFormat, PlanRecords, PlanStore, StoreError
+from hippo.store.bounds import MAX_BYTES, Kind
 from hippo.store.records import Control, Report, Route
 from tests.unit.store.builders import metrics, whole_chain
 from tests.unit.store.wrappers import Counting
@@ -46,6 +47,22 @@ def test_folding_changes_nothing_but_the_number_of_blobs(store: PlanStore, folde
     store.fold(["c2"])
     assert store.load().reports == expected
     assert len(list((folder / "ledger").iterdir())) == 2
+
+
+def test_chunks_of_the_ledger_are_far_smaller_than_what_is_read(
+    store: PlanStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hippo.store.ledger.FOLDED_BYTES", 3_000)
+    monkeypatch.setitem(MAX_BYTES, Kind.LEDGER, 12_000)
+    expected = write_chains(store, *(f"c{number}" for number in range(1, 9)))
+    expected |= write_chains(store, "long", length=50)
+    store.fold(expected)
+    sizes = [path.stat().st_size for path in (folder / "ledger").iterdir()]
+    assert len(sizes) > 1
+    assert max(sizes) < 12_000
+    records = store.load()
+    assert records.reports == expected
+    assert records.unfolded == {"long"}, "its reports are more than a chunk may hold"
 
 
 def test_folding_removes_controls(store: PlanStore) -> None:

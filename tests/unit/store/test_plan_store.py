@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hippo.store import BlobInfo, DirectoryBlobs, MissingBlob, NewerFormat, PlanStore, StoreError
+from hippo.store.bounds import MAX_BYTES, Kind
 from hippo.store.records import (
     FORMAT_VERSION,
     Control,
@@ -310,3 +311,10 @@ def test_only_what_an_older_hippo_cannot_read_is_of_a_greater_version(
     written[0].write_text(written[0].read_text().replace('"formatVersion":1', '"formatVersion":2'))
     with pytest.raises(NewerFormat, match=NEWER):
         store.read_decisions("s")
+
+
+def test_what_could_not_be_read_again_is_not_written(store: PlanStore, folder: Path) -> None:
+    for written in ("x" * MAX_BYTES[Kind.DECISION], list(range(600_000))):
+        with pytest.raises(StoreError, match="a decision cannot be stored: it has"):
+            store.write_decision("s", suggestion(0, lr=written))
+    assert not folder.exists()
