@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import StringConstraints
 
 from hippo.store.blobs import Blobs, MissingBlob, StoreError, Unreadable, check_component
 from hippo.store.bounds import Kind, Moment, Version
@@ -29,6 +30,9 @@ CLUSTER_PATTERN = r"[A-Za-z0-9]([-A-Za-z0-9._]{0,126}[A-Za-z0-9])?"
 """Of what a cluster is called: usually a UUID."""
 
 
+Cluster = Annotated[str, StringConstraints(pattern=f"^{CLUSTER_PATTERN}$", max_length=128)]
+
+
 class AnothersStudies(StoreError):
     """A namespace of the store belongs to another cluster."""
 
@@ -37,7 +41,7 @@ class Stamp(Record):
     """Whose a namespace is. Others than those who write it need only ``cluster``."""
 
     format_version: Version = FORMAT_VERSION
-    cluster: str = Field(pattern=f"^{CLUSTER_PATTERN}$")
+    cluster: Cluster
     since: Moment
 
 

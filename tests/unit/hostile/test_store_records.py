@@ -36,7 +36,8 @@ from tests.unit.hostile.values import NASTY, deep, places, put, spoil_bytes
 from tests.unit.keeping.stored import STEPS, StoredPlan
 
 NIGHTLY = os.environ.get("HIPPO_TEST_PROFILE") == "nightly"
-STORED = sorted(set(Kind) - {Kind.ASSIGNMENT})
+STORED = sorted(set(Kind) - {Kind.ASSIGNMENT, Kind.STAMP})
+"""Of a plan."""
 NOW = 1_900_000_000.0
 ONE, TWO, THREE = {"lr": 0.1}, {"lr": 0.2}, {"lr": 0.3}
 
