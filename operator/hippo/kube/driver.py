@@ -446,23 +446,28 @@ class PlanDriver:
         for name in sorted(self.studies.keys() - wanted.keys()):
             await self._remove(name)
         for name, item in wanted.items():
-            known = self.studies.get(name)
-            if known is None:
-                if name in self.engine.studies or isinstance(item.study.spec.algorithm, External):
-                    raise Reopen
-                await self._add(item, more_follow=True)
-                await self._feed(WorkersChanged(self._count_workers()))  # with those that it brings
-            elif known.uid != item.uid:
-                raise Reopen
-            elif known.study.spec != item.study.spec:
-                item = await self._change(known, item)
-            if self._is_to_retry(item):
-                raise Reopen  # from all that is durable, as after an end
-            self.studies[name] = item
+            with blame(name, *NO_STUDYS):
+                await self._heed_study(item)
         owners = {item.uid for item in self.studies.values()}
         if owners != self._owners and owners:
             await self.plan.set_owners(_owners_of(self.studies))
             self._owners = owners
+
+    async def _heed_study(self, item: Accepted) -> None:
+        name = item.study.name
+        known = self.studies.get(name)
+        if known is None:
+            if name in self.engine.studies or isinstance(item.study.spec.algorithm, External):
+                raise Reopen
+            await self._add(item, more_follow=True)
+            await self._feed(WorkersChanged(self._count_workers()))  # with those that it brings
+        elif known.uid != item.uid:
+            raise Reopen
+        elif known.study.spec != item.study.spec:
+            item = await self._change(known, item)
+        if self._is_to_retry(item):
+            raise Reopen  # from all that is durable, as after an end
+        self.studies[name] = item
 
     async def _add(self, item: Accepted, *, more_follow: bool = False) -> None:
         with blame(item.study.name, *NO_STUDYS):

@@ -11,10 +11,11 @@ from unittest import mock
 import pytest
 
 from hippo.kube import names, reporting
-from hippo.kube.api import STUDY, TRIAL, Document
+from hippo.kube.api import STUDY, TRIAL, Document, Refused
 from hippo.kube.external import UserTrials
 from hippo.lifecycles import InvariantViolated, StudyFault, blame
 from hippo.model import Sequence, Space
+from hippo.store.mailbox import Mailbox
 from hippo.tune.grid import GridTuner
 from tests.model_checking.world import World
 from tests.unit.kube.memory import NAMESPACE
@@ -292,6 +293,37 @@ def test_trials_that_cannot_be_read_are_their_studys_affair(
         raise MemoryError
 
     monkeypatch.setattr(UserTrials, "post", fail)
+    world.start_operator(0, "hippo")
+    turn(world)
+    check_only_hostile_stands(world, "MemoryError")
+
+
+def test_a_study_whose_trials_the_server_refuses_stops_no_other(world: World) -> None:
+    create = world.server.create
+
+    async def refuse(resource: Any, namespace: str, body: Document, **options: Any) -> Document:
+        if resource is TRIAL and body["metadata"]["name"].startswith("hostile"):
+            raise Refused(422, "spec.hyperparameters: Too long")
+        return await create(resource, namespace, body, **options)
+
+    world.server.create = refuse  # type: ignore[method-assign]
+    apply_both(world)
+    world.start_operator(0, "hippo")
+    turn(world)
+    check_only_hostile_stands(world, "the API server does not take its Trials: spec.hyper")
+
+
+def test_requests_that_cannot_be_read_are_their_studys_affair(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    external = {"name": "external"}
+    world.apply("hostile", steps=4, space={"lr": {"choices": [0.1]}}, algorithm=external)
+    world.apply("sound", steps=4, space={"lr": {"choices": [0.1]}})
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Mailbox, "count", fail)
     world.start_operator(0, "hippo")
     turn(world)
     check_only_hostile_stands(world, "MemoryError")
