@@ -40,7 +40,7 @@ from hippo.kube.reports import Pace, ReportReader
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.stalls import StallWatch
 from hippo.kube.sweeps import forget_missing
-from hippo.kube.workshop import Workshop
+from hippo.kube.workshop import NoThread, Workshop
 from hippo.lifecycles import InvariantViolated, StudyFault, blame
 from hippo.messages import (
     Adopted,
@@ -118,7 +118,7 @@ class Reopen(Exception):
     """The plan is to be opened again, with what is durable."""
 
 
-NO_STUDYS = (StoreError, ApiError, LockLost, TakenOver, Reopen)
+NO_STUDYS = (StoreError, ApiError, LockLost, TakenOver, Reopen, NoThread)
 """What is nobody's fault, or not one study's, whatever is done for it."""
 
 
