@@ -270,9 +270,9 @@ def serve(descriptor: int, seconds: float, memory: int) -> None:
     """Answer until there is nobody left who asks, or a document has left much behind."""
     _be_the_first_to_go()
     connection = Connection(descriptor)
-    connection.send_bytes(json.dumps(_READY).encode())
     begun_with = _measure()
-    resource.setrlimit(resource.RLIMIT_AS, (begun_with + memory, resource.RLIM_INFINITY))
+    _limit_memory(begun_with + memory)
+    connection.send_bytes(json.dumps(_READY).encode())
     while True:
         try:
             question = connection.recv_bytes()
@@ -322,6 +322,13 @@ def _measure() -> int:
             return int(file.read().split()[0]) * resource.getpagesize()
     except OSError:  # not Linux: then without a limit of memory that means something
         return 1 << 40
+
+
+def _limit_memory(size: int) -> None:
+    """Whoever started the operator may have set a limit, which nobody may raise."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _be_the_first_to_go() -> None:

@@ -203,6 +203,19 @@ def test_one_document_of_a_namespace_waits_at_a_time(reader: Reader) -> None:
 
 
 @pytest.mark.slow
+def test_it_reads_under_limits_that_somebody_has_set() -> None:
+    code = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
+        "from hippo.kube.reader import SHARED\n"
+        "SHARED.check_sequence({'lr': 0.1}, 10, 'n')\n"
+        "print('read')\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout == "read\n", found.stderr
+
+
+@pytest.mark.slow
 def test_it_ends_with_the_operator() -> None:
     code = (
         "import os\n"
