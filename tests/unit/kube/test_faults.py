@@ -18,7 +18,7 @@ from hippo.model import Sequence, Space
 from hippo.store.mailbox import Mailbox
 from hippo.tune.grid import GridTuner
 from tests.model_checking.world import World
-from tests.unit.kube.memory import NAMESPACE
+from tests.unit.kube.memory import NAMESPACE, study_document
 
 ODD = 0.7
 """The learning rate of the study that fails, by which its hyper-parameters are known."""
@@ -244,6 +244,53 @@ def test_what_the_store_holds_of_one_study_stops_no_other(world: World, kind: st
     world.start_operator(0, "hippo")
     turn(world)
     check_only_hostile_stands(world, reason)
+
+
+def _nested(levels: int) -> Any:
+    found: Any = 1
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
+STEP = {"initial": 0.1, "every": 10}
+HOSTILE_STUDIES: dict[str, dict[str, Any]] = {
+    "millions of pieces": {
+        "steps": 100_000,
+        "space": {
+            "lr": {"choices": [{"step": {**STEP, "gamma": 0.9999 - i * 1e-8}} for i in range(150)]}
+        },
+    },
+    "nested lists": {"space": {"lr": {"choices": [_nested(300)]}}},
+    "nested mappings": {
+        "trainer": {"entrypoint": "a:b", "image": "c", "config": {"x": _nested(200)}}
+    },
+    "a long name": {"space": {"x" * 100_000: {"choices": [1]}}},
+    "a name of odd signs": {"space": {"\x1b[31m\u202e\n": {"choices": [1]}}},
+    "a metric of many signs": {"objective": {"metric": "m" * 100_000, "goal": "maximize"}},
+    "thousands of problems": {"space": {f"x{i}": {"choices": []} for i in range(3_000)}},
+    "no spec at all": {"steps": None, "space": None, "algorithm": None},
+    "a number beyond all": {"steps": 10**300},
+    "schedules within schedules": {
+        "space": {"lr": {"choices": [{"piecewise": [[i, {"step": {}}] for i in range(2_000)]}]}}
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HOSTILE_STUDIES)
+def test_a_study_that_cannot_be_taken_stops_nobody(world: World, kind: str) -> None:
+    world.apply("sound", steps=4, space={"lr": {"choices": [0.1]}})
+    body = study_document("hostile", **{"steps": 4, **HOSTILE_STUDIES[kind]})
+    world._runner.do(world.server.create(STUDY, NAMESPACE, body))
+    world.start_operator(0, "hippo")
+    turn(world)
+    assert status(world, "sound")["phase"] == "Succeeded"
+    found = world.server.find(STUDY, "hostile").get("status") or {}
+    assert found.get("phase") in ("Rejected", "Pending", "Running", "Succeeded", "Failed")
+    if kind not in ("a metric of many signs", "a long name"):
+        assert found["phase"] == "Rejected"
+    assert len(json.dumps(found)) < 300_000
 
 
 HOSTILE_TRIALS: dict[str, Any] = {
