@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from hippo.engine import Engine
+from hippo.lifecycles import blame
 from hippo.messages import Requested
 from hippo.model import External, Study
 from hippo.runs import StudyRun
-from hippo.store import RESTORE, PlanStore
+from hippo.store import RESTORE, PlanStore, StoreError
 from hippo.store.mailbox import Answer, Mailbox, Over, Reached, Taken, Unreadable
 
 POLL_SECONDS = 0.5
@@ -65,18 +66,22 @@ class Mailroom:
         self._due = self._clock() + POLL_SECONDS
         found: list[Requested] = []
         for name, box in self._boxes.items():
-            if not self._engine.studies[name].is_active:
-                continue
-            count = box.mailbox.count()
-            for number in range(box.requests, count):
-                try:
-                    request = box.mailbox.read(number)
-                except Unreadable as error:
-                    box.mailbox.answer(Taken(request=number, refused=str(error)))
-                    continue
-                found.append(Requested(name, number, request, number in box.refused))
-            box.requests = count
+            if self._engine.studies[name].is_active:
+                with blame(name, StoreError):
+                    found += self._read(name, box)
         return found
+
+    @staticmethod
+    def _read(name: str, box: _Box) -> Iterator[Requested]:
+        count = box.mailbox.count()
+        for number in range(box.requests, count):
+            try:
+                request = box.mailbox.read(number)
+            except Unreadable as error:
+                box.mailbox.answer(Taken(request=number, refused=str(error)))
+                continue
+            yield Requested(name, number, request, number in box.refused)
+        box.requests = count
 
     def refuse(self, study: str, number: int, message: str) -> None:
         """Raises StoreError."""

@@ -41,7 +41,7 @@ from hippo.kube.reports import Pace, ReportReader
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.stalls import StallWatch
 from hippo.kube.sweeps import forget_missing
-from hippo.kube.workshop import Workshop
+from hippo.kube.workshop import NoThread, Workshop
 from hippo.lifecycles import InvariantViolated, StudyFault, blame
 from hippo.messages import (
     Adopted,
@@ -124,7 +124,7 @@ class Reopen(Exception):
     """The plan is to be opened again, with what is durable."""
 
 
-NO_STUDYS = (StoreError, ApiError, LockLost, TakenOver, Reopen)
+NO_STUDYS = (StoreError, ApiError, LockLost, TakenOver, Reopen, NoThread)
 """What is nobody's fault, or not one study's, whatever is done for it."""
 
 
@@ -476,23 +476,28 @@ class PlanDriver:
         for name in sorted(self.studies.keys() - wanted.keys()):
             await self._remove(name)
         for name, item in wanted.items():
-            known = self.studies.get(name)
-            if known is None:
-                if name in self.engine.studies or isinstance(item.study.spec.algorithm, External):
-                    raise Reopen
-                await self._add(item, more_follow=True)
-                await self._feed(WorkersChanged(self._count_workers()))  # with those that it brings
-            elif known.uid != item.uid:
-                raise Reopen
-            elif known.study.spec != item.study.spec:
-                item = await self._change(known, item)
-            if self._is_to_retry(item):
-                raise Reopen  # from all that is durable, as after an end
-            self.studies[name] = item
+            with blame(name, *NO_STUDYS):
+                await self._heed_study(item)
         owners = {item.uid for item in self.studies.values()}
         if owners != self._owners and owners:
             await self.plan.set_owners(_owners_of(self.studies))
             self._owners = owners
+
+    async def _heed_study(self, item: Accepted) -> None:
+        name = item.study.name
+        known = self.studies.get(name)
+        if known is None:
+            if name in self.engine.studies or isinstance(item.study.spec.algorithm, External):
+                raise Reopen
+            await self._add(item, more_follow=True)
+            await self._feed(WorkersChanged(self._count_workers()))  # with those that it brings
+        elif known.uid != item.uid:
+            raise Reopen
+        elif known.study.spec != item.study.spec:
+            item = await self._change(known, item)
+        if self._is_to_retry(item):
+            raise Reopen  # from all that is durable, as after an end
+        self.studies[name] = item
 
     async def _add(self, item: Accepted, *, more_follow: bool = False) -> None:
         with blame(item.study.name, *NO_STUDYS):

@@ -191,8 +191,11 @@ class Operator:
                 self._wake_study(namespace, study)
         elif is_gone:
             task = self._plan_of.get(labels.get(names.LABEL_STUDY_UID, ""))
-            if task is not None and task.driver is not None:
-                task.driver.trial_lost(study, int(document["spec"].get("index", -1)))
+            index = (document.get("spec") or {}).get("index")
+            if task is None or task.namespace != namespace or not isinstance(index, int):
+                return
+            if task.driver is not None:
+                task.driver.trial_lost(study, index)
                 task.wake.set()
 
     def pod_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:

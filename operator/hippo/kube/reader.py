@@ -40,7 +40,9 @@ MAX_PROBLEMS, MAX_PROBLEM = 20, 500
 """Problems that are told of one document, and characters of each."""
 
 _ATTEMPTS = 2
-"""Of which each lost its worker, for no reason that is known: then it is the document's."""
+"""Until it is clear that it is not by chance that a worker ends."""
+_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)
+"""Codes of workers that somebody else has ended: the system, when memory is scarce."""
 
 
 class TooCostly(InvalidSpec):
@@ -48,7 +50,7 @@ class TooCostly(InvalidSpec):
 
 
 class ReaderFailed(Exception):
-    """No worker can be started; that is no document's fault."""
+    """No worker can be started, or go on; that is no document's fault."""
 
 
 class Reader:
@@ -118,21 +120,26 @@ class Reader:
                 if is_worn:
                     self._lose()
                 return kind, found
-            how = self._lose()
-            if how in _TOO_LONG:
+            code = self._lose()
+            if code == -signal.SIGPROF:
                 raise _costly(f"takes more than {self._seconds:g} s to read")
-        raise _costly(f"cannot be read (the process that reads it {how})")
+            if code is None:
+                break
+        if code is None or code in _BY_OTHERS:
+            raise ReaderFailed(f"the process that reads {_describe_end(code)}")
+        raise InvalidSpec.at("spec", f"cannot be read: whatever reads it {_describe_end(code)}")
 
     def _begin(self) -> _Worker:
         self._worker = worker = _Worker(self._seconds, self._memory)
         if worker.answer(self._wall_seconds) != _READY:
-            raise ReaderFailed(f"no process can be started that reads: it {self._lose()}")
+            how = _describe_end(self._lose())
+            raise ReaderFailed(f"no process can be started that reads: it {how}")
         return worker
 
-    def _lose(self) -> str:
-        """How the worker has ended, in words."""
+    def _lose(self) -> int | None:
+        """The worker's exit code; None if it is at work, whatever it does."""
         worker, self._worker = self._worker, None
-        return worker.end() if worker is not None else "is gone"
+        return worker.end() if worker is not None else -signal.SIGKILL
 
     @contextlib.contextmanager
     def _turn(self, namespace: str) -> Iterator[None]:
@@ -183,8 +190,12 @@ def _costly(what: str) -> TooCostly:
 
 _READY = "ready"
 _TOO_DEEP = "is nested too deeply"
-_TOOK_TOO_LONG = "took too long"
-_TOO_LONG = (_TOOK_TOO_LONG, f"was ended by {signal.Signals.SIGPROF.name}")
+
+
+def _describe_end(code: int | None) -> str:
+    if code is None:
+        return "does not get on: the machine is too busy"
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
 
 class _Worker:
@@ -209,7 +220,7 @@ class _Worker:
         finally:
             theirs.close()
         self._connection = Connection(ours.detach())
-        self._is_gone = self._is_late = False
+        self._is_gone = False
 
     @property
     def pid(self) -> int:
@@ -230,15 +241,13 @@ class _Worker:
                 return json.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
             self._is_gone = True
-            return None
-        self._is_late = True
         return None
 
     def kill(self) -> None:
         self._process.kill()
 
-    def end(self) -> str:
-        """How it has ended, in words."""
+    def end(self) -> int | None:
+        """Its exit code; None if it was still at work."""
         if self._is_gone:  # it has closed its end, so that its code is about to be known
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
@@ -246,9 +255,7 @@ class _Worker:
         self._process.kill()
         self._process.wait()
         self._connection.close()
-        if code is None:
-            return _TOOK_TOO_LONG if self._is_late else "was told to end"
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        return code
 
 
 def _environment() -> dict[str, str]:
@@ -270,9 +277,9 @@ def serve(descriptor: int, seconds: float, memory: int) -> None:
     """Answer until there is nobody left who asks, or a document has left much behind."""
     _be_the_first_to_go()
     connection = Connection(descriptor)
-    connection.send_bytes(json.dumps(_READY).encode())
     begun_with = _measure()
-    resource.setrlimit(resource.RLIMIT_AS, (begun_with + memory, resource.RLIM_INFINITY))
+    _limit_memory(begun_with + memory)
+    connection.send_bytes(json.dumps(_READY).encode())
     while True:
         try:
             question = connection.recv_bytes()
@@ -322,6 +329,13 @@ def _measure() -> int:
             return int(file.read().split()[0]) * resource.getpagesize()
     except OSError:  # not Linux: then without a limit of memory that means something
         return 1 << 40
+
+
+def _limit_memory(size: int) -> None:
+    """Whoever started the operator may have set a limit, which nobody may raise."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _be_the_first_to_go() -> None:

@@ -16,6 +16,7 @@ from hippo.kube.conditions import find_condition, format_time, set_condition
 from hippo.kube.driver import Accepted, PlanDriver
 from hippo.kube.statuses import Condition, StudyStatus
 from hippo.kube.views import fill_plan_status, fill_study_status
+from hippo.kube.workshop import NoThread
 from hippo.lifecycles import StudyState, blame
 from hippo.model.words import counted
 
@@ -96,7 +97,7 @@ class Reporter:
         self._due, driver.is_changed, self._problems = now + EVERY_SECONDS, False, problems
         for name, item in list(driver.studies.items()):
             before = self._statuses.find(item)
-            with blame(name):
+            with blame(name, NoThread):
                 status = await driver.workshop.run(self._build, name, item, before)
             if await self._statuses.write(item, status):
                 self._tell(item, before, status)

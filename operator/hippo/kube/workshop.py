@@ -23,6 +23,10 @@ BEAT_SECONDS: Final = 10.0
 meanwhile."""
 
 
+class NoThread(Exception):
+    """The system lets nobody have another thread for now."""
+
+
 class Workshop:
     """Calls are done one after the other, in a thread that lasts as long as there are some."""
 
@@ -60,10 +64,10 @@ class Workshop:
         if is_idle:
             try:
                 threading.Thread(target=self._work, name=self._name, daemon=True).start()
-            except RuntimeError:  # there can be no more threads now
+            except RuntimeError as error:
                 self._is_busy = False
                 self._calls.clear()
-                raise
+                raise NoThread(str(error)) from None
         return future
 
     def _work(self) -> None:

@@ -11,13 +11,14 @@ from unittest import mock
 import pytest
 
 from hippo.kube import names, reporting
-from hippo.kube.api import STUDY, TRIAL, Document
+from hippo.kube.api import STUDY, TRIAL, Document, Refused
 from hippo.kube.external import UserTrials
 from hippo.lifecycles import InvariantViolated, StudyFault, blame
 from hippo.model import Sequence, Space
+from hippo.store.mailbox import Mailbox
 from hippo.tune.grid import GridTuner
 from tests.model_checking.world import World
-from tests.unit.kube.memory import NAMESPACE
+from tests.unit.kube.memory import NAMESPACE, study_document
 
 ODD = 0.7
 """The learning rate of the study that fails, by which its hyper-parameters are known."""
@@ -245,6 +246,53 @@ def test_what_the_store_holds_of_one_study_stops_no_other(world: World, kind: st
     check_only_hostile_stands(world, reason)
 
 
+def _nested(levels: int) -> Any:
+    found: Any = 1
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
+STEP = {"initial": 0.1, "every": 10}
+HOSTILE_STUDIES: dict[str, dict[str, Any]] = {
+    "millions of pieces": {
+        "steps": 100_000,
+        "space": {
+            "lr": {"choices": [{"step": {**STEP, "gamma": 0.9999 - i * 1e-8}} for i in range(150)]}
+        },
+    },
+    "nested lists": {"space": {"lr": {"choices": [_nested(300)]}}},
+    "nested mappings": {
+        "trainer": {"entrypoint": "a:b", "image": "c", "config": {"x": _nested(200)}}
+    },
+    "a long name": {"space": {"x" * 100_000: {"choices": [1]}}},
+    "a name of odd signs": {"space": {"\x1b[31m\u202e\n": {"choices": [1]}}},
+    "a metric of many signs": {"objective": {"metric": "m" * 100_000, "goal": "maximize"}},
+    "thousands of problems": {"space": {f"x{i}": {"choices": []} for i in range(3_000)}},
+    "no spec at all": {"steps": None, "space": None, "algorithm": None},
+    "a number beyond all": {"steps": 10**300},
+    "schedules within schedules": {
+        "space": {"lr": {"choices": [{"piecewise": [[i, {"step": {}}] for i in range(2_000)]}]}}
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HOSTILE_STUDIES)
+def test_a_study_that_cannot_be_taken_stops_nobody(world: World, kind: str) -> None:
+    world.apply("sound", steps=4, space={"lr": {"choices": [0.1]}})
+    body = study_document("hostile", **{"steps": 4, **HOSTILE_STUDIES[kind]})
+    world._runner.do(world.server.create(STUDY, NAMESPACE, body))
+    world.start_operator(0, "hippo")
+    turn(world)
+    assert status(world, "sound")["phase"] == "Succeeded"
+    found = world.server.find(STUDY, "hostile").get("status") or {}
+    assert found.get("phase") in ("Rejected", "Pending", "Running", "Succeeded", "Failed")
+    if kind not in ("a metric of many signs", "a long name"):
+        assert found["phase"] == "Rejected"
+    assert len(json.dumps(found)) < 300_000
+
+
 HOSTILE_TRIALS: dict[str, Any] = {
     "a long name of a number": {"exponential": {"initial": 1e300, "gamma": 123456789012345.5}},
     "small, and a long name": {"exponential": {"initial": 1e-300, "gamma": 123456789012.5}},
@@ -292,6 +340,37 @@ def test_trials_that_cannot_be_read_are_their_studys_affair(
         raise MemoryError
 
     monkeypatch.setattr(UserTrials, "post", fail)
+    world.start_operator(0, "hippo")
+    turn(world)
+    check_only_hostile_stands(world, "MemoryError")
+
+
+def test_a_study_whose_trials_the_server_refuses_stops_no_other(world: World) -> None:
+    create = world.server.create
+
+    async def refuse(resource: Any, namespace: str, body: Document, **options: Any) -> Document:
+        if resource is TRIAL and body["metadata"]["name"].startswith("hostile"):
+            raise Refused(422, "spec.hyperparameters: Too long")
+        return await create(resource, namespace, body, **options)
+
+    world.server.create = refuse  # type: ignore[method-assign]
+    apply_both(world)
+    world.start_operator(0, "hippo")
+    turn(world)
+    check_only_hostile_stands(world, "the API server does not take its Trials: spec.hyper")
+
+
+def test_requests_that_cannot_be_read_are_their_studys_affair(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    external = {"name": "external"}
+    world.apply("hostile", steps=4, space={"lr": {"choices": [0.1]}}, algorithm=external)
+    world.apply("sound", steps=4, space={"lr": {"choices": [0.1]}})
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Mailbox, "count", fail)
     world.start_operator(0, "hippo")
     turn(world)
     check_only_hostile_stands(world, "MemoryError")

@@ -117,7 +117,7 @@ def test_one_that_hangs_is_not_waited_for() -> None:
         hanging = reader.pid
         assert hanging is not None
         os.kill(hanging, signal.SIGSTOP)
-        with pytest.raises(TooCostly, match="to read"):
+        with pytest.raises(ReaderFailed, match="does not get on"):
             reader.read_study(document(), NAMESPACE)
         assert not Path(f"/proc/{hanging}").exists()
         reader.read_study(document(), NAMESPACE)
@@ -135,20 +135,33 @@ def test_one_that_was_ended_is_followed_by_another(reader: Reader) -> None:
 
 
 @pytest.mark.slow
-def test_a_document_at_which_each_reader_ends_is_refused(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "error", "words"),
+    [
+        (signal.SIGSEGV, InvalidSpec, r"spec: cannot be read: .*was ended by SIGSEGV"),
+        (signal.SIGKILL, ReaderFailed, "the process that reads was ended by SIGKILL"),
+    ],
+)
+def test_a_document_at_which_each_reader_ends(
+    reader: Reader,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    error: type[Exception],
+    words: str,
 ) -> None:
+    """By itself: it is refused. By others, who need its memory: it is read later."""
     asked: list[int] = []
     ask = module._Worker.ask
 
     def end(worker: Any, question: Any, wall_seconds: float) -> Any:
         asked.append(worker.pid)
-        os.kill(worker.pid, signal.SIGSEGV)
+        os.kill(worker.pid, number)
         return ask(worker, question, wall_seconds)
 
     monkeypatch.setattr(module._Worker, "ask", end)
-    with pytest.raises(TooCostly, match=r"cannot be read .*was ended by SIGSEGV"):
+    with pytest.raises(error, match=words) as caught:
         reader.read_study(document(), NAMESPACE)
+    assert not isinstance(caught.value, TooCostly)
     assert len(set(asked)) == 2
 
 
@@ -200,6 +213,19 @@ def test_one_document_of_a_namespace_waits_at_a_time(reader: Reader) -> None:
         thread.join()
     assert order[:2] in (["bad", "good"], ["good", "bad"])
     assert not reader._turns
+
+
+@pytest.mark.slow
+def test_it_reads_under_limits_that_somebody_has_set() -> None:
+    code = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
+        "from hippo.kube.reader import SHARED\n"
+        "SHARED.check_sequence({'lr': 0.1}, 10, 'n')\n"
+        "print('read')\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout == "read\n", found.stderr
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from hippo.kube import workshop as module
-from hippo.kube.workshop import Workshop
+from hippo.kube.workshop import NoThread, Workshop
 from tests.unit.kube.memory import run
 
 
@@ -109,6 +109,22 @@ def test_who_no_longer_waits_leaves_it_at_work(monkeypatch: pytest.MonkeyPatch) 
         assert await follower == 2
         while shop.is_busy:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0)
+
+    run(go())
+
+
+def test_where_there_are_no_more_threads_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def go() -> None:
+        shop = Workshop("one")
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(NoThread, match="can't start new thread"):
+                await shop.run(lambda: 1)
+        assert not shop.is_busy
+        assert await shop.run(lambda: 2) == 2
 
     run(go())
 
