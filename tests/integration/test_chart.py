@@ -207,6 +207,7 @@ def test_the_command_line_follows_the_values() -> None:
         "--image-pull-policy=Always",
         "--default-request=cpu=2",
         "--default-request=nvidia.com/gpu=1",
+        "--cluster-uid=5f1c3a52-8a0b-4b36-9f4e-2f6f9d1c7b10",
         "--allow=annotations=example.org/*",
         "--allow=csiDrivers=secrets-store.csi.k8s.io",
         "--allow=fields=spec.resources",

@@ -14,15 +14,22 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 from pydantic import StringConstraints
 
-from hippo.store.blobs import Blobs, MissingBlob, StoreError, Unreadable, check_component
+from hippo.store.blobs import (
+    Blobs,
+    LinkInside,
+    MissingBlob,
+    StoreError,
+    Unreadable,
+    check_component,
+)
 from hippo.store.bounds import Kind, Moment, Version
 from hippo.store.catalog import list_plans
-from hippo.store.encoding import decode, encode, fetch
+from hippo.store.encoding import NewerFormat, decode, encode, fetch
 from hippo.store.plan_store import PlanStore
 from hippo.store.records import FORMAT_VERSION, Record
 
@@ -100,28 +107,33 @@ def _has_known(
     blobs: Blobs, namespace: str, cluster: str | None, is_known: Callable[[str], bool]
 ) -> bool:
     """Whether the cluster knows a study of a namespace. Raises AnothersStudies if there are some,
-    and it knows none of them.
+    and it knows none of them; StoreError.
     """
     strangers = 0
     for path in list_plans(blobs, namespace):
-        store = PlanStore(blobs, path)
-        try:
-            for name in store.list_studies():
-                document = store.read_study(name)
-                uid = document.get("uid")
-                if uid is None or document.get("deleted") is not None:
-                    continue
-                if is_known(str(uid)):
-                    return True
-                strangers += 1
-        except StoreError:
-            continue  # nothing there can be taken for deleted either
+        for document in _read_studies(PlanStore(blobs, path)):
+            uid = document.get("uid")
+            if uid is None or document.get("deleted") is not None:
+                continue
+            if is_known(str(uid)):
+                return True
+            strangers += 1
     if strangers:
         raise AnothersStudies(
             f"namespace {namespace} of the store has studies of a cluster ({strangers}), and this"
             f" one knows none of them: {_tell_remedy(namespace, cluster)}"
         )
     return False
+
+
+def _read_studies(store: PlanStore) -> Iterator[dict[str, Any]]:
+    """Those that can be read: nobody can take others for deleted either. Raises StoreError if the
+    store fails.
+    """
+    with contextlib.suppress(LinkInside):
+        for name in store.list_studies():
+            with contextlib.suppress(Unreadable, NewerFormat, MissingBlob, LinkInside):
+                yield store.read_study(name)
 
 
 def _tell_remedy(namespace: str, cluster: str | None) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
 from hippo.keeping import Swept
 from hippo.kube.settings import build_holder
 from hippo.kube.sweeps import forget_missing, mark_missing, sweep_store
-from hippo.store import DirectoryBlobs, Holder, LockHeld, PlanLock, PlanStore, clusters
+from hippo.store import DirectoryBlobs, Holder, LockHeld, PlanLock, PlanStore, StoreError, clusters
 from tests.unit.keeping.stored import STEPS, StoredPlan
 
 HOLDER = build_holder("hippo")
@@ -206,3 +208,34 @@ def test_one_namespaces_stamp_hides_no_other(tmp_path: Path) -> None:
         world.blobs.put("other/cluster.json", damage)
         assert [swept.plan for swept in world.sweep("uid-a")] == [world.store.plan]
         assert other.store.read_study("a").get("deleted") is None
+
+
+class Failing(DirectoryBlobs):
+    """Its network goes down when studies are read."""
+
+    def get(self, name: str) -> bytes:
+        if name.endswith("study.json"):
+            raise StoreError("the network is down")
+        return super().get(name)
+
+    def stream(self, name: str) -> AbstractContextManager[BinaryIO]:
+        return nullcontext(BytesIO(self.get(name)))
+
+
+def test_a_store_that_fails_while_it_is_looked_at_is_nobodys(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.add("a", ONE, "uid-a")
+    world.blobs.delete(STAMP)
+    with pytest.raises(StoreError, match="the network is down"):
+        clusters.claim(Failing(str(world.blobs)), "research", "there", is_known=lambda uid: False)
+    assert clusters.read_stamp(world.blobs, "research") is None
+
+
+def test_a_damaged_study_hides_none_that_the_cluster_knows(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for name in ("a", "b", "c"):
+        world.add(name, ONE, f"uid-{name}")
+    world.blobs.delete(STAMP)
+    world.blobs.put(f"{world.store.plan}/studies/a/study.json", b"nonsense")
+    clusters.claim(world.blobs, "research", "there", is_known=lambda uid: uid == "uid-c")
+    assert clusters.read_stamp(world.blobs, "research") == "there"
