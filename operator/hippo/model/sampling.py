@@ -12,6 +12,9 @@ from hashlib import sha256
 _CONTEXT = decimal.Context(prec=24, rounding=decimal.ROUND_HALF_EVEN)
 _ROUNDS = 8
 
+MAX_PERMUTED = 2**512
+"""Most points that ``permuted`` moves about: each half of an index takes one hash."""
+
 
 def unit(seed: int, index: int, label: str) -> float:
     """A number in [0, 1), uniform."""
@@ -59,7 +62,8 @@ def rounded(x: float, low: float, high: float) -> float:
 
 
 def permuted(seed: int, index: int, size: int) -> int:
-    """Where a seeded permutation of range(size) takes an index. Constant memory.
+    """Where a seeded permutation of range(size) takes an index; size <= MAX_PERMUTED. Constant
+    memory.
 
     A Feistel network on the least even number of bits that holds ``size``, applied until the
     result is below it (cycle walking: J. Black and P. Rogaway, "Ciphers with arbitrary finite

@@ -14,7 +14,7 @@ from hippo.model.errors import InvalidSpec
 from hippo.model.numbers import canonical_json, cell_text, plain
 from hippo.model.redrawing import quantized, redrawn
 from hippo.model.runs import Runs
-from hippo.model.sampling import below, permuted
+from hippo.model.sampling import MAX_PERMUTED, below, permuted
 from hippo.model.sequence import Sequence, runs_of
 
 NOT_ENUMERABLE = (
@@ -86,10 +86,11 @@ class Space:
     def sample(self, seed: int, index: int) -> dict[str, Any]:
         """The index-th random point, a function of (seed, index) alone.
 
-        Finite spaces are drawn without replacement; IndexError when all are drawn. Numbers of
-        continuous domains have 6 significant digits.
+        Finite spaces are drawn without replacement; IndexError when all are drawn. Not so those
+        that are so large that nothing is drawn twice. Numbers of continuous domains have 6
+        significant digits.
         """
-        if self.size is None:
+        if self.size is None or self.size > MAX_PERMUTED:
             return self.draw(seed, index)
         if not 0 <= index < self.size:
             raise IndexError(f"the space has {self.size} points; there is no draw {index}")

@@ -291,3 +291,12 @@ def test_what_is_refused(written: Any, message: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         Space.of(written, STEPS)
     assert str(caught.value) == message
+
+
+def test_a_space_beyond_all_counting_is_drawn_from_in_every_place() -> None:
+    """Its number of points has more digits than Python writes."""
+    written = {f"x{i:03}": {"int": {"low": 0, "high": 2**50}} for i in range(400)}
+    space = Space.of(written, 10)
+    points = [space.sample(7, index) for index in range(20)]
+    assert all(len({point[name] for point in points}) == 20 for name in space.names)
+    assert space.sample(7, 3) == points[3]
