@@ -11,7 +11,7 @@ CHURN = "tests/unit/kube/test_churn.py"
 CHECKED_STEPS = 100_000
 CHECKER_PIECES = 20
 HOURS = 24
-FUZZ_ROUNDS = 2
+FUZZ_ROUNDS = 1
 LONGER = 5
 """So many times the examples of ``make unit`` in each round of fuzzing."""
 

@@ -89,9 +89,9 @@ def _tell_of_checks(tests: list[Document]) -> str:
 def _tell_of_churn(tests: list[Document]) -> str:
     told = [test["churn"] for test in tests if "churn" in test]
     return "; ".join(
-        f"{churn['hours']:g} h, {churn['studies']:,} studies; memory"
-        f" {churn['memory'][4] / 2**20:.1f} MiB after 4 h, {churn['memory'][-1] / 2**20:.1f} at the"
-        f" end"
+        f"{churn['hours']:g} h, {churn['studies']:,} studies; the operator holds"
+        f" {churn['memory'][4] / 1000:,.0f} kB after a sixth of it,"
+        f" {churn['memory'][-1] / 1000:,.0f} kB at the end"
         for churn in told
     )
 
