@@ -43,13 +43,16 @@ def summarize(night: Night, pieces: Sequence[Piece]) -> str:
 
 
 def unmet(night: Night, pieces: Iterable[Piece]) -> list[str]:
-    """Rules and kinds of faults of the model that a whole night has never come to."""
+    """What a whole night has never come to: rules of the model, kinds of faults, a rare event."""
     rules, faults = Counter[str](), Counter[str]()
+    taken_back = 0
     for test in _tests(filter(None, map(night.read, pieces))):
         rules.update(test.get("rules", {}))
+        taken_back += test.get("counted", {}).get("taken back", 0)
         faults.update({fault.partition(" ")[0]: n for fault, n in test.get("faults", {}).items()})
     missed = [f"the rule {name} was never followed" for name in sorted(RULES - rules.keys())]
-    return missed + [f"no request was {kind}" for kind in KINDS if not faults[kind]]
+    missed += [f"no request was {kind}" for kind in KINDS if not faults[kind]]
+    return missed + ([] if taken_back else ["no pod was told to leave before it had begun"])
 
 
 def _folder(piece: Piece) -> str:
