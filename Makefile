@@ -78,7 +78,7 @@ chaos: $(DEV_STAMP) programs ## faults on a real node and locally, each TIMES ti
 # In parts: make nightly PART=3/8. Pieces that build/nightly holds, of the same code, are not repeated.
 nightly: $(DEV_STAMP) ## model checking for 100,000 steps, a day of churn, longer fuzzing, into docs/reliability.md; an hour
 	$(BIN)/python -m tests.nightly $(if $(PART),--part $(PART)) $(if $(SEED),--seed $(SEED))
-	$(BIN)/python -m tests.nightly.report
+	$(if $(PART),,$(BIN)/python -m tests.nightly.report)
 
 bench: $(BENCH_STAMP) programs ## the benchmarks, into docs/benchmarks.md; an hour on two quiet cores
 	@set -e; for name in $(MEASURED); do echo "== $$name"; \

@@ -100,8 +100,8 @@ def _run(name: str, folder: Path) -> Document:
     else:
         *_, said = ["no end", *(folder / "log").read_text().splitlines()]
         place = campaign.FAULTS[name].place
-        problems = [f"no verdict: {said}"]
-        row = {**Outcome(place, name).document(), "problems": problems, "decided": {}}
+        nothing = Outcome(place, name, problems=[f"no verdict: {said}"])
+        row = {**nothing.document(), "decided": {}}
     told = [problem.splitlines()[0][:200] if problem else "" for problem in row["problems"]]
     figures = ", ".join(
         f"{key} {row.get(key, 0):.4g}"

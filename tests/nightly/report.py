@@ -43,13 +43,16 @@ def summarize(night: Night, pieces: Sequence[Piece]) -> str:
 
 
 def unmet(night: Night, pieces: Iterable[Piece]) -> list[str]:
-    """Rules and kinds of faults of the model that a whole night has never come to."""
+    """What a whole night has never come to: rules of the model, kinds of faults, a rare event."""
     rules, faults = Counter[str](), Counter[str]()
+    taken_back = 0
     for test in _tests(filter(None, map(night.read, pieces))):
         rules.update(test.get("rules", {}))
+        taken_back += test.get("counted", {}).get("taken back", 0)
         faults.update({fault.partition(" ")[0]: n for fault, n in test.get("faults", {}).items()})
     missed = [f"the rule {name} was never followed" for name in sorted(RULES - rules.keys())]
-    return missed + [f"no request was {kind}" for kind in KINDS if not faults[kind]]
+    missed += [f"no request was {kind}" for kind in KINDS if not faults[kind]]
+    return missed + ([] if taken_back else ["no pod was told to leave before it had begun"])
 
 
 def _folder(piece: Piece) -> str:
@@ -89,9 +92,9 @@ def _tell_of_checks(tests: list[Document]) -> str:
 def _tell_of_churn(tests: list[Document]) -> str:
     told = [test["churn"] for test in tests if "churn" in test]
     return "; ".join(
-        f"{churn['hours']:g} h, {churn['studies']:,} studies; memory"
-        f" {churn['memory'][4] / 2**20:.1f} MiB after 4 h, {churn['memory'][-1] / 2**20:.1f} at the"
-        f" end"
+        f"{churn['hours']:g} h, {churn['studies']:,} studies; the operator holds"
+        f" {churn['memory'][4] / 1000:,.0f} kB after a sixth of it,"
+        f" {churn['memory'][-1] / 1000:,.0f} kB at the end"
         for churn in told
     )
 

@@ -35,3 +35,22 @@ def test_a_study_whose_deletion_was_missed_is_not_begun_again(world: World) -> N
     (other,) = world.studies()
     assert other["status"]["phase"] == "Succeeded"
     assert not [name for name in world.blobs if "/studies/deleted/decisions/" in name]
+
+
+def test_a_study_that_was_missed_and_replaced_is_taken_for_the_new_one(world: World) -> None:
+    """Under the same name; the watch tells of the new one in the end."""
+    world.apply("s", steps=7, space={"lr": {"choices": LRS}}, maxTrials=4)
+    world.start_operator(0, "hippo")
+    world.delete_study("s")
+    world.apply("s", steps=5, space={"lr": {"choices": [0.1]}}, maxTrials=4)
+    for turn in range(40):
+        if turn == 3:
+            assert not world.trained, "nobody asks for the old one"
+            world.run(0, world.operators[0].list_again())
+        world.take_turn(0)
+        world.serve_pods(actions=2)
+        world.server.now += 3.0
+        world.check()
+    (study,) = world.studies()
+    assert study["status"]["phase"] == "Succeeded"
+    assert sum(world.trained.values()) == 5

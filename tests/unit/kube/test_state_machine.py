@@ -350,7 +350,7 @@ class OperatorMachine(RuleBasedStateMachine):
         )
 
 
-STEPS_A_RUN, RUNS = (100, 100) if NIGHTLY else (50, 30)
+STEPS_A_RUN, RUNS = (100, 20) if NIGHTLY else (50, 30)
 LEAST_STEPS = int(os.environ.get("HIPPO_NIGHTLY_STEPS", "100000")) if NIGHTLY else 300
 FIRST_SEED = int(os.environ.get("HIPPO_NIGHTLY_SEED", "0"))
 

@@ -68,12 +68,15 @@ def test_what_a_night_never_came_to_is_told(tmp_path: Path) -> None:
     night, pieces = Night.open(tmp_path), list_pieces()
     check = next(piece for piece in pieces if piece.kind == "check")
     rules, faults = dict.fromkeys(RULES, 1), {f"{kind} get lock": 1 for kind in KINDS}
-    night.write(check, outcome(rules=rules, faults=faults))
+    night.write(check, outcome(rules=rules, faults=faults, counted={"taken back": 1}))
     assert unmet(night, pieces) == []
     del rules["time_passes"], faults["held get lock"]
     night.write(check, outcome(rules=rules, faults=faults))
-    told = ["the rule time_passes was never followed", "no request was held"]
-    assert unmet(night, pieces) == told
+    assert unmet(night, pieces) == [
+        "the rule time_passes was never followed",
+        "no request was held",
+        "no pod was told to leave before it had begun",
+    ]
 
 
 def test_properties_take_more_examples_at_night_and_are_counted(tmp_path: Path) -> None:
