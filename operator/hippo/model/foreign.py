@@ -23,8 +23,8 @@ _ABSURD = 8  # times as long as what is kept
 
 _USER = r"[^\s/?#\"<>]{0,1000}@"
 _USER_AND_KEY = r"[^\s/@:\"<>]{1,200}:(?!\d+/)[^\s@\"<>]{0,1000}@"  # a key may hold slashes
-_KEYS = re.compile(rf"(?<=[\w.+-]:)(//?)(?:{_USER}|{_USER_AND_KEY})")
-_QUERY = re.compile(r"(?<=[\w.+-])(://[^\s?#\"<>]{0,1000}\?)[^\s\"<>]*[^\s\"<>:;,.)\]']")
+_KEYS = re.compile(rf"(?<=:)(//?)(?:{_USER}|{_USER_AND_KEY})")
+_QUERY = re.compile(r"(://?[^\s?#\"<>]{0,1000}\?)[^\s\"<>]*[^\s\"<>:;,.)\]']")
 _SIGNED = re.compile(r"\b(x-amz-[a-z-]{1,40}=)[^\s&\"<>]+", re.IGNORECASE)
 
 

@@ -50,6 +50,8 @@ def test_all_at_once() -> None:
         ("at https://u:p@host/x now", "at https://...@host/x now"),
         ("s3://AKIA:S/E/C@bucket/x", "s3://...@bucket/x"),
         ("s3:/AKIA:S/E/C@bucket/x", "s3:/...@bucket/x"),
+        ("[red]://u:p@host?token=x", "[red]://...@host?..."),
+        ("/tmp/[red]:/u:p@host?token=x: no", "/tmp/[red]:/...@host?...: no"),
         ("http://token@host", "http://...@host"),
         ("https://h/p?X-Amz-Signature=abc&b=1: gone", "https://h/p?...: gone"),
         ("url: /bucket/key?X-Amz-Credential=a&x-amz-security-token=b c",
