@@ -53,13 +53,19 @@ class Allowance:
     """By kind: names, or beginnings of names that end with ``*``."""
 
     more: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _names: dict[str, frozenset[str]] = field(init=False, repr=False, compare=False)
+    _starts: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        given = {kind: (*found, *self.more.get(kind, ())) for kind, found in BUILT_IN.items()}
+        names = {k: frozenset(n for n in found if n[-1:] != "*") for k, found in given.items()}
+        starts = {k: tuple(n[:-1] for n in found if n[-1:] == "*") for k, found in given.items()}
+        object.__setattr__(self, "_names", names)
+        object.__setattr__(self, "_starts", starts)
 
     def has(self, kind: str, name: str) -> bool:
         """Whether a study may set this."""
-        return any(
-            name.startswith(one[:-1]) if one.endswith("*") else name == one
-            for one in (*BUILT_IN[kind], *self.more.get(kind, ()))
-        )
+        return name in self._names[kind] or name.startswith(self._starts[kind])
 
 
 NOTHING_MORE: Final = Allowance()
