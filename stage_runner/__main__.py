@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     for option in ("plan", "key"):
         given = getattr(parsed, option, None)
         if given is not None and not is_name(given):
-            sys.stderr.write(f"--{option} {given!r}: cannot be the name of a {option} in a store\n")
+            say(f"--{option} {given!r}: cannot be the name of a {option} in a store")
             return EXIT_CODES[Outcome.INVALID]
     try:
         return int(parsed.run(parsed))

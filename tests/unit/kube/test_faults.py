@@ -220,7 +220,7 @@ RECORDS: dict[str, tuple[Callable[[World], None], str]] = {
     ),
     "a trial that none follows": (
         lambda w: alter_decisions(w, lambda d: d.update(trial=7)),
-        "its decisions cannot be followed",
+        "decision 0 of study hostile",
     ),
     "steps that are no rung": (
         lambda w: alter_decisions(w, lambda d: d.update(steps=3)),

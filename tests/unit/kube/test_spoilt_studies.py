@@ -1,4 +1,4 @@
-"""A study whose own records in the store are damaged fails; the others of its plan go on."""
+"""A study whose own records in the store are damaged is suspended; the others of its plan go on."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_others_go_on_and_nothing_of_it_is_lost(world: World, case: str) -> None
     for _ in range(30):
         take_turn(world)
     assert see(world, "good")["phase"] == "Succeeded"
-    assert see(world, "bad")["phase"] == "Failed"
+    assert see(world, "bad")["phase"] == "Suspended"
     assert told in see(world, "bad")["message"]
     assert "\n" not in see(world, "bad")["message"]
     assert theirs == {n: d for n, d in world.blobs.items() if "/studies/bad/" in n}
