@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 # A gate must give the same verdict on the same commit; searching goes on at every developer's desk.
@@ -28,3 +31,11 @@ def _let_children_heed_signals() -> None:
 
 if threading.current_thread() is threading.main_thread():
     _let_children_heed_signals()
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Iterator[None]:
+    """Logs nothing: for tests in which thousands of things go wrong on purpose."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)

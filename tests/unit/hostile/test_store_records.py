@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import logging
 import os
 import random
 import time
@@ -36,6 +35,8 @@ from tests.unit.hostile.values import NASTY, deep, places, put, spoil_bytes
 from tests.unit.keeping.stored import STEPS, StoredPlan
 
 NIGHTLY = os.environ.get("HIPPO_TEST_PROFILE") == "nightly"
+pytestmark = pytest.mark.usefixtures("quiet")
+
 STORED = sorted(set(Kind) - {Kind.ASSIGNMENT, Kind.STAMP})
 """Of a plan."""
 NOW = 1_900_000_000.0
@@ -209,11 +210,6 @@ def see_that_others_go_on(spoilt: Stored, sound: str) -> None:
         assert found == expected, way
         assert found.problems == (), way
         assert strip_locks(beside, sound) == left, way
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    logging.getLogger("hippo").setLevel(logging.CRITICAL)
 
 
 def test_alone_each_says_something() -> None:

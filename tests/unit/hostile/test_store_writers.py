@@ -6,7 +6,6 @@ with one clear line; no other plan may, and nothing outside the plan's folder is
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 from typing import Any
@@ -38,11 +37,11 @@ def take_turns(world: World, number: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.timeout(3600)
 @settings(max_examples=2_000 if NIGHTLY else 150)
 @given(st.integers(0, 2**32))
 def test_spoilt_records_stop_at_most_their_own_plan(seed: int) -> None:
-    logging.getLogger("hippo").setLevel(logging.CRITICAL)
     dice = random.Random(seed)
     world = World()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -20,6 +19,8 @@ from hippo.tune.grid import GridTuner
 from tests.model_checking.world import World
 from tests.unit.kube.memory import NAMESPACE, study_document
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 ODD = 0.7
 """The learning rate of the study that fails, by which its hyper-parameters are known."""
 ERRORS = [
@@ -35,9 +36,7 @@ ERRORS = [
 @pytest.fixture
 def world() -> Iterator[World]:
     made = World()
-    logging.disable(logging.CRITICAL)
     yield made
-    logging.disable(logging.NOTSET)
     made.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,8 @@ import pytest
 
 from hippo.store.bounds import MAX_BYTES, Kind
 from tests.model_checking.world import World
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 TRAINER = {"entrypoint": "t:T", "image": "i:1"}
 FAMILY: dict[str, dict[str, Any]] = {
@@ -20,7 +21,6 @@ FAMILY: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    logging.getLogger("hippo").setLevel(logging.CRITICAL)
     world = World()
     for name, spec in FAMILY.items():
         world.apply(name, steps=6, algorithm={"name": "grid"}, trainer=TRAINER, **spec)

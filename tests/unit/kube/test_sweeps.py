@@ -213,10 +213,10 @@ def test_one_namespaces_stamp_hides_no_other(tmp_path: Path) -> None:
 class Failing(DirectoryBlobs):
     """Its network goes down when studies are read."""
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str, *, at_most: int | None = None) -> bytes:
         if name.endswith("study.json"):
             raise StoreError("the network is down")
-        return super().get(name)
+        return super().get(name, at_most=at_most)
 
     def stream(self, name: str) -> AbstractContextManager[BinaryIO]:
         return nullcontext(BytesIO(self.get(name)))
