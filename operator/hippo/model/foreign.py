@@ -10,13 +10,13 @@ import re
 
 from hippo.model.words import on_one_line
 
-MOST_METRICS = 1000
+MAX_METRICS = 1000
 """What ``evaluate`` may return at once. Reports of earlier runners may hold more: they are read,
 and what statuses show of them is bounded.
 """
-MOST_METRIC_NAME = 256
+MAX_METRIC_NAME = 256
 """Characters of the name of a metric."""
-MOST_LINE = 2000
+MAX_LINE = 2000
 """Bytes of a message that is kept in records."""
 
 _ABSURD = 8  # times as long as what is kept
@@ -62,7 +62,7 @@ def _decode(data: bytes) -> str:
     return data.decode("utf-8", "ignore")
 
 
-def quote(text: str, most: int = MOST_LINE) -> str:
+def quote(text: str, most: int = MAX_LINE) -> str:
     """On one line of at most so many bytes, harmless and without keys. Takes no time in proportion
     to an absurd text.
     """

@@ -72,7 +72,7 @@ MAX_INDEX = 10**LONGEST_NUMBER - 1
 
 MAX_METRICS = 100_000
 """In one report, as earlier runners wrote them; today's refuse more than
-``hippo.model.foreign.MOST_METRICS``.
+``hippo.model.foreign.MAX_METRICS``.
 """
 MAX_METRIC_NAME = 1_024
 """Characters, likewise."""
