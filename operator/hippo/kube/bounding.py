@@ -1,9 +1,9 @@
-"""What statuses and Events may hold, whatever users, trainers and servers have written: no text
-acts where it is read, and every object stays far below what etcd takes (1.5 MB).
+"""Bounds of statuses and Events, whatever users, trainers and servers have written: texts hold no
+control characters, and every object stays far below the limit of etcd (1.5 MB).
 
-All statuses are written through ``bound_status``. What does not fit is left out, and how much that
-is stands in its place. The operator's memory in a SearchPlan (chains, fingerprint, image) is never
-cut: what it is made of is bounded where it is read.
+All statuses are written through ``bound_status``, which replaces whatever does not fit by its count
+or size. The operator's memory in a SearchPlan (chains, fingerprint, image) is never cut: its parts
+are bounded where they are read.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from hippo.kube.wording import for_cluster
 from hippo.model.foreign import as_line, clip, quote
 
 MAX_STATUS_BYTES = 256 * 1024
-"""Of a Study's status and a Trial's, as JSON in UTF-8."""
+"""A Study's or Trial's status, as JSON in UTF-8. The bounds below imply it; tests check that."""
 MAX_PLAN_STATUS_BYTES = 1024 * 1024
-"""Of a SearchPlan's."""
+"""A SearchPlan's status, likewise."""
 MAX_TEXT = 2048
 """Bytes of a message or reason."""
 MAX_WORD = 256
 """Bytes of any other text: a name, a phase, a value."""
 MAX_MAP_BYTES = 32 * 1024
-"""Of metrics or hyper-parameters, as JSON."""
+"""Metrics or hyper-parameters, as JSON."""
 MAX_CHANGES_BYTES = 1024
-"""Of what changes with a stage of the tree, as JSON."""
+"""Changes of a stage of the tree, as JSON."""
 MAX_VALUE_BYTES = 1024
-"""Of a hyper-parameter's value: a longer schedule is not shown."""
+"""Value of a hyper-parameter: a longer schedule is not shown."""
 MAX_CONDITIONS = 16
 MAX_EVENT_BYTES = 1000
-"""Of an Event's message: API servers take 1024."""
+"""Message of an Event: API servers take 1024."""
 MAX_CHAINS = 2000
 """Workers of a plan at once: each has its record."""
 

@@ -121,11 +121,11 @@ CANNOT_BE = (ValueError, LookupError, InvariantViolated)
 
 
 class Reopen(Exception):
-    """The plan is to be opened again, with what is durable."""
+    """Discard this driver and reopen the plan from durable state."""
 
 
-NO_STUDYS = (StoreError, ApiError, LockLost, TakenOver, Reopen, NoThread)
-"""What is nobody's fault, or not one study's, whatever is done for it."""
+NOT_A_STUDYS_FAULT = (StoreError, ApiError, LockLost, TakenOver, Reopen, NoThread)
+"""Errors that no single study causes, whichever one is being served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,7 +476,7 @@ class PlanDriver:
         for name in sorted(self.studies.keys() - wanted.keys()):
             await self._remove(name)
         for name, item in wanted.items():
-            with blame(name, *NO_STUDYS):
+            with blame(name, *NOT_A_STUDYS_FAULT):
                 await self._heed_study(item)
         owners = {item.uid for item in self.studies.values()}
         if owners != self._owners and owners:
@@ -500,7 +500,7 @@ class PlanDriver:
         self.studies[name] = item
 
     async def _add(self, item: Accepted, *, more_follow: bool = False) -> None:
-        with blame(item.study.name, *NO_STUDYS):
+        with blame(item.study.name, *NOT_A_STUDYS_FAULT):
             try:
                 await self._admit(item, more_follow=more_follow)
             except Unreadable as error:
@@ -619,7 +619,7 @@ class PlanDriver:
     async def _heed_requests(self, objects: Mapping[str, Mapping[str, Any]]) -> None:
         for name, trials in self._user_trials.items():
             own = {key: doc for key, doc in objects.items() if doc["spec"].get("study") == name}
-            with blame(name, *NO_STUDYS):
+            with blame(name, *NOT_A_STUDYS_FAULT):
                 await self._work(partial(trials.post, own))
         for request in await asyncio.to_thread(self._mailroom.collect):
             await self._feed(request)
@@ -633,7 +633,7 @@ class PlanDriver:
         """Bring Trials and their statuses up to date, some at a time."""
         self.is_behind = False
         for name, book in self._books.items():
-            with blame(name, *NO_STUDYS):
+            with blame(name, *NOT_A_STUDYS_FAULT):
                 await self._write_trials(name, book)
 
     async def _write_trials(self, name: str, book: DecisionBook) -> None:
@@ -854,8 +854,8 @@ class PlanDriver:
 
 
 def _read_assignment(pod: Mapping[str, Any]) -> Assignment | NewerFormat | None:
-    """What a pod was launched to do; None if that is missing or damaged. NewerFormat, not raised:
-    a newer Hippo launched it, and says so by the format, or by fields that are not known here.
+    """The assignment that a pod was launched with; None if it is missing or damaged. Returns, not
+    raises, NewerFormat if a newer Hippo launched it: by its format, or by fields not known here.
     """
     text = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_ASSIGNMENT, "")
     what, newest = "the assignment", TIMED_ASSIGNMENT_VERSION

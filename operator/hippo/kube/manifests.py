@@ -29,9 +29,9 @@ GRACE_MARGIN_SECONDS = 30
 
 MAX_POD_NAME = 63
 MOST_ASKERS = 100
-"""Studies that a pod's labels name: by more, a pod would be as large as nobody takes."""
+"""Studies that a pod's labels name: with more, API servers would refuse the pod for its size."""
 MAX_ANNOTATION_BYTES = 256 * 1024
-"""Of an object, as API servers have it."""
+"""All annotations of an object together, as API servers limit them."""
 _OTHER_ANNOTATIONS_BYTES = 16 * 1024  # of templates, webhooks and kubelets
 
 

@@ -96,7 +96,7 @@ class SpecParser:
 
     @property
     def pid(self) -> int | None:
-        """Of the worker, if there is one."""
+        """Process ID of the worker, if there is one."""
         return self._worker.pid if self._worker is not None else None
 
     def _ask(self, *question: Any) -> Any:

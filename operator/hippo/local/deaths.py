@@ -13,7 +13,7 @@ from hippo.store.compatibility import find_incompatibility
 
 
 def find_version_trouble(code: int | None, log: Path) -> str | None:
-    """Of a worker that runs another Hippo than its driver; None if it died for another reason."""
+    """Why a worker's Hippo is not its driver's; None if the worker died for another reason."""
     lines = read_end(log).rstrip().splitlines()
     problem = find_incompatibility(code, lines[-1]) if lines else None
     if problem is None:

@@ -1,7 +1,7 @@
-"""Text of others - trainers, records, file names, servers, URLs - on its way to people.
+"""Untrusted text - of trainers, records, file names, servers, URLs - made safe to show.
 
-Where it ends up nobody may act through it: not on a terminal, not on the lines of a log. Keys that
-stand in URLs by mistake are not told again.
+It can neither control a terminal nor forge lines of a log. Keys that stand in URLs by mistake are
+not repeated.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 from hippo.model.words import on_one_line
 
 MAX_METRICS = 1000
-"""What ``evaluate`` may return at once. Reports of earlier runners may hold more: they are read,
-and what statuses show of them is bounded.
+"""Metrics that ``evaluate`` may return at once. Reports of earlier runners may hold more
+(``hippo.store.bounds``); statuses bound what they show of them.
 """
 MAX_METRIC_NAME = 256
 """Characters of the name of a metric."""
@@ -36,12 +36,12 @@ def hide_keys(text: str) -> str:
 
 
 def as_line(text: str) -> str:
-    """On one line, with nothing in it that acts on a terminal or is not seen, and without keys."""
+    """On one line, without control and invisible characters, and without keys."""
     return hide_keys(on_one_line(text))
 
 
 def as_lines(text: str) -> str:
-    """The same for what takes several lines, such as a traceback."""
+    """The same for text of several lines, such as a traceback."""
     return "\n".join(hide_keys(on_one_line(line, but="\t")) for line in text.split("\n"))
 
 

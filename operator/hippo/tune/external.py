@@ -14,7 +14,7 @@ from hippo.tune.ordering import rank
 from hippo.tune.tuner import Result, Tuner
 
 MAX_PROMOTIONS = 5000
-"""Of one trial: each is an entry of its Trial object, which etcd has to take."""
+"""Promotions of one trial: each is an entry of its Trial object, whose size etcd limits."""
 
 
 class ExternalTuner(Tuner):
