@@ -13,7 +13,7 @@ from typing import Any
 
 from stage_runner import arrays, tensors
 from stage_runner.layouts import (
-    MOST_REPEATED,
+    MAX_REPEATED,
     Form,
     check_form,
     find_excess,
@@ -90,7 +90,7 @@ def restore(forms: Sequence[Form], blocks: Sequence[memoryview]) -> list[Any]:
     repeated = sum(
         find_excess(form.shape, _item_size(form), blocks[form.block].nbytes) for form in forms
     )
-    if repeated > MOST_REPEATED:
+    if repeated > MAX_REPEATED:
         raise ValueError(f"values take {repeated} bytes more than there are")
     return [_restore(form, blocks[form.block], uses[form.block] > 1, shared) for form in forms]
 
@@ -187,12 +187,12 @@ def _check_repeats(parts: Sequence[Part], sizes: Sequence[int]) -> None:
         find_excess(part.form.shape, part.item_size, size)
         for part, size in zip(parts, sizes, strict=True)
     ]
-    if sum(excess) > MOST_REPEATED:
+    if sum(excess) > MAX_REPEATED:
         most = max(excess)
         raise Unplaceable(
             excess.index(most),
             f"its elements repeat: written out, they take {most} bytes more than are stored, and"
-            f" {MOST_REPEATED} are allowed in all; save what is repeated, or a copy",
+            f" {MAX_REPEATED} are allowed in all; save what is repeated, or a copy",
         )
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 ALIGNMENT = 64
 """Bytes. Kernels may compute differently where memory begins at another multiple of this."""
 
-MOST_REPEATED = 64 << 20
+MAX_REPEATED = 64 << 20
 """Bytes that the values of a state may take, written out, beyond those that are stored: by elements
 that repeat (strides of 0), and by empty shapes of large dimensions. Whoever copies such a value
 needs that memory, so a small file must not ask for any amount of it.

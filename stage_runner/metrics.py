@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import islice
 from numbers import Real
 
-from hippo.model.foreign import MOST_METRIC_NAME, MOST_METRICS, clip
+from hippo.model.foreign import MAX_METRIC_NAME, MAX_METRICS, clip
 from hippo.model.words import with_article
 
 _MOST_QUOTED = 100  # bytes of a name in a message
@@ -27,10 +27,10 @@ def check_metrics(returned: object) -> dict[str, float]:
         raise InvalidTrainer(
             f"evaluate() must return metrics by name, such as {{'loss': 0.3}}, not {what}"
         )
-    if len(returned) > MOST_METRICS:
-        beyond = list(islice(returned, MOST_METRICS, MOST_METRICS + 1))
+    if len(returned) > MAX_METRICS:
+        beyond = list(islice(returned, MAX_METRICS, MAX_METRICS + 1))
         raise InvalidTrainer(
-            f"evaluate() returns {len(returned)} metrics: at most {MOST_METRICS} can be kept;"
+            f"evaluate() returns {len(returned)} metrics: at most {MAX_METRICS} can be kept;"
             f" leave out {_quote(beyond[0]) if beyond else 'some'} and what follows, or return sums"
             " and means"
         )
@@ -42,10 +42,10 @@ def _check_name(name: object) -> str:
         raise InvalidTrainer(
             f"evaluate(): the name of a metric must be a string, not {_quote(name)}"
         )
-    if len(name) > MOST_METRIC_NAME:
+    if len(name) > MAX_METRIC_NAME:
         raise InvalidTrainer(
             f"evaluate(): the name of metric {_quote(name)} has {len(name)} characters: at most"
-            f" {MOST_METRIC_NAME} can be kept"
+            f" {MAX_METRIC_NAME} can be kept"
         )
     try:
         name.encode()

@@ -126,7 +126,7 @@ class Walk:
 
 
 def count_entries(text: str) -> int:
-    """Of a tree as JSON, before it is parsed: what becomes an object; dicts count three times."""
+    """Objects that a tree in JSON will become, counted before parsing; dicts count three times."""
     return text.count(",") + text.count("[") + 3 * text.count("{")
 
 

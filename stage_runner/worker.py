@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 from hippo.store import NewerFormat, PlanStore, StoreError, open_blobs
 from hippo.store.bounds import MAX_BYTES, Kind, check_record
 from hippo.store.cache import find_cache
+from hippo.store.compatibility import EXIT_INCOMPATIBLE, MARK
 from hippo.store.encoding import decode
-from hippo.store.fitting import EXIT_MISFIT, MARK
 from hippo.store.records import TIMED_ASSIGNMENT_VERSION, Assignment, Outcome
 from stage_runner.chain import EXIT_CODES, Chain
 from stage_runner.failures import say
@@ -73,7 +73,7 @@ def run_worker(
 def _refuse(reason: str) -> int:
     """The exit status of a worker that its driver cannot use."""
     say(f"{MARK}{reason}")
-    return EXIT_MISFIT
+    return EXIT_INCOMPATIBLE
 
 
 def _read_bounded(file: str) -> bytes:

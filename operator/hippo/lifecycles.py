@@ -18,10 +18,10 @@ class InvariantViolated(AssertionError):
 
 
 class StudyFault(Exception):
-    """Something of one study has failed as nobody foresaw: its tuner, say, or its hyper-parameters.
+    """An unforeseen error in work for one study, such as its tuner or its hyper-parameters.
 
-    No other study of the plan is to blame, or to suffer. The engine that raises it may have stopped
-    half-way: drop it, and leave the study out of the next one.
+    The other studies of the plan must go on. The engine that raises it may have stopped half-way:
+    drop it, and leave the study out of the next one.
     """
 
     def __init__(self, study: str, reason: str) -> None:
@@ -35,8 +35,8 @@ _LONGEST_REASON = 300
 
 @contextmanager
 def blame(study: str, *passing: type[Exception]) -> Iterator[None]:
-    """What is raised within is this study's fault, unless it is a defect of Hippo itself, one of
-    ``passing``, or another study's.
+    """Turn errors raised within into this study's StudyFault, except InvariantViolated, ``passing``
+    and another study's fault.
     """
     try:
         yield

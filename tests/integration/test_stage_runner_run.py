@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hippo.driving.crashes import find_crash
-from hippo.store.fitting import find_misfit
+from hippo.store.compatibility import find_incompatibility
 from hippo.store.records import TIMED_ASSIGNMENT_VERSION, Ended, MetricsReported, Outcome
 from tests.integration.worker_processes import runner_command, start_run, wait_until
 from tests.unit.stage_runner.chains import Lab
@@ -149,6 +149,6 @@ def test_what_is_no_assignment_is_one_line(lab: Lab, text: str | None) -> None:
         file.write_text(text)
     command = runner_command(lab, "run", "--plan", "plan", "--assignment", str(file))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert find_misfit(done.returncode, done.stderr)
+    assert find_incompatibility(done.returncode, done.stderr)
     assert done.stderr.count("\n") == 1
     assert str(file) in done.stderr

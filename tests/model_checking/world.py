@@ -15,7 +15,7 @@ from unittest import mock
 from hippo.keeping import sweep
 from hippo.kube import names
 from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, Document
-from hippo.kube.workshop import Workshop
+from hippo.kube.serial_executor import SerialExecutor
 from hippo.store import Holder, PlanLock, PlanStore
 from hippo.store.records import Assignment
 from tests.model_checking.faults import Killed
@@ -31,7 +31,7 @@ EPOCH = 1_800_000_000.0
 """Unix time at the beginning."""
 _TIMED = (
     *("operator", "driver", "chains", "pod_watch", "reporting", "reception", "events", "sweeps"),
-    "newer",
+    "newer_format",
 )
 FINAL = ("Succeeded", "Failed")
 LOCK_SECONDS = 61.0
@@ -42,11 +42,11 @@ async def _inline(call: Any, /, *arguments: Any, **options: Any) -> Any:
     return call(*arguments, **options)
 
 
-async def _run_inline(_: Workshop, call: Any, /, *arguments: Any, **options: Any) -> Any:
+async def _run_inline(_: SerialExecutor, call: Any, /, *arguments: Any, **options: Any) -> Any:
     return call(*arguments, **options)
 
 
-async def _run_long_inline(_: Workshop, call: Any, meanwhile: Any) -> Any:
+async def _run_long_inline(_: SerialExecutor, call: Any, meanwhile: Any) -> Any:
     return call()
 
 
@@ -90,8 +90,8 @@ class World:
         lock = functools.partial(PlanLock, clock=clock.time)
         self._stack.enter_context(mock.patch("hippo.kube.driver.PlanLock", lock))
         self._stack.enter_context(mock.patch("asyncio.to_thread", _inline))
-        self._stack.enter_context(mock.patch.object(Workshop, "run", _run_inline))
-        self._stack.enter_context(mock.patch.object(Workshop, "run_long", _run_long_inline))
+        self._stack.enter_context(mock.patch.object(SerialExecutor, "run", _run_inline))
+        self._stack.enter_context(mock.patch.object(SerialExecutor, "run_long", _run_long_inline))
 
     @classmethod
     def restored(cls, document: Document) -> World:

@@ -29,7 +29,7 @@ from hippo.lifecycles import StudyState
 from hippo.local import LocalDriver, RunOptions, build_result
 from hippo.model import InvalidSpec
 from hippo.store import locate_store
-from hippo.store.fitting import own_version
+from hippo.store.compatibility import own_version
 
 app = typer.Typer(
     name="hippo",

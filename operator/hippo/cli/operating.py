@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hippo.cli.locating import read_namespace
-from hippo.kube.bounding import MOST_CHAINS
+from hippo.kube.bounding import MAX_CHAINS
 from hippo.kube.settings import (
     Settings,
     read_allowance,
@@ -47,7 +47,7 @@ def operate(
         int, typer.Option(min=0, max=65535, help="Port of /metrics and /healthz; 0: none.")
     ] = 8080,
     max_workers: Annotated[
-        int, typer.Option(min=1, max=MOST_CHAINS, help="Most pods of one plan at once.")
+        int, typer.Option(min=1, max=MAX_CHAINS, help="Most pods of one plan at once.")
     ] = 100,
     default_parallelism: Annotated[
         int, typer.Option(min=1, help="Pods at once of a study that does not say.")

@@ -75,8 +75,8 @@ def prepare_streams() -> None:
 
 
 class _Guarded(io.TextIOWrapper):
-    """A stream that takes lines, and nothing in them that acts. What it says of URLs is for
-    whoever writes: JSON tells them as they are.
+    """A stream whose lines hold no control characters. URLs stay as they are: hiding keys is up to
+    the writer, as JSON keeps them.
     """
 
     def write(self, text: str) -> int:
@@ -84,7 +84,7 @@ class _Guarded(io.TextIOWrapper):
         return len(text)
 
     def write_rendered(self, text: str) -> None:
-        """What a console has made: its escapes are its own."""
+        """Write output of a console, whose escapes are its own."""
         super().write(text)
 
 

@@ -62,7 +62,7 @@ def ls(
     opened = open_store(store)
     links: list[str] = []
     only = read_namespace(namespace)
-    listings = list_store(opened.blobs, now=time.time(), namespace=only, strange=links)
+    listings = list_store(opened.blobs, now=time.time(), namespace=only, links=links)
     if output is Output.JSON:
         print_json({**stock.listing_to_json(opened.url, listings), "links": links})
     else:

@@ -226,7 +226,7 @@ def _show_waiting(pods: Iterable[dict[str, Any]]) -> None:
 
 
 def _run_kubectl(command: list[str], output: LogOutput) -> None:
-    """What it writes goes through, as far as it may; of what it complains, it says so itself."""
+    """Pass on its output, made harmless on a terminal, and its complaints under its name."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as kubectl:
         assert kubectl.stdout is not None
         assert kubectl.stderr is not None

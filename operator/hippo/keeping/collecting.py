@@ -78,7 +78,7 @@ def collect(
         except StoreError as error:  # a right that nothing else needs
             collection.not_cleaned = str(error)
     links: list[str] = []
-    plans = list_plans(blobs, namespace, strange=links)
+    plans = list_plans(blobs, namespace, links=links)
     collection.links = tuple(links)
     collection.bytes_before = sum(measure(path, infos).total for path, infos in plans.items())
     locks = _Locks(dry_run)

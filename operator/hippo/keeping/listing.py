@@ -67,15 +67,15 @@ def list_store(
     *,
     now: float,
     namespace: str | None = None,
-    strange: list[str] | None = None,
+    links: list[str] | None = None,
 ) -> list[PlanListing]:
     """All plans of a store, sorted by namespace and name. ``now`` is Unix time. Names of symbolic
-    links that lie in no plan are added to ``strange``.
+    links that lie in no plan are added to ``links``.
 
     A plan that is damaged, or a newer Hippo's, does not hide the others. Raises StoreError if the
     store cannot be listed.
     """
-    plans = list_plans(blobs, namespace, strange=strange)
+    plans = list_plans(blobs, namespace, links=links)
     return [_read(blobs, path, infos, now) for path, infos in plans.items()]
 
 

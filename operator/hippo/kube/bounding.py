@@ -1,9 +1,9 @@
-"""What statuses and Events may hold, whatever users, trainers and servers have written: no text
-acts where it is read, and every object stays far below what etcd takes (1.5 MB).
+"""Bounds of statuses and Events, whatever users, trainers and servers have written: texts hold no
+control characters, and every object stays far below the limit of etcd (1.5 MB).
 
-All statuses are written through ``bound_status``. What does not fit is left out, and how much that
-is stands in its place. The operator's memory in a SearchPlan (chains, fingerprint, image) is never
-cut: what it is made of is bounded where it is read.
+All statuses are written through ``bound_status``, which replaces whatever does not fit by its count
+or size. The operator's memory in a SearchPlan (chains, fingerprint, image) is never cut: its parts
+are bounded where they are read.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from hippo.kube import names
 from hippo.kube.wording import for_cluster
 from hippo.model.foreign import as_line, clip, quote
 
-MOST_STATUS_BYTES = 256 * 1024
-"""Of a Study's status and a Trial's, as JSON in UTF-8."""
-MOST_PLAN_STATUS_BYTES = 1024 * 1024
-"""Of a SearchPlan's."""
-MOST_TEXT = 2048
+MAX_STATUS_BYTES = 256 * 1024
+"""A Study's or Trial's status, as JSON in UTF-8. The bounds below imply it; tests check that."""
+MAX_PLAN_STATUS_BYTES = 1024 * 1024
+"""A SearchPlan's status, likewise."""
+MAX_TEXT = 2048
 """Bytes of a message or reason."""
-MOST_WORD = 256
+MAX_WORD = 256
 """Bytes of any other text: a name, a phase, a value."""
-MOST_MAP_BYTES = 32 * 1024
-"""Of metrics or hyper-parameters, as JSON."""
-MOST_CHANGES_BYTES = 1024
-"""Of what changes with a stage of the tree, as JSON."""
-MOST_VALUE_BYTES = 1024
-"""Of a hyper-parameter's value: a longer schedule is not shown."""
-MOST_CONDITIONS = 16
-MOST_EVENT_BYTES = 1000
-"""Of an Event's message: API servers take 1024."""
-MOST_CHAINS = 2000
+MAX_MAP_BYTES = 32 * 1024
+"""Metrics or hyper-parameters, as JSON."""
+MAX_CHANGES_BYTES = 1024
+"""Changes of a stage of the tree, as JSON."""
+MAX_VALUE_BYTES = 1024
+"""Value of a hyper-parameter: a longer schedule is not shown."""
+MAX_CONDITIONS = 16
+MAX_EVENT_BYTES = 1000
+"""Message of an Event: API servers take 1024."""
+MAX_CHAINS = 2000
 """Workers of a plan at once: each has its record."""
 
 _MEMORY = frozenset({"chains", "fingerprint", "imageId"})
 _TEXTS = frozenset({"message", "reason"})
-_SETTINGS = {"hyperparameters": MOST_MAP_BYTES, "changes": MOST_CHANGES_BYTES}
+_SETTINGS = {"hyperparameters": MAX_MAP_BYTES, "changes": MAX_CHANGES_BYTES}
 _OWN = frozenset(
     {names.ACCEPTED, names.PROGRESSING, names.SUSPENDED, names.COMPLETE, names.FAILED}
     | {names.STALLED, names.NON_DETERMINISTIC, names.REASON_NEWER}
@@ -48,7 +48,7 @@ _MORE = "..."
 _MARGIN_BYTES = 64  # for that
 
 
-def bound_message(text: str, most: int = MOST_TEXT) -> str:
+def bound_message(text: str, most: int = MAX_TEXT) -> str:
     """A message for people on a cluster."""
     return clip(for_cluster(quote(text, 2 * most)), most)
 
@@ -62,7 +62,7 @@ def bound_status(status: Mapping[str, Any]) -> dict[str, Any]:
         elif name in _TEXTS and isinstance(value, str):
             bounded[name] = bound_message(value)
         elif name == "metrics":
-            kept = bounded[name] = _fit(value, MOST_MAP_BYTES)
+            kept = bounded[name] = _fit(value, MAX_MAP_BYTES)
             if len(kept) < len(value):
                 bounded["metricsCount"] = len(value)
         elif name in _SETTINGS:
@@ -79,7 +79,7 @@ def bound_status(status: Mapping[str, Any]) -> dict[str, Any]:
 def _bound(value: Any) -> Any:
     match value:
         case str():
-            return quote(value, MOST_WORD)
+            return quote(value, MAX_WORD)
         case Mapping():
             return bound_status(value)
         case list():
@@ -90,11 +90,11 @@ def _bound(value: Any) -> Any:
 
 def _choose_conditions(conditions: list[Any]) -> list[Any]:
     """Hippo's own, if others have added too many."""
-    if len(conditions) <= MOST_CONDITIONS:
+    if len(conditions) <= MAX_CONDITIONS:
         return conditions
     own = [item for item in conditions if item["type"] in _OWN]
     others = [item for item in conditions if item["type"] not in _OWN]
-    return (own + others)[:MOST_CONDITIONS]
+    return (own + others)[:MAX_CONDITIONS]
 
 
 def _fit(values: Mapping[str, Any], most: int) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _fit(values: Mapping[str, Any], most: int) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     room = most - _MARGIN_BYTES
     for name, value in values.items():
-        entry = {quote(name, MOST_WORD): _fit_value(value)}
+        entry = {quote(name, MAX_WORD): _fit_value(value)}
         room -= _size(entry) if name != _MORE else max(0, _size(entry) - _MARGIN_BYTES)
         if room < 0:
             break
@@ -112,13 +112,13 @@ def _fit(values: Mapping[str, Any], most: int) -> dict[str, Any]:
 
 def _fit_value(value: Any) -> Any:
     if isinstance(value, str):
-        return quote(value, MOST_WORD)
+        return quote(value, MAX_WORD)
     if not isinstance(value, list | dict):
         return value
     size = _size(value)
-    if size <= MOST_VALUE_BYTES:
+    if size <= MAX_VALUE_BYTES:
         tidied = _tidy(value)
-        if _size(tidied) <= MOST_VALUE_BYTES:
+        if _size(tidied) <= MAX_VALUE_BYTES:
             return tidied
     return f"too long to be shown: {size} bytes"
 

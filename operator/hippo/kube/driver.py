@@ -32,16 +32,16 @@ from hippo.kube.decisions import DecisionBook
 from hippo.kube.external import UserTrials
 from hippo.kube.manifests import owner
 from hippo.kube.metrics import Metrics
-from hippo.kube.misfit import Misfit
 from hippo.kube.performing import Performer
 from hippo.kube.plan_object import NewerPod, PlanObject, TakenOver
 from hippo.kube.pod_watch import PodWatch
 from hippo.kube.pods import GONE, Cause, PodState, observe, outcome
 from hippo.kube.reports import Pace, ReportReader
+from hippo.kube.serial_executor import NoThread, SerialExecutor
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.stalls import StallWatch
 from hippo.kube.sweeps import forget_missing
-from hippo.kube.workshop import NoThread, Workshop
+from hippo.kube.version_skew import VersionSkew
 from hippo.lifecycles import InvariantViolated, StudyFault, blame
 from hippo.messages import (
     Adopted,
@@ -121,11 +121,11 @@ CANNOT_BE = (ValueError, LookupError, InvariantViolated)
 
 
 class Reopen(Exception):
-    """The plan is to be opened again, with what is durable."""
+    """Discard this driver and reopen the plan from durable state."""
 
 
-NO_STUDYS = (StoreError, ApiError, LockLost, TakenOver, Reopen, NoThread)
-"""What is nobody's fault, or not one study's, whatever is done for it."""
+NOT_A_STUDYS_FAULT = (StoreError, ApiError, LockLost, TakenOver, Reopen, NoThread)
+"""Errors that no single study causes, whichever one is being served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +170,9 @@ class PlanDriver:
     """Chains whose reports contradict what they are to do. Outlives the driver."""
     held: set[int] = field(default_factory=set)
     """The lock's generation that the last driver held. Outlives the driver."""
-    misfit: Misfit = field(default_factory=Misfit)
+    version_skew: VersionSkew = field(default_factory=VersionSkew)
     """Outlives the driver."""
-    workshop: Workshop = field(default_factory=lambda: Workshop("plan"))
+    executor: SerialExecutor = field(default_factory=lambda: SerialExecutor("plan"))
     """Does what takes processor time. Outlives the driver."""
     engine: Engine = field(init=False)
     session: Session = field(init=False)
@@ -238,7 +238,7 @@ class PlanDriver:
         place = (self.namespace, self.name)
         self.chains = Chains(self.tools.api, self.plan, *place, self.tools.settings)
         self.watch = PodWatch(*place, self.plan, self.chains, self.tools.metrics)
-        self._heed_misfit(studies)
+        self._apply_version_skew(studies)
         self.stalls = StallWatch(self._locate)
         self._reports = ReportReader(store)
         pods = await self.chains.find_recorded()
@@ -382,7 +382,7 @@ class PlanDriver:
         """
         await asyncio.to_thread(self._lock.renew_if_due)
         await self._heed_studies(studies)
-        self._heed_misfit(studies)
+        self._apply_version_skew(studies)
         await self._heed_requests(user_trials)
         if self.tools.clock() >= self._rest_until:
             await self._take(await self._reports.read_news())
@@ -476,7 +476,7 @@ class PlanDriver:
         for name in sorted(self.studies.keys() - wanted.keys()):
             await self._remove(name)
         for name, item in wanted.items():
-            with blame(name, *NO_STUDYS):
+            with blame(name, *NOT_A_STUDYS_FAULT):
                 await self._heed_study(item)
         owners = {item.uid for item in self.studies.values()}
         if owners != self._owners and owners:
@@ -500,7 +500,7 @@ class PlanDriver:
         self.studies[name] = item
 
     async def _add(self, item: Accepted, *, more_follow: bool = False) -> None:
-        with blame(item.study.name, *NO_STUDYS):
+        with blame(item.study.name, *NOT_A_STUDYS_FAULT):
             try:
                 await self._admit(item, more_follow=more_follow)
             except Unreadable as error:
@@ -619,7 +619,7 @@ class PlanDriver:
     async def _heed_requests(self, objects: Mapping[str, Mapping[str, Any]]) -> None:
         for name, trials in self._user_trials.items():
             own = {key: doc for key, doc in objects.items() if doc["spec"].get("study") == name}
-            with blame(name, *NO_STUDYS):
+            with blame(name, *NOT_A_STUDYS_FAULT):
                 await self._work(partial(trials.post, own))
         for request in await asyncio.to_thread(self._mailroom.collect):
             await self._feed(request)
@@ -633,7 +633,7 @@ class PlanDriver:
         """Bring Trials and their statuses up to date, some at a time."""
         self.is_behind = False
         for name, book in self._books.items():
-            with blame(name, *NO_STUDYS):
+            with blame(name, *NOT_A_STUDYS_FAULT):
                 await self._write_trials(name, book)
 
     async def _write_trials(self, name: str, book: DecisionBook) -> None:
@@ -713,9 +713,9 @@ class PlanDriver:
         if running is None:
             return
         state = state or GONE
-        if state.cause is Cause.MISFIT:
+        if state.cause is Cause.INCOMPATIBLE:
             if not running.begun:
-                return await self._note_misfit(chain, state)
+                return await self._note_version_skew(chain, state)
             words = f"the trainer ended with exit status {state.exit_code}"  # Hippo did fit
             state = replace(state, cause=Cause.TRAINER_ERROR, message=words)
         how, cause = outcome(state), str(state.cause)
@@ -736,23 +736,23 @@ class PlanDriver:
         if not self._is_told:
             self._tell(running.study, names.REASON_CHAIN_FAILED, f"{chain}: {message}")
 
-    async def _note_misfit(self, chain: str, state: PodState) -> None:
+    async def _note_version_skew(self, chain: str, state: PodState) -> None:
         """As if it had not been launched; no other is, before it is looked at by a person."""
         self._note_over(chain, outcome(state), str(state.cause))
-        self.misfit.note(state.message, self.studies)
+        self.version_skew.note(state.message, self.studies)
         if not self.plan.status.fingerprint:  # of no worker: the tag may be another image's soon
             self.plan.status.image_id = None
-        self._heed_misfit(self.studies)
+        self._apply_version_skew(self.studies)
         await self._feed(WorkersChanged(self._count_workers()))
         await self._feed(WorkerGone(chain, Outcome.STOPPED, None))
 
-    def _heed_misfit(self, studies: Mapping[str, Accepted]) -> None:
+    def _apply_version_skew(self, studies: Mapping[str, Accepted]) -> None:
         """Nothing is launched while the image is known not to fit."""
         problem = self.watch.problem
-        if self.misfit.look(studies) and problem is not None:
+        if self.version_skew.clear_if_changed(studies) and problem is not None:
             self.watch.problem = None if problem[0] == names.REASON_IMAGE_UNFIT else problem
-        if self.misfit.message is not None and self.watch.problem is None:
-            self.watch.problem = (names.REASON_IMAGE_UNFIT, self.misfit.message)
+        if self.version_skew.message is not None and self.watch.problem is None:
+            self.watch.problem = (names.REASON_IMAGE_UNFIT, self.version_skew.message)
             self.watch.is_changed = True
 
     async def _note_queued(self, chains: frozenset[str]) -> None:
@@ -801,7 +801,7 @@ class PlanDriver:
 
     async def _work(self, call: Callable[[], T]) -> T:
         """In the plan's own thread; however long that takes, the lock is kept."""
-        return await self.workshop.run_long(call, self._keep_lock)
+        return await self.executor.run_long(call, self._keep_lock)
 
     async def _keep_lock(self) -> None:
         await asyncio.to_thread(self._lock.renew_if_due)
@@ -854,8 +854,8 @@ class PlanDriver:
 
 
 def _read_assignment(pod: Mapping[str, Any]) -> Assignment | NewerFormat | None:
-    """What a pod was launched to do; None if that is missing or damaged. NewerFormat, not raised:
-    a newer Hippo launched it, and says so by the format, or by fields that are not known here.
+    """The assignment that a pod was launched with; None if it is missing or damaged. Returns, not
+    raises, NewerFormat if a newer Hippo launched it: by its format, or by fields not known here.
     """
     text = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_ASSIGNMENT, "")
     what, newest = "the assignment", TIMED_ASSIGNMENT_VERSION

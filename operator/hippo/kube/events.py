@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hippo.kube.api import EVENT, AlreadyExists, Api, ApiError, NotFound
-from hippo.kube.bounding import MOST_EVENT_BYTES, bound_message
+from hippo.kube.bounding import MAX_EVENT_BYTES, bound_message
 from hippo.kube.conditions import format_time
 from hippo.kube.manifests import event_name
 
@@ -31,7 +31,7 @@ class Events:
 
     def tell(self, about: Mapping[str, Any], reason: str, message: str, is_warning: bool) -> None:
         """``about``: the object, as the API returns it."""
-        metadata, message = about["metadata"], bound_message(message, MOST_EVENT_BYTES)
+        metadata, message = about["metadata"], bound_message(message, MAX_EVENT_BYTES)
         involved = {
             "apiVersion": about["apiVersion"],
             "kind": about["kind"],

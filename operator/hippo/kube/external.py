@@ -14,7 +14,7 @@ from typing import Any
 
 from hippo.kube.api import TRIAL, Api, NotFound
 from hippo.kube.decisions import DecisionBook
-from hippo.kube.reader import SHARED, Reader, ReaderFailed, TooCostly
+from hippo.kube.spec_parser import SHARED, ParserFailed, SpecParser, TooCostly
 from hippo.kube.statuses import TrialStatus
 from hippo.model import InvalidSpec, Study
 from hippo.model.trial import TrialSpec, parse_trial_spec
@@ -42,7 +42,7 @@ class UserTrials:
         study: Study,
         book: DecisionBook,
         live: Collection[str],
-        reader: Reader = SHARED,
+        parser: SpecParser = SHARED,
     ) -> None:
         """Reads the mailbox. ``live``: uids of all Trials there are; others were deleted while
         nobody looked. Raises StoreError.
@@ -50,7 +50,7 @@ class UserTrials:
         self._mailbox = Mailbox(store.blobs, store.plan, study.name)
         self._study = study
         self._book = book
-        self._reader = reader
+        self._parser = parser
         self._seen: dict[str, Any] = {}  # specs that all was done for, by uid
         self._asked: dict[str, _Asked] = {}  # by uid
         self._names: dict[str, str] = {}  # of the objects that there are, by uid
@@ -100,18 +100,18 @@ class UserTrials:
                 self._take(uid, name, written)
             except InvalidSpec as error:
                 self._problems[uid] = "; ".join(str(error).splitlines())
-            except ReaderFailed as error:
+            except ParserFailed as error:
                 log.error("trial %s: %s", name, error)
                 continue  # until the next time
             self._seen[uid] = written
 
     def _take(self, uid: str, name: str, written: Any) -> None:
-        """Raises InvalidSpec, ReaderFailed, StoreError."""
+        """Raises InvalidSpec, ParserFailed, StoreError."""
         spec = parse_trial_spec(written)
         if uid not in self._asked:
             try:
                 study = self._study
-                self._reader.check_sequence(spec.hyperparameters, study.spec.steps, study.namespace)
+                self._parser.check_sequence(spec.hyperparameters, study.spec.steps, study.namespace)
             except TooCostly:
                 raise
             except InvalidSpec:

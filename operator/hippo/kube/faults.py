@@ -1,4 +1,4 @@
-"""Studies that their plan cannot go on with: they are left out of it, so that the others go on."""
+"""Studies at fault, which are left out of their plan so that the others go on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hippo.kube.statuses import StudyStatus
 from hippo.kube.wording import for_cluster
 
 ADVICE = f"edit it, or set the annotation {names.ANNOTATION_RETRY} to a new value"
-"""What lets such a study go on."""
+"""The remedies for such a study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class _Fault:
 
 
 class Faults:
-    """Of one plan; by generation, and by what asks to try again. Outlives its drivers."""
+    """Faults of one plan's studies, by generation and retry annotation. Outlives its drivers."""
 
     def __init__(self) -> None:
         self._found: dict[str, _Fault] = {}  # by uid
@@ -34,7 +34,7 @@ class Faults:
         self._found[item.uid] = _Fault(item.generation, item.retry, message)
 
     def find(self, item: Accepted) -> str | None:
-        """What keeps a study; forgotten for good once it is another."""
+        """Why a study is left out; forgotten once the study was edited or asks for a retry."""
         fault = self._found.get(item.uid)
         if fault is not None and (fault.generation, fault.retry) != (item.generation, item.retry):
             del self._found[item.uid]

@@ -1,5 +1,5 @@
-"""The operator's log: what messages quote of others forges no line and acts on no terminal, and
-keys in URLs are not told. Whatever is logged comes through here, kopf's own lines as well.
+"""Formatters of the operator's log: quoted text forges no line and controls no terminal, and URLs
+lose their keys. They format all records, kopf's own as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class GuardedText(logging.Formatter):
 
 
 class GuardedJson(logging.Formatter):
-    """JSON escapes what acts by itself, but for what only shows nothing."""
+    """JSON, which escapes control characters by itself; keys in URLs are left out."""
 
     def __init__(self, inner: logging.Formatter) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class GuardedJson(logging.Formatter):
 
 
 def guard_handlers(*, as_json: bool, layout: str) -> None:
-    """Of the root logger, after it was configured. ``layout``: of a line of text."""
+    """Replace the formatters of the root logger's handlers. ``layout``: format of a text line."""
     for handler in logging.getLogger().handlers:
         inner = handler.formatter or logging.Formatter()
         handler.setFormatter(GuardedJson(inner) if as_json else GuardedText(layout))

@@ -29,9 +29,9 @@ GRACE_MARGIN_SECONDS = 30
 
 MAX_POD_NAME = 63
 MOST_ASKERS = 100
-"""Studies that a pod's labels name: by more, a pod would be as large as nobody takes."""
-MOST_ANNOTATION_BYTES = 256 * 1024
-"""Of an object, as API servers have it."""
+"""Studies that a pod's labels name: with more, API servers would refuse the pod for its size."""
+MAX_ANNOTATION_BYTES = 256 * 1024
+"""All annotations of an object together, as API servers limit them."""
 _OTHER_ANNOTATIONS_BYTES = 16 * 1024  # of templates, webhooks and kubelets
 
 
@@ -160,7 +160,7 @@ def build_pod(
 
 def _write(assignment: Assignment) -> str:
     told = assignment.model_dump_json()
-    size, most = len(told.encode()), MOST_ANNOTATION_BYTES - _OTHER_ANNOTATIONS_BYTES
+    size, most = len(told.encode()), MAX_ANNOTATION_BYTES - _OTHER_ANNOTATIONS_BYTES
     if size > most:
         raise InvalidSpec.at(
             "spec.space",

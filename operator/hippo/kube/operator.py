@@ -24,21 +24,21 @@ from hippo.kube.driver import Accepted, PlanDriver, Reopen, Tools
 from hippo.kube.events import Events
 from hippo.kube.faults import Faults, suspended
 from hippo.kube.metrics import Metrics
-from hippo.kube.misfit import Misfit
 from hippo.kube.moving import begin_afresh, mark_left, may_move, take_leave
-from hippo.kube.newer import mark_plan, mark_study
+from hippo.kube.newer_format import mark_plan, mark_study
 from hippo.kube.outages import StoreWatch, rest
 from hippo.kube.plan_object import TakenOver, read_status
 from hippo.kube.pods import PodState, observe
-from hippo.kube.reader import ReaderFailed
 from hippo.kube.reception import Reception, Refusal
 from hippo.kube.reporting import Reporter, StudyStatuses, read_study_status
+from hippo.kube.serial_executor import SerialExecutor
 from hippo.kube.settings import Settings, build_holder
+from hippo.kube.spec_parser import ParserFailed
 from hippo.kube.statuses import StudyStatus
 from hippo.kube.strays import Strays
 from hippo.kube.sweeps import mark_missing
+from hippo.kube.version_skew import VersionSkew
 from hippo.kube.views import show
-from hippo.kube.workshop import Workshop
 from hippo.lifecycles import StudyFault
 from hippo.model import Study, signature, signature_document
 from hippo.store import Blobs, LockHeld, LockLost, NewerFormat, StoreError
@@ -80,16 +80,16 @@ class PlanTask:
     held: set[int] = field(default_factory=set)  # generations of the lock, for its drivers
     told_newer: set[tuple[str, str]] = field(default_factory=set)
     """Studies, by uid, that say by which message a newer Hippo works on them."""
-    misfit: Misfit = field(default_factory=Misfit)  # for its drivers
+    version_skew: VersionSkew = field(default_factory=VersionSkew)  # for its drivers
     faults: Faults = field(default_factory=Faults)  # of its studies
-    workshop: Workshop = field(init=False)  # for its drivers
+    executor: SerialExecutor = field(init=False)  # for its drivers
     failures: int = 0
     outage: asyncio.Event | None = None  # set when the store that failed it is back
     is_over: bool = False  # no study is left
     task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self.workshop = Workshop(f"plan {self.namespace}/{self.name}")
+        self.executor = SerialExecutor(f"plan {self.namespace}/{self.name}")
 
     @property
     def sound(self) -> dict[str, Accepted]:
@@ -137,7 +137,7 @@ class Operator:
             return
         try:
             item = await self._reception.accept(document)
-        except ReaderFailed as error:
+        except ParserFailed as error:
             log.error("study %s: %s", document["metadata"]["name"], error)
             return  # until all are looked at again
         if isinstance(item, Refusal):
@@ -337,7 +337,7 @@ class Operator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for plan in self.plans.values():
             if plan.driver is not None:
-                leave = plan.driver.release if plan.workshop.is_busy else plan.driver.close
+                leave = plan.driver.release if plan.executor.is_busy else plan.driver.close
                 with contextlib.suppress(Exception):
                     await leave()
 
@@ -463,8 +463,8 @@ class Operator:
             self.tools,
             task.distrusted,
             task.held,
-            task.misfit,
-            task.workshop,
+            task.version_skew,
+            task.executor,
         )
         log.info("plan %s/%s: opened for %s", task.namespace, task.name, ", ".join(studies))
         try:

@@ -22,7 +22,7 @@ from hippo.kube.pod_fields import (
     read_time,
     read_words,
 )
-from hippo.store.fitting import find_misfit, own_version
+from hippo.store.compatibility import find_incompatibility, own_version
 
 EXIT_STORE = 74
 """The runner could not read or write the store (EX_IOERR of sysexits.h)."""
@@ -47,7 +47,9 @@ class Cause(StrEnum):
     OUT_OF_DISK = "out_of_disk"  # the pod used more than its own limit allows
     DEADLINE = "deadline"
     STORE = "store"
-    MISFIT = "misfit"  # the image holds no Hippo, or one that does not fit the operator's
+    INCOMPATIBLE = (
+        "incompatible"  # the image holds no Hippo, or one that does not fit the operator's
+    )
     EVICTED = "evicted"  # the node ran short of something
     PREEMPTED = "preempted"  # told to leave: for another pod, a drain, by whoever deleted it
     NODE_LOST = "node_lost"
@@ -85,7 +87,9 @@ def explain_end(pod: Mapping[str, Any], ended: Mapping[str, Any]) -> tuple[Cause
         return Cause.NODE_LOST, _lost_line(pod)
     if reason in ("StartError", "ContainerCannotRun"):
         if _NO_PYTHON.search(read_words(ended)) and _runs_as_told(pod):
-            return Cause.MISFIT, _misfit_line(pod, f"it cannot run python3: {read_words(ended)}")
+            return Cause.INCOMPATIBLE, _incompatible_line(
+                pod, f"it cannot run python3: {read_words(ended)}"
+            )
         return (
             Cause.CONFIG,
             f"the container could not be started: {read_words(ended)}: check the command in"
@@ -105,7 +109,7 @@ def _runs_as_told(pod: Mapping[str, Any]) -> bool:
     return container.get("command") == list(names.RUNNER)
 
 
-def _misfit_line(pod: Mapping[str, Any], said: str) -> str:
+def _incompatible_line(pod: Mapping[str, Any], said: str) -> str:
     container = find_named(get_map(pod, "spec").get("containers"), names.TRAINER_CONTAINER)
     image = f" {container['image']}" if container.get("image") else ""
     number = own_version()
@@ -242,9 +246,9 @@ def _explain_exit(pod: Mapping[str, Any], ended: Mapping[str, Any]) -> tuple[Cau
     crash = find_crash(str(ended.get("message") or ""))
     if crash is not None:  # whose last lines say nothing
         words = crash.place
-    misfit = find_misfit(code, words)
-    if misfit is not None:
-        return Cause.MISFIT, _misfit_line(pod, misfit)
+    problem = find_incompatibility(code, words)
+    if problem is not None:
+        return Cause.INCOMPATIBLE, _incompatible_line(pod, problem)
     said = f": {words}" if words else ""
     see = f"see {_logs(pod, names.TRAINER_CONTAINER)}"
     if code == EXIT_STORE:

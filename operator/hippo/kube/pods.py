@@ -31,8 +31,9 @@ from hippo.kube.pod_fields import (
 from hippo.store.records import Outcome
 
 DEFAULT_GRACE_SECONDS = 30.0
-MAX_IMAGE = 512  # characters: what names an image is shorter
 """Of Kubernetes, for pods that do not say."""
+MAX_IMAGE = 512
+"""Characters of an image ID that are kept; real ones are shorter."""
 
 __all__ = ["GONE", "Cause", "PodPhase", "PodState", "observe", "outcome"]
 
@@ -105,7 +106,7 @@ def outcome(state: PodState) -> Outcome:
     """
     if state.cause in _NOT_THE_TRAINERS:
         return Outcome.PREEMPTED
-    if state.cause is Cause.MISFIT:
+    if state.cause is Cause.INCOMPATIBLE:
         return Outcome.REFUSED
     return Outcome.STORE if state.cause is Cause.STORE else Outcome.LOST
 

@@ -14,19 +14,19 @@ from hippo.kube.conditions import find_condition, set_condition
 from hippo.kube.driver import Accepted
 from hippo.kube.events import Events
 from hippo.kube.manifests import build_dry_runs
-from hippo.kube.reader import SHARED, Reader, TooCostly
 from hippo.kube.reporting import StudyStatuses, read_study_status
+from hippo.kube.serial_executor import SerialExecutor
 from hippo.kube.settings import Settings
+from hippo.kube.spec_parser import SHARED, SpecParser, TooCostly
 from hippo.kube.template_rules import check_trainer
-from hippo.kube.workshop import Workshop
 from hippo.model import InvalidSpec, Study
 from hippo.model.foreign import quote
 from hippo.model.study import TrainerSpec
 
 MAX_REFUSED = 1000
-"""Studies of which it is remembered why they cannot be read; others are read again."""
-MAX_WISH = 63
-"""Bytes of the annotation that tries failed trials again: they stand in the status, too."""
+"""Refused studies whose errors are remembered; others are parsed again."""
+MAX_RETRY_BYTES = 63
+"""Bytes of the annotation that retries failed trials; the status repeats it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What came of reading a study: of a generation once, however often it is told of."""
+class _ParseResult:
+    """The result of parsing one generation of a study."""
 
     generation: int
     study: Study | None
@@ -47,9 +47,9 @@ class _Verdict:
 
 
 class Reception:
-    """What the CRD's schema and rules cannot check, the model and a dry run of a pod do.
+    """Checks, by the model and a dry run of a pod, what the CRD's schema and rules cannot.
 
-    Documents are read outside of the event loop, those of each namespace one after the other.
+    Documents are parsed off the event loop, those of one namespace one after the other.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Reception:
         settings: Settings,
         statuses: StudyStatuses,
         events: Events,
-        reader: Reader = SHARED,
+        parser: SpecParser = SHARED,
     ) -> None:
         self._api = api
-        self._reader = reader
-        self._desks: dict[str, Workshop] = {}  # by namespace
-        self._verdicts: dict[str, _Verdict] = {}  # by uid
-        self._refused: dict[str, None] = {}  # uids of those that are refusals, the oldest first
+        self._parser = parser
+        self._executors: dict[str, SerialExecutor] = {}  # by namespace
+        self._results: dict[str, _ParseResult] = {}  # by uid
+        self._refused: dict[str, None] = {}  # uids of those with an error, oldest first
         self._settings = settings
         self._statuses = statuses
         self._events = events
@@ -73,19 +73,19 @@ class Reception:
 
     def forget(self, uid: str) -> None:
         """The study is gone."""
-        self._verdicts.pop(uid, None)
+        self._results.pop(uid, None)
         self._refused.pop(uid, None)
         self._rejected.pop(uid, None)
         self._checked.pop(uid, None)
 
     def keep(self, uids: Collection[str]) -> None:
         """There are no studies but these."""
-        for uid in {*self._verdicts, *self._rejected, *self._checked}.difference(uids):
+        for uid in {*self._results, *self._rejected, *self._checked}.difference(uids):
             self.forget(uid)
 
     async def accept(self, document: Mapping[str, Any]) -> Accepted | Refusal:
-        """Raises ApiError, and ReaderFailed. What was read is remembered, and so is what cannot be:
-        only a later generation is read anew.
+        """Raises ApiError, ParserFailed. Results and refusals are remembered until there is a later
+        generation.
         """
         try:
             return await self._accept(document)
@@ -101,10 +101,10 @@ class Reception:
 
     async def _accept(self, document: Mapping[str, Any]) -> Accepted:
         metadata = document["metadata"]
-        desk = self._desks.setdefault(
-            metadata["namespace"], Workshop(f"studies of {metadata['namespace']}")
+        executor = self._executors.setdefault(
+            metadata["namespace"], SerialExecutor(f"studies of {metadata['namespace']}")
         )
-        study = await self._read(document, desk)
+        study = await self._parse_once(document, executor)
         if study.spec.trainer.image is None:
             raise InvalidSpec.at(
                 "spec.trainer.image", "is missing: name the image that holds the trainer"
@@ -113,11 +113,11 @@ class Reception:
         status = document.get("status") or {}
         if not _is_over(document):
             own, allowance = self._settings.own_namespace, self._settings.allowance
-            await desk.run(check_trainer, study.spec.trainer, study.namespace, own, allowance)
+            await executor.run(check_trainer, study.spec.trainer, study.namespace, own, allowance)
         is_new = uid not in self._checked
         is_at_work = is_new and status.get("phase") not in (None, "Rejected", "Pending")
         if self._checked.get(uid) != study.spec.trainer and not is_at_work:
-            await self._try_pods(study, desk)
+            await self._try_pods(study, executor)
         self._checked[uid] = study.spec.trainer
         return Accepted(
             study,
@@ -125,42 +125,42 @@ class Reception:
             int(metadata["generation"]),
             metadata["creationTimestamp"],
             document,
-            read_wish(metadata),
+            read_retry(metadata),
         )
 
-    async def _read(self, document: Mapping[str, Any], desk: Workshop) -> Study:
-        """Once for each generation. Raises InvalidSpec, ReaderFailed."""
+    async def _parse_once(self, document: Mapping[str, Any], executor: SerialExecutor) -> Study:
+        """Once for each generation. Raises InvalidSpec, ParserFailed."""
         uid, generation = document["metadata"]["uid"], int(document["metadata"]["generation"])
-        verdict = self._verdicts.get(uid)
-        if verdict is None or verdict.generation != generation:
-            verdict = await desk.run(self._judge, document)
-        if verdict.study is None:
-            assert verdict.error is not None
-            raise type(verdict.error)(verdict.error.errors)
-        return verdict.study
+        result = self._results.get(uid)
+        if result is None or result.generation != generation:
+            result = await executor.run(self._parse, document)
+        if result.study is None:
+            assert result.error is not None
+            raise type(result.error)(result.error.errors)
+        return result.study
 
-    def _judge(self, document: Mapping[str, Any]) -> _Verdict:
-        """Of a namespace in one thread: whoever asks the same just then finds what came of it."""
+    def _parse(self, document: Mapping[str, Any]) -> _ParseResult:
+        """Runs in the namespace's thread; a caller that waited for another finds its result."""
         uid, generation = document["metadata"]["uid"], int(document["metadata"]["generation"])
-        known = self._verdicts.get(uid)
+        known = self._results.get(uid)
         if known is not None and known.generation == generation:
             return known
-        verdict = self._read_anew(document, generation)
+        result = self._parse_document(document, generation)
         if known is None or known.generation < generation:
-            self._verdicts[uid] = verdict
+            self._results[uid] = result
             self._refused.pop(uid, None)
-            if verdict.error is not None:
+            if result.error is not None:
                 self._refused[uid] = None
             while len(self._refused) > MAX_REFUSED:
-                self._verdicts.pop(next(iter(self._refused)), None)
+                self._results.pop(next(iter(self._refused)), None)
                 del self._refused[next(iter(self._refused))]
-        return verdict
+        return result
 
-    def _read_anew(self, document: Mapping[str, Any], generation: int) -> _Verdict:
+    def _parse_document(self, document: Mapping[str, Any], generation: int) -> _ParseResult:
         metadata = document["metadata"]
         told = _find_refusal(document, generation)
         if told is not None:
-            return _Verdict(generation, None, told)
+            return _ParseResult(generation, None, told)
         namespace = metadata["namespace"]
         plain = {
             "apiVersion": document["apiVersion"],
@@ -169,12 +169,12 @@ class Reception:
             "spec": document.get("spec"),
         }
         try:
-            return _Verdict(generation, self._reader.read_study(plain, namespace))
+            return _ParseResult(generation, self._parser.parse_study(plain, namespace))
         except InvalidSpec as error:
-            return _Verdict(generation, None, error.with_traceback(None))
+            return _ParseResult(generation, None, error.with_traceback(None))
 
-    async def _try_pods(self, study: Study, desk: Workshop) -> None:
-        *others, last = await desk.run(build_dry_runs, study, self._settings)
+    async def _try_pods(self, study: Study, executor: SerialExecutor) -> None:
+        *others, last = await executor.run(build_dry_runs, study, self._settings)
         for body in (*others, last):
             try:
                 await self._api.create(POD, study.namespace, body, dry_run=True)
@@ -243,19 +243,19 @@ def _is_over(document: Mapping[str, Any]) -> bool:
     return (
         status.get("phase") in ("Succeeded", "Failed")
         and status.get("observedGeneration") == metadata["generation"]
-        and read_wish(metadata) in (None, status.get("retried"))
+        and read_retry(metadata) in (None, status.get("retried"))
     )
 
 
 def _find_refusal(document: Mapping[str, Any], generation: int) -> TooCostly | None:
-    """That reading it costs too much was found out before, by an operator that has ended since."""
+    """An earlier operator's refusal of this generation for its cost, as the status has it."""
     found = find_condition(read_study_status(document).conditions, names.ACCEPTED)
     if found is None or (found.status, found.reason) != ("False", names.REASON_TOO_COSTLY):
         return None
     return TooCostly([("", found.message)]) if found.observed_generation == generation else None
 
 
-def read_wish(metadata: Mapping[str, Any]) -> str | None:
-    """The value of the annotation that tries failed trials again, as statuses repeat it."""
-    wish = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
-    return quote(str(wish), MAX_WISH) if wish is not None else None
+def read_retry(metadata: Mapping[str, Any]) -> str | None:
+    """The value of the annotation that retries failed trials, as statuses repeat it."""
+    retry = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
+    return quote(str(retry), MAX_RETRY_BYTES) if retry is not None else None

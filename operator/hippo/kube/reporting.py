@@ -14,9 +14,9 @@ from hippo.kube import names
 from hippo.kube.api import STUDY, Api, Conflict, NotFound
 from hippo.kube.conditions import find_condition, format_time, set_condition
 from hippo.kube.driver import Accepted, PlanDriver
+from hippo.kube.serial_executor import NoThread
 from hippo.kube.statuses import Condition, StudyStatus
 from hippo.kube.views import fill_plan_status, fill_study_status
-from hippo.kube.workshop import NoThread
 from hippo.lifecycles import StudyState, blame
 from hippo.model.words import counted
 
@@ -98,11 +98,11 @@ class Reporter:
         for name, item in list(driver.studies.items()):
             before = self._statuses.find(item)
             with blame(name, NoThread):
-                status = await driver.workshop.run(self._build, name, item, before)
+                status = await driver.executor.run(self._build, name, item, before)
             if await self._statuses.write(item, status):
                 self._tell(item, before, status)
             driver.tools.metrics.update_study(item.study.namespace, name, status)
-        view = await driver.workshop.run(
+        view = await driver.executor.run(
             fill_plan_status, driver.plan.status, driver.engine, list(driver.studies)
         )
         view.conditions = self._plan_conditions(view.conditions)

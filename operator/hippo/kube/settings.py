@@ -50,7 +50,7 @@ class Settings:
     default_requests: Mapping[str, str] = field(default_factory=dict)
     """Of stage pods whose study asks for nothing of that name: quantities, or for cpu
     ``threads``."""
-    allowance: Allowance = NOTHING_MORE  # to podTemplates, beside what any may set
+    allowance: Allowance = NOTHING_MORE  # for podTemplates, beside the built-in list
     own_namespace: str | None = None  # whose Secrets are the operator's: not for studies
     per_study_metrics: bool = False  # names and best values, for whoever reaches the port
     window: int = 500  # trials of a study under way at once

@@ -28,7 +28,7 @@ class StatusModel(BaseModel):
 
 
 def _clip(value: Any) -> Any:
-    """Statuses are written whatever they tell: a number beyond its bounds becomes the bound."""
+    """A status is always written: a number beyond its bounds becomes the bound."""
     if isinstance(value, int) and not isinstance(value, bool):
         return min(max(value, 0), MAX_TALLY)
     return value

@@ -1,4 +1,4 @@
-"""What studies may ask of their pods beyond the built-in list, because an administrator says so.
+"""Names that an administrator allows in podTemplates beyond the built-in list.
 
 Nothing here lifts the restricted Pod Security standard, or gives away names that are Hippo's own.
 """

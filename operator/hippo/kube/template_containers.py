@@ -42,7 +42,7 @@ MERGE_KEYS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("container", "volumeDevices"): ("devicePath",),
 }
 KEY_DEFAULTS: Final = {"protocol": "TCP"}
-"""Of keys of items, where Kubernetes has one."""
+"""Defaults of merge keys, where Kubernetes has one."""
 
 
 def keyed(kind: Kind, holder: str, field: str, *optional: str) -> ListOf:

@@ -67,8 +67,8 @@ SPEC: Final = Fields(
 
 
 def find_kind(place: str) -> Kind | None:
-    """What stands at ``spec.containers.image`` and the like; a mapping that can never have more
-    fields stands for whatever is below. None: it is not listed.
+    """The kind of value at ``spec.containers.image`` and the like; a closed mapping stands for all
+    that is below it. None: the place is not listed.
     """
     first, *rest = place.split(".")
     kind: Kind | None = SPEC if first == "spec" else None

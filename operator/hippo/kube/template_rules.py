@@ -203,7 +203,7 @@ def _check_places(
     places: Iterable[tuple[PurePosixPath, str]],
     problems: Problems,
 ) -> None:
-    """Of the trainer's own container: what it mounts where."""
+    """Check the mounts of the trainer's own container."""
     mounts = container.get("volumeMounts", [])
     for position, mount in enumerate(mounts):
         if mount.get("name") in volumes:

@@ -57,7 +57,7 @@ _NODE_TERM = Fields(
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _POD_TERM = Fields(
-    # Of the study's own namespace: pods elsewhere are none of its business.
+    # Only pods of the study's own namespace may be selected.
     {
         "labelSelector": _SELECTOR,
         "topologyKey": TEXT,

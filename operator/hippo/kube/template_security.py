@@ -42,7 +42,7 @@ _SAFE_SYSCTLS = (
     "net.ipv4.tcp_keepalive_time",
     "net.ipv4.tcp_syncookies",
 )
-"""That the standard allows, each in a namespace of the pod's own."""
+"""Sysctls that the standard allows: each is namespaced by pod."""
 
 
 def _profile_rule(profile: Mapping[str, Any], _: Allowance) -> Iterator[tuple[str, str]]:

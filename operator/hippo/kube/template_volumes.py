@@ -32,7 +32,7 @@ _NO_VOLUME = (
 )
 
 RESERVED_PREFIX = "hippo-"
-"""Of the names of volumes that the operator mounts: no template may define one."""
+"""Prefix of the volumes that the operator mounts: no template may define one."""
 
 
 def _name_rule(volume: Mapping[str, Any], _: Allowance) -> Iterator[tuple[str, str]]:

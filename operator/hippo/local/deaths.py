@@ -9,16 +9,16 @@ from typing import Any
 from hippo.driving.crashes import find_crash, read_end
 from hippo.local.workers import describe_exit
 from hippo.stalls import describe_call
-from hippo.store.fitting import find_misfit
+from hippo.store.compatibility import find_incompatibility
 
 
 def find_version_trouble(code: int | None, log: Path) -> str | None:
-    """Of a worker that runs another Hippo than its driver; None if it died for another reason."""
+    """Why a worker's Hippo is not its driver's; None if the worker died for another reason."""
     lines = read_end(log).rstrip().splitlines()
-    misfit = find_misfit(code, lines[-1]) if lines else None
-    if misfit is None:
+    problem = find_incompatibility(code, lines[-1]) if lines else None
+    if problem is None:
         return None
-    return f"Hippo was upgraded meanwhile, and its workers do not fit this run: {misfit}"
+    return f"Hippo was upgraded meanwhile, and its workers do not fit this run: {problem}"
 
 
 def describe_death(

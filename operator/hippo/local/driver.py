@@ -489,9 +489,9 @@ class LocalDriver:
         if not worker.ended:
             was_told = self._interrupts or self._halt is not None
             outcome = Outcome.PREEMPTED if was_told else Outcome.LOST
-            misfit = find_version_trouble(code, worker.log)
-            if misfit is not None and news.get("during", "start") == "start":
-                self._stop_all(misfit)
+            problem = find_version_trouble(code, worker.log)
+            if problem is not None and news.get("during", "start") == "start":
+                self._stop_all(problem)
                 outcome = Outcome.PREEMPTED
             elif code == EXIT_STORE or reason is not None:
                 outcome = Outcome.STORE  # not the trainer's fault

@@ -72,7 +72,7 @@ class AlgorithmSettings(SpecModel):
         return min(known, default=None)
 
     def own_parts(self, steps: int) -> int:
-        """Of how many schedules after each other a trial's is made at most."""
+        """Most schedules, one after the other, that a trial's own schedule consists of."""
         return 1
 
 
@@ -323,7 +323,7 @@ class Optuna(DrawingSettings):
         problems.raise_if_any()
 
     def check_space(self, space: Space, max_trials: int | None) -> None:
-        """What the sampler holds at once: of the default, 24 candidates are compared."""
+        """Check how many numbers the sampler holds at once; the default compares 24 points."""
         trials = self.count_trials(space, max_trials, 0)
         dimensions = max(len(space.dimensions), 1)
         if trials is None:

@@ -1,8 +1,8 @@
 """Every bound of what users write, in one place.
 
 Each is far above what people need, and low enough that a document which keeps all of them costs its
-reader some seconds and some hundred megabytes at most, however it was made. What is counted is
-counted before anything is expanded. Models and CRDs are both made from these.
+reader some seconds and some hundred megabytes at most, however it was made. Everything is counted
+before anything is expanded. Models and CRDs are both made from these.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Final
 # -- documents -------------------------------------------------------------------------------------
 
 MAX_DOCUMENT_BYTES: Final = 4 * 2**20
-"""Of a file, and of the text in a document once its aliases are expanded. An API server takes 1.5
-MiB."""
+"""A file, and the text in a document once its aliases are expanded. API servers take 1.5 MiB."""
 MAX_NODES: Final = 200_000
 """Values and keys of a document, its aliases expanded."""
 MAX_NESTING: Final = 128

@@ -1,4 +1,4 @@
-"""What a space costs whoever reads it, counted from its writing before anything is worked out.
+"""The cost of reading a space, counted from its text before anything is expanded.
 
 The unit is a piece with one value. A formula counts as FORMULA of them, a piece so short that its
 values are written one by one as SHORT_PIECE. Counts are from above: of pieces that turn out to be
@@ -37,17 +37,17 @@ _UNDERFLOW = 760.0
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one hyper-parameter."""
+    """The cost of one hyper-parameter."""
 
     pieces: int
-    """Of all points that stand for the domain, and of those next to one of them."""
+    """Pieces of all points that stand for the domain, and of their neighbours."""
     own_pieces: int
-    """That a trial may have for itself: of the longest schedule that holds domains, else 1."""
+    """Pieces of a trial's own: those of the longest schedule that holds domains, else 1."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """Of domains as they are written."""
+    """Options and dimensions of domains, counted as written."""
 
     options: int = 0
     dimensions: int = 0
@@ -86,7 +86,7 @@ def check_counts(written: Mapping[str, Any], path: str, problems: Problems) -> N
 
 
 def cost_of(domain: Mapping[str, Any], steps: int) -> Cost:
-    """Of a sound domain whose schedules are worked out over so many steps."""
+    """The cost of a valid domain over so many steps."""
     template = template_of(domain)
     if not isinstance(template, Choices):
         return Cost(1, 1)
@@ -164,7 +164,7 @@ def _entries(entries: Any, steps: int) -> Iterator[tuple[Any, int]]:
 
 
 def _count_values(body: Mapping[str, Any], steps: int) -> int:
-    """Of a step schedule; 1 where it is one formula."""
+    """Values of a step schedule; 1 where it is one formula."""
     every = _least_count(body["every"])
     count = -(-steps // every)
     gamma, initial = body["gamma"], body["initial"]

@@ -1,5 +1,5 @@
-"""What can be worked out again, kept as long as there is room: bounded by bytes, not by entries,
-because an entry may take anything from a hundred bytes to millions.
+"""A cache bounded by bytes, not by entries, because an entry may take anything from a hundred bytes
+to millions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ByteCache(Generic[K, V]):
         return found[0]
 
     def put(self, key: K, value: V, size: int) -> None:
-        """``size`` in bytes. What alone takes more than half of the room is not kept."""
+        """``size`` in bytes. An entry of more than half of the room is not kept."""
         if 2 * size > self.most:
             return
         if 2 * (self._bytes + size) > self.most:

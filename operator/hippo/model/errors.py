@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hippo.model.bounds import MAX_PROBLEMS
 from hippo.model.foreign import quote
 
-MOST_PATH = 300
+MAX_PATH = 300
 """Bytes of the path to a problem."""
 
 
@@ -23,7 +23,7 @@ class InvalidSpec(ValueError):
         errors = list(errors)
         told = errors if len(errors) <= MAX_PROBLEMS else errors[: MAX_PROBLEMS - 1]
         self.errors: tuple[tuple[str, str], ...] = tuple(
-            (quote(path, MOST_PATH), quote(message)) for path, message in told
+            (quote(path, MAX_PATH), quote(message)) for path, message in told
         )
         if len(told) < len(errors):
             self.errors += (("", f"and {len(errors) - len(told)} problems more"),)

@@ -1,7 +1,7 @@
-"""Text of others - trainers, records, file names, servers, URLs - on its way to people.
+"""Untrusted text - of trainers, records, file names, servers, URLs - made safe to show.
 
-Where it ends up nobody may act through it: not on a terminal, not on the lines of a log. Keys that
-stand in URLs by mistake are not told again.
+It can neither control a terminal nor forge lines of a log. Keys that stand in URLs by mistake are
+not repeated.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 
 from hippo.model.words import on_one_line
 
-MOST_METRICS = 1000
-"""What ``evaluate`` may return at once. Reports of earlier runners may hold more: they are read,
-and what statuses show of them is bounded.
+MAX_METRICS = 1000
+"""Metrics that ``evaluate`` may return at once. Reports of earlier runners may hold more
+(``hippo.store.bounds``); statuses bound what they show of them.
 """
-MOST_METRIC_NAME = 256
+MAX_METRIC_NAME = 256
 """Characters of the name of a metric."""
-MOST_LINE = 2000
+MAX_LINE = 2000
 """Bytes of a message that is kept in records."""
 
 _ABSURD = 8  # times as long as what is kept
@@ -36,12 +36,12 @@ def hide_keys(text: str) -> str:
 
 
 def as_line(text: str) -> str:
-    """On one line, with nothing in it that acts on a terminal or is not seen, and without keys."""
+    """On one line, without control and invisible characters, and without keys."""
     return hide_keys(on_one_line(text))
 
 
 def as_lines(text: str) -> str:
-    """The same for what takes several lines, such as a traceback."""
+    """The same for text of several lines, such as a traceback."""
     return "\n".join(hide_keys(on_one_line(line, but="\t")) for line in text.split("\n"))
 
 
@@ -62,7 +62,7 @@ def _decode(data: bytes) -> str:
     return data.decode("utf-8", "ignore")
 
 
-def quote(text: str, most: int = MOST_LINE) -> str:
+def quote(text: str, most: int = MAX_LINE) -> str:
     """On one line of at most so many bytes, harmless and without keys. Takes no time in proportion
     to an absurd text.
     """

@@ -1,7 +1,7 @@
-"""Schedules that were worked out before: equal writing gives the identical object.
+"""Interning of computed schedules: equal text gives the identical object.
 
-What somebody holds is found as long as it lives. What nobody holds any more is kept for a while, up
-to a number of bytes: trials come back to it.
+An object that is in use is found as long as it lives. Unused objects are kept for a while, up to a
+number of bytes, because trials come back to them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hippo.model.caching import ByteCache
 from hippo.model.runs import Runs
 
 Key = tuple[str, int]
-"""What is written, and the horizon."""
+"""The text, and the horizon."""
 
 
 class Interned:

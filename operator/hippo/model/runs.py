@@ -41,7 +41,7 @@ _EMPTY: Final = sha256(b"hippo runs 1").digest()
 
 
 _RUNS_BYTES, _RUN_BYTES, _FUNCTION_BYTES = 2000, 120, 200
-"""Of memory: for all of a hyper-parameter, for each run, and for each function beside its token."""
+"""Memory of a hyper-parameter, of each run, and of each function beside its token."""
 
 MAX_ASKED = 64
 """So many digests within runs are remembered for each schedule."""

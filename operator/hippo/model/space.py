@@ -24,7 +24,7 @@ NOT_ENUMERABLE = (
 
 
 POINTS_BYTES, FORKS_BYTES = 64 << 20, 16 << 20
-"""Of memory: for points that stand for a domain, and for where sequences part."""
+"""Memory for points that stand for a domain, and for the steps where sequences part."""
 _ENTRY_BYTES = 100
 
 

@@ -283,13 +283,13 @@ class StudySpec(SpecModel):
                     "number of values",
                 )
             )
-        errors = errors or list(self._overspent(space))
+        errors = errors or list(self._find_excess(space))
         if errors:
             raise InvalidSpec(errors)
         return self
 
-    def _overspent(self, space: Space) -> Iterator[tuple[str, str]]:
-        """What costs more than a study may, though each part of it alone is within bounds."""
+    def _find_excess(self, space: Space) -> Iterator[tuple[str, str]]:
+        """Costs that exceed a study's budget although each part is within its bounds."""
         replicated = self.replicates * self.replicate_best
         if replicated > MAX_REPLICATED:
             yield (

@@ -38,7 +38,7 @@ _LONGEST = 4000
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What the parser raises for ``!!bool 1``, ``!!int`` of nothing, and their like."""
+"""Errors that the parser raises for ``!!bool 1``, an empty ``!!int``, and the like."""
 
 _TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")

@@ -1,9 +1,10 @@
-"""Bounds of whatever is read from a store, whoever wrote it.
+"""Bounds of all that is read from a store, whoever wrote it.
 
-A store is shared by tenants, and one who may write there must not cost its readers more than his
-own records. So a record has a greatest size, which is checked before it is read and again while it
-is, and each of its fields a greatest value, length or number, which decoding checks. All bounds are
-here. They leave room for the largest studies: 10,000 trials, 10,000 pieces, 10^12 steps.
+A store is shared by tenants, and a tenant's records must harm no reader of others'. So a record has
+a greatest size, which is checked before and while it is read, and each of its fields a greatest
+value, length or number, which decoding checks. The bounds of what users write are in
+``hippo.model.bounds``; those here are wider where earlier versions wrote more. They leave room for
+the largest studies: 10,000 trials, 10,000 pieces, 10^12 steps.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
-from hippo.model.bounds import MAX_STEPS
+from hippo.model.bounds import LARGEST_INTEGER, MAX_STEPS
 from hippo.model.foreign import quote
 from hippo.store.blobs import Unreadable, check_component, check_size
 
@@ -72,12 +73,12 @@ MAX_INDEX = 10**LONGEST_NUMBER - 1
 
 MAX_METRICS = 100_000
 """In one report, as earlier runners wrote them; today's refuse more than
-``hippo.model.foreign.MOST_METRICS``.
+``hippo.model.foreign.MAX_METRICS``.
 """
 MAX_METRIC_NAME = 1_024
 """Characters, likewise."""
 
-MAX_COUNT = 2**53
+MAX_COUNT = LARGEST_INTEGER
 MAX_SECONDS = 1e10  # 300 years
 LATEST = 1e10  # Unix time: the year 2286
 MAX_VERSION = 10**6
@@ -123,7 +124,7 @@ def check_tree(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open(value: Any) -> Iterable[Any]:
-    """What is within a value. Raises ValueError for what is no value of a document."""
+    """The values within a value. Raises ValueError if it is no value of a document."""
     if isinstance(value, dict):
         return value.values()
     if isinstance(value, list | tuple):
@@ -154,25 +155,25 @@ Step = Annotated[int, _whole(0, MAX_STEPS)]
 Horizon = Annotated[int, _whole(1, MAX_STEPS)]
 """A number of steps to be trained."""
 Whole = Annotated[int, _whole(-MAX_COUNT, MAX_COUNT)]
-"""Of a user's program, which is told in words if it asks for what cannot be."""
+"""An integer from a user's program, whose impossible requests are answered in words."""
 Seed = Whole
 Process = Annotated[int, _whole(0, MAX_PROCESS)]
 Seconds = Annotated[float, _real(0.0, MAX_SECONDS)]
-"""A duration: one that is not finite would spoil every sum."""
+"""A duration, finite so that sums stay finite."""
 Moment = Annotated[float, _real(0.0, LATEST)]
 """Unix time."""
 Charge = Annotated[float, _real(-1.0, 1e15)]
-"""What a study is charged. Rounding may leave it a little below 0."""
+"""A charge to a study. Rounding may leave it a little below 0."""
 Measure = Annotated[float, Field(allow_inf_nan=True)]
 """A metric: any float, NaN and the infinities too."""
 
 Name = Annotated[str, StringConstraints(max_length=MAX_NAME), AfterValidator(check_component)]
-"""Of a study, a chain or a key: fit for a part of a blob's name."""
+"""Name of a study, a chain or a key, which can be a part of a blob's name."""
 Label = Annotated[str, StringConstraints(max_length=MAX_LABEL)]
 Text = Annotated[str, BeforeValidator(_clip), StringConstraints(max_length=MAX_TEXT)]
-"""Words for people. What is longer is cut off: a result is never lost for its message."""
+"""A message for people. A longer one is cut: no result is lost for its message."""
 Line = Annotated[Text, AfterValidator(quote)]
-"""The same on a line that does no harm where it is shown, whoever wrote the record."""
+"""The same on one line that is safe to show, whoever wrote the record."""
 MetricName = Annotated[str, StringConstraints(max_length=MAX_METRIC_NAME)]
 Metrics = Annotated[dict[MetricName, Measure], Field(max_length=MAX_METRICS)]
 Fingerprint = Annotated[dict[Label, Label], Field(max_length=MAX_FIELDS)]

@@ -33,32 +33,32 @@ def plan_path(namespace: str, signature: str) -> str:
 
 
 def list_plans(
-    blobs: Blobs, namespace: str | None = None, *, strange: list[str] | None = None
+    blobs: Blobs, namespace: str | None = None, *, links: list[str] | None = None
 ) -> dict[str, list[BlobInfo]]:
     """The blobs of each plan by its path, sorted; of one namespace or of all. One listing.
 
     A symbolic link hides nothing else: its plan is among them, and says so when it is read; one
-    that lies in no plan is added to ``strange``, by its name.
+    that lies in no plan is added to ``links``, by its name.
     """
     plans: dict[str, list[BlobInfo]] = {}
-    links: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
     try:
         found = blobs.list("" if namespace is None else f"{namespace}/")
     except LinkInside as error:
-        found, links = error.found, error.links
-        if not links:  # the namespace's own folder
+        found, inside = error.found, error.links
+        if not inside:  # the namespace's own folder
             raise
     for info in found:
         match = _PLAN_BLOB.fullmatch(info.name)
         if match is not None:
             plans.setdefault(match[1], []).append(info)
-    for link in links:
+    for link in inside:
         match = _PLAN_LINK.fullmatch(link)
         if match is not None:
             plans.setdefault(match[1], [])
-        elif strange is not None:
-            strange.append(link)
-    return dict(sorted(plans.items())) if links else plans
+        elif links is not None:
+            links.append(link)
+    return dict(sorted(plans.items())) if inside else plans
 
 
 @dataclass(frozen=True, slots=True)

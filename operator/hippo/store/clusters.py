@@ -34,8 +34,7 @@ from hippo.store.plan_store import PlanStore
 from hippo.store.records import FORMAT_VERSION, Record
 
 CLUSTER_PATTERN = r"[A-Za-z0-9]([-A-Za-z0-9._]{0,126}[A-Za-z0-9])?"
-"""Of what a cluster is called: usually a UUID."""
-
+"""An ID of a cluster: usually a UUID."""
 
 Cluster = Annotated[str, StringConstraints(pattern=f"^{CLUSTER_PATTERN}$", max_length=128)]
 
@@ -70,7 +69,7 @@ def claim(
     is_known: Callable[[str], bool],
     begins: bool = True,
 ) -> None:
-    """See to it that a namespace is this cluster's. ``cluster``: None if that is not known; then
+    """Claim a namespace for this cluster. ``cluster``: None if that is not known; then
     nothing is stamped. ``is_known``, by uid: whether the cluster has a study. ``begins``: one of
     its studies is to be stored there; else a namespace without any gets no stamp.
 

@@ -336,7 +336,7 @@ class DirectoryBlobs:
 
 
 class _Listing:
-    """What is found of one list: blobs, and names of symbolic links."""
+    """The result of one listing: blobs, and names of symbolic links."""
 
     def __init__(self, prefix: str, after: str) -> None:
         self._prefix = prefix

@@ -111,7 +111,7 @@ class _Status(_Shape):
 
 
 class StudyShape(_Shape):
-    """What is relied upon in a study's document."""
+    """The fields of a study's document that readers rely on."""
 
     study: _Study
     status: _Status | None = None

@@ -21,7 +21,7 @@ _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 LINK_ERRORS = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EMLINK})
-"""What a system may say of a link that was not followed; the second and third of other things."""
+"""Errors for a link that was not followed; the second and third have other causes, too."""
 
 
 def open_root(path: str) -> int:
@@ -66,7 +66,7 @@ def open_file(name: str, flags: int, *, within: int, mode: int = 0o666) -> int:
 def open_within(root: str | Path, path: str | Path, flags: int, *, make: bool = False) -> int:
     """A file at a path below a root, for users of paths; ``make``: also the folders on the way.
 
-    What is opened to be written to has no other name. Errors say what is wrong in their strerror.
+    A file that is opened for writing has no other name. Errors explain themselves in strerror.
     """
     name = os.path.relpath(path, root)
     folder, last = os.path.split(name)

@@ -72,15 +72,15 @@ class Layout:
         return f"{self.locks}{generation:0{_LOCK_DIGITS}d}.json"
 
     def generation_of(self, name: str) -> int | None:
-        """Of the lock with this name; None if it is none of Hippo's."""
+        """The generation of the lock with this name; None if Hippo did not write it."""
         return number_of(name, digits=_LOCK_DIGITS)
 
     def numbered(self, infos: Iterable[BlobInfo]) -> list[BlobInfo]:
-        """Those that Hippo has numbered; others are nobody's."""
+        """The numbered records of Hippo among these; others are ignored."""
         return [i for i in infos if self.kind_of(i.name) and number_of(i.name) is not None]
 
     def kind_of(self, name: str) -> Kind | None:
-        """Of the record with this name; None for data, and for what Hippo does not write."""
+        """The kind of the record with this name; None for data and for names unknown to Hippo."""
         match name.removeprefix(self._start).split("/"):
             case ["plan.json"]:
                 return Kind.PLAN

@@ -293,7 +293,7 @@ def format_of(kind: str) -> int:
 
 
 class Spent(Record):
-    """What a study has been charged."""
+    """Charges to a study."""
 
     worker_seconds: Charge = 0.0
     steps_trained: Charge = 0.0

@@ -13,8 +13,8 @@ from hippo.store.records import Decision
 from hippo.tune.ordering import rank
 from hippo.tune.tuner import Result, Tuner
 
-MOST_PROMOTIONS = 5000
-"""Of one trial: each is an entry of its Trial object, which etcd has to take."""
+MAX_PROMOTIONS = 5000
+"""Promotions of one trial: each is an entry of its Trial object, whose size etcd limits."""
 
 
 class ExternalTuner(Tuner):
@@ -152,8 +152,8 @@ class ExternalTuner(Tuner):
         if trial in self._stopped:
             return "trial: was stopped"
         if isinstance(request, Promote):
-            if self._promotions.get(trial, 0) >= MOST_PROMOTIONS:
-                return f"trial: went on {MOST_PROMOTIONS} times, the most there may be"
+            if self._promotions.get(trial, 0) >= MAX_PROMOTIONS:
+                return f"trial: went on {MAX_PROMOTIONS} times, the most there may be"
             return self._problem_of_steps(request.steps, self._targets[trial])
         return None if self.may_continue(trial) or trial in self._pending else "trial: has ended"
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from stage_runner import codec, trees
 from stage_runner.codec import CodecError, UnsavableState, decode, encode, snapshot
-from stage_runner.layouts import MOST_REPEATED
+from stage_runner.layouts import MAX_REPEATED
 from stage_runner.trees import BYTES_PER_ENTRY
 from tests.unit.hostile.values import NASTY, places, put
 from tests.unit.stage_runner.states import STATES
@@ -140,7 +140,7 @@ def test_no_value_claims_what_is_not_there(
 
 
 def test_many_small_claims_are_one_large_one() -> None:
-    once = ["array", "|u1", [MOST_REPEATED // 4], [0], 0, 0, []]
+    once = ["array", "|u1", [MAX_REPEATED // 4], [0], 0, 0, []]
     header: dict[str, Any] = {"tree": [{"block": n} for n in range(4)], "blocks": [1]}
     assert len(decode(write({**header, "values": [once] * 4}, b"x"))) == 4
     header["tree"].append({"block": 4})
@@ -149,7 +149,7 @@ def test_many_small_claims_are_one_large_one() -> None:
 
 
 def test_what_repeats_too_much_is_refused_when_it_is_saved() -> None:
-    many = np.broadcast_to(np.float32(1.0), (MOST_REPEATED,))
+    many = np.broadcast_to(np.float32(1.0), (MAX_REPEATED,))
     for state in ({"a": {"b": many}}, {"a": {"b": torch.from_numpy(np.array(1.0)).expand(2**40)}}):
         with pytest.raises(UnsavableState, match=r"^state\['a'\]\['b'\]: its elements repeat"):
             snapshot(state)
@@ -239,7 +239,7 @@ def test_spoilt_headers_take_little_memory(seed: int) -> None:
     made = write(header, blocks, version=dice.choice([1, 2, 2, 2]))
     state, peak = measure(made)
     assert peak < TIMES * len(made) + LEAST
-    assert find_claims(state) < len(made) + MOST_REPEATED + (1 << 20)
+    assert find_claims(state) < len(made) + MAX_REPEATED + (1 << 20)
 
 
 def find_claims(state: Any) -> int:

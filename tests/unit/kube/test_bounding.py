@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 
 from hippo.kube.api import dump
 from hippo.kube.bounding import (
-    MOST_CHAINS,
-    MOST_CHANGES_BYTES,
-    MOST_CONDITIONS,
-    MOST_EVENT_BYTES,
-    MOST_MAP_BYTES,
-    MOST_PLAN_STATUS_BYTES,
-    MOST_STATUS_BYTES,
-    MOST_TEXT,
-    MOST_WORD,
+    MAX_CHAINS,
+    MAX_CHANGES_BYTES,
+    MAX_CONDITIONS,
+    MAX_EVENT_BYTES,
+    MAX_MAP_BYTES,
+    MAX_PLAN_STATUS_BYTES,
+    MAX_STATUS_BYTES,
+    MAX_TEXT,
+    MAX_WORD,
     bound_message,
     bound_status,
 )
-from hippo.kube.reception import read_wish
+from hippo.kube.reception import read_retry
 from hippo.kube.statuses import (
     BestTrial,
     ChainRecord,
@@ -92,7 +92,7 @@ stages = st.builds(
 plans = st.builds(
     SearchPlanStatus,
     studies=st.just(["s" * 52] * MOST_STUDIES),
-    chains=st.just([ChainRecord(name="r1000000-00000001", study="s" * 52)] * 2 * MOST_CHAINS),
+    chains=st.just([ChainRecord(name="r1000000-00000001", study="s" * 52)] * 2 * MAX_CHAINS),
     fingerprint=st.just({str(n): "x" * 512 for n in range(64)}),
     tree=stages.map(lambda stage: [stage] * MOST_ENTRIES),
     conditions=conditions,
@@ -107,11 +107,11 @@ def check(document: Any, key: str = "") -> None:
     """Every text within its own bound, and harmless."""
     match document:
         case str():
-            assert len(document.encode()) <= (MOST_TEXT if key in ("message", "reason") else 512)
+            assert len(document.encode()) <= (MAX_TEXT if key in ("message", "reason") else 512)
             assert find_harm(document) == []
         case dict():
             for name, value in document.items():
-                assert len(name.encode()) <= MOST_WORD
+                assert len(name.encode()) <= MAX_WORD
                 assert find_harm(name) == []
                 check(value, name)
         case list():
@@ -123,7 +123,7 @@ def check(document: Any, key: str = "") -> None:
 @given(st.one_of(studies, trials))
 def test_a_study_or_trial_takes_what_others_wrote(status: StudyStatus | TrialStatus) -> None:
     document = dump(status)
-    assert size(document) <= MOST_STATUS_BYTES
+    assert size(document) <= MAX_STATUS_BYTES
     assert len(json.dumps(document)) < ETCD_BYTES
     check(document)
     assert bound_status(document) == document
@@ -134,18 +134,18 @@ def test_a_study_or_trial_takes_what_others_wrote(status: StudyStatus | TrialSta
 @given(plans)
 def test_a_plan_takes_what_others_wrote(status: SearchPlanStatus) -> None:
     document = dump(status)
-    assert size(document) <= MOST_PLAN_STATUS_BYTES < ETCD_BYTES
+    assert size(document) <= MAX_PLAN_STATUS_BYTES < ETCD_BYTES
     check(document)
     assert bound_status(document) == document
     assert SearchPlanStatus.model_validate(document).chains == status.chains
-    assert all(size(stage["changes"]) <= MOST_CHANGES_BYTES for stage in document["tree"])
+    assert all(size(stage["changes"]) <= MAX_CHANGES_BYTES for stage in document["tree"])
 
 
 @settings(deadline=None)
 @given(texts)
 def test_an_event_is_one_that_servers_take(text: str) -> None:
-    message = bound_message(text, MOST_EVENT_BYTES)
-    assert len(message.encode()) <= MOST_EVENT_BYTES
+    message = bound_message(text, MAX_EVENT_BYTES)
+    assert len(message.encode()) <= MAX_EVENT_BYTES
     assert find_harm(message) == []
 
 
@@ -158,7 +158,7 @@ def test_what_is_left_out_is_said() -> None:
     shown = len(found["hyperparameters"]) - 1
     assert found["hyperparameters"]["..."] == f"{45_000 - shown} more"
     assert 1000 < shown < 2500
-    assert size(found["hyperparameters"]) <= MOST_MAP_BYTES
+    assert size(found["hyperparameters"]) <= MAX_MAP_BYTES
 
 
 def test_a_long_schedule_is_not_shown() -> None:
@@ -189,12 +189,12 @@ def test_hippos_own_conditions_stay() -> None:
     found = [build(f"Other{n}") for n in range(1000)] + [build("Accepted"), build("Failed")]
     kept = [item["type"] for item in dump(StudyStatus(conditions=found))["conditions"]]
     assert kept[:3] == ["Accepted", "Failed", "Other0"]
-    assert len(kept) == MOST_CONDITIONS
+    assert len(kept) == MAX_CONDITIONS
 
 
 @pytest.mark.parametrize("retried", ["1", "2026-11-30 \x1b[31m\u202e", HOSTILE])
 def test_a_wish_is_told_as_it_is_compared(retried: str) -> None:
-    wish = read_wish({"annotations": {"hippo.dev/retry-failed": retried}})
-    assert wish is not None
-    assert len(wish.encode()) <= 63
-    assert dump(StudyStatus(retried=wish))["retried"] == wish
+    retry = read_retry({"annotations": {"hippo.dev/retry-failed": retried}})
+    assert retry is not None
+    assert len(retry.encode()) <= 63
+    assert dump(StudyStatus(retried=retry))["retried"] == retry

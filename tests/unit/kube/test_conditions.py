@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from hippo.kube.bounding import MOST_TEXT
+from hippo.kube.bounding import MAX_TEXT
 from hippo.kube.conditions import find_condition, format_time, set_condition
 
 
@@ -39,4 +39,4 @@ def test_others_stay_as_they_are_and_in_their_order() -> None:
 
 def test_a_message_has_a_length_that_an_object_can_hold() -> None:
     (condition,) = set_condition([], "Failed", True, reason="Failed", message="x" * 9999, now=0.0)
-    assert len(condition.message) == MOST_TEXT
+    assert len(condition.message) == MAX_TEXT

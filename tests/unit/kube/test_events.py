@@ -8,7 +8,7 @@ import pytest
 
 from hippo.kube import events as module
 from hippo.kube.api import EVENT, STUDY, ApiError, Document
-from hippo.kube.bounding import MOST_EVENT_BYTES
+from hippo.kube.bounding import MAX_EVENT_BYTES
 from hippo.kube.events import Events
 from tests.unit.kube.memory import MemoryApi, add_study, run
 
@@ -92,4 +92,4 @@ def test_of_too_many_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> Non
         events.tell(study, "Notice", str(number) + "x" * 2000, False)
     post_all(events)
     assert sorted(message[0] for message in told(server)) == ["7", "8", "9"]
-    assert {len(message) for message in told(server)} == {MOST_EVENT_BYTES}
+    assert {len(message) for message in told(server)} == {MAX_EVENT_BYTES}

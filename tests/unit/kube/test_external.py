@@ -9,7 +9,7 @@ from typing import Any
 from hippo.kube.api import TRIAL, Document
 from hippo.kube.decisions import DecisionBook
 from hippo.kube.external import UserTrials
-from hippo.kube.reader import Reader, ReaderFailed, TooCostly
+from hippo.kube.spec_parser import ParserFailed, SpecParser, TooCostly
 from hippo.model import Sequence
 from hippo.store import DirectoryBlobs, PlanStore
 from hippo.store.mailbox import Mailbox, Promote, Request, Stop, Suggest, Taken
@@ -162,7 +162,7 @@ def test_answers_are_read_once(tmp_path: Path) -> None:
     assert read == []
 
 
-class _Noting(Reader):
+class _Noting(SpecParser):
     """Refuses what is marked as costly; notes what it is asked."""
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class _Noting(Reader):
     def check_sequence(self, hyperparameters: Any, steps: int, namespace: str) -> None:
         self.asked.append(hyperparameters["lr"])
         if self.is_broken:
-            raise ReaderFailed("no process can be started that reads")
+            raise ParserFailed("no process can be started that reads")
         if hyperparameters["lr"] == "costly":
             raise TooCostly.at("spec", "takes too long")
         Sequence.of(hyperparameters, steps)
@@ -181,7 +181,7 @@ class _Noting(Reader):
 
 def test_each_trial_is_read_once_and_what_costs_too_much_is_not_asked_for(tmp_path: Path) -> None:
     world = World(tmp_path)
-    reader = world.trials._reader = _Noting()
+    parser = world.trials._parser = _Noting()
     world.add("bad", "costly")
     world.add("wrong", {"step": {}})
     uid = world.add("good")
@@ -189,25 +189,25 @@ def test_each_trial_is_read_once_and_what_costs_too_much_is_not_asked_for(tmp_pa
     for _ in range(3):
         world.trials.post(objects)
         world.tell()
-    assert sorted(map(str, reader.asked)) == ["0.1", "costly", "{'step': {}}"]
+    assert sorted(map(str, parser.asked)) == ["0.1", "costly", "{'step': {}}"]
     assert world.reason("bad") == "spec: takes too long"
     origins = [request.origin for request in world.requests if isinstance(request, Suggest)]
     assert len(origins) == 2, "the tuner says what is wrong with the other"
     assert uid in origins
     world.server.find(TRIAL, "good")["spec"]["steps"] = 4
     world.post()
-    assert len(reader.asked) == 3, "its sequence is as it was"
+    assert len(parser.asked) == 3, "its sequence is as it was"
     assert isinstance(world.requests[-1], Promote)
 
 
 def test_a_trial_that_could_not_be_read_is_asked_for_later(tmp_path: Path) -> None:
     world = World(tmp_path)
-    reader = world.trials._reader = _Noting()
+    parser = world.trials._parser = _Noting()
     world.add("one")
-    reader.is_broken = True
+    parser.is_broken = True
     world.post()
     assert world.requests == []
-    reader.is_broken = False
+    parser.is_broken = False
     world.post()
     assert len(world.requests) == 1
     world.tell()

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from hippo.kube import operator as module
-from hippo.kube import workshop
+from hippo.kube import serial_executor
 from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, ApiError, Document, Refused
 from hippo.kube.driver import PlanDriver
 from hippo.kube.manifests import build_dry_runs
 from hippo.kube.metrics import Metrics
 from hippo.kube.operator import Operator, PlanTask
-from hippo.kube.reader import Reader
 from hippo.kube.settings import Settings
+from hippo.kube.spec_parser import SpecParser
 from hippo.model import signature, signature_document
 from hippo.store import DirectoryBlobs, PlanLock, PlanStore, plan_path
 from hippo.store.mailbox import Mailbox, Stop
@@ -485,7 +485,7 @@ def test_plans_whose_tuners_think_for_long_delay_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor the end of the operator; and they keep their locks meanwhile."""
-    monkeypatch.setattr(workshop, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(serial_executor, "HEARTBEAT_SECONDS", 0.01)
     renewed: set[str] = set()
     renew = PlanLock.renew_if_due
 
@@ -508,7 +508,7 @@ def test_plans_whose_tuners_think_for_long_delay_no_other(
                 await until(lambda: phase(server, "sound") == "Running", "it runs")
                 await until(lambda: len(server.names(POD)) == 2, "it has pods")
                 stuck = [t for t in made.plans.values() if "sound" not in t.studies]
-                await until(lambda: all(t.workshop.is_busy for t in stuck), "the others think")
+                await until(lambda: all(t.executor.is_busy for t in stuck), "the others think")
                 renewed.clear()
                 await until(lambda: len(renewed) >= 40, "their locks are renewed")
                 assert not any(phase(server, f"hostile-{n}") == "Running" for n in range(40))
@@ -525,14 +525,14 @@ def test_plans_whose_tuners_think_for_long_delay_no_other(
 def test_a_namespace_whose_studies_take_long_to_read_delays_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, read = threading.Event(), Reader.read_study
+    release, read = threading.Event(), SpecParser.parse_study
 
-    def wait(reader: Reader, document: Any, namespace: str) -> Any:
+    def wait(parser: SpecParser, document: Any, namespace: str) -> Any:
         if namespace == "bad":
             assert release.wait(60)
-        return read(reader, document, namespace)
+        return read(parser, document, namespace)
 
-    monkeypatch.setattr(Reader, "read_study", wait)
+    monkeypatch.setattr(SpecParser, "parse_study", wait)
 
     async def go() -> None:
         server = MemoryApi()

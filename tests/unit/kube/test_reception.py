@@ -14,16 +14,16 @@ from hippo.kube import reception as module
 from hippo.kube.api import STUDY, Document
 from hippo.kube.driver import Accepted
 from hippo.kube.events import Events
-from hippo.kube.reader import Reader, ReaderFailed, TooCostly
 from hippo.kube.reception import Reception, Refusal
 from hippo.kube.reporting import StudyStatuses
 from hippo.kube.settings import Settings
+from hippo.kube.spec_parser import ParserFailed, SpecParser, TooCostly
 from hippo.model import InvalidSpec, Study, parse_study
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, run, study_document
 from tests.unit.kube.test_operator import edited
 
 
-class CountingReader(Reader):
+class CountingParser(SpecParser):
     """The model's own, in whatever thread it is asked; notes who asked for what."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class CountingReader(Reader):
         self.threads: set[int] = set()
         self.fail: Exception | None = None
 
-    def read_study(self, document: Mapping[str, Any], namespace: str) -> Study:
+    def parse_study(self, document: Mapping[str, Any], namespace: str) -> Study:
         self.read.append(document["metadata"]["name"])
         self.threads.add(threading.get_ident())
         if self.fail is not None:
@@ -40,10 +40,10 @@ class CountingReader(Reader):
         return parse_study(document)
 
 
-class Desk:
+class Fixture:
     def __init__(self) -> None:
         self.server = MemoryApi()
-        self.reader = CountingReader()
+        self.parser = CountingParser()
         self.start()
 
     def start(self) -> None:
@@ -51,7 +51,7 @@ class Desk:
         api = self.server.api
         statuses = StudyStatuses(api)
         settings = Settings(store="s3://bucket")
-        self.reception = Reception(api, settings, statuses, Events(api), self.reader)
+        self.reception = Reception(api, settings, statuses, Events(api), self.parser)
 
     async def accept(self, document: Document) -> Accepted | Refusal:
         return await self.reception.accept(document)
@@ -70,19 +70,19 @@ class Desk:
 
 def test_each_generation_is_read_once_and_not_in_the_event_loop() -> None:
     async def go() -> None:
-        desk = Desk()
-        document = await desk.add()
-        found = [await desk.accept(document) for _ in range(3)]
+        fixture = Fixture()
+        document = await fixture.add()
+        found = [await fixture.accept(document) for _ in range(3)]
         assert all(isinstance(item, Accepted) for item in found)
-        assert desk.reader.read == ["a"]
-        at_once = [desk.accept(edited(document, priority=3)) for _ in range(5)]
+        assert fixture.parser.read == ["a"]
+        at_once = [fixture.accept(edited(document, priority=3)) for _ in range(5)]
         later = await asyncio.gather(*at_once)
         assert {cast(Accepted, item).study.spec.priority for item in later} == {3}
-        assert desk.reader.read == ["a", "a"]
-        assert threading.get_ident() not in desk.reader.threads
-        desk.reception.forget(document["metadata"]["uid"])
-        await desk.accept(document)
-        assert desk.reader.read == ["a", "a", "a"]
+        assert fixture.parser.read == ["a", "a"]
+        assert threading.get_ident() not in fixture.parser.threads
+        fixture.reception.forget(document["metadata"]["uid"])
+        await fixture.accept(document)
+        assert fixture.parser.read == ["a", "a", "a"]
 
     run(go())
 
@@ -98,40 +98,40 @@ def test_a_refusal_is_remembered_until_the_study_is_another(
     error: InvalidSpec, reason: str
 ) -> None:
     async def go() -> None:
-        desk = Desk()
-        document = await desk.add()
-        desk.reader.fail = error
+        fixture = Fixture()
+        document = await fixture.add()
+        fixture.parser.fail = error
         for _ in range(3):
-            refusal = await desk.refuse(document)
+            refusal = await fixture.refuse(document)
             assert refusal.reason == reason
             assert refusal.message == "; ".join(str(error).splitlines())
-        assert desk.reader.read == ["a"]
-        assert desk.server.count("status", STUDY) == 1
-        desk.reader.fail = None
-        assert isinstance(await desk.accept(edited(document, priority=3)), Accepted)
-        desk.reception.keep([])
-        assert isinstance(await desk.accept(document), Accepted)
+        assert fixture.parser.read == ["a"]
+        assert fixture.server.count("status", STUDY) == 1
+        fixture.parser.fail = None
+        assert isinstance(await fixture.accept(edited(document, priority=3)), Accepted)
+        fixture.reception.keep([])
+        assert isinstance(await fixture.accept(document), Accepted)
 
     run(go())
 
 
 def test_what_costs_too_much_is_not_read_again_by_the_next_operator() -> None:
     async def go() -> None:
-        desk = Desk()
-        document = await desk.add()
-        desk.reader.fail = TooCostly([("spec", "takes more than 1 s to read")])
-        first = await desk.refuse(document)
-        desk.start()
-        document = desk.server.find(STUDY, "a")
-        assert await desk.refuse(document) == first
-        assert desk.reader.read == ["a"]
+        fixture = Fixture()
+        document = await fixture.add()
+        fixture.parser.fail = TooCostly([("spec", "takes more than 1 s to read")])
+        first = await fixture.refuse(document)
+        fixture.start()
+        document = fixture.server.find(STUDY, "a")
+        assert await fixture.refuse(document) == first
+        assert fixture.parser.read == ["a"]
         later = edited(document, priority=3)
-        await desk.refuse(later)
-        assert desk.reader.read == ["a", "a"]
-        desk.reader.fail = InvalidSpec.at("spec", "is wrong")  # this costs little to find out
-        await desk.refuse(edited(later, priority=4))
-        desk.start()
-        await desk.refuse(desk.server.find(STUDY, "a"))
+        await fixture.refuse(later)
+        assert fixture.parser.read == ["a", "a"]
+        fixture.parser.fail = InvalidSpec.at("spec", "is wrong")  # this costs little to find out
+        await fixture.refuse(edited(later, priority=4))
+        fixture.start()
+        await fixture.refuse(fixture.server.find(STUDY, "a"))
 
     run(go())
 
@@ -140,34 +140,34 @@ def test_refusals_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_REFUSED", 3)
 
     async def go() -> None:
-        desk = Desk()
-        desk.reader.fail = InvalidSpec.at("spec", "is wrong")
-        document = await desk.add()
+        fixture = Fixture()
+        fixture.parser.fail = InvalidSpec.at("spec", "is wrong")
+        document = await fixture.add()
         many = [{**document, "metadata": {**document["metadata"], "uid": str(n)}} for n in range(9)]
         for study in many:
-            await desk.accept(study)
-        assert len(desk.reception._verdicts) == len(desk.reception._refused) == 3
+            await fixture.accept(study)
+        assert len(fixture.reception._results) == len(fixture.reception._refused) == 3
         for study in reversed(many[-3:]):
-            await desk.accept(study)
-        assert len(desk.reader.read) == 9
-        await desk.accept(many[0])
-        assert len(desk.reader.read) == 10
-        desk.reception.keep(["0"])
-        assert [*desk.reception._verdicts] == [*desk.reception._refused] == ["0"]
+            await fixture.accept(study)
+        assert len(fixture.parser.read) == 9
+        await fixture.accept(many[0])
+        assert len(fixture.parser.read) == 10
+        fixture.reception.keep(["0"])
+        assert [*fixture.reception._results] == [*fixture.reception._refused] == ["0"]
 
     run(go())
 
 
 def test_where_nothing_can_be_read_no_study_is_refused() -> None:
     async def go() -> None:
-        desk = Desk()
-        document = await desk.add()
-        desk.reader.fail = ReaderFailed("no process can be started that reads")
+        fixture = Fixture()
+        document = await fixture.add()
+        fixture.parser.fail = ParserFailed("no process can be started that reads")
         for _ in range(2):
-            with pytest.raises(ReaderFailed):
-                await desk.accept(document)
-        assert desk.reader.read == ["a", "a"]
-        assert "status" not in desk.server.find(STUDY, "a")
+            with pytest.raises(ParserFailed):
+                await fixture.accept(document)
+        assert fixture.parser.read == ["a", "a"]
+        assert "status" not in fixture.server.find(STUDY, "a")
 
     run(go())
 

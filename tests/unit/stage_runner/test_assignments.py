@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hippo.store.bounds import MAX_BYTES, Kind
-from hippo.store.fitting import EXIT_MISFIT
+from hippo.store.compatibility import EXIT_INCOMPATIBLE
 from stage_runner.__main__ import main
 from stage_runner.worker import open_store, run_worker
 from tests.unit.hostile.values import deep, put
@@ -76,7 +76,9 @@ def spoil(path: str, value: Any) -> bytes:
 
 def refuse(file: str | Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     store = open_store(str(tmp_path / "store"), PLAN)
-    assert run_worker(str(file), store, path=tmp_path, launched=time.monotonic()) == EXIT_MISFIT
+    assert (
+        run_worker(str(file), store, path=tmp_path, launched=time.monotonic()) == EXIT_INCOMPATIBLE
+    )
     assert not (tmp_path / "store").exists()
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -145,4 +147,4 @@ def test_on_the_command_line(tmp_path: Path, assignment: bytes) -> None:
     done = subprocess.run(
         [*command, "--store", "st", "--plan", PLAN], cwd=tmp_path, capture_output=True, text=True
     )
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (EXIT_MISFIT, "", 1)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (EXIT_INCOMPATIBLE, "", 1)

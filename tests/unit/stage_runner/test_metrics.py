@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from hippo.model.foreign import MOST_METRIC_NAME, MOST_METRICS
+from hippo.model.foreign import MAX_METRIC_NAME, MAX_METRICS
 from stage_runner.metrics import InvalidTrainer, check_metrics
 
 
 def test_as_many_as_can_be_kept() -> None:
-    most = {f"{n:0{MOST_METRIC_NAME}}": 0.5 for n in range(MOST_METRICS)}
+    most = {f"{n:0{MAX_METRIC_NAME}}": 0.5 for n in range(MAX_METRICS)}
     assert check_metrics(most) == most
 
 

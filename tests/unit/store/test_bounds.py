@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 import hippo.store.lock
 import hippo.store.mailbox
 from hippo.model.bounds import MAX_STEPS
-from hippo.model.foreign import MOST_LINE, MOST_METRIC_NAME, MOST_METRICS
+from hippo.model.foreign import MAX_LINE, MAX_METRIC_NAME, MAX_METRICS
 from hippo.store.bounds import (
     LATEST,
     MAX_BYTES,
@@ -177,9 +177,7 @@ def test_what_the_largest_studies_write_is_within_them() -> None:
         sequence_number=9_999,
         step=MAX_STEPS,
         key=KEY,
-        metrics={
-            f"{n:0{MOST_METRIC_NAME}d}": -1.2345678901234567e-300 for n in range(MOST_METRICS)
-        },
+        metrics={f"{n:0{MAX_METRIC_NAME}d}": -1.2345678901234567e-300 for n in range(MAX_METRICS)},
         evaluate_seconds=1.0,
     )
     assert len(report.model_dump_json()) < MAX_BYTES[Kind.REPORT]
@@ -213,7 +211,7 @@ def test_beyond_them_nothing_is_read(fields: dict[str, Any]) -> None:
 
 def test_words_are_cut_off_rather_than_lost() -> None:
     error = WorkerError(during="step", message="word " * MAX_TEXT, step=1)
-    assert 0.9 * MOST_LINE < len(error.message) <= MOST_LINE
+    assert 0.9 * MAX_LINE < len(error.message) <= MAX_LINE
     assert error.message.startswith("word word")
     assert " ... (" in error.message
 

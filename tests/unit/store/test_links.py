@@ -237,10 +237,10 @@ def test_one_namespaces_links_hide_nothing_of_the_others(root: Path, outside: Pa
     (root / "d").mkdir()
     (root / "d" / ("0" * 16)).symlink_to(outside)
     before = snapshot(outside)
-    strange: list[str] = []
+    links: list[str] = []
     paths = [sound.store.plan, linked.store.plan, f"d/{'0' * 16}"]
-    assert list(list_plans(blobs, strange=strange)) == paths
-    assert strange == ["c"]
+    assert list(list_plans(blobs, links=links)) == paths
+    assert links == ["c"]
     listed = {listing.namespace: listing for listing in list_store(blobs, now=time.time())}
     assert listed["a"].checkpoints == 1
     assert listed["a"].problems == ()

@@ -253,7 +253,7 @@ def test_whatever_a_request_fails_with_is_its_own_affair(
 
 
 def test_a_trial_goes_on_as_often_as_its_object_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(external, "MOST_PROMOTIONS", 2)
+    monkeypatch.setattr(external, "MAX_PROMOTIONS", 2)
     desk = Desk(study())
     desk.ask(0, suggest(1))
     for step in range(1, 4):

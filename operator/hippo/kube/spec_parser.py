@@ -1,10 +1,10 @@
-"""Documents of users, tried out in a process of its own: within time and memory, or not at all.
+"""Parses the specs of users in a process of its own, within limits of time and memory.
 
-The thread of an event loop may not read them: some kilobytes can mean millions of pieces. Nor may
-another thread, which cannot be ended, and may hold Python's lock as long as it likes. So a worker
-process reads first, which the system ends where it takes longer or needs more than it may; then the
-document is refused, and another worker reads the next. Whoever asks reads again what is known to
-cost little: all that passes between the processes is JSON.
+The event loop must not parse them: a few kilobytes can mean millions of pieces. Neither may a
+thread, which cannot be killed and may hold the interpreter's lock. So a worker process parses each
+document first. If it exceeds a limit, the system kills it, the document is refused, and another
+worker parses the next one. The caller then parses again what is known to be cheap, so only JSON
+passes between the processes.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from typing import Any, Final
 from hippo.model import InvalidSpec, Sequence, Study, parse_study
 
 MAX_SECONDS: Final = 5.0
-"""Of processor time for one document."""
+"""Processor time for one document."""
 MAX_WALL_SECONDS: Final = 60.0
-"""For one document in any case, on a machine however busy; for the start of a worker, too."""
+"""Wall time for one document, and for the start of a worker, however busy the machine."""
 MAX_BYTES: Final = 128 << 20
-"""Of memory for one document, beyond what a worker begins with."""
+"""Memory for one document, beyond what a worker uses at its start."""
 MAX_SEQUENCE_BYTES: Final = 64 << 20
-"""Of memory for the sequence of a trial, once it is worked out."""
+"""Memory of a trial's sequence, once it is computed."""
 MAX_GROWTH: Final = 16 << 20
-"""Bytes that a worker may keep of the documents before: one that has grown by more ends."""
+"""Bytes by which a worker may grow over all its documents: beyond it, another replaces it."""
 MAX_PROBLEMS, MAX_PROBLEM = 20, 500
-"""Problems that are told of one document, and characters of each."""
+"""Problems reported for one document, and characters of each."""
 
 _ATTEMPTS = 2
-"""Until it is clear that it is not by chance that a worker ends."""
-_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)
-"""Codes of workers that somebody else has ended: the system, when memory is scarce."""
+"""Workers that must end on a document before the document is blamed."""
+_KILLED_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)
+"""Exit codes of workers that others have killed, such as the kernel when memory is scarce."""
 
 
 class TooCostly(InvalidSpec):
-    """To read the document takes longer or needs more memory than it may."""
+    """Parsing the document exceeds its limit of time or memory."""
 
 
-class ReaderFailed(Exception):
-    """No worker can be started, or go on; that is no document's fault."""
+class ParserFailed(Exception):
+    """No worker can be started or can proceed, which is no document's fault."""
 
 
-class Reader:
-    """Reads one document at a time, of all namespaces in turn. For any number of threads."""
+class SpecParser:
+    """Parses one document at a time, taking the namespaces in turn. Safe for many threads."""
 
     def __init__(
         self,
@@ -69,8 +69,8 @@ class Reader:
         self._turns: dict[str, _Queue] = {}  # by namespace, as long as somebody waits
         self._turns_lock = threading.Lock()
 
-    def read_study(self, document: Mapping[str, Any], namespace: str) -> Study:
-        """As ``parse_study``. Raises InvalidSpec, TooCostly, ReaderFailed."""
+    def parse_study(self, document: Mapping[str, Any], namespace: str) -> Study:
+        """As ``parse_study``. Raises InvalidSpec, TooCostly, ParserFailed."""
         with self._turn(namespace), self._worker_lock:
             self._ask("study", document)
             return parse_study(document)
@@ -78,7 +78,7 @@ class Reader:
     def check_sequence(
         self, hyperparameters: Mapping[str, Any], steps: int, namespace: str
     ) -> None:
-        """Whether ``Sequence.of`` takes them. Raises InvalidSpec, TooCostly, ReaderFailed."""
+        """Whether ``Sequence.of`` takes them. Raises InvalidSpec, TooCostly, ParserFailed."""
         with self._turn(namespace), self._worker_lock:
             size: int = self._ask("sequence", dict(hyperparameters), steps)
         if size > MAX_SEQUENCE_BYTES:
@@ -96,7 +96,7 @@ class Reader:
 
     @property
     def pid(self) -> int | None:
-        """Of the worker, if there is one."""
+        """Process ID of the worker, if there is one."""
         return self._worker.pid if self._worker is not None else None
 
     def _ask(self, *question: Any) -> Any:
@@ -116,8 +116,8 @@ class Reader:
             worker = self._worker or self._begin()
             answer = worker.ask(question, self._wall_seconds)
             if answer is not None:
-                kind, found, is_worn = answer
-                if is_worn:
+                kind, found, has_grown = answer
+                if has_grown:
                     self._lose()
                 return kind, found
             code = self._lose()
@@ -125,15 +125,15 @@ class Reader:
                 raise _costly(f"takes more than {self._seconds:g} s to read")
             if code is None:
                 break
-        if code is None or code in _BY_OTHERS:
-            raise ReaderFailed(f"the process that reads {_describe_end(code)}")
+        if code is None or code in _KILLED_BY_OTHERS:
+            raise ParserFailed(f"the process that reads {_describe_end(code)}")
         raise InvalidSpec.at("spec", f"cannot be read: whatever reads it {_describe_end(code)}")
 
     def _begin(self) -> _Worker:
         self._worker = worker = _Worker(self._seconds, self._memory)
         if worker.answer(self._wall_seconds) != _READY:
             how = _describe_end(self._lose())
-            raise ReaderFailed(f"no process can be started that reads: it {how}")
+            raise ParserFailed(f"no process can be started that reads: it {how}")
         return worker
 
     def _lose(self) -> int | None:
@@ -143,7 +143,7 @@ class Reader:
 
     @contextlib.contextmanager
     def _turn(self, namespace: str) -> Iterator[None]:
-        """One of a namespace waits for the worker at a time, so that the others come to theirs."""
+        """Lets one caller of a namespace at a time wait for the worker, so that none starves."""
         with self._turns_lock:
             queue = self._turns.setdefault(namespace, _Queue())
             queue.users += 1
@@ -158,7 +158,7 @@ class Reader:
 
 
 class _Queue:
-    """A lock that whoever came first gets first, which ``threading.Lock`` does not promise."""
+    """A fair lock: first come, first served, which ``threading.Lock`` does not promise."""
 
     def __init__(self) -> None:
         self.users = 0
@@ -199,14 +199,14 @@ def _describe_end(code: int | None) -> str:
 
 
 class _Worker:
-    """The process, as its parent sees it."""
+    """The parent's side of the worker process."""
 
     def __init__(self, seconds: float, memory: int) -> None:
         ours, theirs = socket.socketpair()
         limits = (str(theirs.fileno()), repr(seconds), str(memory))
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "hippo.kube.reader", *limits],
+                [sys.executable, "-P", "-m", "hippo.kube.spec_parser", *limits],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -216,7 +216,7 @@ class _Worker:
             )
         except OSError as error:
             ours.close()
-            raise ReaderFailed(f"no process can be started that reads: {error.strerror}") from None
+            raise ParserFailed(f"no process can be started that reads: {error.strerror}") from None
         finally:
             theirs.close()
         self._connection = Connection(ours.detach())
@@ -259,13 +259,13 @@ class _Worker:
 
 
 def _environment() -> dict[str, str]:
-    """What Python needs, and no credentials."""
+    """The variables that Python needs, without credentials."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
     return {n: v for n, v in os.environ.items() if n in kept or n.startswith("PYTHON")}
 
 
-SHARED: Final = Reader()
-"""That of the operator: one worker, whoever asks."""
+SHARED: Final = SpecParser()
+"""The operator's parser: one worker for all callers."""
 
 atexit.register(SHARED.close)
 
@@ -274,8 +274,8 @@ atexit.register(SHARED.close)
 
 
 def serve(descriptor: int, seconds: float, memory: int) -> None:
-    """Answer until there is nobody left who asks, or a document has left much behind."""
-    _be_the_first_to_go()
+    """Answer until the parent is gone."""
+    _prefer_for_oom_kill()
     connection = Connection(descriptor)
     begun_with = _measure()
     _limit_memory(begun_with + memory)
@@ -289,8 +289,8 @@ def serve(descriptor: int, seconds: float, memory: int) -> None:
         signal.setitimer(signal.ITIMER_PROF, seconds)
         kind, found = _read(*json.loads(question))
         signal.setitimer(signal.ITIMER_PROF, 0.0)
-        is_worn = _measure() - begun_with > MAX_GROWTH
-        connection.send_bytes(json.dumps((kind, found, is_worn)).encode())
+        has_grown = _measure() - begun_with > MAX_GROWTH
+        connection.send_bytes(json.dumps((kind, found, has_grown)).encode())
 
 
 def _read(kind: str, *question: Any) -> tuple[str, Any]:
@@ -332,14 +332,14 @@ def _measure() -> int:
 
 
 def _limit_memory(size: int) -> None:
-    """Whoever started the operator may have set a limit, which nobody may raise."""
+    """Stay below a hard limit that the operator was started with."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     soft = size if hard == resource.RLIM_INFINITY else min(size, hard)
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _be_the_first_to_go() -> None:
-    """When memory is scarce: the operator goes on, and starts another one."""
+def _prefer_for_oom_kill() -> None:
+    """When memory is scarce, the kernel kills this process and not the operator."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
 

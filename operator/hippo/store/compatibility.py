@@ -1,7 +1,8 @@
-"""How a worker says that its Hippo does not fit its driver's, which is no fault of its trainer's.
+"""How a worker reports that its Hippo is incompatible with its driver's, which is no failure of its
+trainer.
 
-It ends with a status of its own and a marked line, the last of its log, before it has begun.
-Earlier runners ended with 2, as a trainer may as well, and are told by what they said.
+The worker exits before it begins, with a status of its own and a marked last line in its log.
+Earlier runners exited with 2, as a trainer may as well, and are recognised by their message.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import re
 from importlib.metadata import PackageNotFoundError, version
 
-EXIT_MISFIT = 76
+EXIT_INCOMPATIBLE = 76
 """EX_PROTOCOL of sysexits.h."""
-MARK = "hippo-misfit: "
+MARK = "hippo-incompatible: "
 
 _SAID_BEFORE = re.compile(
     r"--assignment[ :].+|python3? -m stage_runner.*: error: (argument|unrecognized|the following).+"
@@ -24,19 +25,19 @@ _NOT_THERE = re.compile(
 
 
 def own_version() -> str | None:
-    """Of the Hippo that runs here; None if it runs from its sources alone."""
+    """Version of this Hippo; None if it runs from its sources without being installed."""
     try:
         return version("hippo-tuner")
     except PackageNotFoundError:
         return None
 
 
-def find_misfit(code: int | None, last_line: str) -> str | None:
-    """What a worker that left no report said of a Hippo that does not fit; None if it ended for
-    another reason. ``last_line``: of its log.
+def find_incompatibility(code: int | None, last_line: str) -> str | None:
+    """Why a worker that left no report found its Hippo incompatible; None if it ended for another
+    reason. ``last_line``: the last line of its log.
     """
     line = last_line.strip()
-    if code == EXIT_MISFIT and line.startswith(MARK):
+    if code == EXIT_INCOMPATIBLE and line.startswith(MARK):
         return line.removeprefix(MARK)
     if code == 2 and _SAID_BEFORE.fullmatch(line):
         return line.partition(": build the trainer's image")[0]

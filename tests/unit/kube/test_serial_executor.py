@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from hippo.kube import workshop as module
-from hippo.kube.workshop import NoThread, Workshop
+from hippo.kube import serial_executor as module
+from hippo.kube.serial_executor import NoThread, SerialExecutor
 from tests.unit.kube.memory import run
 
 
@@ -24,9 +24,9 @@ def test_calls_are_done_one_after_the_other_elsewhere() -> None:
         return number + more, told.get(), threading.get_ident()
 
     async def go() -> None:
-        shop, other = Workshop("one"), Workshop("another")
+        executor, other = SerialExecutor("one"), SerialExecutor("another")
         told.set("of the caller")
-        found = await asyncio.gather(*(shop.run(call, n, more=1) for n in range(20)))
+        found = await asyncio.gather(*(executor.run(call, n, more=1) for n in range(20)))
         assert [number for number, _, _ in found] == list(range(1, 21))
         assert marks == list(range(20))
         assert {text for _, text, _ in found} == {"of the caller"}
@@ -45,11 +45,11 @@ def test_what_a_call_raises_is_raised(error: BaseException) -> None:
         raise AssertionError("it did not take long")
 
     async def go() -> None:
-        shop = Workshop("one")
-        for work in (shop.run(fail), shop.run_long(fail, beat)):
+        executor = SerialExecutor("one")
+        for work in (executor.run(fail), executor.run_long(fail, beat)):
             with pytest.raises(type(error)):
                 await work
-        assert await shop.run(lambda: 5) == 5
+        assert await executor.run(lambda: 5) == 5
 
     run(go())
 
@@ -57,11 +57,11 @@ def test_what_a_call_raises_is_raised(error: BaseException) -> None:
 def test_however_many_are_stuck_the_others_work() -> None:
     async def go() -> None:
         release = threading.Event()
-        stuck = [Workshop(f"stuck {number}") for number in range(100)]
-        works = [asyncio.create_task(shop.run(release.wait)) for shop in stuck]
-        while not all(shop.is_busy for shop in stuck):  # noqa: ASYNC110 - nothing tells
+        stuck = [SerialExecutor(f"stuck {number}") for number in range(100)]
+        works = [asyncio.create_task(executor.run(release.wait)) for executor in stuck]
+        while not all(executor.is_busy for executor in stuck):  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0)
-        assert await Workshop("sound").run(lambda: 1) == 1
+        assert await SerialExecutor("sound").run(lambda: 1) == 1
         assert await asyncio.to_thread(lambda: 2) == 2
         release.set()
         assert all(await asyncio.gather(*works))
@@ -70,7 +70,7 @@ def test_however_many_are_stuck_the_others_work() -> None:
 
 
 def test_meanwhile_something_else_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BEAT_SECONDS", 0.001)
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.001)
     release = threading.Event()
     beats = 0
 
@@ -81,33 +81,33 @@ def test_meanwhile_something_else_is_done(monkeypatch: pytest.MonkeyPatch) -> No
             release.set()
 
     async def go() -> None:
-        assert await Workshop("one").run_long(release.wait, beat)
+        assert await SerialExecutor("one").run_long(release.wait, beat)
         assert beats >= 3
 
     run(go())
 
 
 def test_who_no_longer_waits_leaves_it_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BEAT_SECONDS", 0.001)
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.001)
     release = threading.Event()
 
     async def fail() -> None:
         raise OSError("the lock is lost")
 
     async def go() -> None:
-        shop = Workshop("one")
+        executor = SerialExecutor("one")
         with pytest.raises(OSError, match="lost"):
-            await shop.run_long(release.wait, fail)
-        assert shop.is_busy
-        task = asyncio.create_task(shop.run(lambda: 1))
+            await executor.run_long(release.wait, fail)
+        assert executor.is_busy
+        task = asyncio.create_task(executor.run(lambda: 1))
         await asyncio.sleep(0.01)
         assert not task.done()
         task.cancel()
-        follower = asyncio.create_task(shop.run(lambda: 2))
+        follower = asyncio.create_task(executor.run(lambda: 2))
         await asyncio.sleep(0)
         release.set()
         assert await follower == 2
-        while shop.is_busy:  # noqa: ASYNC110 - nothing tells
+        while executor.is_busy:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0)
 
     run(go())
@@ -118,13 +118,13 @@ def test_where_there_are_no_more_threads_it_says_so(monkeypatch: pytest.MonkeyPa
         raise RuntimeError("can't start new thread")
 
     async def go() -> None:
-        shop = Workshop("one")
+        executor = SerialExecutor("one")
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
             with pytest.raises(NoThread, match="can't start new thread"):
-                await shop.run(lambda: 1)
-        assert not shop.is_busy
-        assert await shop.run(lambda: 2) == 2
+                await executor.run(lambda: 1)
+        assert not executor.is_busy
+        assert await executor.run(lambda: 2) == 2
 
     run(go())
 
@@ -133,9 +133,9 @@ def test_where_there_are_no_more_threads_it_says_so(monkeypatch: pytest.MonkeyPa
 def test_the_process_ends_whatever_is_stuck() -> None:
     code = (
         "import asyncio, threading\n"
-        "from hippo.kube.workshop import Workshop\n"
+        "from hippo.kube.serial_executor import SerialExecutor\n"
         "async def go():\n"
-        "    work = asyncio.create_task(Workshop('stuck').run(threading.Event().wait))\n"
+        "    work = asyncio.create_task(SerialExecutor('stuck').run(threading.Event().wait))\n"
         "    await asyncio.sleep(0.01)\n"
         "    print('over')\n"
         "asyncio.run(go())\n"

@@ -1,8 +1,8 @@
-"""A thread of somebody's own, for work that may take long: it delays nobody else.
+"""An executor with one thread of its own, for a plan or namespace whose work may take long.
 
-The threads behind ``asyncio.to_thread`` are few and shared, so that some plans whose tuners think
-for minutes would leave none for the others' requests. And the process does not end before they do,
-whereas nobody waits for these.
+The threads behind ``asyncio.to_thread`` are few and shared: a few tuners that compute for minutes
+would leave none for the requests of other plans. The process also waits for those threads when it
+ends, whereas the threads of this module are daemons.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from typing import Any, Final, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BEAT_SECONDS: Final = 10.0
-"""After so long without an end, and again after each such while, the caller does what must be done
-meanwhile."""
+HEARTBEAT_SECONDS: Final = 10.0
+"""Period of the callback that a caller runs while a long call is in progress."""
 
 
 class NoThread(Exception):
-    """The system lets nobody have another thread for now."""
+    """The system cannot start another thread for now."""
 
 
-class Workshop:
-    """Calls are done one after the other, in a thread that lasts as long as there are some."""
+class SerialExecutor:
+    """Runs calls one after the other, in a thread that lives as long as there are calls."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -38,20 +37,20 @@ class Workshop:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is being done, perhaps for somebody who no longer waits for it."""
+        """Whether a call is running or queued, even if its caller no longer waits for it."""
         return self._is_busy
 
     async def run(self, call: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> T:
-        """What the call returns or raises."""
+        """Returns what the call returns, and raises what it raises."""
         return await asyncio.wrap_future(self._submit(lambda: call(*arguments, **options)))
 
     async def run_long(self, call: Callable[[], T], meanwhile: Callable[[], Awaitable[None]]) -> T:
-        """The same, and every BEAT_SECONDS ``meanwhile``; what that raises is raised here, and what
-        comes of the call then is nobody's.
+        """As ``run``, awaiting ``meanwhile`` every HEARTBEAT_SECONDS; raises what that raises, and
+        then discards the result of the call.
         """
         done = asyncio.wrap_future(self._submit(call))
-        done.add_done_callback(_look_at)
-        while not (await asyncio.wait({done}, timeout=BEAT_SECONDS))[0]:
+        done.add_done_callback(_consume)
+        while not (await asyncio.wait({done}, timeout=HEARTBEAT_SECONDS))[0]:
             await meanwhile()
         return done.result()
 
@@ -88,7 +87,7 @@ class Workshop:
             del future, call
 
 
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """Or asyncio complains that nobody has."""
+def _consume(future: asyncio.Future[Any]) -> None:
+    """Retrieve the exception, which asyncio would otherwise log as never retrieved."""
     if not future.cancelled():
         future.exception()

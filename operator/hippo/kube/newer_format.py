@@ -1,8 +1,8 @@
-"""What a newer Hippo works on is left alone, and says so: one condition, and nothing else of it.
+"""Marks studies and SearchPlans that a newer Hippo works on; this operator leaves them alone.
 
-What a newer operator has written may hold more than this one knows, so a status is not read into a
-model and written back: all but the condition and, of a study, the message stays as it is. The newer
-operator writes both anew as soon as it is back.
+A newer operator's status may have fields that this one does not know. So it is not read into a
+model and written back: only the condition and, in a study, the message change. The newer operator
+writes both again once it is back.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ ENDED = ("Succeeded", "Failed")
 
 
 async def mark_study(api: Api, study: Mapping[str, Any], message: str) -> bool:
-    """Whether there was anything to say: a study that has ended waits for nobody. Raises ApiError;
-    Conflict if ``study`` is not the object as it is now.
+    """Set the condition NewerFormat. Returns whether the status changed: a study that has ended, or
+    says so already, stays as it is. Raises ApiError; Conflict if ``study`` is out of date.
     """
     metadata, status = study["metadata"], study.get("status") or {}
     if status.get("phase") in ENDED:
@@ -58,7 +58,7 @@ async def mark_plan(api: Api, namespace: str, name: str, message: str) -> None:
 def _set_progressing(
     status: Mapping[str, Any], message: str, generation: int | None = None
 ) -> list[Document] | None:
-    """The conditions as they are to stand; None if they already say it."""
+    """The new conditions; None if they say so already."""
     others = [c for c in status.get("conditions") or [] if c.get("type") != names.PROGRESSING]
     known = [c for c in status.get("conditions") or [] if c.get("type") == names.PROGRESSING]
     if any(c.get("reason") == names.REASON_NEWER for c in known):

@@ -12,7 +12,7 @@ from hippo.kube.api import SEARCH_PLAN, STUDY
 from hippo.kube.moving import may_move
 from hippo.kube.pods import Cause, observe, outcome
 from hippo.kube.reporting import read_study_status
-from hippo.store.fitting import EXIT_MISFIT, MARK
+from hippo.store.compatibility import EXIT_INCOMPATIBLE, MARK
 from hippo.store.records import Outcome
 from tests.model_checking.world import World
 
@@ -21,6 +21,7 @@ OLD = (
     " image with the operator's version of Hippo"
 )
 NEW = f"{MARK}--assignment /etc/hippo/assignment.json was written by a newer Hippo"
+BAD_FORMAT = "exec /usr/bin/python3: exec format error"
 NO_PYTHON = 'failed to create containerd task: exec: "python3": executable file not found in $PATH'
 RETRIES = 1
 
@@ -52,7 +53,7 @@ def end(world: World, code: int, words: str, reason: str = "Error") -> int:
         ended = {"exitCode": code, "reason": reason, "message": words, "finishedAt": "2027-01-01"}
         container = {
             "name": names.TRAINER_CONTAINER,
-            "imageID": "sha256:misfit",
+            "imageID": "sha256:incompatible",
             "state": {"terminated": ended},
         }
         world.server.set_pod_status(pod, {"phase": "Failed", "containerStatuses": [container]})
@@ -64,7 +65,7 @@ def begin(world: World) -> None:
     for pod in world.pods("Pending"):
         container = {
             "name": names.TRAINER_CONTAINER,
-            "imageID": "sha256:misfit",
+            "imageID": "sha256:incompatible",
             "state": {"running": {"startedAt": "2027-01-01T00:00:00Z"}},
         }
         world.server.set_pod_status(pod, {"phase": "Running", "containerStatuses": [container]})
@@ -91,7 +92,7 @@ def finish(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("code", "words", "reason"),
-    [(2, OLD, "Error"), (EXIT_MISFIT, NEW, "Error"), (128, NO_PYTHON, "StartError")],
+    [(2, OLD, "Error"), (EXIT_INCOMPATIBLE, NEW, "Error"), (128, NO_PYTHON, "StartError")],
 )
 def test_a_study_whose_image_does_not_fit_waits_and_says_why(
     world: World, code: int, words: str, reason: str
@@ -141,7 +142,7 @@ def test_it_goes_on_when_something_has_changed(world: World, how: str) -> None:
 
 def test_its_image_may_be_edited(world: World) -> None:
     """What was not trained moves to the plan of its new trainer (``test_moving.py``)."""
-    end(world, EXIT_MISFIT, NEW)
+    end(world, EXIT_INCOMPATIBLE, NEW)
     take_turns(world, 5)
     assert may_move(read_study_status(world.server.find(STUDY, "s")))
 
@@ -159,7 +160,7 @@ def test_what_outlives_its_driver_is_not_tried_again(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(2, "usage: trainer.py"), (2, ""), (EXIT_MISFIT, "bye"), (1, NEW)]
+    ("code", "words"), [(2, "usage: trainer.py"), (2, ""), (EXIT_INCOMPATIBLE, "bye"), (1, NEW)]
 )
 def test_a_trainer_that_ends_like_that_is_charged(world: World, code: int, words: str) -> None:
     for _ in range(60):
@@ -179,7 +180,7 @@ def test_a_trainer_that_says_so_once_it_has_begun_is_charged(world: World) -> No
             world.work(pod)  # it reports that it has begun
         take_turns(world)
         if not world.pods("Pending"):
-            end(world, EXIT_MISFIT, NEW)
+            end(world, EXIT_INCOMPATIBLE, NEW)
         take_turns(world)
         if status(world).get("phase") == "Failed":
             break
@@ -203,8 +204,13 @@ def ended_pod(code: int, words: str, reason: str, command: list[str]) -> Any:
 @pytest.mark.parametrize(
     ("words", "reason", "command", "cause"),
     [
-        (NO_PYTHON, "StartError", list(names.RUNNER), Cause.MISFIT),
-        ("exec /usr/bin/python3: exec format error", "StartError", names.RUNNER, Cause.MISFIT),
+        (NO_PYTHON, "StartError", list(names.RUNNER), Cause.INCOMPATIBLE),
+        (
+            "exec /usr/bin/python3: exec format error",
+            "StartError",
+            names.RUNNER,
+            Cause.INCOMPATIBLE,
+        ),
         (NO_PYTHON, "StartError", ["python3", "mine.py"], Cause.CONFIG),  # of a template
         ("cannot set rlimits", "StartError", list(names.RUNNER), Cause.CONFIG),
     ],
@@ -212,7 +218,7 @@ def ended_pod(code: int, words: str, reason: str, command: list[str]) -> Any:
 def test_a_container_that_cannot_start(words: str, reason: str, command: Any, cause: Cause) -> None:
     state = observe(ended_pod(128, words, reason, list(command)))
     assert state.cause is cause
-    assert outcome(state) is (Outcome.REFUSED if cause is Cause.MISFIT else Outcome.LOST)
+    assert outcome(state) is (Outcome.REFUSED if cause is Cause.INCOMPATIBLE else Outcome.LOST)
 
 
 def test_what_kubernetes_states_goes_first() -> None:

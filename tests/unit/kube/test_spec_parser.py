@@ -16,16 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.kube import reader as module
-from hippo.kube.reader import MAX_PROBLEM, MAX_PROBLEMS, Reader, ReaderFailed, TooCostly
+from hippo.kube import spec_parser as module
+from hippo.kube.spec_parser import MAX_PROBLEM, MAX_PROBLEMS, ParserFailed, SpecParser, TooCostly
 from hippo.model import InvalidSpec, Sequence, parse_study
 from tests import strategies
 from tests.unit.kube.memory import NAMESPACE, study_document
 
 
 @pytest.fixture
-def reader() -> Iterator[Reader]:
-    made = Reader()
+def parser() -> Iterator[SpecParser]:
+    made = SpecParser()
     yield made
     made.close()
 
@@ -42,28 +42,28 @@ def test_it_reads_what_the_model_reads(space: dict[str, Any], steps: int) -> Non
         with pytest.raises(InvalidSpec) as expected:
             parse_study(given)
         with pytest.raises(InvalidSpec) as caught:
-            module.SHARED.read_study(given, NAMESPACE)
+            module.SHARED.parse_study(given, NAMESPACE)
         assert caught.value.errors == expected.value.errors
         assert type(caught.value) is InvalidSpec
         return
-    study, found = parse_study(given), module.SHARED.read_study(given, NAMESPACE)
+    study, found = parse_study(given), module.SHARED.parse_study(given, NAMESPACE)
     assert found == study
     assert [*found.search_space().enumerate()] == [*study.search_space().enumerate()]
 
 
-def test_one_process_reads_all_that_costs_little(reader: Reader) -> None:
-    assert reader.pid is None
-    reader.read_study(document(), NAMESPACE)
-    pid = reader.pid
+def test_one_process_reads_all_that_costs_little(parser: SpecParser) -> None:
+    assert parser.pid is None
+    parser.parse_study(document(), NAMESPACE)
+    pid = parser.pid
     assert pid not in (None, os.getpid())
     with pytest.raises(InvalidSpec, match=r"spec\.steps: must be at least 1"):
-        reader.read_study(document(steps=0), NAMESPACE)
-    reader.check_sequence({"lr": 0.1}, 10, NAMESPACE)
-    assert reader.pid == pid
-    reader.close()
+        parser.parse_study(document(steps=0), NAMESPACE)
+    parser.check_sequence({"lr": 0.1}, 10, NAMESPACE)
+    assert parser.pid == pid
+    parser.close()
     assert not Path(f"/proc/{pid}").exists()
-    reader.read_study(document(), NAMESPACE)
-    assert reader.pid not in (None, pid)
+    parser.parse_study(document(), NAMESPACE)
+    assert parser.pid not in (None, pid)
 
 
 def many(count: int) -> dict[str, Any]:
@@ -76,62 +76,62 @@ def many(count: int) -> dict[str, Any]:
 
 
 def test_what_takes_too_long_is_refused_and_the_next_is_read_by_another() -> None:
-    reader = Reader(seconds=0.3)
+    parser = SpecParser(seconds=0.3)
     try:
-        reader.read_study(document(), NAMESPACE)
-        before = reader.pid
+        parser.parse_study(document(), NAMESPACE)
+        before = parser.pid
         with pytest.raises(TooCostly, match=r"^spec: takes more than 0\.3 s to read: give its"):
-            reader.check_sequence(many(30), 100_000, NAMESPACE)
+            parser.check_sequence(many(30), 100_000, NAMESPACE)
         assert not Path(f"/proc/{before}").exists()
-        assert reader.read_study(document(), NAMESPACE) == parse_study(document())
+        assert parser.parse_study(document(), NAMESPACE) == parse_study(document())
     finally:
-        reader.close()
+        parser.close()
 
 
 def test_what_needs_too_much_memory_is_refused() -> None:
-    reader = Reader(memory=8 << 20)
+    parser = SpecParser(memory=8 << 20)
     try:
         with pytest.raises(TooCostly, match=r"^spec: needs more than 8 MiB to be read: give its"):
-            reader.check_sequence(many(10), 100_000, NAMESPACE)
-        assert reader.read_study(document(), NAMESPACE) == parse_study(document())
+            parser.check_sequence(many(10), 100_000, NAMESPACE)
+        assert parser.parse_study(document(), NAMESPACE) == parse_study(document())
     finally:
-        reader.close()
+        parser.close()
 
 
 def test_a_sequence_that_would_fill_the_operators_memory_is_refused(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
+    parser: SpecParser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = many(1)["x0"]
     size = Sequence.of({"lr": large}, 100_000).runs("lr").size
     monkeypatch.setattr(module, "MAX_SEQUENCE_BYTES", size)
-    reader.check_sequence({"lr": large}, 100_000, NAMESPACE)
+    parser.check_sequence({"lr": large}, 100_000, NAMESPACE)
     with pytest.raises(TooCostly, match="once it is worked out"):
-        reader.check_sequence({"lr": large, "x": 0.1}, 100_000, NAMESPACE)
+        parser.check_sequence({"lr": large, "x": 0.1}, 100_000, NAMESPACE)
 
 
 @pytest.mark.slow
 def test_one_that_hangs_is_not_waited_for() -> None:
-    reader = Reader(wall_seconds=2.0)
+    parser = SpecParser(wall_seconds=2.0)
     try:
-        reader.read_study(document(), NAMESPACE)
-        hanging = reader.pid
+        parser.parse_study(document(), NAMESPACE)
+        hanging = parser.pid
         assert hanging is not None
         os.kill(hanging, signal.SIGSTOP)
-        with pytest.raises(ReaderFailed, match="does not get on"):
-            reader.read_study(document(), NAMESPACE)
+        with pytest.raises(ParserFailed, match="does not get on"):
+            parser.parse_study(document(), NAMESPACE)
         assert not Path(f"/proc/{hanging}").exists()
-        reader.read_study(document(), NAMESPACE)
+        parser.parse_study(document(), NAMESPACE)
     finally:
-        reader.close()
+        parser.close()
 
 
 @pytest.mark.slow
-def test_one_that_was_ended_is_followed_by_another(reader: Reader) -> None:
+def test_one_that_was_ended_is_followed_by_another(parser: SpecParser) -> None:
     for number in (signal.SIGKILL, signal.SIGTERM):
-        reader.read_study(document(), NAMESPACE)
-        assert reader.pid is not None
-        os.kill(reader.pid, number)
-        assert reader.read_study(document(), NAMESPACE) == parse_study(document())
+        parser.parse_study(document(), NAMESPACE)
+        assert parser.pid is not None
+        os.kill(parser.pid, number)
+        assert parser.parse_study(document(), NAMESPACE) == parse_study(document())
 
 
 @pytest.mark.slow
@@ -139,11 +139,11 @@ def test_one_that_was_ended_is_followed_by_another(reader: Reader) -> None:
     ("number", "error", "words"),
     [
         (signal.SIGSEGV, InvalidSpec, r"spec: cannot be read: .*was ended by SIGSEGV"),
-        (signal.SIGKILL, ReaderFailed, "the process that reads was ended by SIGKILL"),
+        (signal.SIGKILL, ParserFailed, "the process that reads was ended by SIGKILL"),
     ],
 )
 def test_a_document_at_which_each_reader_ends(
-    reader: Reader,
+    parser: SpecParser,
     monkeypatch: pytest.MonkeyPatch,
     number: signal.Signals,
     error: type[Exception],
@@ -160,59 +160,59 @@ def test_a_document_at_which_each_reader_ends(
 
     monkeypatch.setattr(module._Worker, "ask", end)
     with pytest.raises(error, match=words) as caught:
-        reader.read_study(document(), NAMESPACE)
+        parser.parse_study(document(), NAMESPACE)
     assert not isinstance(caught.value, TooCostly)
     assert len(set(asked)) == 2
 
 
 def test_where_no_process_can_be_started_no_document_is_to_blame(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    parser: SpecParser, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for python in (tmp_path / "none", Path("/bin/false")):
         monkeypatch.setattr(sys, "executable", str(python))
-        with pytest.raises(ReaderFailed, match="no process can be started that reads: "):
-            reader.read_study(document(), NAMESPACE)
+        with pytest.raises(ParserFailed, match="no process can be started that reads: "):
+            parser.parse_study(document(), NAMESPACE)
     monkeypatch.undo()
-    assert reader.read_study(document(), NAMESPACE) == parse_study(document())
+    assert parser.parse_study(document(), NAMESPACE) == parse_study(document())
 
 
-def test_it_knows_no_credentials(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_knows_no_credentials(parser: SpecParser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    reader.read_study(document(), NAMESPACE)
-    environment = Path(f"/proc/{reader.pid}/environ").read_bytes()
+    parser.parse_study(document(), NAMESPACE)
+    environment = Path(f"/proc/{parser.pid}/environ").read_bytes()
     assert b"secret" not in environment
     assert b"PATH=" in environment
 
 
-def test_problems_are_few_and_short(reader: Reader) -> None:
+def test_problems_are_few_and_short(parser: SpecParser) -> None:
     odd = {f"x{'y' * 2000}{i}": {"choices": []} for i in range(500)}
     with pytest.raises(InvalidSpec) as caught:
-        reader.read_study(document(space=odd), NAMESPACE)
+        parser.parse_study(document(space=odd), NAMESPACE)
     assert 1 < len(caught.value.errors) <= MAX_PROBLEMS + 1
     for path, message in caught.value.errors:
         assert len(path) <= MAX_PROBLEM
         assert len(message) <= MAX_PROBLEM
 
 
-def test_one_document_of_a_namespace_waits_at_a_time(reader: Reader) -> None:
+def test_one_document_of_a_namespace_waits_at_a_time(parser: SpecParser) -> None:
     """So that those of others come to their turn, however many it has."""
     order: list[str] = []
 
     def read(namespace: str) -> None:
-        reader.read_study(document(), namespace)
+        parser.parse_study(document(), namespace)
         order.append(namespace)
 
     threads = []
-    with reader._worker_lock:  # a document is being read
+    with parser._worker_lock:  # a document is being read
         for count, name in enumerate(["bad", "bad", "bad", "good", "bad"], 1):
             threads.append(threading.Thread(target=read, args=(name,)))
             threads[-1].start()
-            while sum(queue.users for queue in reader._turns.values()) < count:
+            while sum(queue.users for queue in parser._turns.values()) < count:
                 time.sleep(0.001)
     for thread in threads:
         thread.join()
     assert order[:2] in (["bad", "good"], ["good", "bad"])
-    assert not reader._turns
+    assert not parser._turns
 
 
 @pytest.mark.slow
@@ -220,7 +220,7 @@ def test_it_reads_under_limits_that_somebody_has_set() -> None:
     code = (
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
-        "from hippo.kube.reader import SHARED\n"
+        "from hippo.kube.spec_parser import SHARED\n"
         "SHARED.check_sequence({'lr': 0.1}, 10, 'n')\n"
         "print('read')\n"
     )
@@ -232,7 +232,7 @@ def test_it_reads_under_limits_that_somebody_has_set() -> None:
 def test_it_ends_with_the_operator() -> None:
     code = (
         "import os\n"
-        "from hippo.kube.reader import SHARED\n"
+        "from hippo.kube.spec_parser import SHARED\n"
         "SHARED.check_sequence({'lr': 0.1}, 10, 'n')\n"
         "print(SHARED.pid, flush=True)\n"
         "os._exit(1)\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hippo.store.fitting import EXIT_MISFIT, MARK, find_misfit
+from hippo.store.compatibility import EXIT_INCOMPATIBLE, MARK, find_incompatibility
 
 FILE = "/etc/hippo/assignment.json"
 
@@ -16,7 +16,7 @@ FILE = "/etc/hippo/assignment.json"
 @pytest.mark.parametrize(
     ("code", "line", "said"),
     [
-        (EXIT_MISFIT, f"{MARK}--assignment: no", "--assignment: no"),
+        (EXIT_INCOMPATIBLE, f"{MARK}--assignment: no", "--assignment: no"),
         # Of earlier runners.
         (
             2,
@@ -35,7 +35,7 @@ FILE = "/etc/hippo/assignment.json"
     ],
 )
 def test_a_hippo_that_does_not_fit_is_told(code: int, line: str, said: str) -> None:
-    found = find_misfit(code, line)
+    found = find_incompatibility(code, line)
     assert found is not None
     assert found.startswith(said)
 
@@ -47,8 +47,8 @@ def test_a_hippo_that_does_not_fit_is_told(code: int, line: str, said: str) -> N
         (2, "usage: trainer.py [-h]"),
         (2, "trainer.py: error: unrecognized arguments: --lr"),
         (2, f"{MARK}it says so and ends otherwise"),
-        (EXIT_MISFIT, ""),
-        (EXIT_MISFIT, "the trainer's own"),
+        (EXIT_INCOMPATIBLE, ""),
+        (EXIT_INCOMPATIBLE, "the trainer's own"),
         (0, f"{MARK}no"),
         (None, f"{MARK}no"),
         (1, "ModuleNotFoundError: No module named 'hippocampus'"),
@@ -58,7 +58,7 @@ def test_a_hippo_that_does_not_fit_is_told(code: int, line: str, said: str) -> N
     ],
 )
 def test_what_a_trainer_does_is_the_trainers(code: int | None, line: str) -> None:
-    assert find_misfit(code, line) is None
+    assert find_incompatibility(code, line) is None
 
 
 def test_python_itself_says_so(tmp_path: Path) -> None:
@@ -70,6 +70,6 @@ def test_python_itself_says_so(tmp_path: Path) -> None:
         text=True,
         timeout=60,
     )
-    assert find_misfit(done.returncode, done.stderr.splitlines()[-1]) == (
+    assert find_incompatibility(done.returncode, done.stderr.splitlines()[-1]) == (
         "No module named stage_runner"
     )
