@@ -30,6 +30,14 @@ class StudyFault(Exception):
         self.reason = reason  # one line
 
 
+class TrialInTheWay(StudyFault):
+    """An object that somebody else made has the name of one of the study's Trials."""
+
+    def __init__(self, study: str, trial: str) -> None:
+        super().__init__(study, f"a Trial {trial} exists that Hippo did not make: delete it")
+        self.trial = trial
+
+
 _LONGEST_REASON = 300
 
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote as quote_path
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -70,11 +71,12 @@ class Resource:
     plural: str
 
     def path(self, namespace: str | None, name: str | None = None, sub: str | None = None) -> str:
-        parts = [self.root]
+        """Within the namespace, whatever a name holds."""
+        parts: list[str] = []
         if namespace is not None:
             parts += ["namespaces", namespace]
         parts += [part for part in (self.plural, name, sub) if part is not None]
-        return "/".join(parts)
+        return "/".join([self.root, *(quote_path(part, safe="") for part in parts)])
 
 
 _OURS = f"/apis/{GROUP}/{VERSION}"

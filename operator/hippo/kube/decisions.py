@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from hippo.kube import names
-from hippo.kube.api import TRIAL, AlreadyExists, Api, ApiError, NotFound, dump
+from hippo.kube.api import TRIAL, AlreadyExists, Api, NotFound, Refused, dump
 from hippo.kube.manifests import build_trial, build_trial_spec, trial_name
 from hippo.kube.statuses import TrialStatus
 from hippo.kube.views import build_trial_status
+from hippo.lifecycles import StudyFault, TrialInTheWay
 from hippo.model import InvalidSpec, Study
 from hippo.model.trial import parse_trial_spec
 from hippo.runs import StudyRun, TrialRun
@@ -27,6 +28,8 @@ from hippo.store.records import Decision, format_of
 AT_ONCE = 16
 """Requests to the API server in flight."""
 
+FORBIDDEN = 403
+"""For want of rights, or of quota: these change."""
 MOST_STATUSES = 200
 """Written in one round; the rest follows in the next."""
 
@@ -56,7 +59,7 @@ class DecisionBook:
         written: dict[int, Decision] = {}
         held: dict[int, list[Decision]] = {}
         for document in found:
-            decisions = read_decisions(document)
+            decisions = self._read_own(document)
             written.update((decision.index, decision) for decision in decisions)
             if decisions:
                 held[decisions[0].trial] = decisions
@@ -78,6 +81,14 @@ class DecisionBook:
         ]
         await self._undo(behind)
         return tuple(known)
+
+    def _read_own(self, document: dict[str, Any]) -> list[Decision]:
+        """Those of a Trial that this study's operator made: others may bear its labels."""
+        decisions = read_decisions(document)
+        is_named_so = bool(decisions) and document["metadata"]["name"] == trial_name(
+            self._study.name, decisions[0].trial
+        )
+        return decisions if is_named_so and _is_owned_by(document, self._uid) else []
 
     async def _undo(self, trials: Iterable[int]) -> None:
         """Let Trials say what stands, and no more."""
@@ -164,6 +175,16 @@ class DecisionBook:
                 raise result
 
     async def _write_trial(self, index: int) -> None:
+        """Raises ApiError; StudyFault if the study is to blame for it."""
+        try:
+            await self._put_trial(index)
+        except Refused as error:
+            if error.status == FORBIDDEN:
+                raise
+            told = f"the API server does not take its Trials: {error}"
+            raise StudyFault(self._study.name, told) from error
+
+    async def _put_trial(self, index: int) -> None:
         decisions = self._decisions[index]
         name, namespace = trial_name(self._study.name, index), self._study.namespace
         async with self._gate:
@@ -188,15 +209,18 @@ class DecisionBook:
         """Put a Trial in place of one of its name: the same, or one that was never acted on."""
         found = await self._api.get(TRIAL, namespace, name)
         labels = found["metadata"].get("labels") or {}
-        is_ours = labels.get(names.LABEL_STUDY_UID) == self._uid
+        is_ours = labels.get(names.LABEL_STUDY_UID) == self._uid and _is_owned_by(found, self._uid)
         if is_ours and read_decisions(found) == read_decisions(body):
             return
         if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
-            raise ApiError(
-                409, f"a Trial {name} exists that Hippo did not make: rename or delete it"
-            )
+            raise TrialInTheWay(self._study.name, name)
         await self._api.delete(TRIAL, namespace, name, uid=found["metadata"]["uid"])
         await self._api.create(TRIAL, namespace, body)
+
+
+def _is_owned_by(document: dict[str, Any], uid: str) -> bool:
+    owners = document["metadata"].get("ownerReferences") or []
+    return any(reference.get("uid") == uid for reference in owners)
 
 
 def read_decisions(document: dict[str, Any]) -> list[Decision]:

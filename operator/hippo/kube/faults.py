@@ -11,6 +11,7 @@ from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted
 from hippo.kube.statuses import StudyStatus
 from hippo.kube.wording import for_cluster
+from hippo.lifecycles import StudyFault, TrialInTheWay
 
 ADVICE = f"edit it, or set the annotation {names.ANNOTATION_RETRY} to a new value"
 """The remedies for such a study."""
@@ -21,6 +22,8 @@ class _Fault:
     generation: int
     retry: str | None
     message: str
+    trial: str | None
+    """The object in its way: once that is gone, the study goes on by itself."""
 
 
 class Faults:
@@ -29,9 +32,19 @@ class Faults:
     def __init__(self) -> None:
         self._found: dict[str, _Fault] = {}  # by uid
 
-    def note(self, item: Accepted, reason: str) -> None:
-        message = f"it cannot go on: {reason}; {ADVICE}"
-        self._found[item.uid] = _Fault(item.generation, item.retry, message)
+    def note(self, item: Accepted, fault: StudyFault) -> None:
+        trial = fault.trial if isinstance(fault, TrialInTheWay) else None
+        message = f"it cannot go on: {fault.reason}"
+        if trial is None:
+            message = f"{message}; {ADVICE}"
+        self._found[item.uid] = _Fault(item.generation, item.retry, message, trial)
+
+    def forget_trial(self, name: str) -> bool:
+        """The Trial is gone; whether it was in the way."""
+        freed = [uid for uid, fault in self._found.items() if fault.trial == name]
+        for uid in freed:
+            del self._found[uid]
+        return bool(freed)
 
     def find(self, item: Accepted) -> str | None:
         """Why a study is left out; forgotten once the study was edited or asks for a retry."""

@@ -187,6 +187,8 @@ class Operator:
                     "spec": document.get("spec") or {},
                     "phase": (document.get("status") or {}).get("phase"),
                 }
+            if is_gone:
+                self._clear_way(namespace, metadata["name"])
             if is_gone or before is None or before["spec"] != document.get("spec"):
                 self._wake_study(namespace, study)
         elif is_gone:
@@ -316,6 +318,11 @@ class Operator:
             if task.namespace == namespace and name in task.studies:
                 task.wake.set()
 
+    def _clear_way(self, namespace: str, trial: str) -> None:
+        for task in self.plans.values():
+            if task.namespace == namespace and task.faults.forget_trial(trial):
+                task.wake.set()
+
     # -- one task a plan ---------------------------------------------------------------------------
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -371,7 +378,7 @@ class Operator:
             await self._drop(task)
             failed = fault.study not in studies
             if not failed:
-                task.faults.note(studies[fault.study], fault.reason)
+                task.faults.note(studies[fault.study], fault)
                 task.wake.set()
         except Reopen:
             await self._drop(task)
@@ -567,6 +574,7 @@ class Operator:
             is_same = self._user_trials[namespace].get(name) is document
             if is_same and document["metadata"]["uid"] not in there:
                 del self._user_trials[namespace][name]
+                self._clear_way(namespace, name)
                 self._wake_study(namespace, document["spec"].get("study", ""))
 
     def _find_study(self, namespace: str, name: str) -> tuple[Study, bool] | None:

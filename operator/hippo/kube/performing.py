@@ -11,12 +11,10 @@ from typing import Any
 from hippo.driving.mailroom import Mailroom
 from hippo.engine import Engine
 from hippo.kube import names
-from hippo.kube.api import Refused
 from hippo.kube.chains import Chains
 from hippo.kube.decisions import DecisionBook
 from hippo.kube.plan_object import PlanObject
 from hippo.kube.reports import ReportReader
-from hippo.lifecycles import StudyFault
 from hippo.messages import (
     Command,
     DeleteCheckpoint,
@@ -36,8 +34,6 @@ from hippo.runs import StudyRun
 from hippo.store import PlanStore, StoreError
 from hippo.store.records import Assignment, Decision, Outcome, WorkerError
 from hippo.store.together import map_together
-
-FORBIDDEN = 403
 
 
 class Performer:
@@ -96,14 +92,7 @@ class Performer:
             by_study.setdefault(command.study, []).append(command.decision)
         for study, decisions in by_study.items():
             if study in self.books:
-                try:
-                    await self.books[study].write(decisions)
-                except Refused as error:
-                    if error.status == FORBIDDEN:  # rights or a quota, which change
-                        raise
-                    raise StudyFault(
-                        study, f"the API server does not take its Trials: {error}"
-                    ) from error
+                await self.books[study].write(decisions)
 
     async def _launch(self, commands: list[Launch]) -> list[Event]:
         # What has ended need not be recorded with them.

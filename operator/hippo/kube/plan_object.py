@@ -15,6 +15,8 @@ from hippo.kube.names import CLUSTER_FORMAT
 from hippo.kube.statuses import SearchPlanStatus
 from hippo.model import Study
 from hippo.store import NewerFormat, StoreError
+from hippo.store.blobs import check_component
+from hippo.store.bounds import MAX_NAME
 
 _ATTEMPTS = 5
 
@@ -154,8 +156,20 @@ class PlanObject:
 
 
 def read_status(document: Mapping[str, Any]) -> SearchPlanStatus:
-    """The status that a SearchPlan carries."""
-    return SearchPlanStatus.model_validate(document.get("status") or {})
+    """The status that a SearchPlan carries, but for chains that nobody can have launched: whoever
+    edits it by hand may write any name there.
+    """
+    status = SearchPlanStatus.model_validate(document.get("status") or {})
+    status.chains = [record for record in status.chains if _may_be_chain(record.name)]
+    return status
+
+
+def _may_be_chain(name: str) -> bool:
+    try:
+        check_component(name)
+    except ValueError:
+        return False
+    return len(name) <= MAX_NAME
 
 
 def _generation(document: dict[str, Any]) -> int:

@@ -41,6 +41,8 @@ MAX_POWER: Final = 100
 """Exponent of a polynomial schedule."""
 MAX_PIECES: Final = 10_000
 """Pieces of one hyper-parameter; beyond it, planning would cost time by the step."""
+MAX_SEQUENCE_PIECES: Final = 200_000
+"""Pieces of all hyper-parameters of a trial together: 60 MB, and some seconds to work out."""
 
 # -- spaces ----------------------------------------------------------------------------------------
 
@@ -58,6 +60,8 @@ MAX_TRIALS: Final = 100_000
 """Trials of a study."""
 MAX_TRIAL_PIECES: Final = 4_000_000
 """Pieces of all trials of a study together, where each may have its own."""
+MAX_ASKED_PIECES: Final = 1_000_000
+"""Pieces of all trials of an external study together, equal schedules counted once: 300 MB."""
 MAX_DRAWN_PIECES: Final = 300_000
 """Pieces of all candidates of a prefix-first draw together."""
 MAX_INDEX: Final = 10**9

@@ -12,7 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hippo.model.bounds import MAX_DIMENSIONS, MAX_OPTIONS, MAX_PIECES, MAX_SPACE_PIECES
+from hippo.model.bounds import (
+    MAX_DIMENSIONS,
+    MAX_OPTIONS,
+    MAX_PIECES,
+    MAX_SEQUENCE_PIECES,
+    MAX_SPACE_PIECES,
+)
 from hippo.model.domains import (
     MAX_NEIGHBOURS,
     MAX_REPRESENTATIVES,
@@ -43,6 +49,8 @@ class Cost:
     """Pieces of all points that stand for the domain, and of their neighbours."""
     own_pieces: int
     """Pieces of a trial's own: those of the longest schedule that holds domains, else 1."""
+    longest: int
+    """Most pieces that a trial may have of it, a formula counted as one."""
 
 
 @dataclass(slots=True)
@@ -89,7 +97,7 @@ def cost_of(domain: Mapping[str, Any], steps: int) -> Cost:
     """The cost of a valid domain over so many steps."""
     template = template_of(domain)
     if not isinstance(template, Choices):
-        return Cost(1, 1)
+        return Cost(1, 1, 1)
     pieces, most = 0, 1
     for option, written in zip(template.options, domain["choices"], strict=True):
         each = count_pieces(written, steps)
@@ -99,11 +107,19 @@ def cost_of(domain: Mapping[str, Any], steps: int) -> Cost:
         else:
             pieces += each * (points + near)
             most = max(most, each)
-    return Cost(pieces, most)
+    longest = max(count_pieces(written, steps, formula=1, short=1) for written in domain["choices"])
+    return Cost(pieces, most, longest)
 
 
 def check_costs(costs: Mapping[str, Cost], path: str, problems: Problems) -> None:
     """Adds what is too much to be worked out, of all hyper-parameters together."""
+    longest = sum(cost.longest for cost in costs.values())
+    if longest > MAX_SEQUENCE_PIECES:
+        problems.add(
+            path,
+            f"has up to {longest:,} pieces in one trial, more than {MAX_SEQUENCE_PIECES:,}: let"
+            " hyper-parameters change less often",
+        )
     pieces = sum(cost.pieces for cost in costs.values())
     if pieces > MAX_SPACE_PIECES:
         worst = max(costs, key=lambda name: costs[name].pieces)

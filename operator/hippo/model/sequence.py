@@ -10,7 +10,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
-from hippo.model.bounds import MAX_PIECES, MAX_STEPS
+from hippo.model.bounds import MAX_PIECES, MAX_SEQUENCE_PIECES, MAX_STEPS
 from hippo.model.errors import InvalidSpec, Problems
 from hippo.model.functions import Constant, Function
 from hippo.model.interning import Interned
@@ -71,6 +71,7 @@ class Sequence:
         if not isinstance(hyperparameters, Mapping):
             raise InvalidSpec.at(path, "must be a mapping of names to values or schedules")
         runs: dict[str, Runs] = {}
+        count = 0
         for name, written in hyperparameters.items():
             named = name_problem(name)
             if named is not None:
@@ -83,6 +84,11 @@ class Sequence:
                 runs[name] = runs_of(written, steps, path=f"{path}.{name}")
             except InvalidSpec as error:
                 problems.found.extend(error.errors)
+                continue
+            count += len(runs[name].pieces.ends)
+            if count > MAX_SEQUENCE_PIECES:  # before more is worked out
+                message = f"of a trial have more than {MAX_SEQUENCE_PIECES:,} pieces together"
+                raise InvalidSpec.at(path, f"{message}: let them change less often")
         problems.raise_if_any()
         return cls(hyperparameters, steps, runs)
 

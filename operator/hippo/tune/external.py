@@ -7,7 +7,12 @@ beginning has the same tuner.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from hippo.model import InvalidSpec, Sequence, Study
+from hippo.model.bounds import MAX_ASKED_PIECES
+from hippo.model.runs import Runs
 from hippo.store.mailbox import Close, Promote, Request, Stop, Suggest
 from hippo.store.records import Decision
 from hippo.tune.ordering import rank
@@ -34,6 +39,8 @@ class ExternalTuner(Tuner):
         self._closed: int | None = None  # by this request
         self._promotions: dict[int, int] = {}  # by trial
         self._farthest: dict[int, int] = {}  # by trial, the last step with a result
+        self._schedules: dict[int, Runs] = {}  # of all trials, by identity
+        self._pieces = 0  # of these
 
     # -- what is known -----------------------------------------------------------------------------
 
@@ -63,6 +70,10 @@ class ExternalTuner(Tuner):
                     self._trial_of[decision.request] = trial
                 self._targets.append(decision.steps)
                 self._await(trial)
+                assert decision.hyperparameters is not None
+                schedules = self._new_schedules(decision.hyperparameters)
+                self._schedules |= schedules
+                self._pieces += _count(schedules)
             case "promote":
                 self._promotions[trial] = self._promotions.get(trial, 0) + 1
                 self._targets[trial] = decision.steps
@@ -179,13 +190,28 @@ class ExternalTuner(Tuner):
             if isinstance(request.hyperparameters[name], dict):
                 return f"hyperparameters.{name}: is no plain value, but {name} is static"
         try:
-            Sequence.of(request.hyperparameters, self.steps)
+            pieces = self._pieces + _count(self._new_schedules(request.hyperparameters))
         except InvalidSpec as error:
             path, message = error.errors[0]
             return f"{path}: {message}"
         except Exception as error:  # whatever it is, it is this request's alone
             return f"hyperparameters: cannot be worked out ({type(error).__name__})"
+        if pieces > MAX_ASKED_PIECES:
+            return (
+                f"hyperparameters: the study's trials would have {pieces:,} pieces together, more"
+                f" than {MAX_ASKED_PIECES:,}: let them change less often, or make another study"
+            )
         return self._problem_of_steps(request.steps, 0)
+
+    def _new_schedules(self, hyperparameters: Mapping[str, Any]) -> dict[int, Runs]:
+        """Those that no trial has yet. Raises InvalidSpec."""
+        sequence = Sequence.of(hyperparameters, self.steps)
+        schedules = (
+            sequence.runs(name)
+            for name, written in hyperparameters.items()
+            if isinstance(written, Mapping)
+        )
+        return {id(runs): runs for runs in schedules if id(runs) not in self._schedules}
 
     def _decision(self, number: int, request: Request) -> Decision:
         reason = f"request {number}"
@@ -223,3 +249,7 @@ class ExternalTuner(Tuner):
             self._about(trial, "stop", self._targets[trial], None, "the study was closed")
             for trial in [*trials][:1]
         ]
+
+
+def _count(schedules: Mapping[int, Runs]) -> int:
+    return sum(len(runs.pieces.ends) for runs in schedules.values())

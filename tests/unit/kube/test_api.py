@@ -11,6 +11,7 @@ from kubernetes.aio import client
 
 from hippo.kube import api as module
 from hippo.kube.api import (
+    POD,
     STUDY,
     AlreadyExists,
     Api,
@@ -129,3 +130,10 @@ def test_the_server_says_how_long_to_wait(monkeypatch: pytest.MonkeyPatch) -> No
         connection.first, connection.headers = [429], {"Retry-After": told}
         asyncio.run(Api(cast(client.ApiClient, connection)).get(STUDY, "research", "a"))
         assert waits.pop() == wait
+
+
+def test_a_name_leads_nowhere_but_into_its_namespace() -> None:
+    path = POD.path("research", "x/../../../namespaces/other/pods/y?dryRun=All")
+    assert path.startswith("/api/v1/namespaces/research/pods/x%2F..%2F")
+    assert "?" not in path
+    assert STUDY.path("research", "a", "status").endswith("/namespaces/research/studies/a/status")

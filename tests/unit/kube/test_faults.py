@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from hippo.kube import names, reporting
-from hippo.kube.api import STUDY, TRIAL, Document, Refused
+from hippo.kube.api import SEARCH_PLAN, STUDY, TRIAL, Document, Refused
 from hippo.kube.external import UserTrials
 from hippo.lifecycles import InvariantViolated, StudyFault, blame
 from hippo.model import Sequence, Space
@@ -390,3 +390,70 @@ def test_blame_names_a_study_and_leaves_alone_what_is_not_its_own() -> None:
         raise OSError("gone")
     with pytest.raises(KeyboardInterrupt), blame("a"):
         raise KeyboardInterrupt
+
+
+def put_trial(world: World, name: str, spec: Document, **labels: str) -> None:
+    body = {
+        "apiVersion": "hippo.dev/v1alpha1",
+        "kind": "Trial",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+        "spec": {"study": "x", "steps": 4, "hyperparameters": {"lr": 0.1}, **spec},
+    }
+    world._runner.do(world.server.create(TRIAL, NAMESPACE, body))
+
+
+@pytest.mark.parametrize("when", ["before", "later"])
+def test_a_trial_of_its_name_keeps_a_study_alone_until_it_is_gone(world: World, when: str) -> None:
+    apply_both(world, steps=40)
+    world.start_operator(0, "hippo")
+    if when == "later":
+        turn(world, 1)
+        world.server.remove(TRIAL, "hostile-0")
+        world.kill_operator(0)
+        world.start_operator(0, "hippo")
+    put_trial(world, "hostile-0", {})
+    turn(world)
+    check_only_hostile_stands(world, "a Trial hostile-0 exists that Hippo did not make: delete it")
+    gone = world.server.find(TRIAL, "hostile-0")
+    world.server.remove(TRIAL, "hostile-0")
+    world.operators[0].operator.trial_changed(gone, is_gone=True)
+    turn(world, 60)
+    assert status(world, "hostile")["phase"] == "Succeeded", status(world, "hostile")["message"]
+    world.check_end()
+
+
+FORGED_CHAINS = ["../../x", "x/../../../namespaces/other/pods/y", "x" * 300, "", "a\nb", "r9-99999"]
+
+
+@pytest.mark.parametrize("name", FORGED_CHAINS)
+def test_a_chain_that_somebody_else_wrote_into_the_plan_stops_nothing(
+    world: World, name: str
+) -> None:
+    world.apply("sound", steps=40, space={"lr": {"choices": [0.1]}})
+    world.start_operator(0, "hippo")
+    turn(world, 1)
+    world.kill_operator(0)
+    (plan,) = world.server.names(SEARCH_PLAN)
+    found = world.server.find(SEARCH_PLAN, plan)
+    found["status"]["chains"].append({"name": name, "study": "sound"})
+    world.server.touch(found)
+    world.start_operator(0, "hippo")
+    turn(world, 30)
+    assert status(world, "sound")["phase"] == "Succeeded", status(world, "sound")["message"]
+    world.check_end()
+
+
+@pytest.mark.parametrize("kind", ["suggest", "fail"])
+def test_trials_that_only_look_like_a_studys_decide_nothing(world: World, kind: str) -> None:
+    apply_both(world)
+    decision = {"index": 0, "kind": kind, "steps": 4, "reason": "evil"}
+    spec = {"study": "hostile", "index": 0, "hyperparameters": {"lr": 9.0}, "decisions": [decision]}
+    uid = world.server.find(STUDY, "hostile")["metadata"]["uid"]
+    ours = {names.LABEL_MANAGED_BY: names.MANAGED_BY, names.LABEL_STUDY_UID: uid}
+    put_trial(world, "forged", spec, **ours)
+    put_trial(world, "hostile-0", spec, **ours)
+    world.start_operator(0, "hippo")
+    turn(world)
+    assert status(world, "hostile")["phase"] == "Succeeded", status(world, "hostile")["message"]
+    assert world.server.find(TRIAL, "hostile-0")["spec"]["hyperparameters"] == {"lr": ODD}
+    assert not any(b"evil" in data for data in world.blobs.values())

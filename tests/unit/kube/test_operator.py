@@ -201,8 +201,12 @@ def test_what_keeps_a_plan_for_long_is_said_in_its_studies(tmp_path: Path) -> No
     async def go() -> None:
         server = MemoryApi()
         await add_study(server, "a")
-        in_the_way = {"metadata": {"name": "a-0"}, "spec": {"study": "a"}}
-        await server.create(TRIAL, NAMESPACE, in_the_way)
+        is_down = True
+        server.fail = lambda verb, plural, _: (
+            ApiError(500, "no Trials today")
+            if is_down and (verb, plural) == ("create", TRIAL.plural)
+            else None
+        )
         async with operating(server, tmp_path) as made:
             await made.look_again()
             condition: dict[str, Any] = {}
@@ -213,8 +217,24 @@ def test_what_keeps_a_plan_for_long_is_said_in_its_studies(tmp_path: Path) -> No
                 return condition.get("reason") == "RequestFailed"
 
             await until(is_told, "the study tells")
-            assert "a Trial a-0 exists that Hippo did not make: rename or" in condition["message"]
-            server.objects.pop((TRIAL.plural, NAMESPACE, "a-0"))
+            assert "no Trials today" in condition["message"]
+            is_down = False
+            await until(lambda: phase(server, "a") == "Running", "it goes on")
+
+    run(go())
+
+
+def test_a_study_goes_on_once_the_trial_in_its_way_is_gone(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = MemoryApi()
+        await add_study(server, "a")
+        in_the_way = {"metadata": {"name": "a-0"}, "spec": {"study": "a"}}
+        await server.create(TRIAL, NAMESPACE, in_the_way)
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            await until(lambda: phase(server, "a") == "Suspended", "it waits")
+            found = server.objects.pop((TRIAL.plural, NAMESPACE, "a-0"))
+            made.trial_changed(found, is_gone=True)
             await until(lambda: phase(server, "a") == "Running", "it goes on")
 
     run(go())

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.model import InvalidSpec, parse_study, sequence
-from hippo.model.bounds import MAX_PIECES, MAX_SPACE_PIECES, MAX_TRIALS
+from hippo.model import InvalidSpec, budget, parse_study, sequence
+from hippo.model.bounds import MAX_PIECES, MAX_SEQUENCE_PIECES, MAX_SPACE_PIECES, MAX_TRIALS
 from hippo.model.budget import cost_of, count_pieces
 from hippo.model.interning import Interned
 from hippo.model.pieces import PieceBuilder, TooManyPiecesError
@@ -268,6 +268,7 @@ def test_a_study_is_read_without_working_out_its_schedules() -> None:
 def test_bounds_agree() -> None:
     assert MAX_SPACE_PIECES >= 30 * MAX_PIECES  # one schedule of formulas passes
     assert MAX_TRIALS >= 10_000
+    assert MAX_SEQUENCE_PIECES >= 10 * MAX_PIECES
 
 
 # -- what is kept of schedules ---------------------------------------------------------------------
@@ -297,3 +298,31 @@ def test_a_schedule_too_large_to_keep_is_found_while_it_is_held() -> None:
     runs = interned.find("a", 1, _work_out(0, 1000))
     assert interned.size == 0
     assert interned.find("a", 1, _work_out(0, 1000)) is runs
+
+
+def many(count: int) -> dict[str, Any]:
+    return {
+        f"x{i}": {"step": {"initial": 0.1, "gamma": round(0.9999 - i * 1e-8, 10), "every": 1000}}
+        for i in range(count)
+    }
+
+
+def test_a_trial_has_no_more_pieces_than_its_reader_can_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (sequence, budget):
+        monkeypatch.setattr(module, "MAX_SEQUENCE_PIECES", 200)
+    steps, each = 50_000, 50
+    written = many(1000)
+    with pytest.raises(InvalidSpec, match=r"^hyperparameters: of a trial have more than 200 "):
+        sequence.Sequence.of(written, steps)  # soon: most are not worked out
+    fitting = {name: written[name] for name in list(written)[: 200 // each]}
+    sequence.Sequence.of(fitting, steps)
+    for names, is_taken in ((list(fitting), True), (list(written)[: 200 // each + 1], False)):
+        space = {name: {"choices": [written[name]]} for name in names}
+        body = study_document("s", space=space, steps=steps)
+        if is_taken:
+            parse_study(body)
+            continue
+        with pytest.raises(InvalidSpec, match=r"spec\.space: has up to 250 pieces in one trial"):
+            parse_study(body)

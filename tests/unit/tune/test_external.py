@@ -261,3 +261,27 @@ def test_a_trial_goes_on_as_often_as_its_object_can_hold(monkeypatch: pytest.Mon
         desk.tell(0, step)
     assert [decision.kind for decision in desk.decisions] == ["suggest", "promote", "promote"]
     assert desk.refusals == {3: "trial: went on 2 times, the most there may be"}
+
+
+def test_schedules_of_all_trials_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "MAX_ASKED_PIECES", 5)
+    desk = Desk(study())
+
+    def ask(number: int, initial: float) -> None:
+        changing = {"step": {"initial": initial, "gamma": 0.5, "every": 10}}  # two pieces
+        desk.ask(number, suggest(lr=changing))
+
+    for number, initial in enumerate((0.1, 0.2, 0.2, 0.3)):
+        ask(number, initial)
+    desk.ask(4, suggest(lr=0.4))
+    assert [decision.request for decision in desk.decisions] == [0, 1, 2, 4]
+    assert desk.refusals[3].startswith(
+        "hyperparameters: the study's trials would have 6 pieces together, more than 5: let them"
+    )
+    again = create_tuner(study())
+    for decision in desk.decisions:
+        again.decided(decision)
+    again.requested(5, suggest(lr={"step": {"initial": 0.3, "gamma": 0.5, "every": 10}}))
+    refused = again.refusal()
+    assert refused is not None
+    assert refused[0] == 5
