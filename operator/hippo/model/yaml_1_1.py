@@ -103,7 +103,7 @@ class StrictComposer(BoundedComposer):
         if getattr(event, "style", None) in ("'", '"'):
             self.quoted.append((event.start_mark.index, event.end_mark.index))
         node = super().compose_node(parent, index)
-        if tag is not None and str(tag) == _TEXT:
+        if tag is not None and str(tag) == _TEXT and isinstance(node, ScalarNode):
             node.style = '"'  # as good as quoted
         if isinstance(node, MappingNode) and id(node) not in self._names:
             self._mappings.append(node)

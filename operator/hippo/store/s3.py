@@ -33,12 +33,14 @@ from hippo.store.blobs import (
 from hippo.store.parts import Part, Parts
 from hippo.store.s3_client import PARALLEL, Bucket, S3Client
 from hippo.store.s3_errors import explain, status_of
+from hippo.store.s3_network import NotS3
 from hippo.store.s3_settings import S3Settings
 from hippo.store.s3_uploads import Upload, find_uploads
 
 _STREAMED_PART = 5 << 20  # bytes; the least that S3 allows, so that a stream is hardly held
 _HELD_PART = 16 << 20  # bytes, of data that is in memory anyway
 _DOUBLED_AFTER = 1000  # parts; S3 takes 10,000: enough for its largest object, 5 TiB
+_LONGEST_SIZE = 18  # digits
 _STREAM_BUFFER = 1 << 18  # bytes
 
 T = TypeVar("T")
@@ -95,7 +97,8 @@ class S3Blobs:
     def get(self, name: str, *, at_most: int | None = None) -> bytes:
         key = self._settings.prefix + check_name(name)
         if at_most is None:
-            return _read(self._client, name, lambda bucket, _: bucket.request("GET", key).data)
+            with self.stream(name) as file:
+                return file.read()
         return _read(self._client, name, lambda b, _: _get_bounded(b, key, name, at_most))
 
     @contextlib.contextmanager
@@ -140,7 +143,7 @@ class S3Blobs:
 def _get_bounded(bucket: Bucket, key: str, name: str, at_most: int) -> bytes:
     answer = bucket.request("GET", key, preload=False)
     try:
-        check_size(name, int(answer.headers.get("Content-Length", 0)), at_most)
+        check_size(name, _length_of(answer), at_most)
         data = b""
         while more := answer.read(at_most + 1 - len(data), decode_content=False):
             data += more
@@ -148,6 +151,15 @@ def _get_bounded(bucket: Bucket, key: str, name: str, at_most: int) -> bytes:
         return data
     finally:
         answer.close()  # read to its end, its connection is with the others already
+
+
+def _length_of(answer: BaseHTTPResponse) -> int:
+    """Bytes of the blob that is answered with. Raises NotS3."""
+    text = answer.headers.get("Content-Length", "")
+    if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_SIZE:
+        answer.close()
+        raise NotS3("a blob without its size")
+    return int(text)
 
 
 def _size_of(number: int, size: int) -> int:
@@ -224,7 +236,7 @@ class _Reader(io.RawIOBase):
         self._answer = answer = bucket.request("GET", key, headers=headers, preload=False)
         if not self._position:
             self._tag = answer.headers.get("ETag", "")
-            self._size = int(answer.headers["Content-Length"])
+            self._size = _length_of(answer)
 
     def _disconnect(self) -> None:
         answer, self._answer = self._answer, None

@@ -13,18 +13,18 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import urllib3
 from minio import Minio
-from minio.datatypes import Object
+from minio.datatypes import parse_list_objects
 from minio.error import S3Error
 from urllib3.response import BaseHTTPResponse
 
 from hippo.store.parts import Part
-from hippo.store.s3_errors import FAILURES, code_of, explain, is_passing, status_of
-from hippo.store.s3_network import Pools, open_trust
+from hippo.store.s3_errors import FAILURES, code_of, explain, is_passing, status_of, understanding
+from hippo.store.s3_network import NotS3, Pools, open_trust
 from hippo.store.s3_settings import S3Settings
 from hippo.store.together import AT_ONCE
 
@@ -33,6 +33,8 @@ PARALLEL = 4
 
 WRITER = "x-amz-meta-writer"
 
+_PAGE = 1000  # keys; the most that S3 lists at once
+_MOST_EMPTY = 100  # pages in a row
 _CONNECT_SECONDS = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0  # seconds
 
@@ -73,15 +75,36 @@ class Bucket(Minio):
         body: Part | None = None,
         preload: bool = True,
     ) -> BaseHTTPResponse:
-        return self._execute(
-            method,
-            self.bucket,
-            key,
-            body=cast(bytes, body),
-            headers=cast(Any, dict(headers or {})),
-            query_params=cast(Any, dict(query or {})),
-            preload_content=preload,
-        )
+        with understanding():
+            return self._execute(
+                method,
+                self.bucket,
+                key,
+                body=cast(bytes, body),
+                headers=cast(Any, dict(headers or {})),
+                query_params=cast(Any, dict(query or {})),
+                preload_content=preload,
+            )
+
+    def list_pages(self, prefix: str, *, after: str) -> Iterator[list[tuple[str, int]]]:
+        """Keys and sizes. A server that comes to no end is NotS3."""
+        query = {"list-type": "2", "delimiter": "", "encoding-type": "url"}
+        query |= {"max-keys": str(_PAGE), "prefix": prefix}
+        if after:
+            query["start-after"] = after
+        seen, empty = "", 0
+        while True:
+            answer = self.request("GET", None, query=query)
+            with understanding():
+                found, is_truncated, token, _ = parse_list_objects(answer)
+                page = [(item.object_name or "", item.size or 0) for item in found]
+            yield [(key, size) for key, size in page if key.startswith(prefix) and size >= 0]
+            if not is_truncated:
+                return
+            empty = 0 if page else empty + 1
+            if not token or token == seen or empty == _MOST_EMPTY:
+                raise NotS3("a listing without end")
+            query["continuation-token"] = seen = token
 
 
 class S3Client:
@@ -160,14 +183,9 @@ class S3Client:
         start, last = self.settings.prefix, after
 
         def page(bucket: Bucket, _: bool) -> Iterator[tuple[str, int]]:
-            listed = bucket.list_objects(
-                bucket.bucket,
-                prefix=start + prefix,
-                recursive=True,
-                start_after=start + last if last else None,
-            )
-            first = next(listed, None)  # the request is made here
-            return iter(()) if first is None else _described(first, listed)
+            pages = bucket.list_pages(start + prefix, after=start + last if last else "")
+            first = next(pages)  # the request is made here
+            return itertools.chain(first, itertools.chain.from_iterable(pages))
 
         while True:
             try:
@@ -223,12 +241,6 @@ def is_about_blob(error: Exception) -> bool:
         and status_of(error) in (404, 409, 412)
         and code_of(error) not in ("NoSuchBucket", "OperationAborted")
     )
-
-
-def _described(first: Object, rest: Iterable[Object]) -> Iterator[tuple[str, int]]:
-    for item in itertools.chain((first,), rest):
-        if item.object_name is not None:
-            yield item.object_name, item.size or 0
 
 
 def new_writer() -> str:

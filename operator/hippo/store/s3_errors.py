@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
+from collections.abc import Iterator
 from xml.etree.ElementTree import ParseError
 
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
@@ -11,6 +13,7 @@ from urllib3 import exceptions
 
 from hippo.store.blobs import StoreError
 from hippo.store.s3_keys import MissingCredentials
+from hippo.store.s3_network import NotS3
 from hippo.store.s3_settings import S3Settings
 
 FAILURES = (MinioException, exceptions.HTTPError, OSError, ParseError, MissingCredentials)
@@ -56,6 +59,17 @@ _ALLOWS = {
     "delete": "s3:DeleteObject on its objects",
     "clean": "s3:ListBucketMultipartUploads on the bucket",
 }
+
+
+@contextlib.contextmanager
+def understanding() -> Iterator[None]:
+    """What an answer is taken apart in: whatever that fails with is NotS3."""
+    try:
+        yield
+    except FAILURES:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise NotS3(f"{type(error).__name__}: {error}") from error
 
 
 def status_of(error: Exception) -> int:
@@ -130,7 +144,7 @@ def explain(error: Exception, action: str, name: str, settings: S3Settings) -> S
             f"{where}: {endpoint} answers with HTTP status {status_of(error)}{asked}: check"
             " AWS_ENDPOINT_URL"
         )
-    if isinstance(error, ParseError):
+    if isinstance(error, ParseError | NotS3):
         return StoreError(f"{where}: {endpoint} does not answer as S3 does: check AWS_ENDPOINT_URL")
     if isinstance(error, MissingCredentials):
         why = f": {error.reason}" if error.reason else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import re
 import ssl
@@ -13,6 +14,7 @@ from typing import Any
 
 import certifi
 import urllib3
+from minio.error import MinioException
 from urllib3.response import BaseHTTPResponse
 
 from hippo.store.blobs import StoreError
@@ -20,7 +22,16 @@ from hippo.store.given import explain_file, read_first, read_text
 
 BUNDLES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
 
+MAX_ANSWER = 64 << 20
+"""Bytes of an answer that is no blob. The largest of S3, a page of a listing, has a tenth."""
+_BLOCK = 1 << 20  # bytes
+_FAILED = 300  # status of HTTP, and those above
+
 _PORTS = {"http": 80, "https": 443}
+
+
+class NotS3(MinioException):
+    """The server answers otherwise than S3 does."""
 
 
 def find_bundle(environment: Mapping[str, str]) -> str | None:
@@ -121,7 +132,10 @@ def read_proxies(environment: Mapping[str, str]) -> Proxies:
 
 
 class Pools(urllib3.PoolManager):
-    """Connections, each through the proxy that its address asks for, if any."""
+    """Connections, each through the proxy that its address asks for, if any.
+
+    An answer that is taken whole, and that of a failure, has at most MAX_ANSWER bytes: else NotS3.
+    """
 
     def __init__(self, proxies: Proxies, trust: ssl.SSLContext, **options: Any) -> None:
         self._options = {**options, "ssl_context": trust, "cert_reqs": "CERT_REQUIRED"}
@@ -133,6 +147,11 @@ class Pools(urllib3.PoolManager):
     def urlopen(  # type: ignore[override]
         self, method: str, url: str, redirect: bool = True, **options: Any
     ) -> BaseHTTPResponse:
+        is_whole = options.pop("preload_content", True)
+        answer = self._send(method, url, redirect, preload_content=False, **options)
+        return _take(answer) if is_whole or answer.status >= _FAILED else answer
+
+    def _send(self, method: str, url: str, redirect: bool, **options: Any) -> BaseHTTPResponse:
         proxy = self._proxies.find(url)
         if proxy is None:
             return super().urlopen(method, url, redirect, **options)
@@ -150,6 +169,24 @@ class Pools(urllib3.PoolManager):
         super().clear()
         for manager in getattr(self, "_managers", {}).values():
             manager.clear()
+
+
+def _take(answer: BaseHTTPResponse) -> BaseHTTPResponse:
+    """The same answer with all of its body."""
+    body = bytearray()
+    while more := answer.read(_BLOCK):
+        body += more
+        if len(body) > MAX_ANSWER:
+            answer.close()
+            raise NotS3(f"an answer of more than {MAX_ANSWER:,} bytes")
+    return urllib3.HTTPResponse(
+        body=io.BytesIO(body),
+        headers=answer.headers,
+        status=answer.status,
+        version=answer.version,
+        reason=answer.reason,
+        decode_content=False,  # done
+    )
 
 
 def _read_proxy(variable: str, value: str) -> Proxy:

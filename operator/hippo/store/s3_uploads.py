@@ -6,7 +6,7 @@ import contextlib
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from xml.etree import ElementTree
 
 from minio.error import S3Error
@@ -14,7 +14,8 @@ from urllib3.response import BaseHTTPResponse
 
 from hippo.store.parts import Part
 from hippo.store.s3_client import WRITER, Bucket, S3Client, new_writer
-from hippo.store.s3_errors import code_of, explain
+from hippo.store.s3_errors import code_of, explain, understanding
+from hippo.store.s3_network import NotS3
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +99,21 @@ def _list(client: S3Client, prefix: str) -> Iterator[tuple[str, str, datetime]]:
         query = {"uploads": "", "prefix": prefix, "key-marker": marker, "encoding-type": "url"}
         root = _parse(client.request("clean", "GET", None, query=query))
         for item in root.iterfind("{*}Upload"):
-            begun = datetime.fromisoformat(_text(item, "Initiated"))
+            with understanding():
+                begun = datetime.fromisoformat(_text(item, "Initiated")).astimezone(UTC)
             yield _unquote(_text(item, "Key")), _text(item, "UploadId"), begun
-        marker = _unquote(_text(root, "NextKeyMarker"))
+        before, marker = marker, _unquote(_text(root, "NextKeyMarker"))
         if _text(root, "IsTruncated") != "true" or not marker:
             return
+        if marker <= before:
+            raise NotS3("a listing without end")
 
 
 @contextlib.contextmanager
 def _explained(client: S3Client, action: str, name: str) -> Iterator[None]:
     try:
         yield
-    except (S3Error, ElementTree.ParseError) as error:
+    except (S3Error, NotS3, ElementTree.ParseError) as error:
         raise explain(error, action, name, client.settings) from error
 
 

@@ -138,6 +138,8 @@ FILES = {
     "fields": "".join(f"field{n}: 1\n" for n in range(5_000)),
     "too large": "a: " + "x" * MAX_DOCUMENT_BYTES,
     "merge": "<<: [*x]\n",
+    "a mapping as text": "a: !!str {b: 1}\n",
+    "a list as text": "a: !!str [b]\n",
     "list": "- 1\n- 2\n",
     "empty": "",
 }
