@@ -62,6 +62,7 @@ def test_no_study_ever_has_more_workers_than_it_may(world: World) -> None:
     check_results(watch(world).run())
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(worlds(), st.integers(1, 3))
 def test_limits_are_kept_by_routes_that_are_cut_short(world: World, most: int) -> None:

@@ -104,6 +104,7 @@ def check_trials(world: World) -> None:
                 assert metrics == train_alone(written, horizon, step, seed)[1]
 
 
+@pytest.mark.slow
 @settings(max_examples=250)
 @given(worlds())
 def test_every_step_is_trained_once_and_results_are_exact(world: World) -> None:
