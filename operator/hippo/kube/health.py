@@ -1,29 +1,42 @@
-"""Two pages for the cluster: ``/metrics`` for Prometheus and ``/healthz`` for the kubelet."""
+"""Two pages for the cluster: ``/metrics`` for Prometheus and ``/healthz`` for the kubelet.
+
+Whoever reaches the port may send what they like, and as slowly as they like: connections are few,
+and the oldest makes room for a new one, so that the kubelet is always heard and the operator keeps
+its descriptors for the store and the API server. What is no request is no news for the log.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
+from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from hippo.kube.metrics import Metrics
 
 Health = Callable[[], str | None]
 """Why the operator is not well, in a line; None: it is."""
 
+MAX_CONNECTIONS: Final = 64
+
 
 class PageServer:
     """Serves until it is closed."""
 
-    def __init__(self, runner: web.AppRunner) -> None:
+    def __init__(self, runner: web.AppRunner, server: asyncio.Server) -> None:
         self._runner = runner
+        self._server = server
 
     @property
     def port(self) -> int:
         """The one that it listens at."""
-        return int(self._runner.addresses[0][1])
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
+        self._server.close()
         await self._runner.cleanup()
 
 
@@ -47,11 +60,31 @@ async def serve(
     application.router.add_get("/metrics", show_metrics)
     application.router.add_get("/healthz", show_health)
     # Probes come every few seconds: an access log would be all that the log holds.
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0, logger=_log())
     await runner.setup()
+    pages = runner.server
+    assert pages is not None
+
+    def begin() -> asyncio.BaseProtocol:
+        for oldest in pages.connections[: 1 - MAX_CONNECTIONS]:
+            if oldest.transport is not None:
+                oldest.transport.abort()
+        return pages()
+
     try:
-        await web.TCPSite(runner, host, port).start()
+        server = await asyncio.get_running_loop().create_server(begin, host, port)
     except OSError:
         await runner.cleanup()
         raise
-    return PageServer(runner)
+    return PageServer(runner, server)
+
+
+def _log() -> logging.Logger:
+    log = logging.getLogger("hippo.kube.health")
+    log.addFilter(_is_news)
+    return log
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)

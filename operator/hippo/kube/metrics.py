@@ -152,7 +152,10 @@ class Metrics:
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """All of it as text, and the type of that text; ``accept`` is what the reader accepts."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # of a version that is none
+            encode, content_type = choose_encoder("")
         return encode(self.registry), content_type
 
     # -- studies and plans -------------------------------------------------------------------------

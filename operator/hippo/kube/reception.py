@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hippo.kube import names
-from hippo.kube.api import POD, STUDY, Api, Refused
+from hippo.kube.api import POD, STUDY, Api, ApiError, Refused
 from hippo.kube.chains import is_for_quota
 from hippo.kube.conditions import find_condition, set_condition
 from hippo.kube.driver import Accepted
 from hippo.kube.events import Events
 from hippo.kube.manifests import build_dry_runs
 from hippo.kube.reporting import StudyStatuses, read_study_status
-from hippo.kube.serial_executor import SerialExecutor
+from hippo.kube.serial_executor import NoThread, SerialExecutor
 from hippo.kube.settings import Settings
-from hippo.kube.spec_parser import SHARED, SpecParser, TooCostly
+from hippo.kube.spec_parser import SHARED, ParserFailed, SpecParser, TooCostly
 from hippo.kube.template_rules import check_trainer
 from hippo.model import InvalidSpec, Study
 from hippo.model.foreign import quote
 from hippo.model.study import TrainerSpec
+
+log = logging.getLogger(__name__)
 
 MAX_REFUSED = 1000
 """Refused studies whose errors are remembered; others are parsed again."""
@@ -98,6 +101,12 @@ class Reception:
                 names.REASON_POD_REFUSED,
                 f"the API server would not take its pods: {error}; check spec.trainer.podTemplate",
             )
+        except (ApiError, ParserFailed, NoThread):
+            raise
+        except Exception as error:  # of whatever this study holds, and no other
+            log.exception("study %s: a defect of Hippo", document["metadata"]["name"])
+            reason = f"it cannot be taken: {type(error).__name__}: {error}"
+            return Refusal(names.REASON_INVALID, " ".join(reason.split()))
 
     async def _accept(self, document: Mapping[str, Any]) -> Accepted:
         metadata = document["metadata"]

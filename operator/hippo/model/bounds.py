@@ -18,6 +18,8 @@ MAX_NODES: Final = 200_000
 """Values and keys of a document, its aliases expanded."""
 MAX_NESTING: Final = 128
 """Levels of mappings and lists within each other."""
+MAX_LABEL: Final = 1_024
+"""Characters of a name: of a metric, an image, an entry point; and of a version."""
 MAX_PROBLEMS: Final = 100
 """Lines that say what is wrong with one document."""
 

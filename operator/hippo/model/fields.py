@@ -38,6 +38,7 @@ from hippo.model.bounds import (
     MAX_DEPTH,
     MAX_DURATION_CHARACTERS,
     MAX_INDEX,
+    MAX_LABEL,
     MAX_PROBLEMS,
     MAX_STEPS,
     MAX_TRIALS,
@@ -192,6 +193,22 @@ def _filled(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_filled), WithJsonSchema({"type": "string", "pattern": r"\S"})]
+
+
+def check_length(value: str) -> str:
+    """The text itself, if it is no longer than names are. Raises PydanticCustomError."""
+    if len(value) > MAX_LABEL:
+        raise _wrong(f"must have at most {MAX_LABEL:,} characters, not {len(value):,}")
+    return value
+
+
+Label = Annotated[
+    str,
+    AfterValidator(check_length),
+    AfterValidator(_filled),
+    WithJsonSchema({"type": "string", "maxLength": MAX_LABEL, "pattern": r"\S"}),
+]
+"""A name that others give."""
 
 
 def check_json(value: Any, path: str, problems: Problems, depth: int = 0) -> None:

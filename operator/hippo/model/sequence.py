@@ -10,7 +10,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
-from hippo.model.bounds import MAX_PIECES, MAX_SEQUENCE_PIECES, MAX_STEPS
+from hippo.model.bounds import MAX_LABEL, MAX_PIECES, MAX_SEQUENCE_PIECES, MAX_STEPS
 from hippo.model.errors import InvalidSpec, Problems
 from hippo.model.functions import Constant, Function
 from hippo.model.interning import Interned
@@ -226,6 +226,8 @@ def name_problem(name: Any) -> str | None:
     """Why this cannot name a hyper-parameter; None if it can."""
     if not isinstance(name, str):
         return f"names of hyper-parameters must be text, not {describe(name)}"
+    if len(name) > MAX_LABEL:
+        return f"names have at most {MAX_LABEL:,} characters, not {len(name):,}"
     if not (name.isascii() and name.isidentifier()):
         return (
             f"{shorten(repr(name))} cannot name a hyper-parameter; "

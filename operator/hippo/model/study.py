@@ -12,6 +12,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    JsonValue,
     SerializeAsAny,
     ValidationInfo,
     WithJsonSchema,
@@ -22,6 +23,7 @@ from hippo.model.algorithms import AlgorithmSettings, read_algorithm
 from hippo.model.bounds import (
     LARGEST_INTEGER,
     MAX_DRAWN_PIECES,
+    MAX_LABEL,
     MAX_PARALLELISM,
     MAX_PRIORITY,
     MAX_REPLICATED,
@@ -39,14 +41,15 @@ from hippo.model.fields import (
     Duration,
     Integer,
     JsonObject,
+    Label,
     Number,
     PositiveDuration,
     Real,
     SpecModel,
     StepCount,
-    Text,
     TrialCount,
     Whole,
+    check_length,
     seconds,
     validate,
 )
@@ -110,13 +113,16 @@ StudyName = Annotated[
     AfterValidator(check_name),
     WithJsonSchema({"type": "string", "maxLength": MAX_NAME, "pattern": f"^{_LABEL.pattern}$"}),
 ]
+_SHORT: dict[str, JsonValue] = {"maxLength": MAX_LABEL}
 Entrypoint = Annotated[
     str,
+    AfterValidator(check_length),
     AfterValidator(_entrypoint),
     # Of characters beyond ASCII only Python knows which are letters.
     WithJsonSchema(
         {
             "type": "string",
+            "maxLength": MAX_LABEL,
             "pattern": "^{0}:{0}$".format(r"[^\s:.0-9][^\s:.]*(\.[^\s:.0-9][^\s:.]*)*"),
         }
     ),
@@ -134,13 +140,13 @@ class Metadata(SpecModel):
 class Objective(SpecModel):
     """What trials are compared by."""
 
-    metric: Text
+    metric: Label
     """A name that the trainer's ``evaluate()`` returns."""
     goal: Literal["maximize", "minimize"]
     """Whether more is better, or less."""
     target: Number | None = None
     """Once a trial reaches it, the study is done."""
-    test_metric: Text | None = None
+    test_metric: Label | None = None
     """Another of the trainer's metrics, shown for the winner only, and once all is decided."""
 
 
@@ -168,9 +174,9 @@ class TrainerSpec(SpecModel):
     """Of initial weights, data order, dropout: everything random in training. 0 if absent."""
     threads: Annotated[int, Whole(1, MAX_THREADS)] = 1
     """CPU threads of a worker; results depend on it. 1 if absent."""
-    version: str = ""
+    version: Annotated[str, AfterValidator(check_length), Field(json_schema_extra=_SHORT)] = ""
     """Free text: a version of the data, or a reason to start afresh."""
-    image: Text | None = None
+    image: Label | None = None
     """The container image with the trainer. Ignored by the local driver."""
     resources: JsonObject = Field(default_factory=dict)
     """Requests and limits of the trainer's container. Ignored by the local driver."""

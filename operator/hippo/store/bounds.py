@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
-from hippo.model.bounds import LARGEST_INTEGER, MAX_STEPS
+from hippo.model.bounds import LARGEST_INTEGER, MAX_NESTING, MAX_STEPS
 from hippo.model.foreign import quote
 from hippo.store.blobs import Unreadable, check_component, check_size
 
@@ -95,7 +95,7 @@ MAX_FIELDS = 256  # of a fingerprint
 MAX_PROCESS = 2**31  # number of a process
 MAX_THREADS = 10**6
 
-TREE_DEPTH = 64
+TREE_DEPTH = MAX_NESTING + 16  # of a study, and what a record puts around it
 TREE_NODES = 1_000_000
 
 

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from hippo.kube import names, reporting
+from hippo.kube import names, reception, reporting
 from hippo.kube.api import SEARCH_PLAN, STUDY, TRIAL, Document, Refused
 from hippo.kube.external import UserTrials
 from hippo.lifecycles import InvariantViolated, StudyFault, blame
@@ -457,3 +457,71 @@ def test_trials_that_only_look_like_a_studys_decide_nothing(world: World, kind: 
     assert status(world, "hostile")["phase"] == "Succeeded", status(world, "hostile")["message"]
     assert world.server.find(TRIAL, "hostile-0")["spec"]["hyperparameters"] == {"lr": ODD}
     assert not any(b"evil" in data for data in world.blobs.values())
+
+
+def within(levels: int, wrap: Callable[[Any], Any], value: Any) -> Any:
+    for _ in range(levels):
+        value = wrap(value)
+    return value
+
+
+TRAINER = {"entrypoint": "a:b", "image": "c"}
+AS_DEEP_AS_ALLOWED: dict[str, dict[str, Any]] = {
+    "schedules": {
+        "space": {"lr": {"choices": [within(31, lambda v: {"piecewise": [[0, v]]}, 0.1)]}}
+    },
+    "config": {"trainer": {**TRAINER, "config": {"x": within(63, lambda v: [v], 1)}}},
+}
+
+
+@pytest.mark.parametrize("kind", AS_DEEP_AS_ALLOWED)
+def test_what_a_study_may_nest_the_store_can_hold(world: World, kind: str) -> None:
+    spec = {"steps": 4, "space": {"lr": {"choices": [0.1]}}, **AS_DEEP_AS_ALLOWED[kind]}
+    world.apply("deep", **spec)
+    for _ in range(2):
+        world.start_operator(0, "hippo")
+        turn(world)
+        assert status(world, "deep")["phase"] == "Succeeded", status(world, "deep")["message"]
+        world.kill_operator(0)
+
+
+LONG = "x" * 1_025
+TOO_LONG: dict[str, dict[str, Any]] = {
+    "spec.trainer.entrypoint": {"trainer": {**TRAINER, "entrypoint": f"a:{LONG}"}},
+    "spec.trainer.image": {"trainer": {**TRAINER, "image": LONG}},
+    "spec.trainer.version": {"trainer": {**TRAINER, "version": LONG}},
+    "spec.objective.metric": {"objective": {"metric": LONG, "goal": "maximize"}},
+    "spec.objective.testMetric": {
+        "objective": {"metric": "score", "testMetric": LONG, "goal": "maximize"}
+    },
+    "spec.space": {"space": {LONG: {"choices": [1]}}},
+}
+
+
+@pytest.mark.parametrize("field", TOO_LONG)
+def test_names_have_a_greatest_length(world: World, field: str) -> None:
+    body = study_document("hostile", **{"steps": 4, **TOO_LONG[field]})
+    world._runner.do(world.server.create(STUDY, NAMESPACE, body))
+    world.start_operator(0, "hippo")
+    turn(world, 1)
+    found = status(world, "hostile")
+    assert found["phase"] == "Rejected"
+    assert found["message"].startswith(f"{field}: ")
+    assert "1,024 characters" in found["message"]
+
+
+def test_whatever_the_taking_of_a_study_fails_with_is_said_in_its_status(world: World) -> None:
+    apply_both(world)
+    take = reception.build_dry_runs
+
+    def fail(study: Any, settings: Any) -> Any:
+        if study.name == "hostile":
+            raise KeyError("odd")
+        return take(study, settings)
+
+    with mock.patch.object(reception, "build_dry_runs", fail):
+        world.start_operator(0, "hippo")
+        turn(world)
+    assert status(world, "sound")["phase"] == "Succeeded"
+    found = status(world, "hostile")
+    assert (found["phase"], found["message"]) == ("Rejected", "it cannot be taken: KeyError: 'odd'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import urllib.error
 import urllib.request
@@ -382,6 +383,47 @@ class TestServer:
 
     def test_nothing_else(self, metrics: Metrics) -> None:
         assert self.fetch(metrics, "/")[0] == 404
+
+    def test_readers_who_accept_what_is_nothing(self, metrics: Metrics) -> None:
+        for accept in ("application/openmetrics-text;version=x", ";;=,", "\udcff", "x" * 5000):
+            _, content_type = metrics.expose(accept)
+            assert content_type.startswith("text/plain; version=")
+
+    def test_connections_that_say_nothing_keep_nobody_out(self, metrics: Metrics) -> None:
+        async def go() -> None:
+            server = await health.serve(metrics, lambda: None, 0, host="127.0.0.1")
+            idle = []
+            for _ in range(3 * health.MAX_CONNECTIONS):
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(b"GET /met")
+                idle.append((reader, writer))
+            try:
+                url = f"http://127.0.0.1:{server.port}/healthz"
+                assert (await asyncio.to_thread(get, url))[::2] == (200, "ok\n")
+                for reader, _ in idle[: -health.MAX_CONNECTIONS]:
+                    with contextlib.suppress(ConnectionError):
+                        assert await asyncio.wait_for(reader.read(), 10) == b""
+            finally:
+                for _, writer in idle:
+                    writer.close()
+                await server.close()
+
+        asyncio.run(go())
+
+    def test_what_is_no_request_is_not_told_in_the_log(
+        self, metrics: Metrics, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def go() -> None:
+            server = await health.serve(metrics, lambda: None, 0, host="127.0.0.1")
+            for sent in (b"\0\xff\r\n\r\n", b"GET /\x1b[2J HTTP/1.1\r\nHost: x\r\n\r\n"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(sent)
+                assert b" 400 " in await asyncio.wait_for(reader.read(100), 10)
+                writer.close()
+            await server.close()
+
+        asyncio.run(go())
+        assert not caplog.records
 
     def test_a_port_in_use(self, metrics: Metrics) -> None:
         async def clash() -> None:
