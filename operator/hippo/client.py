@@ -190,7 +190,7 @@ class Client:
         plan = PlanStore(blobs, found.plan)
 
         def is_over() -> bool:
-            return bool(plan.read_study(name)["status"].get("state"))
+            return bool((plan.read_study(name).get("status") or {}).get("state"))
 
         mailbox = Mailbox(blobs, found.plan, name)
         return cls(mailbox, spec.steps, spec.objective.metric, is_over)

@@ -83,14 +83,15 @@ def export(
 def _find_best(named: Named) -> _Found:
     """As the study's document has it; a replay is not needed."""
     document: dict[str, Any] = named.found[0].document
-    status = document["status"]
-    if "bestKey" not in status:
+    status = document.get("status") or {}
+    trial, step, key = (status.get(name) for name in ("best", "bestStep", "bestKey"))
+    if trial is None or step is None or key is None:
         raise StoreError(f"study {named.name} has no result yet: run it first")
     if document["study"]["spec"].get("checkpoints", {}).get("retain") == "none":
         raise InvalidSpec.at(
             named.name, "keeps no checkpoint: set spec.checkpoints.retain to best in another study"
         )
-    return _Found(f"{named.name}-{status['best']}", status["bestStep"], status["bestKey"])
+    return _Found(f"{named.name}-{trial}", step, key)
 
 
 def _find_trial(named: Named, wanted: str) -> _Found:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -102,7 +102,8 @@ def _show_files(
         raise StoreError(f"no worker has written a log in {folder}")
     if not follow:
         for file in files:
-            output.write(_head(file.stem) + _read_tail(file, tail))
+            output.write(_head(file.stem))
+            _copy(file, output, tail=tail)
         return
     store = PlanStore(named.store.blobs, named.found[0].plan)
     _follow_files(store, folder, chains, tail, output)
@@ -110,8 +111,12 @@ def _show_files(
 
 def _list_files(folder: Path, chains: set[str] | None) -> list[Path]:
     """The newest first."""
-    found = [file for file in folder.glob("*.log") if chains is None or file.stem in chains]
-    return sorted(found, key=lambda file: (-file.lstat().st_mtime, file.name))
+    found: list[tuple[float, str, Path]] = []
+    for file in folder.glob("*.log"):
+        if chains is None or file.stem in chains:
+            with contextlib.suppress(FileNotFoundError):
+                found.append((-file.lstat().st_mtime, file.name, file))
+    return [file for _, _, file in sorted(found)]
 
 
 def _follow_files(
@@ -121,20 +126,15 @@ def _follow_files(
     shown: dict[Path, int] = {}
     last: Path | None = None
     for file in reversed(_list_files(folder, chains)):
-        text = _read_tail(file, tail)
-        shown[file] = file.lstat().st_size
-        if text:
-            output.write(_head(file.stem) + text)
+        shown[file] = _copy(file, output, tail=tail, head=_head(file.stem))
+        if shown[file] and tail != 0:
             last = file
     while True:
         is_over = not _is_in_use(store)  # asked first: what is written before is still shown
         for file in reversed(_list_files(folder, chains)):
-            with _open(file) as log:
-                log.seek(shown.get(file, 0))
-                text = log.read()
-            if text:
-                output.write(text if file == last else _head(file.stem) + text)
-                shown[file] = shown.get(file, 0) + len(text)
+            before, head = shown.get(file, 0), b"" if file == last else _head(file.stem)
+            shown[file] = _copy(file, output, before, head=head)
+            if shown[file] != before:
                 last = file
         if is_over:
             return
@@ -149,9 +149,39 @@ def _is_in_use(store: PlanStore) -> bool:
     return False
 
 
-def _read_tail(file: Path, lines: int | None) -> bytes:
+def _copy(
+    file: Path, output: LogOutput, begin: int = 0, *, tail: int | None = None, head: bytes = b""
+) -> int:
+    """Show a log from a byte on, or its last lines, as it is now; returns its size.
+
+    ``head`` comes before it, if there is any of it. One that has become shorter is shown anew.
+    A log may be larger than memory.
+    """
     with _open(file) as log:
-        return log.read() if lines is None else b"".join(deque(log, lines))
+        size = os.fstat(log.fileno()).st_size
+        begin = begin if begin <= size else 0
+        begin = begin if tail is None else _find_tail(log, size, tail)
+        log.seek(begin)
+        while begin < size and (data := log.read(min(_READ, size - begin))):
+            output.write(head + data)
+            begin, head = begin + len(data), b""
+        return begin
+
+
+def _find_tail(log: BinaryIO, size: int, lines: int) -> int:
+    """Where the last lines begin, in bytes."""
+    end, missing = size, lines
+    while end > 0 and lines > 0:
+        begin = max(0, end - _READ)
+        log.seek(begin)
+        block = log.read(end - begin)
+        at = len(block) - (end == size)  # a line break that ends the file begins no line
+        while (at := block.rfind(b"\n", 0, max(0, at))) >= 0:
+            missing -= 1
+            if not missing:
+                return begin + at + 1
+        end = begin
+    return 0 if lines > 0 else size
 
 
 # -- of a cluster ----------------------------------------------------------------------------------
