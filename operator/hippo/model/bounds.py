@@ -60,8 +60,8 @@ MAX_TRIAL_PIECES: Final = 4_000_000
 """Pieces of all trials of a study together, where each may have its own."""
 MAX_DRAWN_PIECES: Final = 300_000
 """Pieces of all candidates of a prefix-first draw together."""
-MAX_INDEX: Final = 10**9
-"""Number of a trial, a decision, or a request."""
+MAX_INDEX: Final = 10**9 - 1
+"""Number of a trial, a decision, or a request: nine digits, as in names of a store's records."""
 MAX_MARKS: Final = 1_000
 """Times that a tuner may look at a trial on its way; each is an evaluation."""
 MAX_REPLICATES: Final = 1_000

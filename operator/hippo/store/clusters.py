@@ -44,7 +44,7 @@ class OtherCluster(StoreError):
 
 
 class Stamp(Record):
-    """Whose a namespace is. Others than those who write it need only ``cluster``."""
+    """The owner of a namespace. Readers need only ``cluster``."""
 
     format_version: Version = FORMAT_VERSION
     cluster: Cluster
