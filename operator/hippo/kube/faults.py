@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hippo.kube import names
-from hippo.kube.bounding import bound_message
 from hippo.kube.conditions import set_condition
 from hippo.kube.driver import Accepted
 from hippo.kube.statuses import StudyStatus
+from hippo.kube.wording import for_cluster
 
 ADVICE = f"edit it, or set the annotation {names.ANNOTATION_RETRY} to a new value"
 """The remedies for such a study."""
@@ -56,7 +56,7 @@ class Faults:
 def suspended(status: StudyStatus, item: Accepted, plan: str, message: str) -> StudyStatus:
     """The status of a study that is left out."""
     changed = status.model_copy()
-    changed.phase, changed.message, changed.plan = "Suspended", bound_message(message), plan
+    changed.phase, changed.message, changed.plan = "Suspended", for_cluster(message), plan
     changed.observed_generation = item.generation
     for type_, is_true in ((names.PROGRESSING, False), (names.SUSPENDED, True)):
         changed.conditions = set_condition(
