@@ -62,7 +62,7 @@ def operate(
     cluster_uid: Annotated[
         str | None,
         typer.Option(
-            help="Tells this cluster's studies in the store from those of others. Default: the uid"
+            help="Identifies this cluster in the store. Default: the uid"
             " of the namespace kube-system.",
             show_default=False,
         ),
@@ -102,7 +102,7 @@ def operate(
         list[str] | None,
         typer.Option(
             metavar="KIND=NAME",
-            help="Let podTemplates of studies ask for this, too, such as priorityClasses=batch or"
+            help="Also allow podTemplates to ask for this, such as priorityClasses=batch or"
             f" labels=example.org/*; may be repeated. Kinds: {', '.join(BUILT_IN)}.",
             show_default=False,
         ),
@@ -119,7 +119,7 @@ def operate(
         bool,
         typer.Option(
             "--per-study-metrics",
-            help="Tell names and best values of studies at /metrics, to whoever can read it.",
+            help="Show names and best values of studies at /metrics, to whoever can read it.",
         ),
     ] = False,
     log_format: Annotated[LogFormat, typer.Option(help="Of what is written to standard error.")] = (

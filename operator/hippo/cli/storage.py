@@ -128,18 +128,18 @@ def adopt(
     cluster_uid: Annotated[
         str,
         typer.Option(
-            help="Of the cluster that takes over: kubectl get namespace kube-system -o"
-            " jsonpath='{.metadata.uid}', or what its operator has as --cluster-uid.",
+            help="Uid of the cluster that takes over: kubectl get namespace kube-system -o"
+            " jsonpath='{.metadata.uid}', or the --cluster-uid of its operator.",
             show_default=False,
         ),
     ],
     store: StoreArgument = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Let a cluster take over a namespace of the store, from another one or an earlier self.
+    """Let a cluster take over a namespace of the store from another one, or after a rebuild.
 
-    Create the Studies there first: those that the cluster does not have count as deleted from the
-    next clean-up of its operator on, and keep what they retain for their checkpoints.ttl.
+    Create the Studies there first: any others count as deleted from the next clean-up by its
+    operator on, and keep what they retain for their checkpoints.ttl.
     """
     if re.fullmatch(CLUSTER_PATTERN, cluster_uid) is None:
         raise StoreError(f"--cluster-uid {cluster_uid!r}: must be a uid, such as kubectl tells")

@@ -345,8 +345,7 @@ class _Statuses(Collector):
         )
         progress = GaugeMetricFamily(
             "hippo_studies_oldest_progress_timestamp_seconds",
-            "Of running studies, the one that has waited longest: when it last came nearer to its"
-            " end.",
+            "When the running study that has waited longest last came nearer to its end.",
             labels=["namespace"],
         )
         counts: dict[str, Tally[str]] = {}

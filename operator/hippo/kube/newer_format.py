@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from hippo.kube import names
 from hippo.kube.api import SEARCH_PLAN, STUDY, Api, Document, NotFound, dump
+from hippo.kube.bounding import bound_message
 from hippo.kube.conditions import set_condition
 from hippo.kube.statuses import Condition
-from hippo.kube.wording import for_cluster
 
 ENDED = ("Succeeded", "Failed")
 
@@ -32,7 +32,7 @@ async def mark_study(api: Api, study: Mapping[str, Any], message: str) -> bool:
     conditions = _set_progressing(status, message, int(metadata["generation"]))
     if conditions is None:
         return False
-    changes = {"conditions": conditions, "message": for_cluster(message)}
+    changes = {"conditions": conditions, "message": bound_message(message)}
     version = metadata["resourceVersion"]
     place = (metadata["namespace"], metadata["name"])
     try:

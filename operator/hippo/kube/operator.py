@@ -43,16 +43,16 @@ from hippo.lifecycles import StudyFault
 from hippo.model import Study, signature, signature_document
 from hippo.store import Blobs, LockHeld, LockLost, NewerFormat, StoreError
 from hippo.store.catalog import PLAN_NAME_DIGITS
-from hippo.store.clusters import AnothersStudies, claim
+from hippo.store.clusters import OtherCluster, claim
 
 log = logging.getLogger(__name__)
 
 LEAST_PAUSE, MOST_PAUSE = 1.0, 60.0
 """Seconds before a plan is opened again after a failure; doubled each time."""
-CLUSTERS_OWN = "kube-system"
-"""The namespace that every cluster has, and whose uid is the cluster's."""
+CLUSTER_NAMESPACE = "kube-system"
+"""A namespace of every cluster, whose uid identifies it."""
 MAX_SILENCE_SECONDS = 120.0
-"""So long without an answer of the API server, the operator counts as dead."""
+"""Liveness fails after this many seconds without an answer of the API server."""
 MOVE_SECONDS = 0.5
 """Between two looks at whether a study has left its plan."""
 GATHER_SECONDS = 0.05
@@ -93,7 +93,7 @@ class PlanTask:
 
     @property
     def sound(self) -> dict[str, Accepted]:
-        """Its studies but those that cannot go on."""
+        """Its studies without those at fault."""
         return self.faults.sound(self.studies)
 
 
@@ -390,7 +390,7 @@ class Operator:
             failed = self._was_overtaken = True
             log.warning("plan %s/%s: %s", task.namespace, task.name, error)
             await self._drop(task)
-        except AnothersStudies as error:
+        except OtherCluster as error:
             failed = True
             await self._complain(task, names.REASON_OTHER_CLUSTER, str(error))
         except NewerFormat as error:
@@ -448,7 +448,7 @@ class Operator:
         return status.phase not in _ENDED or is_edited or is_to_retry
 
     async def _tell_faults(self, task: PlanTask) -> None:
-        """Say what keeps those studies that are left out. Raises ApiError."""
+        """Say in the status of each study that is left out why. Raises ApiError."""
         if task.faults.forget_gone(task.studies):
             await self._drop(task)  # the store is told when it is opened
         for name, item in list(task.studies.items()):
@@ -517,7 +517,7 @@ class Operator:
         task.listed = time.monotonic()
 
     async def resync(self) -> None:
-        """For ever: take in all Studies, and find out which are gone, that no watch has told of."""
+        """Loop forever: take in all Studies, and find deletions that no watch has reported."""
         while True:
             try:
                 await self.look_again()
@@ -552,7 +552,7 @@ class Operator:
         await self._strays.tell(self._user_trials, self._find_study)
 
     async def _take_in(self, namespace: str, studies: list[dict[str, Any]]) -> None:
-        """Studies that were listed; how long that takes delays no other namespace."""
+        """Take in listed studies of one namespace, which delays no other namespace."""
         for study in studies:
             self._looked = time.monotonic()
             try:
@@ -597,22 +597,22 @@ class Operator:
         return [study for found in lists for study in found]
 
     async def identify(self) -> str:
-        """Which cluster this is. Raises ApiError."""
+        """The uid of this cluster. Raises ApiError."""
         if self._cluster is None:
             try:
-                found = await self.api.get(NAMESPACE, None, CLUSTERS_OWN)
+                found = await self.api.get(NAMESPACE, None, CLUSTER_NAMESPACE)
             except ApiError as error:
                 raise ApiError(
                     error.status,
                     f"which cluster this is cannot be told: {error}; let the operator get the"
-                    f" namespace {CLUSTERS_OWN}, as the chart does, or set --cluster-uid"
+                    f" namespace {CLUSTER_NAMESPACE}, as the chart does, or set --cluster-uid"
                     " (the chart's store.clusterUid)",
                 ) from None
             self._cluster = str(found["metadata"]["uid"])
         return self._cluster
 
     async def _claim(self, task: PlanTask) -> None:
-        """Raises AnothersStudies before anything is done to those of another cluster."""
+        """Raises OtherCluster before anything is done to those of another cluster."""
         cluster, lost = await self.identify(), frozenset(task.lost)
 
         def is_known(uid: str) -> bool:
@@ -624,7 +624,7 @@ class Operator:
     async def _is_ours(self, task: PlanTask) -> bool:
         try:
             await self._claim(task)
-        except AnothersStudies as error:
+        except OtherCluster as error:
             log.warning("plan %s/%s: %s", task.namespace, task.name, error)
             return False
         return True
@@ -688,8 +688,8 @@ class Operator:
                     self.events.tell(item.document, reason, message, True)
 
     async def _leave_alone(self, task: PlanTask, message: str) -> None:
-        """Say that the plan is a newer Hippo's. Once: a newer operator may be at work and say that
-        it is not so.
+        """Say that a newer Hippo works on the plan. Only once: a newer operator may be at work and
+        clear the condition.
         """
         log.warning("plan %s/%s: %s", task.namespace, task.name, message)
         place = (task.namespace, task.name)

@@ -66,8 +66,8 @@ MAX_ASKED_PIECES: Final = 1_000_000
 """Pieces of all trials of an external study together, equal schedules counted once: 300 MB."""
 MAX_DRAWN_PIECES: Final = 300_000
 """Pieces of all candidates of a prefix-first draw together."""
-MAX_INDEX: Final = 10**9
-"""Number of a trial, a decision, or a request."""
+MAX_INDEX: Final = 10**9 - 1
+"""Number of a trial, a decision, or a request: nine digits, as in names of a store's records."""
 MAX_MARKS: Final = 1_000
 """Times that a tuner may look at a trial on its way; each is an evaluation."""
 MAX_REPLICATES: Final = 1_000

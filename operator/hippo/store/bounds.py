@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
-from hippo.model.bounds import LARGEST_INTEGER, MAX_NESTING, MAX_STEPS
+from hippo.model.bounds import LARGEST_INTEGER, MAX_INDEX, MAX_NESTING, MAX_STEPS
 from hippo.model.foreign import quote
 from hippo.store.blobs import Unreadable, check_component, check_size
 
@@ -67,9 +67,8 @@ takes in memory is many times its size.
 FOLDED_BYTES = 4 * MIB
 """A chunk of the ledger is written once it holds so much: far below what is read."""
 
-LONGEST_NUMBER = 9
+LONGEST_NUMBER = len(str(MAX_INDEX))
 """Digits of a number in a blob's name. One with more was not written by Hippo."""
-MAX_INDEX = 10**LONGEST_NUMBER - 1
 
 MAX_METRICS = 100_000
 """In one report, as earlier runners wrote them; today's refuse more than

@@ -39,12 +39,12 @@ CLUSTER_PATTERN = r"[A-Za-z0-9]([-A-Za-z0-9._]{0,126}[A-Za-z0-9])?"
 Cluster = Annotated[str, StringConstraints(pattern=f"^{CLUSTER_PATTERN}$", max_length=128)]
 
 
-class AnothersStudies(StoreError):
+class OtherCluster(StoreError):
     """A namespace of the store belongs to another cluster."""
 
 
 class Stamp(Record):
-    """Whose a namespace is. Others than those who write it need only ``cluster``."""
+    """The owner of a namespace. Readers need only ``cluster``."""
 
     format_version: Version = FORMAT_VERSION
     cluster: Cluster
@@ -74,7 +74,7 @@ def claim(
     its studies is to be stored there; else a namespace without any gets no stamp.
 
     A namespace without a stamp is the cluster's if it has none of any cluster's studies that were
-    not deleted, or the cluster knows one of them. Raises AnothersStudies, StoreError.
+    not deleted, or the cluster knows one of them. Raises OtherCluster, StoreError.
     """
     found = read_stamp(blobs, namespace)
     if found is None:
@@ -87,7 +87,7 @@ def claim(
         found = read_stamp(blobs, namespace)
     if found != cluster:
         here = "" if cluster is None else f", and this one is {cluster}"
-        raise AnothersStudies(
+        raise OtherCluster(
             f"namespace {namespace} of the store belongs to the cluster {found}{here}:"
             f" {_tell_remedy(namespace, cluster)}"
         )
@@ -105,7 +105,7 @@ def adopt(blobs: Blobs, namespace: str, cluster: str) -> str | None:
 def _has_known(
     blobs: Blobs, namespace: str, cluster: str | None, is_known: Callable[[str], bool]
 ) -> bool:
-    """Whether the cluster knows a study of a namespace. Raises AnothersStudies if there are some,
+    """Whether the cluster knows a study of a namespace. Raises OtherCluster if there are some,
     and it knows none of them; StoreError.
     """
     strangers = 0
@@ -118,7 +118,7 @@ def _has_known(
                 return True
             strangers += 1
     if strangers:
-        raise AnothersStudies(
+        raise OtherCluster(
             f"namespace {namespace} of the store has studies of a cluster ({strangers}), and this"
             f" one knows none of them: {_tell_remedy(namespace, cluster)}"
         )

@@ -25,8 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from hippo.model.bounds import MAX_INDEX
 from hippo.store.blobs import MissingBlob, StoreError, Unreadable
-from hippo.store.bounds import MAX_INDEX, Kind, Label, Moment, Process, Text, Version
+from hippo.store.bounds import Kind, Label, Moment, Process, Text, Version
 from hippo.store.encoding import decode, encode, fetch
 from hippo.store.layout import Layout
 from hippo.store.plan_store import PlanStore

@@ -15,12 +15,11 @@ from pydantic.fields import FieldInfo
 
 import hippo.store.lock
 import hippo.store.mailbox
-from hippo.model.bounds import MAX_STEPS
+from hippo.model.bounds import MAX_INDEX, MAX_STEPS
 from hippo.model.foreign import MAX_LINE, MAX_METRIC_NAME, MAX_METRICS
 from hippo.store.bounds import (
     LATEST,
     MAX_BYTES,
-    MAX_INDEX,
     MAX_TEXT,
     TREE_DEPTH,
     TREE_NODES,
