@@ -10,6 +10,7 @@ decisions once the gap is closed.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,8 @@ from hippo.model.trial import parse_trial_spec
 from hippo.runs import StudyRun, TrialRun
 from hippo.store import PlanStore
 from hippo.store.records import Decision, format_of
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 16
 """Requests to the API server in flight."""
@@ -159,6 +162,8 @@ class DecisionBook:
                 if trial.request not in self.user_trials:
                     self.lost(trial.index)
                     return
+            except Refused as error:  # of an object that a later CRD would not take
+                log.warning("the status of trial %s cannot be written: %s", name, error)
         self._written[trial.index] = known
         if name == trial.name:
             self._phases[trial.index] = status.phase
