@@ -14,6 +14,8 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import ValidationError
+
 from hippo.kube import names
 from hippo.kube.api import TRIAL, AlreadyExists, Api, NotFound, Refused, dump
 from hippo.kube.manifests import build_trial, build_trial_spec, trial_name
@@ -21,7 +23,7 @@ from hippo.kube.statuses import TrialStatus
 from hippo.kube.views import build_trial_status
 from hippo.lifecycles import StudyFault, TrialInTheWay
 from hippo.model import InvalidSpec, Study
-from hippo.model.trial import parse_trial_spec
+from hippo.model.trial import TrialSpec, parse_trial_spec
 from hippo.runs import StudyRun, TrialRun
 from hippo.store import PlanStore
 from hippo.store.records import Decision, format_of
@@ -236,6 +238,14 @@ def read_decisions(document: dict[str, Any]) -> list[Decision]:
         return []
     if spec.index is None:
         return []
+    try:
+        return _decisions_of(spec)
+    except ValidationError:
+        return []
+
+
+def _decisions_of(spec: TrialSpec) -> list[Decision]:
+    assert spec.index is not None
     return [
         Decision(
             format_version=format_of(entry.kind),

@@ -553,3 +553,18 @@ def test_an_object_whose_status_the_server_does_not_take_stops_nobody(
     world.start_operator(0, "hippo")
     turn(world)
     assert status(world, "hostile")["phase"] == "Succeeded"
+
+
+def test_a_trial_of_a_study_that_holds_what_cannot_be_is_made_anew(world: World) -> None:
+    world.apply("s", steps=40, space={"lr": {"choices": [0.1]}})
+    world.start_operator(0, "hippo")
+    turn(world, 1)
+    world.kill_operator(0)
+    found = world.server.find(TRIAL, "s-0")
+    found["spec"]["decisions"][0]["index"] = 10**9
+    world.server.touch(found)
+    world.start_operator(0, "hippo")
+    turn(world, 30)
+    assert status(world, "s")["phase"] == "Succeeded", status(world, "s")["message"]
+    assert world.server.find(TRIAL, "s-0")["spec"]["decisions"][0]["index"] == 0
+    world.check_end()
