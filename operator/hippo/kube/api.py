@@ -29,6 +29,10 @@ that was done all the same does no harm: what was created exists, what was writt
 MOST_SECONDS = 10.0
 """Of a wait that the server asks for."""
 _PASSING = {0, 429, 500, 502, 503, 504}
+_TOO_LARGE = ("etcdserver: request is too large", "trying to send message larger than max")
+"""What a server says, with status 500, of an object that its database does not take."""
+_IS_INVALID = " is invalid: "
+"""What it says of an object, not of a patch that does not apply."""
 PAGE = 500
 FIELD_MANAGER = "hippo"
 
@@ -147,7 +151,8 @@ class Api:
         try:
             return await self._call("PATCH", path, body=body, query=query, kind="json-patch+json")
         except Refused as error:
-            if len(body) == 1 or error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+            is_test = error.status == HTTPStatus.UNPROCESSABLE_ENTITY and len(body) > 1
+            if not is_test or _IS_INVALID in str(error):
                 raise
             raise Conflict(
                 error.status, f"the status of {name} was written by somebody else: {error}"
@@ -210,7 +215,7 @@ class Api:
             try:
                 return await self._ask(request)
             except ApiError as error:
-                if error.status not in _PASSING:
+                if error.status not in _PASSING or isinstance(error, Refused):
                     raise
                 await asyncio.sleep(max(pause, min(error.wait, MOST_SECONDS)))
         return await self._ask(request)
@@ -320,6 +325,8 @@ def _translate(status: int, body: str | bytes | None, reason: str | None, wait: 
         told = {}
     message = " ".join(str(told.get("message") or reason or f"status {status}").split())
     kind = {404: NotFound, 422: Refused, 403: Refused, 400: Refused}.get(status, ApiError)
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or any(s in message for s in _TOO_LARGE):
+        kind = Refused
     if status == 409:
         kind = AlreadyExists if told.get("reason") == "AlreadyExists" else Conflict
     return kind(status, message, wait=wait)

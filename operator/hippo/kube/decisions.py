@@ -10,8 +10,11 @@ decisions once the gap is closed.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Any
+
+from pydantic import ValidationError
 
 from hippo.kube import names
 from hippo.kube.api import TRIAL, AlreadyExists, Api, NotFound, Refused, dump
@@ -20,10 +23,12 @@ from hippo.kube.statuses import TrialStatus
 from hippo.kube.views import build_trial_status
 from hippo.lifecycles import StudyFault, TrialInTheWay
 from hippo.model import InvalidSpec, Study
-from hippo.model.trial import parse_trial_spec
+from hippo.model.trial import TrialSpec, parse_trial_spec
 from hippo.runs import StudyRun, TrialRun
 from hippo.store import PlanStore
 from hippo.store.records import Decision, format_of
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 16
 """Requests to the API server in flight."""
@@ -159,6 +164,8 @@ class DecisionBook:
                 if trial.request not in self.user_trials:
                     self.lost(trial.index)
                     return
+            except Refused as error:  # of an object that a later CRD would not take
+                log.warning("the status of trial %s cannot be written: %s", name, error)
         self._written[trial.index] = known
         if name == trial.name:
             self._phases[trial.index] = status.phase
@@ -231,6 +238,14 @@ def read_decisions(document: dict[str, Any]) -> list[Decision]:
         return []
     if spec.index is None:
         return []
+    try:
+        return _decisions_of(spec)
+    except ValidationError:
+        return []
+
+
+def _decisions_of(spec: TrialSpec) -> list[Decision]:
+    assert spec.index is not None
     return [
         Decision(
             format_version=format_of(entry.kind),

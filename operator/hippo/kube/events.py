@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,10 +15,45 @@ from hippo.kube.conditions import format_time
 from hippo.kube.manifests import event_name
 
 MAX_WAITING = 1000
-"""Events that are not posted yet; of more, the oldest are dropped: they are no record."""
+"""Events that are not posted yet. Of more, the oldest of the namespace that has most are dropped:
+they are no record."""
 _REMEMBERED = 2000
 
 log = logging.getLogger(__name__)
+
+
+class _Turns:
+    """Events that wait, of each namespace in turn: a flood of one drowns its own alone."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[dict[str, Any]]] = {}  # the next namespace first
+        self._has_some = asyncio.Event()
+
+    def put(self, namespace: str, event: dict[str, Any]) -> None:
+        self._waiting.setdefault(namespace, deque()).append(event)
+        if self.qsize() > MAX_WAITING:
+            max(self._waiting.values(), key=len).popleft()
+        self._has_some.set()
+
+    def qsize(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def empty(self) -> bool:
+        return not self._waiting
+
+    def get_nowait(self) -> dict[str, Any]:
+        namespace, events = next(iter(self._waiting.items()))
+        del self._waiting[namespace]
+        event = events.popleft()
+        if events:
+            self._waiting[namespace] = events
+        return event
+
+    async def get(self) -> dict[str, Any]:
+        while self.empty():
+            self._has_some.clear()
+            await self._has_some.wait()
+        return self.get_nowait()
 
 
 class Events:
@@ -26,7 +61,7 @@ class Events:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING)
+        self._queue = _Turns()
         self._counts: OrderedDict[str, int] = OrderedDict()
 
     def tell(self, about: Mapping[str, Any], reason: str, message: str, is_warning: bool) -> None:
@@ -57,9 +92,7 @@ class Events:
             "source": {"component": "hippo"},
             "reportingComponent": "hippo",
         }
-        if self._queue.full():
-            self._queue.get_nowait()
-        self._queue.put_nowait(event)
+        self._queue.put(metadata["namespace"], event)
 
     async def run(self) -> None:
         """Post what comes, for ever."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hippo.kube.api import TRIAL, Api, NotFound
+from hippo.kube.api import TRIAL, Api, NotFound, Refused
 from hippo.kube.decisions import DecisionBook
 from hippo.kube.spec_parser import SHARED, ParserFailed, SpecParser, TooCostly
 from hippo.kube.statuses import TrialStatus
@@ -156,6 +156,6 @@ class UserTrials:
             if name is None or self._told.get(uid) == problem:
                 continue
             status = TrialStatus(phase="Rejected", reason=problem)
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, Refused):
                 await api.set_status(TRIAL, self._study.namespace, name, status)
             self._told[uid] = problem

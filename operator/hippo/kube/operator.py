@@ -42,7 +42,7 @@ from hippo.kube.views import show
 from hippo.lifecycles import StudyFault
 from hippo.model import Study, signature, signature_document
 from hippo.store import Blobs, LockHeld, LockLost, NewerFormat, StoreError
-from hippo.store.catalog import PLAN_NAME_DIGITS
+from hippo.store.catalog import PLAN_NAME_DIGITS, is_plan_name
 from hippo.store.clusters import OtherCluster, claim
 
 log = logging.getLogger(__name__)
@@ -251,7 +251,9 @@ class Operator:
         status = read_study_status(item.document)
         plan = current.name if current is not None else status.plan
         signed = signature(signature_document(item.study.spec.trainer, None))
-        if plan in (None, signed[:PLAN_NAME_DIGITS]) or not may_move(status):
+        if plan is None or not is_plan_name(plan):  # whoever may write statuses may name anything
+            return False
+        if plan == signed[:PLAN_NAME_DIGITS] or not may_move(status):
             return False
         self._moving.add(item.uid)
         self._forget(item.uid, item.study.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hippo.kube import names
-from hippo.kube.api import STUDY, Api, Conflict, NotFound
+from hippo.kube.api import STUDY, Api, Conflict, NotFound, Refused
 from hippo.kube.conditions import find_condition, format_time, set_condition
 from hippo.kube.driver import Accepted, PlanDriver
 from hippo.kube.serial_executor import NoThread
@@ -19,6 +20,8 @@ from hippo.kube.statuses import Condition, StudyStatus
 from hippo.kube.views import fill_plan_status, fill_study_status
 from hippo.lifecycles import StudyState, blame
 from hippo.model.words import counted
+
+log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5.0
 """Between two looks at what a running plan's statuses say; at once if a condition changes."""
@@ -64,6 +67,8 @@ class StudyStatuses:
         except Conflict:
             self.forget(item.uid)  # the cluster knows better
             raise
+        except Refused as error:  # of an object that a later CRD would not take
+            log.warning("the status of study %s cannot be written: %s", item.study.name, error)
         self._written[item.uid] = status
         return True
 

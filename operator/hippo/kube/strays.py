@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hippo.kube.api import TRIAL, Api, NotFound
+from hippo.kube.api import TRIAL, Api, NotFound, Refused
 from hippo.kube.statuses import TrialStatus
 from hippo.model import External, Study
 
@@ -34,7 +34,7 @@ class Strays:
                 if reason is None or self._told.get(uid) == reason:
                     continue
                 status = TrialStatus(phase="Rejected", reason=reason)
-                with contextlib.suppress(NotFound):
+                with contextlib.suppress(NotFound, Refused):
                     await self._api.set_status(TRIAL, namespace, name, status)
                 self._told[uid] = reason
         for uid in self._told.keys() - there:

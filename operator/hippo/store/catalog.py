@@ -26,6 +26,13 @@ _PLAN_LINK = re.compile(
     rf"(?:/(?:plan\.json|spending\.json|(?:{'|'.join(PLAN_FOLDERS)})(?:/.+)?))?"
 )
 
+_PLAN_NAME = re.compile(rf"[0-9a-f]{{{PLAN_NAME_DIGITS}}}")
+
+
+def is_plan_name(text: str) -> bool:
+    """Whether a plan may be called so."""
+    return _PLAN_NAME.fullmatch(text) is not None
+
 
 def plan_path(namespace: str, signature: str) -> str:
     """Where the plan of a signature lies, relative to the store."""

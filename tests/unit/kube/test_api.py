@@ -137,3 +137,19 @@ def test_a_name_leads_nowhere_but_into_its_namespace() -> None:
     assert path.startswith("/api/v1/namespaces/research/pods/x%2F..%2F")
     assert "?" not in path
     assert STUDY.path("research", "a", "status").endswith("/namespaces/research/studies/a/status")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (413, b"Request entity too large: limit is 3145728"),
+        (500, b"etcdserver: request is too large"),
+        (500, b"rpc error: trying to send message larger than max (2306521 vs. 2097152)"),
+    ],
+)
+def test_an_object_that_is_too_large_is_refused_at_once(code: int, words: bytes) -> None:
+    connection = Connection(code, b'{"message": "%s"}' % words)
+    api = Api(cast(client.ApiClient, connection))
+    with pytest.raises(Refused):
+        asyncio.run(api.get(STUDY, "research", "a"))
+    assert connection.asked == 1

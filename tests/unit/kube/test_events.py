@@ -93,3 +93,15 @@ def test_of_too_many_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     post_all(events)
     assert sorted(message[0] for message in told(server)) == ["7", "8", "9"]
     assert {len(message) for message in told(server)} == {MAX_EVENT_BYTES}
+
+
+def test_a_flood_of_one_namespace_drowns_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 10)
+    server = MemoryApi()
+    study, events = about(server), Events(server.api)
+    other = {**study, "metadata": {**study["metadata"], "namespace": "other"}}
+    events.tell(other, "Notice", "quiet", False)
+    for number in range(100):
+        events.tell(study, "Notice", f"loud {number}", False)
+    order = [events._queue.get_nowait()["message"] for _ in range(events._queue.qsize())]
+    assert order == ["quiet", *(f"loud {number}" for number in range(91, 100))]

@@ -525,3 +525,45 @@ def test_whatever_the_taking_of_a_study_fails_with_is_said_in_its_status(world: 
     assert status(world, "sound")["phase"] == "Succeeded"
     found = status(world, "hostile")
     assert (found["phase"], found["message"]) == ("Rejected", "it cannot be taken: KeyError: 'odd'")
+
+
+def refusing_status(world: World, kind: Any, begins: str) -> Any:
+    put = world.server.set_status
+
+    async def refuse(resource: Any, namespace: str, name: str, *rest: Any, **options: Any) -> Any:
+        if resource is kind and name.startswith(begins):
+            raise Refused(422, f"{name} is invalid: spec.objective.metric: Too long")
+        return await put(resource, namespace, name, *rest, **options)
+
+    return mock.patch.object(world.server, "set_status", refuse)
+
+
+@pytest.mark.parametrize("kind", [STUDY, TRIAL], ids=lambda kind: kind.plural)
+def test_an_object_whose_status_the_server_does_not_take_stops_nobody(
+    world: World, kind: Any
+) -> None:
+    apply_both(world)
+    with refusing_status(world, kind, "hostile"):
+        world.start_operator(0, "hippo")
+        turn(world)
+    assert status(world, "sound")["phase"] == "Succeeded"
+    assert world.server.find(TRIAL, "sound-0")["status"]["phase"] == "Completed"
+    world.kill_operator(0)
+    world.start_operator(0, "hippo")
+    turn(world)
+    assert status(world, "hostile")["phase"] == "Succeeded"
+
+
+def test_a_trial_of_a_study_that_holds_what_cannot_be_is_made_anew(world: World) -> None:
+    world.apply("s", steps=40, space={"lr": {"choices": [0.1]}})
+    world.start_operator(0, "hippo")
+    turn(world, 1)
+    world.kill_operator(0)
+    found = world.server.find(TRIAL, "s-0")
+    found["spec"]["decisions"][0]["index"] = 10**9
+    world.server.touch(found)
+    world.start_operator(0, "hippo")
+    turn(world, 30)
+    assert status(world, "s")["phase"] == "Succeeded", status(world, "s")["message"]
+    assert world.server.find(TRIAL, "s-0")["spec"]["decisions"][0]["index"] == 0
+    world.check_end()

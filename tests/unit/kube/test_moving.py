@@ -212,3 +212,19 @@ def _uid(server: MemoryApi, trial: str) -> str:
 
 def _metadata(pod: str, plan: str) -> Any:
     return {"name": pod, "namespace": NAMESPACE, "labels": {"hippo.dev/plan": plan}}
+
+
+@pytest.mark.parametrize("plan", ["../../other/searchplans/" + "a" * 16, "a" * 17, "A" * 16, ""])
+def test_a_status_that_names_no_plan_leads_nowhere(
+    cluster: Cluster, tmp_path: Path, plan: str
+) -> None:
+    async def go() -> None:
+        server = cluster.server
+        await add_study(server, "a")
+        server.find(STUDY, "a")["status"] = {"phase": "Pending", "plan": plan}
+        async with operating(server, tmp_path) as made:
+            await made.look_again()
+            await until(lambda: phase(server, "a") == "Running", "it runs")
+            assert len(cluster.plan_of("a")) == 16
+
+    run(go())
