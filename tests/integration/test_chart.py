@@ -458,7 +458,7 @@ def test_a_parent_chart_switches_it_by_a_condition(tmp_path: Path) -> None:
         "apiVersion: v2\nname: parent\nversion: 0.1.0\ndependencies:\n"
         f"- {{name: hippo, version: {version}, condition: hippo.enabled}}\n"
     )
-    hippo = {"image": {"repository": "r.example.org/o"}, "maxWorkers": 1000000}
+    hippo = {"image": {"repository": "r.example.org/o"}, "maxWorkers": 2000}
     store = {"url": "s3://my-bucket", "existingSecret": "keys"}
     for is_enabled in (True, False):
         values = {"global": {"a": 1}, "hippo": {**hippo, "store": store, "enabled": is_enabled}}
@@ -467,7 +467,7 @@ def test_a_parent_chart_switches_it_by_a_condition(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         objects = read_documents(done.stdout)
         assert ("Deployment" in kinds(objects)) is is_enabled
-        assert ("--max-workers=1000000" in done.stdout) is is_enabled
+        assert ("--max-workers=2000" in done.stdout) is is_enabled
 
 
 def test_enabled_does_nothing_by_itself() -> None:
@@ -480,7 +480,7 @@ def test_enabled_does_nothing_by_itself() -> None:
 def test_large_numbers_stay_whole(tmp_path: Path) -> None:
     """Helm reads numbers of a file as floats, and writes those from a million on as 1e+06."""
     values = {
-        "maxWorkers": 1000000,
+        "maxWorkers": 2000,
         "defaultParallelism": 12345678,
         "terminationGracePeriodSeconds": 2000000,
         "resync": 3000000,
@@ -497,7 +497,7 @@ def test_large_numbers_stay_whole(tmp_path: Path) -> None:
     pod = _deployment(objects, "hippo-operator")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     told = dict(a.removeprefix("--").split("=", 1) for a in container["args"])
-    assert told["max-workers"] == "1000000"
+    assert told["max-workers"] == "2000"
     assert told["default-parallelism"] == "12345678"
     assert told["cache-bytes"] == str(1 << 50)
     assert float(told["resync"]) == 3e6

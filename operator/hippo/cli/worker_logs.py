@@ -101,9 +101,16 @@ def _show_files(
     if not files and not follow:
         raise StoreError(f"no worker has written a log in {folder}")
     if not follow:
+        odd: list[StoreError] = []
         for file in files:
-            output.write(_head(file.stem))
-            _copy(file, output, tail=tail)
+            try:
+                _copy(file, output, tail=tail, head=_head(file.stem), is_headed=True)
+            except StoreError as error:  # it hides no other
+                odd.append(error)
+        for error in odd[:-1]:
+            complain(str(error))
+        if odd:
+            raise odd[-1]
         return
     store = PlanStore(named.store.blobs, named.found[0].plan)
     _follow_files(store, folder, chains, tail, output)
@@ -124,16 +131,28 @@ def _follow_files(
 ) -> None:
     """Until nobody works on the plan any more."""
     shown: dict[Path, int] = {}
+    odd: set[Path] = set()
     last: Path | None = None
+
+    def copy(file: Path, begin: int, tail: int | None = None) -> int:
+        try:
+            head = b"" if file == last else _head(file.stem)
+            return _copy(file, output, begin, tail=tail, head=head)
+        except StoreError as error:  # it hides no other
+            if file not in odd:
+                complain(str(error))
+            odd.add(file)
+            return begin
+
     for file in reversed(_list_files(folder, chains)):
-        shown[file] = _copy(file, output, tail=tail, head=_head(file.stem))
+        shown[file] = copy(file, 0, tail)
         if shown[file] and tail != 0:
             last = file
     while True:
         is_over = not _is_in_use(store)  # asked first: what is written before is still shown
         for file in reversed(_list_files(folder, chains)):
-            before, head = shown.get(file, 0), b"" if file == last else _head(file.stem)
-            shown[file] = _copy(file, output, before, head=head)
+            before = shown.get(file, 0)
+            shown[file] = copy(file, before)
             if shown[file] != before:
                 last = file
         if is_over:
@@ -150,17 +169,25 @@ def _is_in_use(store: PlanStore) -> bool:
 
 
 def _copy(
-    file: Path, output: LogOutput, begin: int = 0, *, tail: int | None = None, head: bytes = b""
+    file: Path,
+    output: LogOutput,
+    begin: int = 0,
+    *,
+    tail: int | None = None,
+    head: bytes = b"",
+    is_headed: bool = False,
 ) -> int:
     """Show a log from a byte on, or its last lines, as it is now; returns its size.
 
-    ``head`` comes before it, if there is any of it. One that has become shorter is shown anew.
-    A log may be larger than memory.
+    ``head`` comes before it, if there is any of it or ``is_headed``. One that has become shorter is
+    shown anew. A log may be larger than memory. Raises StoreError.
     """
     with _open(file) as log:
         size = os.fstat(log.fileno()).st_size
         begin = begin if begin <= size else 0
         begin = begin if tail is None else _find_tail(log, size, tail)
+        if is_headed and begin == size:
+            output.write(head)
         log.seek(begin)
         while begin < size and (data := log.read(min(_READ, size - begin))):
             output.write(head + data)

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from hippo.model.bounds import LARGEST_INTEGER, MAX_INDEX, MAX_NESTING, MAX_STEPS
 from hippo.model.foreign import quote
 from hippo.store.blobs import Unreadable, check_component, check_size
+from hippo.store.memory import find_memory
 
 MIB = 1 << 20
 
@@ -59,6 +60,15 @@ MAX_BYTES = {
 }
 """Bytes of one record. A larger one is not read, and is Unreadable."""
 
+MAX_RECORDS = 2_000_000
+"""Of a plan, of those that are held at once."""
+MAX_HELD_BYTES = 1 << 30
+"""Bytes of these together; less where there is less memory than MEMORY_PER_BYTE for each."""
+MEMORY_PER_BYTE = 16
+"""What a byte of a record takes at most: decoded some 8, with reports of one metric or a thousand,
+and what is built of them as much again.
+"""
+
 BYTES_PER_VALUE = 16
 """A record holds at most one value for so many of the bytes that it may have: what ``[[],[],...``
 takes in memory is many times its size.
@@ -96,6 +106,29 @@ MAX_THREADS = 10**6
 
 TREE_DEPTH = MAX_NESTING + 16  # of a study, and what a record puts around it
 TREE_NODES = 1_000_000
+
+
+class Held:
+    """Counts records that are to be held at once, before any of them is read."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._count = self._total = 0
+
+    def add(self, sizes: Iterable[int]) -> None:
+        """In bytes. Raises Unreadable if all so far are too many, or too large together."""
+        for size in sizes:
+            self._count += 1
+            self._total += size
+        if self._count > MAX_RECORDS:
+            told = f"{self._count:,} records, more than {MAX_RECORDS:,}"
+            raise Unreadable(f"{self._what} cannot be read: it has {told}")
+        memory = find_memory()
+        if self._total > min(MAX_HELD_BYTES, memory // MEMORY_PER_BYTE):
+            told = f"{self._total:,} bytes, too many for {memory:,} bytes of memory"
+            if memory // MEMORY_PER_BYTE >= MAX_HELD_BYTES:
+                told = f"{self._total:,} bytes, more than {MAX_HELD_BYTES:,}"
+            raise Unreadable(f"{self._what} cannot be read: its records have {told}")
 
 
 def check_record(what: str, data: bytes, kind: Kind) -> None:

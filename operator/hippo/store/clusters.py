@@ -129,7 +129,7 @@ def _read_studies(store: PlanStore) -> Iterator[dict[str, Any]]:
     """Those that can be read: nobody can take others for deleted either. Raises StoreError if the
     store fails.
     """
-    with contextlib.suppress(LinkInside):
+    with contextlib.suppress(LinkInside, Unreadable):
         for name in store.list_studies():
             with contextlib.suppress(Unreadable, NewerFormat, MissingBlob, LinkInside):
                 yield store.read_study(name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from hippo.store.blobs import BlobInfo, Blobs, MissingBlob, Unreadable, check_size
-from hippo.store.bounds import MAX_BYTES, Kind
+from hippo.store.bounds import MAX_BYTES, Held, Kind
 from hippo.store.encoding import (
     LedgerChunk,
     PlanRecord,
@@ -71,13 +71,16 @@ def read_all(
 
 
 def load(blobs: Blobs, layout: Layout) -> PlanRecords:
-    """Raises StoreError if the store fails or was written by a newer Hippo."""
+    """Raises Unreadable if there is too much; StoreError if the store fails or was written by a
+    newer Hippo.
+    """
     problems: list[str] = []
+    held = Held(f"plan {layout.everything[:-1]}")
     signature = read_signature(blobs, layout, problems)
-    manifests, orphans, strays = _read_manifests(blobs, layout, problems)
-    live, unfolded, broken = _read_live_reports(blobs, layout, problems)
+    manifests, orphans, strays = _read_manifests(blobs, layout, problems, held)
+    live, unfolded, broken = _read_live_reports(blobs, layout, problems, held)
     by_chain: dict[str, dict[int, Report]] = {}
-    for chunk in read_ledger(blobs, layout, problems):
+    for chunk in read_ledger(blobs, layout, problems, held):
         for chain, reports in chunk.chains.items():
             by_chain.setdefault(chain, {}).update((r.sequence_number, r) for r in reports)
     for report in live:
@@ -102,8 +105,12 @@ def load(blobs: Blobs, layout: Layout) -> PlanRecords:
     )
 
 
-def read_ledger(blobs: Blobs, layout: Layout, problems: list[str]) -> Iterator[LedgerChunk]:
-    for info in layout.numbered(blobs.list(layout.ledger)):
+def read_ledger(
+    blobs: Blobs, layout: Layout, problems: list[str], held: Held
+) -> Iterator[LedgerChunk]:
+    infos = layout.numbered(blobs.list(layout.ledger))
+    held.add(_sizes(infos, Kind.LEDGER))
+    for info in infos:
         try:
             check_size(info.name, info.size, MAX_BYTES[Kind.LEDGER])
             data = fetch(blobs, info.name, Kind.LEDGER)
@@ -128,8 +135,13 @@ def read_signature(blobs: Blobs, layout: Layout, problems: list[str]) -> dict[st
         return None
 
 
+def _sizes(infos: Iterable[BlobInfo], kind: Kind) -> Iterator[int]:
+    """Of those that will be read."""
+    return (info.size for info in infos if info.size <= MAX_BYTES[kind])
+
+
 def _read_manifests(
-    blobs: Blobs, layout: Layout, problems: list[str]
+    blobs: Blobs, layout: Layout, problems: list[str], held: Held
 ) -> tuple[dict[str, Manifest], frozenset[str], tuple[BlobInfo, ...]]:
     # Manifests first: data is written before its manifest, so whatever is listed now has its data.
     infos = [
@@ -138,6 +150,7 @@ def _read_manifests(
         if info.name.endswith(".json") and layout.kind_of(info.name) is Kind.MANIFEST
     ]
     stored = blobs.list(layout.data)
+    held.add(_sizes(infos, Kind.MANIFEST))
     sizes = {info.name: info.size for info in stored}
     manifests: dict[str, Manifest] = {}
     known = set()
@@ -179,12 +192,13 @@ def _read_manifests(
 
 
 def _read_live_reports(
-    blobs: Blobs, layout: Layout, problems: list[str]
+    blobs: Blobs, layout: Layout, problems: list[str], held: Held
 ) -> tuple[list[Report], frozenset[str], set[str]]:
     """With the chains that have some, and those of which one cannot be read."""
     reports: list[Report] = []
     chains, broken = set[str](), set[str]()
     infos = layout.numbered(blobs.list(layout.reports))
+    held.add(_sizes(infos, Kind.REPORT))
 
     def read(name: str, data: bytes) -> Report:
         return decode_report(data, chain_of(name), number_of(name) or 0)
@@ -213,6 +227,7 @@ def read_decisions(blobs: Blobs, layout: Layout, study: str) -> list[Decision]:
     def read(name: str, data: bytes) -> Decision:
         return decode_decision(data, f"decision {number_of(name)} of study {study} ({name})")
 
+    Held(f"study {study}").add(_sizes(infos, Kind.DECISION))
     found = read_all(blobs, infos, Kind.DECISION, read)
     for info, decision in zip(infos, found, strict=True):
         index = len(decisions)

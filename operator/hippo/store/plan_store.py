@@ -16,7 +16,7 @@ from typing import Any
 
 from hippo.store import ledger, loading
 from hippo.store.blobs import Blobs, CorruptCheckpoint, MissingBlob, StoreError, Unreadable
-from hippo.store.bounds import Kind
+from hippo.store.bounds import Held, Kind
 from hippo.store.cache import CheckpointCache
 from hippo.store.encoding import (
     PlanRecord,
@@ -34,6 +34,7 @@ from hippo.store.records import Control, Decision, Manifest, Report, Spending, b
 from hippo.store.together import map_together
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_HELD = (Kind.STUDY, Kind.DECISION)  # for as long as a plan is open
 _BLOCK = 1 << 20  # bytes read at once while a checkpoint is verified
 
 
@@ -306,10 +307,13 @@ class PlanStore:
         self.blobs.delete(self._layout.study(name))
 
     def list_studies(self) -> list[str]:
-        """Names of the studies that were written, sorted."""
+        """Names of the studies that were written, sorted. Raises Unreadable if they and their
+        decisions are too many to be held at once; StoreError.
+        """
         start, end = self._layout.studies, "/study.json"
-        kind_of = self._layout.kind_of
-        names = [i.name for i in self.blobs.list(start) if kind_of(i.name) is Kind.STUDY]
+        infos = [(self._layout.kind_of(i.name), i) for i in self.blobs.list(start)]
+        Held(f"plan {self.plan}").add(i.size for kind, i in infos if kind in _HELD)
+        names = [info.name for kind, info in infos if kind is Kind.STUDY]
         return sorted(name[len(start) : -len(end)] for name in names)
 
     def write_spending(self, spending: Spending) -> None:
@@ -336,7 +340,9 @@ class PlanStore:
         loading.check_formats(self.blobs, self._layout)
 
     def load(self) -> PlanRecords:
-        """All that has been computed. Raises StoreError if the store fails or is newer."""
+        """All that has been computed. Raises Unreadable if it is too much to be held at once, and
+        StoreError if the store fails or is newer.
+        """
         return loading.load(self.blobs, self._layout)
 
     def fold(self, chains: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from collections import deque
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from hippo.cli import worker_logs
 from hippo.cli.output import LogOutput
+from hippo.store import StoreError
 from hippo.store.directory import DirectoryBlobs
 from tests.unit.keeping.stored import StoredPlan
 
@@ -77,3 +79,20 @@ def test_a_log_that_begins_anew_is_shown_anew(
     log.write_bytes(b"three\n")
     assert worker_logs._copy(log, output, shown) == len(b"three\n")
     assert capfdbinary.readouterr().out == b"one\ntwo\nthree\n"
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_log_that_is_none_hides_no_other(
+    log: Path, follow: bool, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    log.write_bytes(b"a line\n")
+    for number in range(2):
+        os.mkfifo(log.with_name(f"pipe-{number}.log"))
+    if follow:
+        show(log, follow=True)
+    else:
+        with pytest.raises(StoreError, match=r"pipe-\d.log: it is no regular file"):
+            show(log)
+    told = capfdbinary.readouterr()
+    assert told.out == b"==> r1-00001 <==\na line\n"
+    assert told.err.count(b"it is no regular file") == 1 + follow
