@@ -505,7 +505,10 @@ def test_large_numbers_stay_whole(tmp_path: Path) -> None:
     assert pod["securityContext"]["runAsUser"] == 1000660000
     assert container["resources"]["limits"]["memory"] == 8589934592
     assert "> 4000000" in done.stdout
-    assert not re.search(r"[ =]\d[.\d]*e\+", done.stdout.replace("resync=3e+06", ""))
+    assert not re.search(
+        r"[ =]\d[.\d]*e\+",
+        done.stdout.replace("resync=3e+06", "").replace("1.7976931348623157e+308", ""),
+    )
 
 
 def test_null_stands_for_what_may_be_left_out() -> None:
