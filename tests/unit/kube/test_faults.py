@@ -12,6 +12,7 @@ import pytest
 from hippo.kube import names, reception, reporting
 from hippo.kube.api import SEARCH_PLAN, STUDY, TRIAL, Document, Refused
 from hippo.kube.external import UserTrials
+from hippo.kube.strays import Strays
 from hippo.lifecycles import InvariantViolated, StudyFault, blame
 from hippo.model import Sequence, Space
 from hippo.store.mailbox import Mailbox
@@ -567,3 +568,14 @@ def test_a_trial_of_a_study_that_holds_what_cannot_be_is_made_anew(world: World)
     assert status(world, "s")["phase"] == "Succeeded", status(world, "s")["message"]
     assert world.server.find(TRIAL, "s-0")["spec"]["decisions"][0]["index"] == 0
     world.check_end()
+
+
+def test_a_stray_whose_status_is_not_taken_keeps_no_other_from_being_told(world: World) -> None:
+    strays = Strays(world.server.api)
+    for name in ("hostile", "other"):
+        put_trial(world, name, {})
+    found = {name: world.server.find(TRIAL, name) for name in ("hostile", "other")}
+    with refusing_status(world, TRIAL, "hostile"):
+        world._runner.do(strays.tell({NAMESPACE: found}, lambda *_: None))
+    told = [name for name in found if "status" in world.server.find(TRIAL, name)]
+    assert told == ["other"]
