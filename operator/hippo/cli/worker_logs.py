@@ -107,8 +107,8 @@ def _show_files(
                 _copy(file, output, tail=tail, head=_head(file.stem), is_headed=True)
             except StoreError as error:  # it hides no other
                 odd.append(error)
-        for unreadable in odd[:-1]:
-            complain(str(unreadable))
+        for other in odd[:-1]:
+            complain(str(other))
         if odd:
             raise odd[-1]
         return

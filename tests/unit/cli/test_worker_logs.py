@@ -71,7 +71,7 @@ def test_a_log_may_be_larger_than_memory(
 
 
 def test_a_log_that_begins_anew_is_shown_anew(
-    log: Path, capfdbinary: pytest.CaptureFixture
+    log: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     output = LogOutput()
     log.write_bytes(b"one\ntwo\n")

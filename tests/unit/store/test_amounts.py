@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def add_plan(root: Path, namespace: str) -> PlanStore:
 def fill(root: Path, store: PlanStore, kind: Kind) -> None:
     """Records of a kind as large as each may be, and too many; none takes room on the disk."""
     layout = Layout(store.plan)
-    names = {
+    names: dict[Kind, Callable[[int], str]] = {
         Kind.REPORT: lambda n: layout.report("c1", n),
         Kind.LEDGER: layout.ledger_chunk,
         Kind.MANIFEST: lambda n: layout.manifest(f"k{n}"),

@@ -98,7 +98,7 @@ def stream(blobs: Blobs) -> bytes:
 
 
 TOKEN = "<NextContinuationToken>t</NextContinuationToken>"
-LISTINGS = {
+LISTINGS: dict[str, str | bytes] = {
     "size that is none": page(item("prefix/ns/a", "abc")),
     "size of many digits": page(item("prefix/ns/a", "9" * 5000)),
     "no key": page("<Size>1</Size>"),
@@ -165,7 +165,11 @@ def test_listings_go_on_where_a_page_ended(server: Server, blobs: S3Blobs) -> No
 @pytest.mark.parametrize("length", ["", "abc", "-4", "9" * 5000])
 def test_a_blob_without_its_size(server: Server, blobs: S3Blobs, length: str) -> None:
     server.say(b"abc", {LENGTH: length})
-    for read in (lambda: stream(blobs), lambda: blobs.get("ns/a", at_most=10)):
+    reads: list[Callable[[], bytes]] = [
+        lambda: stream(blobs),
+        lambda: blobs.get("ns/a", at_most=10),
+    ]
+    for read in reads:
         with pytest.raises(StoreError, match="cannot read s3://bucket/prefix/ns/a"):
             read()
 
