@@ -64,8 +64,12 @@ class SerialExecutor:
             try:
                 threading.Thread(target=self._work, name=self._name, daemon=True).start()
             except RuntimeError as error:
-                self._is_busy = False
-                self._calls.clear()
+                with self._lock:
+                    self._is_busy = False
+                    queued = [other for other, _ in self._calls if other is not future]
+                    self._calls.clear()
+                for other in queued:
+                    other.set_exception(NoThread(str(error)))
                 raise NoThread(str(error)) from None
         return future
 

@@ -129,6 +129,24 @@ def test_where_there_are_no_more_threads_it_says_so(monkeypatch: pytest.MonkeyPa
     run(go())
 
 
+def test_a_call_queued_behind_one_that_gets_no_thread_is_told_so_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    executor = SerialExecutor("one")
+    queued = []
+
+    def refuse(_: threading.Thread) -> None:
+        queued.append(executor._submit(lambda: 2))  # another thread's, just now
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(NoThread):
+        run(executor.run(lambda: 1))
+    with pytest.raises(NoThread):
+        queued[0].result(timeout=1.0)
+    assert not executor.is_busy
+
+
 @pytest.mark.slow
 def test_the_process_ends_whatever_is_stuck() -> None:
     code = (
