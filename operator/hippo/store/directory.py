@@ -34,7 +34,7 @@ from hippo.store.blobs import (
 )
 
 _TEMPORARY = ".tmp"  # no name begins with a dot, so this is never a blob's folder
-_ATTEMPTS = 100  # against a neighbour that removes the emptied folder just made
+_ATTEMPTS = 1000  # against a neighbour that removes the emptied folder just made
 _MOST_OPEN = 16  # folders in one another that are open at once while listing
 _NOT_FOLLOWED = (
     "is a symbolic link, which is not followed: remove it, or put there what it leads to"

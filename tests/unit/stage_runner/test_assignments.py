@@ -58,7 +58,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("trainer.threads", 10**9, "trainer.threads: "),
     ("trainer.seed", 2**70, "trainer.seed: "),
     ("trainer.config", [], "trainer.config: "),
-    ("trainer.config", {"a": deep(100)}, "trainer.config: nested deeper"),
+    ("trainer.config", {"a": deep(150)}, "trainer.config: nested deeper"),
     ("trainer.config", {"a": 10**400}, "trainer.config: a number that is too large"),
     ("trainer.entrypoint", 5, "trainer.entrypoint: "),
     ("route.steps", 0, "route.steps: "),
