@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
 def proxy() -> Iterator[Proxy]:
     seen.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     with Proxy(f"http://127.0.0.1:{server.server_port}").running() as proxy:
         yield proxy

@@ -73,6 +73,7 @@ def test_limits_are_kept_by_routes_that_are_cut_short(world: World, most: int) -
     check_results(watch(world).run())
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(worlds(), st.integers(0, 2**16))
 def test_limits_are_kept_while_they_and_studies_change(world: World, seed: int) -> None:
@@ -98,6 +99,7 @@ def test_limits_are_kept_while_they_and_studies_change(world: World, seed: int) 
     check_results(world)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(worlds(), st.integers(0, 2**16))
 def test_limits_are_kept_by_workers_that_outlive_their_driver(world: World, seed: int) -> None:
@@ -109,6 +111,7 @@ def limited(made: list[Study], limit: int | None) -> list[Study]:
     return [with_spec(study, parallelism=limit) for study in made]
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(studies(), st.integers(1, 4), st.sampled_from([0.0, 1.0]), st.integers(0, 2))
 def test_a_limit_of_all_workers_is_none(

@@ -178,6 +178,7 @@ def test_results_that_a_damaged_store_has_lost_keep_no_study_from_its_end(
         assert _last_results(world) == _last_results(calm)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(worlds(), st.sampled_from([None, 0.5, 0.9]), st.integers(0, 2**16))
 def test_studies_come_change_and_go_and_stay_as_they_ended(
@@ -287,6 +288,7 @@ def test_decisions_do_not_depend_on_faults(world: World, seed: int) -> None:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(worlds())
 def test_only_what_is_retained_is_left(world: World) -> None:
@@ -324,6 +326,7 @@ def _retained(run: Any) -> set[str]:
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(worlds())
 def test_trial_by_trial_execution_gives_the_same_results(world: World) -> None:
@@ -337,6 +340,7 @@ def test_trial_by_trial_execution_gives_the_same_results(world: World) -> None:
             assert sum(t.target for t in run.trials) > 0
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(worlds(), st.integers(0, 2**16))
 def test_the_engine_is_deterministic(world: World, seed: int) -> None:

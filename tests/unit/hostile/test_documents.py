@@ -145,7 +145,9 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "many" else n for n in FILES]
+)
 def test_hostile_yaml_is_refused_in_a_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_bytes(FILES[name].encode("latin-1" if name == "binary" else "utf-8"))
@@ -242,6 +244,7 @@ def _shared(levels: int, width: int) -> Any:
     return value
 
 
+@pytest.mark.slow
 @given(st.integers(1, 100), st.integers(1, 40))
 def test_what_somebody_else_has_parsed_is_measured_in_bounded_visits(
     levels: int, width: int

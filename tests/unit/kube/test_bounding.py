@@ -119,6 +119,7 @@ def check(document: Any, key: str = "") -> None:
                 check(item)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.one_of(studies, trials))
 def test_a_study_or_trial_takes_what_others_wrote(status: StudyStatus | TrialStatus) -> None:
@@ -130,6 +131,7 @@ def test_a_study_or_trial_takes_what_others_wrote(status: StudyStatus | TrialSta
     assert type(status).model_validate(document)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(plans)
 def test_a_plan_takes_what_others_wrote(status: SearchPlanStatus) -> None:

@@ -54,6 +54,7 @@ def test_files_are_what_the_models_say(
         pytest.fail(f"{folder} is out of date: run  {command} --directory {folder}", pytrace=False)
 
 
+@pytest.mark.slow
 def test_files_read_back_as_they_were_made() -> None:
     """By the rules of YAML 1.1, which are kubectl's."""
     yaml = YAML(typ="safe", pure=True)

@@ -240,6 +240,7 @@ def test_a_study_goes_on_once_the_trial_in_its_way_is_gone(tmp_path: Path) -> No
     run(go())
 
 
+@pytest.mark.slow
 def test_a_plan_that_is_closed_holds_no_memory(tmp_path: Path) -> None:
     async def go() -> None:
         server = MemoryApi()

@@ -368,6 +368,7 @@ def search(number: int) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(7200 if NIGHTLY else 300)
 def test_whatever_happens_in_whatever_order(
     caplog: pytest.LogCaptureFixture, record_property: Callable[[str, object], None]

@@ -87,6 +87,7 @@ def test_no_stage_gets_two_pods_whenever_one_is_overtaken(other: str) -> None:
 # -- the model finds what is wrong -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_chain_that_is_not_barred_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PlanStore, "bar", lambda store, chain: True)
     with pytest.raises(AssertionError, match="no SearchPlan told of it"):

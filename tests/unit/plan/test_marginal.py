@@ -66,6 +66,7 @@ def describe(plan: SearchPlan) -> list[tuple[Any, ...]]:
     return [*nodes, tuple(plan.changed)]
 
 
+@pytest.mark.slow
 @given(TRIALS, POINTS, POINTS, POINTS, TRIAL)
 @settings(max_examples=300)
 def test_is_what_the_stage_tree_grows_by(

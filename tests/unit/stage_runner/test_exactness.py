@@ -21,6 +21,7 @@ def through(state: Any) -> Any:
     return decode(b"".join(encode(state)))
 
 
+@pytest.mark.slow
 @settings(max_examples=200, suppress_health_check=SLOW_TO_DRAW)
 @given(STATES)
 def test_nothing_can_tell_what_was_restored_from_what_was_saved(state: Any) -> None:

@@ -522,6 +522,7 @@ class Compiling(TinyTrainer):
         return TinyTrainer.step(self, hparams)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Hooked, Extended, Thawed, Annealed, Wrapping, Compiling])
 def test_what_is_done_to_model_and_optimizer_is_restored(kind: type[TorchTrainer]) -> None:
     assert_cuts_change_nothing(kind)

@@ -161,6 +161,7 @@ class SlowStore(PlanStore):
         super().write_report(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [{}, {"fail_at": 2}, {"nan_at": 3}])
 def test_waiting_for_the_store_or_for_another_route_is_no_call(
     lab: Lab, config: dict[str, int]

@@ -174,6 +174,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_no_moment_is_the_wrong_one(root: Path, outside: Path) -> None:
     """A folder is a link now and then: what is done to it, is done to it or not at all."""
     blobs = DirectoryBlobs(root)

@@ -183,6 +183,7 @@ def test_hyperparameters_stay_in_their_domains(space: dict[str, Any]) -> None:
             assert child.hyperparameters["layers"] == donor["layers"]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**16), st.integers(1, 12), st.sampled_from([distinct, fragile]))
 def test_does_not_depend_on_the_order_of_results(seed: int, workers: int, values: Values) -> None:
     study = study_of(MIXED)

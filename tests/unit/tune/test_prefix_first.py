@@ -87,6 +87,7 @@ def switched(after: int, to: float) -> dict[str, Any]:
     return {"piecewise": [[0, 0.5], [after, to]]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight", "ratio"), [(0, 1.0), (1, 3.0), (2, 9.0)])
 def test_candidates_are_chosen_by_their_cost_to_a_power(weight: float, ratio: float) -> None:
     """Half of the candidates add 3 steps, half 9: the former are chosen 3^weight times as often."""
@@ -155,6 +156,7 @@ def test_a_range_of_few_numbers_may_be_drawn_again() -> None:
     assert len(simulation.decisions) == 5
 
 
+@pytest.mark.slow
 def test_weight_0_draws_like_random_search() -> None:
     """Every place of a point is distributed as in plain draws, though points come in families."""
     space = {"a": {"choices": [1, {"choices": [2, 3]}]}, **dict.fromkeys("bcd", INITIAL)}
@@ -199,6 +201,7 @@ def late(initial: float) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [{}, {"name": "asha", "eta": 2, "minSteps": 3}])
 def test_weight_saves_training(algorithm: dict[str, Any]) -> None:
     trained = {}
