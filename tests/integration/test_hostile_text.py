@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,16 +142,19 @@ COMMANDS = [
 
 
 @pytest.fixture(scope="module")
-def written(site: Site) -> Site:
-    """With records of somebody else."""
-    store = site.place.folder / ".hippo"
+def written(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A copy, with records of somebody else."""
+    folder = tmp_path_factory.mktemp("written") / "work"
+    shutil.copytree(site.place.folder, folder)
+    place = Place(folder)
+    store = folder / ".hippo"
     (record,) = store.glob("default/*/studies/study/study.json")
     document = json.loads(record.read_text())
-    document["document"]["status"]["message"] = HOSTILE
+    document["document"]["status"]["message"] = SAYABLE
     record.write_text(json.dumps(document))
     for decision in record.parent.glob("decisions/*.json"):
         found = json.loads(decision.read_text())
-        decision.write_text(json.dumps({**found, "reason": HOSTILE}))
+        decision.write_text(json.dumps({**found, "reason": SAYABLE}))
     plan = record.parents[2]
     (plan / "reports" / "r9-00001").mkdir(parents=True)
     (plan / "reports" / "r9-00001" / "00000000.json").write_text(HOSTILE.replace("\ud800", ""))
@@ -160,7 +164,8 @@ def written(site: Site) -> Site:
     }  # fmt: skip
     (plan / "lock").mkdir(exist_ok=True)
     (plan / "lock" / "99999999.json").write_text(json.dumps(held))
-    return site
+    yield Site(place)
+    place.clean_up()
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: ascii(" ".join(command))[:60])
