@@ -276,7 +276,7 @@ class LocalDriver:
                 reason = other_trials(event.study, create_tuner(event.study))
                 if reason is not None:
                     self.observer.notified(reason, event.study.name)
-            self._add(replace(event, more_follow=event is not added[-1]))
+            self._feed(replace(event, more_follow=event is not added[-1]))
         self._ended.extend(sorted(session.records.unfolded))
         self.observer.started(self.engine, session)
         trainer = self.studies[0].study.spec.trainer
@@ -512,17 +512,16 @@ class LocalDriver:
 
     # -- the engine --------------------------------------------------------------------------------
 
-    def _add(self, event: StudyAdded) -> None:
-        """Raises Unreadable if the decisions of a stored study cannot be followed."""
-        stored = reading(f"study {event.study.name} in the store")
-        with stored if event.decisions else contextlib.nullcontext():
-            commands = self.engine.handle(event, self.clock())
-        for command in commands:
+    def _feed(self, event: Event) -> None:
+        for command in self._handle(event):
             self._carry_out(command)
 
-    def _feed(self, event: Event) -> None:
-        for command in self.engine.handle(event, self.clock()):
-            self._carry_out(command)
+    def _handle(self, event: Event) -> list[Command]:
+        """Raises Unreadable if the decisions of a stored study cannot be followed."""
+        if not isinstance(event, StudyAdded) or not event.decisions:
+            return self.engine.handle(event, self.clock())
+        with reading(f"study {event.study.name} in the store"):
+            return self.engine.handle(event, self.clock())
 
     def _carry_out(self, command: Command) -> None:
         store = self.session.store

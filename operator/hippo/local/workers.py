@@ -49,7 +49,8 @@ class WorkerServer:
         """``cache``: where workers keep checkpoints, unless the environment says so already."""
         self.log = logs / "server.log"
         try:
-            logs.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # if it is no folder, opening it says so
+                logs.parent.mkdir(parents=True)
             log = folders.open_within(
                 logs.parent, self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, make=True
             )
