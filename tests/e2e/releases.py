@@ -72,9 +72,11 @@ class Release:
         self.helm("upgrade", self.name, self.chart, kept, *words, input=json.dumps(values))
 
     def uninstall(self) -> None:
-        """Its pods may take a moment to go."""
+        """Returns once its operator's pods, which write until they end, are gone."""
         self.keep_log()
         self.helm("uninstall", self.name, "--wait", "--timeout=120s")
+        chosen = "app.kubernetes.io/component=operator"
+        self.kubectl("wait", "--for=delete", "pods", "-l", chosen, "--timeout=120s")
 
     def helm(self, *words: str | Path, input: str | None = None) -> str:
         """Its standard output. Raises CommandFailed with what it said."""

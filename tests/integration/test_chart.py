@@ -507,7 +507,7 @@ def test_large_numbers_stay_whole(tmp_path: Path) -> None:
     assert "> 4000000" in done.stdout
     assert not re.search(
         r"[ =]\d[.\d]*e\+",
-        done.stdout.replace("resync=3e+06", "").replace("1.7976931348623157e+308", ""),
+        done.stdout.replace("resync=3e+06", ""),
     )
 
 

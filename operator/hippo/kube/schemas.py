@@ -110,8 +110,24 @@ def _structural(written: Schema, definitions: Schema) -> Schema:
             schema |= _additional(item, definitions)
         elif key not in _DROPPED | {"description"}:
             raise ValueError(f"no structural schema knows {key}: {written}")
+    schema = _bounded_for_servers(schema)
     first = ("description", "type", "required")  # as people would write it
     return {**{key: schema[key] for key in first if key in schema}, **schema}
+
+
+def _bounded_for_servers(schema: Schema) -> Schema:
+    """API servers compare whole numbers with bounds as 64-bit integers. The bounds of all doubles
+    overflow there, so that every whole number would be refused: ``format`` stands for them.
+    """
+    ends = [abs(schema[end]) for end in ("minimum", "maximum") if end in schema]
+    if schema.get("type") != "number" or max(ends, default=0) < 2**63:
+        return schema
+    kept = {
+        key: item
+        for key, item in schema.items()
+        if key not in ("minimum", "maximum") or abs(item) < 2**63
+    }
+    return {**kept, "format": "double"}
 
 
 def _description(written: Schema) -> Schema:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from hippo.kube.schemas import UNTYPED, Schema
-from hippo.model.bounds import LARGEST_INTEGER, LARGEST_NUMBER, MAX_OPTIONS, MAX_POWER
+from hippo.model.bounds import LARGEST_INTEGER, MAX_OPTIONS, MAX_POWER
 from hippo.model.schedule_reader import DOMAIN_KEYS
 
 LEVELS = 3
@@ -92,7 +92,7 @@ _PIECEWISE = "Entries [from step, value or schedule], the first from 0; each cou
 
 _LOW, _HIGH = {"description": "The least value."}, {"description": "The greatest value."}
 _WHOLE = {"type": "integer", "minimum": -LARGEST_INTEGER, "maximum": LARGEST_INTEGER}
-_REAL = {"type": "number", "minimum": -LARGEST_NUMBER, "maximum": LARGEST_NUMBER}
+_REAL = {"type": "number", "format": "double"}
 _LOG = {"description": "Draw on a logarithmic scale.", "type": "boolean"}
 
 _UNIFORM: Schema = {
