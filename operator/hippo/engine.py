@@ -132,7 +132,7 @@ class Engine:
         if isinstance(event, StudyAdded | Adopted) and event.more_follow:
             return self._commands
         if not self._recovery.has_halted:
-            workers = self._recovery.limit_workers(self.workers, len(self.chains), self.now)
+            workers = self._recovery.limit_workers(self.workers, self.chains.values(), self.now)
             handed_out = self._dispatcher.hand_out_work(self.now, workers)
             self._commands += handed_out
             if any(isinstance(command, Launch) for command in handed_out):

@@ -7,7 +7,7 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from hippo.dispatch import EngineOptions
 from hippo.messages import Command, DeleteCheckpoint, Halt, Notify, WakeAt
@@ -86,9 +86,9 @@ class Recovery:
         self._store.note_saved()
         self._retries.forget(chain.origin)
 
-    def limit_workers(self, workers: int, running: int, now: float) -> int:
+    def limit_workers(self, workers: int, chains: Collection[ChainRun], now: float) -> int:
         """How many workers there may be, as long as they cannot use the store."""
-        return self._store.limit(workers, running, now)
+        return self._store.limit(workers, chains, now)
 
     def note_launch(self, now: float) -> None:
         """Chains were launched."""

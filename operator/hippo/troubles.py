@@ -5,7 +5,7 @@ fail. In words for people; and how many workers may try a store that has just fa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from hippo.plan import Node
@@ -73,11 +73,12 @@ class StoreTrouble:
         self.failures = self._attempts = 0
         self._is_open, self._is_late = True, False
 
-    def limit(self, workers: int, running: int, now: float) -> int:
-        """How many of the workers may be at work."""
+    def limit(self, workers: int, chains: Collection[ChainRun], now: float) -> int:
+        """How many of the workers may be at work, beside these chains' or in their place."""
         if self._is_open:
             return workers
-        return min(workers, running + (now >= self._closed_until))
+        is_tried = any(c.launched >= self._failed_at and not c.begun for c in chains)
+        return min(workers, len(chains) + (now >= self._closed_until and not is_tried))
 
     def note_launch(self, now: float) -> float | None:
         """Chains were launched; returns when the next one may try. None: there is no trouble."""

@@ -92,6 +92,26 @@ EVENT = Resource("/api/v1", "events")
 NAMESPACE = Resource("/api/v1", "namespaces")
 
 
+@dataclass(frozen=True, slots=True)
+class StatusPrecondition:
+    """The status that a writer believes an object to have: whether there is one, and its phase."""
+
+    exists: bool
+    phase: Any  # whatever JSON holds; None: it names none
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> StatusPrecondition:
+        """What an object of the API server says."""
+        status = document.get("status")
+        return cls(status is not None, (status or {}).get("phase"))
+
+    def build_test(self) -> Document:
+        """As an operation of a JSON patch, to which a missing field equals null."""
+        if not self.exists:
+            return {"op": "test", "path": "/status", "value": None}
+        return {"op": "test", "path": "/status/phase", "value": self.phase}
+
+
 class Api:
     """One connection pool. Every failure is an ApiError."""
 
@@ -135,19 +155,15 @@ class Api:
         name: str,
         status: StatusModel,
         *,
-        phase: str | None = None,
-        is_first: bool = False,
+        precondition: StatusPrecondition | None = None,
     ) -> Document:
-        """Without a resourceVersion: for views, of which there is one writer. ``phase``: what the
-        object's status says as far as that writer knows; ``is_first``: that it has none. Raises
-        Conflict if it says otherwise.
+        """Without a resourceVersion: for views, of which there is one writer. Raises Conflict if
+        the object's status does not meet ``precondition``.
         """
         path, query = resource.path(namespace, name, "status"), {"fieldManager": FIELD_MANAGER}
         body: Documents = [{"op": "add", "path": "/status", "value": dump(status)}]
-        if phase is not None:
-            body.insert(0, {"op": "test", "path": "/status/phase", "value": phase})
-        elif is_first:
-            body.insert(0, {"op": "test", "path": "/status", "value": None})
+        if precondition is not None:
+            body.insert(0, precondition.build_test())
         try:
             return await self._call("PATCH", path, body=body, query=query, kind="json-patch+json")
         except Refused as error:

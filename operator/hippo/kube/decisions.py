@@ -17,7 +17,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from hippo.kube import names
-from hippo.kube.api import TRIAL, AlreadyExists, Api, NotFound, Refused, dump
+from hippo.kube.api import (
+    TRIAL,
+    AlreadyExists,
+    Api,
+    NotFound,
+    Refused,
+    StatusPrecondition,
+    dump,
+)
 from hippo.kube.manifests import build_trial, build_trial_spec, trial_name
 from hippo.kube.statuses import TrialStatus
 from hippo.kube.views import build_trial_status
@@ -50,7 +58,7 @@ class DecisionBook:
         self._decisions: dict[int, list[Decision]] = {}  # by trial
         self._written: dict[int, tuple[Any, ...]] = {}  # what statuses were made of
         self._found: dict[int, Any] = {}  # statuses as an earlier operator left them, by trial
-        self._phases: dict[int, str | None] = {}  # that statuses say; None: there is none yet
+        self._held: dict[int, StatusPrecondition] = {}  # statuses in the cluster, by trial
         self._present: set[int] = set()  # trials whose objects exist as they should
         self.user_trials: dict[int, str | None] = {}
         """Trials that users made, by the number of the request that came of each: names of their
@@ -68,8 +76,8 @@ class DecisionBook:
             written.update((decision.index, decision) for decision in decisions)
             if decisions:
                 held[decisions[0].trial] = decisions
-                self._found[decisions[0].trial] = status = document.get("status")
-                self._phases[decisions[0].trial] = (status or {}).get("phase")
+                self._found[decisions[0].trial] = document.get("status")
+                self._held[decisions[0].trial] = StatusPrecondition.read(document)
         known = await asyncio.to_thread(self._store.read_decisions, self._study.name)
         while (following := written.get(len(known))) is not None:
             await asyncio.to_thread(self._store.write_decision, self._study.name, following)
@@ -127,7 +135,7 @@ class DecisionBook:
         self._present.discard(index)
         self._written.pop(index, None)
         self._found.pop(index, None)
-        self._phases.pop(index, None)
+        self._held.pop(index, None)
 
     async def write_statuses(self, run: StudyRun) -> bool:
         """Bring the statuses of Trials up to date, some at a time; whether all are."""
@@ -155,20 +163,20 @@ class DecisionBook:
             self._written[trial.index] = known
             return
         place = (self._study.namespace, name)
-        phase = self._phases.get(trial.index)
-        is_first = trial.index in self._phases and phase is None
+        held = self._held.get(trial.index)
         async with self._gate:
             try:
-                await self._api.set_status(TRIAL, *place, status, phase=phase, is_first=is_first)
+                await self._api.set_status(TRIAL, *place, status, precondition=held)
             except NotFound:
                 if trial.request not in self.user_trials:
                     self.lost(trial.index)
                     return
             except Refused as error:  # of an object that a later CRD would not take
                 log.warning("the status of trial %s cannot be written: %s", name, error)
+            else:
+                if name == trial.name:
+                    self._held[trial.index] = StatusPrecondition(True, status.phase)
         self._written[trial.index] = known
-        if name == trial.name:
-            self._phases[trial.index] = status.phase
 
     async def _write_trials(self, trials: Iterable[int]) -> None:
         made_here = [
@@ -209,7 +217,7 @@ class DecisionBook:
             except AlreadyExists:
                 await self._replace(namespace, name, body)
             else:
-                self._phases[index] = None
+                self._held[index] = StatusPrecondition(exists=False, phase=None)
         self._present.add(index)
 
     async def _replace(self, namespace: str, name: str, body: dict[str, Any]) -> None:

@@ -155,7 +155,7 @@ class Operator:
         self._plan_of[uid] = task
         task.studies[item.study.name] = item
         if task.driver is None:
-            self.statuses.saw(item)
+            self.statuses.saw(item.document)
         try:
             await self._reception.welcome(item, task.name)
         finally:
@@ -163,19 +163,19 @@ class Operator:
             if is_new or before != (item.generation, item.retry):
                 task.wake.set()
         if task.driver is None:  # nobody else tells of it: it has ended, or is still to begin
-            status = self.statuses.find(item)
+            status = self.statuses.find(item.document)
             self.metrics.update_study(task.namespace, item.study.name, status)
             best = status.best
             if status.phase in _ENDED and best is not None and best.shown is None:
                 # By an earlier version; nobody else writes it ever again.
                 best = best.model_copy(update={"shown": show(best.value)})
-                await self.statuses.write(item, status.model_copy(update={"best": best}))
+                await self.statuses.write(item.document, status.model_copy(update={"best": best}))
 
     def trial_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
         """A Trial: those that users made are requests; those made here are made again if lost."""
         metadata = document["metadata"]
         namespace, labels = metadata["namespace"], metadata.get("labels") or {}
-        study = (document.get("spec") or {}).get("study", "")
+        study, status = (document.get("spec") or {}).get("study", ""), document.get("status")
         if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
             known = self._user_trials.setdefault(namespace, {})
             before = known.get(metadata["name"])
@@ -185,7 +185,7 @@ class Operator:
                 known[metadata["name"]] = {
                     "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
                     "spec": document.get("spec") or {},
-                    "phase": (document.get("status") or {}).get("phase"),
+                    "status": status and {"phase": status.get("phase")},
                 }
             if is_gone:
                 self._clear_way(namespace, metadata["name"])
@@ -444,7 +444,7 @@ class Operator:
 
     def _may_go_on(self, item: Accepted) -> bool:
         """Whether a study has not ended, or was edited since."""
-        status = self.statuses.find(item)
+        status = self.statuses.find(item.document)
         is_to_retry = item.retry not in (None, status.retried)
         is_edited = status.observed_generation != item.generation
         return status.phase not in _ENDED or is_edited or is_to_retry
@@ -454,11 +454,11 @@ class Operator:
         if task.faults.forget_gone(task.studies):
             await self._drop(task)  # the store is told when it is opened
         for name, item in list(task.studies.items()):
-            message, before = task.faults.find(item), self.statuses.find(item)
+            message, before = task.faults.find(item), self.statuses.find(item.document)
             if message is None or before.phase in _ENDED:
                 continue
             status = suspended(before, item, task.name, message)
-            if await self.statuses.write(item, status):
+            if await self.statuses.write(item.document, status):
                 self.events.tell(item.document, names.REASON_FAULT, message, True)
             self.metrics.update_study(task.namespace, name, status)
 
@@ -582,7 +582,7 @@ class Operator:
     def _find_study(self, namespace: str, name: str) -> tuple[Study, bool] | None:
         for task in self.plans.values():
             if task.namespace == namespace and (item := task.studies.get(name)) is not None:
-                return item.study, self.statuses.find(item).phase in _ENDED
+                return item.study, self.statuses.find(item.document).phase in _ENDED
         return None
 
     def find_problem(self) -> str | None:
@@ -671,7 +671,7 @@ class Operator:
         """Say in statuses what keeps the plan; ``only_new``: of others somebody else tells."""
         log.warning("plan %s/%s: %s", task.namespace, task.name, message)
         for item in task.sound.values():
-            status = self.statuses.find(item)
+            status = self.statuses.find(item.document)
             if status.phase in _ENDED or (only_new and status.phase != "Pending"):
                 continue
             changed = status.model_copy()
@@ -686,7 +686,7 @@ class Operator:
                 generation=item.generation,
             )
             with contextlib.suppress(ApiError):
-                if await self.statuses.write(item, changed):
+                if await self.statuses.write(item.document, changed):
                     self.events.tell(item.document, reason, message, True)
 
     async def _leave_alone(self, task: PlanTask, message: str) -> None:

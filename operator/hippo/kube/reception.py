@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hippo.kube import names
-from hippo.kube.api import POD, STUDY, Api, ApiError, Refused
+from hippo.kube.api import POD, Api, ApiError, Refused
 from hippo.kube.chains import is_for_quota
 from hippo.kube.conditions import find_condition, set_condition
 from hippo.kube.driver import Accepted
@@ -197,7 +197,7 @@ class Reception:
     async def welcome(self, item: Accepted, plan: str) -> None:
         """A study that is valid says so before anything is done for it. Raises ApiError."""
         self._rejected.pop(item.uid, None)
-        status = self._statuses.find(item)
+        status = self._statuses.find(item.document)
         if status.phase not in (None, "Rejected"):
             return
         status = status.model_copy(
@@ -216,7 +216,7 @@ class Reception:
                 ),
             }
         )
-        await self._statuses.write(item, status)
+        await self._statuses.write(item.document, status)
 
     async def reject(
         self, document: Mapping[str, Any], reason: str, message: str, *, is_at_work: bool
@@ -226,7 +226,7 @@ class Reception:
         uid, generation = metadata["uid"], int(metadata["generation"])
         if self._rejected.get(uid) == generation:
             return
-        status = self._statuses.find_document(document)
+        status = self._statuses.find(document).model_copy()
         status.conditions = set_condition(
             status.conditions,
             names.ACCEPTED,
@@ -239,7 +239,7 @@ class Reception:
         status.observed_generation = generation
         if not is_at_work:
             status.phase, status.message = "Rejected", message
-        await self._api.set_status(STUDY, metadata["namespace"], metadata["name"], status)
+        await self._statuses.write(document, status)
         self._rejected[uid] = generation
         self._events.tell(document, reason, message, True)
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hippo.kube import names
-from hippo.kube.api import STUDY, Api, Conflict, NotFound, Refused
+from hippo.kube.api import STUDY, Api, Conflict, NotFound, Refused, StatusPrecondition
 from hippo.kube.conditions import find_condition, format_time, set_condition
 from hippo.kube.driver import Accepted, PlanDriver
 from hippo.kube.serial_executor import NoThread
@@ -34,50 +34,64 @@ _REASONS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A status as it was written last, and what the API server holds of it."""
+
+    status: StudyStatus
+    precondition: StatusPrecondition
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> _Known:
+        return cls(read_study_status(document), StatusPrecondition.read(document))
+
+
 @dataclass(eq=False)
 class StudyStatuses:
-    """The statuses of studies as they were written last."""
+    """The statuses of studies, valid or not, as they were written last."""
 
     api: Api
-    _written: dict[str, StudyStatus] = field(default_factory=dict)  # by uid
+    _known: dict[str, _Known] = field(default_factory=dict)  # by uid
 
-    def find(self, item: Accepted) -> StudyStatus:
-        known = self._written.get(item.uid)
-        if known is None:
-            known = self._written[item.uid] = read_study_status(item.document)
-        return known
+    def find(self, document: Mapping[str, Any]) -> StudyStatus:
+        """The status of this Study, which nobody may change in place."""
+        return self._find(document).status
 
-    def find_document(self, document: Mapping[str, Any]) -> StudyStatus:
-        """Of a study that may not be valid."""
-        known = self._written.get(document["metadata"]["uid"])
-        return (known or read_study_status(document)).model_copy()
+    def _find(self, document: Mapping[str, Any]) -> _Known:
+        uid = document["metadata"]["uid"]
+        if uid not in self._known:
+            self._known[uid] = _Known.read(document)
+        return self._known[uid]
 
-    async def write(self, item: Accepted, status: StudyStatus) -> bool:
-        """Whether there was anything to write. Raises ApiError; Conflict if somebody else has taken
-        the study into another phase: an operator that was overtaken ends here.
+    async def write(self, document: Mapping[str, Any], status: StudyStatus) -> bool:
+        """Whether there was anything to write. Raises ApiError; Conflict if the study has another
+        phase than is known here: an operator that was overtaken ends here.
         """
-        before = self.find(item)
-        if status == before:
+        known, metadata = self._find(document), document["metadata"]
+        if status == known.status:
             return False
-        place = (item.study.namespace, item.study.name)
+        name, precondition = metadata["name"], StatusPrecondition(True, status.phase)
         try:
-            await self.api.set_status(STUDY, *place, status, phase=before.phase)
+            await self.api.set_status(
+                STUDY, metadata["namespace"], name, status, precondition=known.precondition
+            )
         except NotFound:
             return False
         except Conflict:
-            self.forget(item.uid)  # the cluster knows better
+            self.forget(metadata["uid"])  # the cluster knows better
             raise
         except Refused as error:  # of an object that a later CRD would not take
-            log.warning("the status of study %s cannot be written: %s", item.study.name, error)
-        self._written[item.uid] = status
+            log.warning("the status of study %s cannot be written: %s", name, error)
+            precondition = known.precondition
+        self._known[metadata["uid"]] = _Known(status, precondition)
         return True
 
-    def saw(self, item: Accepted) -> None:
+    def saw(self, document: Mapping[str, Any]) -> None:
         """What the cluster says, while nobody writes here: another operator may."""
-        self._written[item.uid] = read_study_status(item.document)
+        self._known[document["metadata"]["uid"]] = _Known.read(document)
 
     def forget(self, uid: str) -> None:
-        self._written.pop(uid, None)
+        self._known.pop(uid, None)
 
 
 class Reporter:
@@ -101,10 +115,10 @@ class Reporter:
             return
         self._due, driver.is_changed, self._problems = now + EVERY_SECONDS, False, problems
         for name, item in list(driver.studies.items()):
-            before = self._statuses.find(item)
+            before = self._statuses.find(item.document)
             with blame(name, NoThread):
                 status = await driver.executor.run(self._build, name, item, before)
-            if await self._statuses.write(item, status):
+            if await self._statuses.write(item.document, status):
                 self._tell(item, before, status)
             driver.tools.metrics.update_study(item.study.namespace, name, status)
         view = await driver.executor.run(

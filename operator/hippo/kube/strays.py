@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hippo.kube.api import TRIAL, Api, NotFound, Refused
+from hippo.kube.api import TRIAL, Api, Conflict, NotFound, Refused, StatusPrecondition
 from hippo.kube.statuses import TrialStatus
 from hippo.model import External, Study
 
@@ -30,18 +29,23 @@ class Strays:
             for name, document in list(objects.items()):
                 uid, study = document["metadata"]["uid"], str(document["spec"].get("study", ""))
                 there.add(uid)
-                reason = _explain(study, find(namespace, study), document.get("phase"))
+                seen = StatusPrecondition.read(document)
+                reason = _explain(study, find(namespace, study), seen.phase)
                 if reason is None or self._told.get(uid) == reason:
                     continue
                 status = TrialStatus(phase="Rejected", reason=reason)
-                with contextlib.suppress(NotFound, Refused):
-                    await self._api.set_status(TRIAL, namespace, name, status)
+                try:
+                    await self._api.set_status(TRIAL, namespace, name, status, precondition=seen)
+                except Conflict:
+                    continue  # somebody takes it
+                except (NotFound, Refused):
+                    pass
                 self._told[uid] = reason
         for uid in self._told.keys() - there:
             del self._told[uid]
 
 
-def _explain(name: str, found: tuple[Study, bool] | None, phase: str | None) -> str | None:
+def _explain(name: str, found: tuple[Study, bool] | None, phase: Any) -> str | None:
     if found is None:
         return f"there is no study {name} in this namespace that was accepted: make it"
     study, has_ended = found

@@ -51,6 +51,20 @@ def test_one_chain_at_a_time_tries_a_store_that_fails() -> None:
     assert (trouble.message, trouble.is_store) == ("the keys are refused", True)
 
 
+def test_nobody_else_tries_the_store_before_the_one_that_does_has_begun() -> None:
+    """As long as a pod may take until it has a place and its image."""
+    world = make()
+    fail_all(world)
+    world.costs.start = 3 * LONGEST_STORE_PAUSE
+    while not world.running:
+        world.advance()
+    (tries,) = world.running
+    while not world.engine.chains[tries].begun:
+        assert world.running == [tries]
+        world.advance()
+    assert len(world.running) == 4
+
+
 def test_all_go_on_as_soon_as_one_has_begun() -> None:
     world = make()
     fail_all(world)

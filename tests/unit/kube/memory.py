@@ -22,6 +22,7 @@ from hippo.kube.api import (
     Document,
     NotFound,
     Resource,
+    StatusPrecondition,
     dump,
 )
 from hippo.kube.driver import Accepted
@@ -125,14 +126,11 @@ class MemoryApi:
         name: str,
         status: StatusModel,
         *,
-        phase: str | None = None,
-        is_first: bool = False,
+        precondition: StatusPrecondition | None = None,
     ) -> Document:
         await self._begin("status", resource, name)
         found = self._find(resource, namespace, name)
-        if is_first and found.get("status") is not None:
-            raise Conflict(422, "its status was written meanwhile")
-        if phase is not None and (found.get("status") or {}).get("phase") != phase:
+        if precondition not in (None, StatusPrecondition.read(found)):
             raise Conflict(422, "its status was written meanwhile")
         found["status"] = dump(status)
         return self._written(found)

@@ -18,7 +18,7 @@ from hippo.model import Sequence, Space
 from hippo.store.mailbox import Mailbox
 from hippo.tune.grid import GridTuner
 from tests.model_checking.world import World
-from tests.unit.kube.memory import NAMESPACE, study_document
+from tests.unit.kube.memory import NAMESPACE, copied, study_document
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -579,3 +579,13 @@ def test_a_stray_whose_status_is_not_taken_keeps_no_other_from_being_told(world:
         world._runner.do(strays.tell({NAMESPACE: found}, lambda *_: None))
     told = [name for name in found if "status" in world.server.find(TRIAL, name)]
     assert told == ["other"]
+
+
+def test_a_trial_that_another_operator_has_taken_is_no_stray(world: World) -> None:
+    """This one has seen neither the study nor the Trial's status yet."""
+    strays = Strays(world.server.api)
+    put_trial(world, "taken", {})
+    seen = copied(world.server.find(TRIAL, "taken"))
+    world.server.find(TRIAL, "taken")["status"] = {"phase": "Running"}
+    world._runner.do(strays.tell({NAMESPACE: {"taken": seen}}, lambda *_: None))
+    assert world.server.find(TRIAL, "taken")["status"] == {"phase": "Running"}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.model_checking.world import World
+from tests.unit.kube.test_state_machine import OperatorMachine
 
 LRS: list[Any] = [0.1, {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [3]}}]
 
@@ -54,3 +55,28 @@ def test_a_study_that_was_missed_and_replaced_is_taken_for_the_new_one(world: Wo
     (study,) = world.studies()
     assert study["status"]["phase"] == "Succeeded"
     assert sum(world.trained.values()) == 5
+
+
+def test_an_operator_that_knows_no_status_overwrites_none(caplog: pytest.LogCaptureFixture) -> None:
+    """Its first request of a turn fails while its view is from before the study's first status."""
+    caplog.set_level(logging.CRITICAL)
+    machine = OperatorMachine()
+    grid = {"name": "grid"}
+    machine.begin([(grid, [0.1], 1, {}), (grid, [0.1], 1, {"wallTime": "2s"})], ("hippo", "hippo"))
+    machine.an_operator_starts(slot=1)
+
+    def fail(slot: int) -> None:
+        machine.an_operator_works_under_a_fault(slot=slot, kind="refused", after=0, turns=1)
+        machine.nothing_is_wrong()
+
+    for _ in range(2):
+        fail(0)
+        machine.all_goes_well_for_a_while(slot=1, rounds=1)
+        machine.nobody_finds_room()
+    machine.all_goes_well_for_a_while(slot=1, rounds=4)
+    phases = [study["status"]["phase"] for study in machine.world.studies()]
+    assert "Failed" in phases
+    for _ in range(3):
+        fail(0)
+    assert [study["status"]["phase"] for study in machine.world.studies()] == phases
+    machine.teardown()
