@@ -18,8 +18,8 @@ from typing import Any
 from benchmarks.figures import build_parser, leave
 from benchmarks.prefix_first import Curves
 from hippo.model import Sequence, Study, parse_study
+from hippo.protocol.reports import MetricsReported, Report
 from hippo.simulate import Pace, Simulation, SimulationOptions
-from hippo.store.records import MetricsReported, Report
 
 WORKERS = 4
 TRIALS = 120

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import figures
 from benchmarks.machine import describe_machine
 from hippo.engine import Engine
-from hippo.messages import Command, Event
+from hippo.engine.events import Command, Event
 from hippo.model import Study, parse_study
 from hippo.plan import Overheads
 from hippo.simulate import Simulation, SimulationOptions, SyntheticCurves, find_bounds

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
-from hippo.messages import Launch, StudyAdded, WorkerGone, WorkersChanged
+from hippo.engine.events import Launch, StudyAdded, WorkerGone, WorkersChanged
+from hippo.engine.scheduling.scheduler import EngineOptions
 from hippo.model import Sequence, parse_study
 from hippo.plan import SearchPlan, build_stage_tree
-from hippo.store.records import Outcome
+from hippo.protocol.reports import Outcome
 
 
 def written_trials(count: int, steps: int, dice: random.Random) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-from hippo.dispatch import Dispatcher
 from hippo.engine import Engine
+from hippo.engine.scheduling.scheduler import Dispatcher
 from hippo.plan import Frontier, Head, Pool, Turn
 
 

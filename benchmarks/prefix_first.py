@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hippo.engine.state import StudyRun
 from hippo.model import Sequence, canonical_json
 from hippo.plan import count_unique_steps
-from hippo.runs import StudyRun
 from tests.world import World, build_study, train
 
 WORKERS = 4

@@ -17,8 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from hippo.protocol.assignments import Assignment, Route, TrainerCall
+from hippo.protocol.reports import Ended
 from hippo.store import DirectoryBlobs, PlanStore
-from hippo.store.records import Assignment, Ended, Route, TrainerCall
 from stage_runner import Trainer
 from stage_runner.chain import Chain
 

@@ -20,7 +20,7 @@ from benchmarks import figures, spaces
 from benchmarks.scheduling import OVERHEADS
 from hippo.model import Sequence, Study
 from hippo.simulate import Curves, Pace, SimulationOptions, compare
-from hippo.summary import summarise
+from hippo.views.summary import summarise
 
 WORKERS = 20
 MORE_WORKERS = (4, 40)

@@ -27,9 +27,9 @@ import pytest
 from minio import Minio
 
 from benchmarks.machine import describe_machine
+from hippo.protocol.reports import Began
 from hippo.store import PlanStore, open_blobs
 from hippo.store.cache import CheckpointCache
-from hippo.store.records import Began
 from tests import minio_server
 from tests.minio_server import ADMIN, BUCKET, PASSWORD, MinioServer
 

@@ -26,9 +26,9 @@ import argparse  # noqa: E402
 import faulthandler  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from hippo.protocol.reports import Outcome  # noqa: E402
 from hippo.store import PlanStore, StoreError, open_blobs  # noqa: E402
 from hippo.store.blobs import is_name  # noqa: E402
-from hippo.store.records import Outcome  # noqa: E402
 from stage_runner.chain import EXIT_CODES  # noqa: E402
 from stage_runner.failures import say  # noqa: E402
 
@@ -105,7 +105,7 @@ def _run(parsed: argparse.Namespace) -> int:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    from stage_runner.serve import serve
+    from stage_runner.fork_server import serve
 
     return serve(
         store=parsed.store,

@@ -16,38 +16,35 @@ from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 
-from hippo.store import CorruptCheckpoint, PlanStore, StoreError
-from hippo.store.courses import Course, InvalidRoute
-from hippo.store.records import (
-    FORMAT_VERSION,
-    TIMED_ASSIGNMENT_VERSION,
+from hippo.protocol.assignments import TIMED_ASSIGNMENT_VERSION, Assignment, Control
+from hippo.protocol.records import FORMAT_VERSION, Manifest
+from hippo.protocol.reports import (
     Arrived,
-    Assignment,
     Began,
-    Control,
     ControlAnswered,
     During,
     Ended,
-    Manifest,
     MetricsReported,
     Outcome,
     WorkerError,
 )
-from stage_runner.codec import CodecError, NewerCheckpoint, UnsavableState, snapshot
+from hippo.protocol.routes import Course, InvalidRoute
+from hippo.store import CorruptCheckpoint, PlanStore, StoreError
+from stage_runner.checkpoints.codec import CodecError, NewerCheckpoint, UnsavableState, snapshot
+from stage_runner.checkpoints.restoring import restore
+from stage_runner.checkpoints.writer import Counts, Save, Writer
 from stage_runner.control import Poller
+from stage_runner.entry_point import EntryPointError, load_trainer
 from stage_runner.environment import choose_device, set_threads
 from stage_runner.failures import describe, print_traceback, say
 from stage_runner.fingerprint import describe_difference, take_fingerprint
 from stage_runner.hints import Hints
-from stage_runner.loading import EntryPointError, load_trainer
 from stage_runner.metrics import InvalidTrainer, check_metrics
 from stage_runner.pulse import Pulse, Standing
 from stage_runner.randomness import seed_generators
-from stage_runner.restoring import restore
-from stage_runner.signals import Termination
+from stage_runner.termination import Termination
 from stage_runner.trainer import Trainer, Value
 from stage_runner.watch import Watch
-from stage_runner.writer import Counts, Save, Writer
 
 EXIT_CODES = {
     Outcome.COMPLETED: 0,

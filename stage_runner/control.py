@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from hippo.protocol.assignments import Control
 from hippo.store import PlanStore, StoreError
-from hippo.store.records import Control
 
 _MAX_FAILURES = 20  # in a row; a store that fails that long fails the chain
 _URGENT_SECONDS = 0.1  # between looks while the chain stands still and waits

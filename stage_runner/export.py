@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hippo.store import CorruptCheckpoint, PlanStore
-from stage_runner.codec import CodecError, decode
+from stage_runner.checkpoints.codec import CodecError, decode
 from stage_runner.failures import say
 from stage_runner.portable import NotPortable, bare_names, is_tensor, make_portable
 

@@ -7,7 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
-from stage_runner.codec import FORMAT_VERSION
+from stage_runner.checkpoints.codec import FORMAT_VERSION
 
 RUNNER_FORMAT = "1"
 """Raised whenever the runner itself would make the same trainer compute something else."""

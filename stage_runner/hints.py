@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from itertools import islice
 
 from hippo.model.words import counted
-from hippo.store.records import (
+from hippo.protocol.reports import (
     Arrived,
     Began,
     CheckpointSaved,

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import get_args
 
-from hippo.store.records import During
+from hippo.protocol.reports import During
 
 OF_TRAINER: frozenset[During] = frozenset({"setup", "load", "step", "evaluate", "save"})
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hippo.model import InvalidSpec
-from stage_runner.codec import UnsavableState
-from stage_runner.digest import find_differences, name_differences
+from stage_runner.checkpoints.codec import UnsavableState
+from stage_runner.checkpoints.digest import find_differences, name_differences
+from stage_runner.checkpoints.restoring import NotRestored
+from stage_runner.entry_point import EntryPointError
 from stage_runner.failures import describe, print_traceback, say
-from stage_runner.loading import EntryPointError
 from stage_runner.metrics import InvalidTrainer
-from stage_runner.restoring import NotRestored
 from stage_runner.ways import Kept, Plan, Trace, Ways
 from stage_runner.worker import print_to_log
 

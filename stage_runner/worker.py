@@ -12,12 +12,13 @@ import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hippo.protocol.assignments import TIMED_ASSIGNMENT_VERSION, Assignment
+from hippo.protocol.compatibility import EXIT_INCOMPATIBLE, MARK
+from hippo.protocol.reports import Outcome
 from hippo.store import NewerFormat, PlanStore, StoreError, open_blobs
 from hippo.store.bounds import MAX_BYTES, Kind, check_record
 from hippo.store.cache import find_cache
-from hippo.store.compatibility import EXIT_INCOMPATIBLE, MARK
 from hippo.store.encoding import decode
-from hippo.store.records import TIMED_ASSIGNMENT_VERSION, Assignment, Outcome
 from stage_runner.chain import EXIT_CODES, Chain
 from stage_runner.failures import say
 from stage_runner.hints import LogHints, PipeHints

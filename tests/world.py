@@ -1,6 +1,6 @@
 """A whole world in virtual time for the engine: workers, their store, faults. Deterministic.
 
-Its workers obey the protocol of ``hippo.store.records`` to the letter, and train a model whose
+Its workers obey the protocol of ``hippo.protocol.records`` to the letter, and train a model whose
 state is a hash over all values it has seen, so that any step that is skipped, doubled, or trained
 under wrong values shows in every later metric. Steps are counted by the trainers themselves.
 """
@@ -15,10 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
-from hippo.lifecycles import End
-from hippo.messages import (
+from hippo.engine.events import (
     Adopted,
     Command,
     DeleteCheckpoint,
@@ -37,22 +35,22 @@ from hippo.messages import (
     WorkerGone,
     WorkersChanged,
 )
+from hippo.engine.reopening import LOCAL, Spending, reconsider
+from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.lifecycles import End
 from hippo.model import Sequence, Study, parse_study
 from hippo.plan import CostModel, Overheads, SearchPlan, StoredCheckpoint
-from hippo.reopening import LOCAL, Spending, reconsider
-from hippo.store.records import (
+from hippo.protocol.assignments import Assignment, Control, Route
+from hippo.protocol.decisions import Decision
+from hippo.protocol.reports import (
     Arrived,
-    Assignment,
     Began,
     CheckpointSaved,
-    Control,
     ControlAnswered,
-    Decision,
     Ended,
     MetricsReported,
     Outcome,
     Report,
-    Route,
     WorkerError,
 )
 

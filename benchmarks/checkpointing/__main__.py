@@ -16,7 +16,7 @@ from benchmarks.checkpointing.chains import Course, compare
 from benchmarks.checkpointing.report import table
 from benchmarks.checkpointing.studies import run_study
 from benchmarks.machine import describe_machine
-from hippo.store.records import TrainerCall
+from hippo.protocol.assignments import TrainerCall
 from tests import minio_server
 from tests.minio_server import BUCKET, MinioServer
 

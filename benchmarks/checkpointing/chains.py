@@ -10,16 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hippo.protocol.assignments import Assignment, Route, TrainerCall
+from hippo.protocol.reports import Began, CheckpointSaved, Ended, Outcome
 from hippo.store import PlanStore, open_blobs
-from hippo.store.records import (
-    Assignment,
-    Began,
-    CheckpointSaved,
-    Ended,
-    Outcome,
-    Route,
-    TrainerCall,
-)
 
 Document = dict[str, Any]
 

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hippo.protocol.reports import Began, CheckpointSaved, Ended
 from hippo.store import PlanStore, list_plans, open_blobs
-from hippo.store.records import Began, CheckpointSaved, Ended
 
 Document = dict[str, Any]
 

@@ -28,8 +28,9 @@ from minio import Minio
 from benchmarks.operator_scale.connection import Connection, Document, connect
 from benchmarks.operator_scale.workers import Worker
 from hippo.kube import names
+from hippo.protocol.assignments import Assignment
+from hippo.protocol.reports import Outcome
 from hippo.store import PlanStore, open_blobs
-from hippo.store.records import Assignment, Outcome
 from stage_runner.chain import EXIT_CODES
 from tests.minio_server import ADMIN, PASSWORD
 

@@ -14,21 +14,20 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from hippo.store import PlanStore
-from hippo.store.courses import Course
-from hippo.store.records import (
+from hippo.protocol.assignments import Assignment, Control
+from hippo.protocol.reports import (
     Arrived,
-    Assignment,
     Began,
     CheckpointSaved,
-    Control,
     ControlAnswered,
     Ended,
     MetricsReported,
     Outcome,
 )
-from stage_runner.codec import decode, encode, snapshot
-from stage_runner.digest import state_digest
+from hippo.protocol.routes import Course
+from hippo.store import PlanStore
+from stage_runner.checkpoints.codec import decode, encode, snapshot
+from stage_runner.checkpoints.digest import state_digest
 from tests.world import evaluate, train
 
 FINGERPRINT = {"standin": "1"}

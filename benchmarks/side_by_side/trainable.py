@@ -15,10 +15,10 @@ from typing import Any
 from ray import tune
 
 from hippo.model import Sequence
-from hippo.store.records import TrainerCall
+from hippo.protocol.assignments import TrainerCall
 from stage_runner.chain import build_trainer
+from stage_runner.entry_point import load_trainer
 from stage_runner.environment import set_threads
-from stage_runner.loading import load_trainer
 from stage_runner.metrics import check_metrics
 from stage_runner.randomness import seed_generators
 

@@ -39,9 +39,20 @@ from types import TracebackType
 from typing import Any, Protocol, SupportsIndex
 
 from hippo.model import InvalidSpec, load_studies, parse_study
-from hippo.model.numbers import describe
 from hippo.model.scalars import to_plain, to_whole
+from hippo.model.sequences.numbers import describe
 from hippo.model.study import DEFAULT_NAMESPACE
+from hippo.protocol.requests import (
+    Answer,
+    Close,
+    Over,
+    Promote,
+    Reached,
+    Request,
+    Stop,
+    Suggest,
+    Taken,
+)
 from hippo.store import (
     Blobs,
     PlanStore,
@@ -51,19 +62,7 @@ from hippo.store import (
     locate_store,
     open_blobs,
 )
-from hippo.store.mailbox import (
-    Answer,
-    Close,
-    Mailbox,
-    Over,
-    Promote,
-    Reached,
-    Request,
-    Stop,
-    Suggest,
-    Taken,
-    Unreadable,
-)
+from hippo.store.mailbox import Mailbox, Unreadable
 
 __all__ = [
     "AskTell",

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hippo.protocol.reports import CheckpointSaved
 from hippo.store import PlanStore, list_plans, open_blobs
-from hippo.store.records import CheckpointSaved
 from tests.chaos.outcome import Outcome
 from tests.chaos.run import SPACE, SPEC, Late
 from tests.chaos.verdict import weigh

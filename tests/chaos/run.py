@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hippo.kube.manifests import pod_name
+from hippo.protocol.reports import CheckpointSaved, is_bar
 from hippo.store import PlanStore, open_blobs
-from hippo.store.records import CheckpointSaved, is_bar
 from tests.chaos import proxy
 from tests.chaos.outcome import Outcome
 from tests.chaos.verdict import weigh

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from hippo.kube.policies import build_policies
-from hippo.kube.statuses import BestTrial, Condition, StudyStatus, TrialCounts
+from hippo.kube.crds.admission_policy import build_policies
+from hippo.kube.status.models import BestTrial, Condition, StudyStatus, TrialCounts
 from tests.cluster import Cluster
 from tests.cluster.commands import CommandFailed
 

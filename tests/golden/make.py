@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hippo.kube.operator import Operator, PlanTask
-from hippo.kube.reporting import Reporter
+from hippo.kube.controller.controller import Operator, PlanTask
+from hippo.kube.reconciler.status_writer import Reporter
 from tests.model_checking.world import World
 
 LRS: list[Any] = [

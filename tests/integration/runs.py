@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from hippo.model import Sequence, signature
+from hippo.protocol.records import Manifest
 from hippo.store import PlanStore, list_plans, open_blobs
-from hippo.store.records import Manifest
-from stage_runner.codec import decode
+from stage_runner.checkpoints.codec import decode
 from tests.integration import oracle
 
 HIPPO = str(Path(sys.executable).with_name("hippo"))

@@ -15,9 +15,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from hippo.kube import names
+from hippo.kube.pods.template_allowance import BUILT_IN, NOTHING_MORE
+from hippo.kube.pods.template_validation import refuse_name
 from hippo.kube.settings import read_allowance, read_default_requests
-from hippo.kube.template_allowance import BUILT_IN, NOTHING_MORE
-from hippo.kube.template_rules import refuse_name
 from tests.builds import BUILD_SECONDS
 from tests.integration.charts import (
     CHART,

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from ruamel.yaml import YAML
 
-from hippo.kube.metrics import Metrics
+from hippo.kube.observability.metrics import Metrics
 from tests.builds import BUILD_SECONDS
 from tests.cluster import programs
 from tests.integration.charts import CHART, DASHBOARD, ROOT, find_program, list_queries

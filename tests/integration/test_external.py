@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from hippo.client import Client, Closed, InvalidSpec, Refused, StudyEnded, TrialView
+from hippo.protocol.requests import Taken
 from hippo.store import StoreError
-from hippo.store.mailbox import Mailbox, Taken
+from hippo.store.mailbox import Mailbox
 from tests.integration.runs import DEADLINE, Place
 from tests.integration.test_run_crashes import find_covered
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from hippo.kube.pods.template_merge import merge_pod
 from hippo.kube.settings import read_allowance
-from hippo.kube.templates import merge_pod
 from tests.cluster import programs
 from tests.unit.kube.test_templates import BASE
 

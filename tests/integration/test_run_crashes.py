@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stage_runner.codec import decode
+from stage_runner.checkpoints.codec import decode
 from tests.integration.runs import LEAVE_SECONDS, Place, wait_until
 from tests.integration.test_run_exact import (
     SPACE,

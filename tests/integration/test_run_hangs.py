@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from hippo.cli.locating import locate_studies
-from hippo.driving.sessions import Session
+from hippo.cli.arguments import locate_studies
 from hippo.engine import Engine
-from hippo.local import LocalDriver, RunOptions, RunStopped, workers
-from hippo.stalls import Stall
+from hippo.local import LocalDriver, RunOptions, RunStopped, worker_server
+from hippo.session.session import Session
+from hippo.session.stalls import Stall
 from tests.integration.runs import HIPPO, LEAVE_SECONDS, MARK, Place, wait_until
 from tests.integration.test_run_exact import check_against_oracle
 
@@ -91,13 +91,13 @@ def test_an_import_that_hangs_is_told_by_its_place(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MARK, place.mark)
-    monkeypatch.setattr(workers, "READY_TIMEOUT_SECONDS", 8.0)
-    monkeypatch.setattr(workers, "STACK_SHARE", 0.3)
+    monkeypatch.setattr(worker_server, "READY_TIMEOUT_SECONDS", 8.0)
+    monkeypatch.setattr(worker_server, "STACK_SHARE", 0.3)
     (place.folder / "slow.py").write_text("import time\n\ntime.sleep(3600)\n")
     study = place.study("slow", {"lr": [0.1]}, trainer={"entrypoint": "slow:Walk"})
     options = RunOptions(store=str(place.store_folder), logs=place.folder / "logs", workers=1)
     with pytest.raises(
-        workers.WorkersFailed,
+        worker_server.WorkersFailed,
         match=r"not ready after 8 s: the import of the trainer stands at slow\.py:3, in <module>: ",
     ):
         LocalDriver(locate_studies([study]), options, Listener(enough=-1)).run()

@@ -16,8 +16,8 @@ from minio import MinioAdmin
 from minio.credentials import StaticProvider
 
 from hippo.store import Blobs, MissingBlob, StoreError, open_blobs
-from hippo.store.s3 import S3Blobs
-from hippo.store.s3_settings import read_settings
+from hippo.store.s3.bucket import S3Blobs
+from hippo.store.s3.settings import read_settings
 from tests.integration.conftest import use
 from tests.integration.faulty_proxy import FaultyProxy, first
 from tests.minio_server import ADMIN, BUCKET, PASSWORD, MinioServer

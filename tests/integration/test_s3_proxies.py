@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hippo.store import StoreError
-from hippo.store.s3 import S3Blobs
-from hippo.store.s3_settings import read_settings
+from hippo.store.s3.bucket import S3Blobs
+from hippo.store.s3.settings import read_settings
 from tests.integration.forward_proxy import WORD, ForwardProxy
 from tests.integration.runs import HIPPO
 from tests.minio_server import BUCKET, MinioServer

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hippo.kube import names
-from hippo.kube.pods import Cause, observe
-from hippo.store.records import Assignment, Outcome, Route, TrainerCall
+from hippo.kube.pods.state import Cause, observe
+from hippo.protocol.assignments import Assignment, Route, TrainerCall
+from hippo.protocol.reports import Outcome
 from stage_runner.chain import EXIT_CODES
 from tests.minio_server import BUCKET, MinioServer
 

@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 
-from hippo.cli.locating import locate_studies
-from hippo.driving.sessions import Session, build_signature_document
+from hippo.cli.arguments import locate_studies
 from hippo.engine import Engine
+from hippo.engine.events import Command, Event, Record
 from hippo.local import LocalDriver, RunOptions
-from hippo.messages import Command, Event, Record
+from hippo.local.study_files import build_signature_document
 from hippo.model import signature
 from hippo.plan import CostModel, Overheads
+from hippo.protocol.decisions import Decision
+from hippo.session.session import Session
+from hippo.session.stalls import Stall
 from hippo.simulate import Pace, Simulation, SimulationOptions, find_curves, replay
-from hippo.stalls import Stall
 from hippo.store import open_blobs
-from hippo.store.records import Decision
 from tests.integration.runs import Place
 from tests.integration.test_run_exact import SPACE, STEPS
 

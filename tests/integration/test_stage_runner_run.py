@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from hippo.driving.crashes import find_crash
-from hippo.store.compatibility import find_incompatibility
-from hippo.store.records import TIMED_ASSIGNMENT_VERSION, Ended, MetricsReported, Outcome
+from hippo.protocol.assignments import TIMED_ASSIGNMENT_VERSION
+from hippo.protocol.compatibility import find_incompatibility
+from hippo.protocol.reports import Ended, MetricsReported, Outcome
+from hippo.session.crash_trace import find_crash
 from tests.integration.worker_processes import runner_command, start_run, wait_until
 from tests.unit.stage_runner.chains import Lab
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hippo.store.records import Ended, Outcome
+from hippo.protocol.reports import Ended, Outcome
 from tests.integration.worker_processes import (
     Server,
     is_alive,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hippo.store.records import Assignment
+from hippo.protocol.assignments import Assignment
 from tests.unit.stage_runner.chains import TRAINERS, Lab
 
 DEADLINE = 60.0  # seconds; processes import PyTorch on a busy machine

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Coroutine
 from typing import Any, cast
 
-from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, Document
-from hippo.kube.metrics import Metrics
-from hippo.kube.operator import Operator, PlanTask
+from hippo.kube.client import POD, SEARCH_PLAN, STUDY, TRIAL, Document
+from hippo.kube.controller.controller import Operator, PlanTask
+from hippo.kube.observability.metrics import Metrics
 from hippo.kube.settings import Settings
 from hippo.store import Holder
 from tests.model_checking.faults import Faults

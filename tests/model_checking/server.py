@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
-from hippo.kube.api import POD, SEARCH_PLAN, ApiError, Document, Refused, Resource
+from hippo.kube.client import POD, SEARCH_PLAN, ApiError, Document, Refused, Resource
 from hippo.kube.manifests import pod_name
 from tests.model_checking.faults import Faults
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, copied

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hippo.model import Sequence
-from hippo.store import CorruptCheckpoint, PlanStore, StoreError
-from hippo.store.records import (
+from hippo.protocol.assignments import Assignment
+from hippo.protocol.reports import (
     Arrived,
-    Assignment,
     Began,
     CheckpointSaved,
     ControlAnswered,
@@ -22,6 +21,7 @@ from hippo.store.records import (
     Outcome,
     WorkerError,
 )
+from hippo.store import CorruptCheckpoint, PlanStore, StoreError
 from tests.model_checking.faults import Killed
 from tests.world import can_take, evaluate, seeded_state, train
 

@@ -12,12 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from hippo.keeping import sweep
+from hippo.gc import sweep
 from hippo.kube import names
-from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, Document
+from hippo.kube.client import POD, SEARCH_PLAN, STUDY, TRIAL, Document
 from hippo.kube.serial_executor import SerialExecutor
+from hippo.protocol.assignments import Assignment
 from hippo.store import Holder, PlanLock, PlanStore
-from hippo.store.records import Assignment
 from tests.model_checking.faults import Killed
 from tests.model_checking.operators import ModelledOperator
 from tests.model_checking.running import Runner
@@ -30,8 +30,15 @@ from tests.world import train_alone
 EPOCH = 1_800_000_000.0
 """Unix time at the beginning."""
 _TIMED = (
-    *("operator", "driver", "chains", "pod_watch", "reporting", "reception", "events", "sweeps"),
-    "newer_format",
+    "controller.admission",
+    "controller.controller",
+    "controller.newer_format",
+    "controller.store_gc",
+    "observability.events",
+    "reconciler.chain_pods",
+    "reconciler.pod_monitor",
+    "reconciler.reconciler",
+    "reconciler.status_writer",
 )
 FINAL = ("Succeeded", "Failed")
 LOCK_SECONDS = 61.0
@@ -83,12 +90,12 @@ class World:
         )
         for module in _TIMED:
             self._stack.enter_context(mock.patch(f"hippo.kube.{module}.time", clock))
-        self._stack.enter_context(mock.patch("hippo.driving.sessions.time", clock))
-        for module in ("operator", "driver"):
+        self._stack.enter_context(mock.patch("hippo.session.session.time", clock))
+        for module in ("controller.controller", "reconciler.reconciler"):
             patched = mock.patch(f"hippo.kube.{module}.build_holder", self._build_holder)
             self._stack.enter_context(patched)
         lock = functools.partial(PlanLock, clock=clock.time)
-        self._stack.enter_context(mock.patch("hippo.kube.driver.PlanLock", lock))
+        self._stack.enter_context(mock.patch("hippo.kube.reconciler.reconciler.PlanLock", lock))
         self._stack.enter_context(mock.patch("asyncio.to_thread", _inline))
         self._stack.enter_context(mock.patch.object(SerialExecutor, "run", _run_inline))
         self._stack.enter_context(mock.patch.object(SerialExecutor, "run_long", _run_long_inline))

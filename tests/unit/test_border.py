@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "operator/hippo").rglob("*.py"), *(ROOT / "stage_runner").rglob("*.py")])
-BORDERS = {ROOT / "operator/hippo/cli/output.py", ROOT / "stage_runner/failures.py"}
+BORDERS = {ROOT / "operator/hippo/cli/render/output.py", ROOT / "stage_runner/failures.py"}
 STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
 HARMLESS = {"flush", "fileno"}
 FORBIDDEN = {

@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = _run(arguments)
     except KeyboardInterrupt:
-        from hippo.cli.output import complain
+        from hippo.cli.render.output import complain
 
         complain("interrupted")
         status = EXIT_INTERRUPTED
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     # Imported here, because it takes a while, and Ctrl-C may come meanwhile.
     from hippo.cli.app import app
-    from hippo.cli.output import complain, prepare_streams
+    from hippo.cli.render.output import complain, prepare_streams
     from hippo.lifecycles import StudyFault
     from hippo.local import RunStopped, WorkersFailed
     from hippo.model import InvalidSpec

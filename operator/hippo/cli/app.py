@@ -8,28 +8,26 @@ from typing import Annotated
 
 import typer
 
-from hippo.cli import (
-    analysis,
-    cluster,
-    crds,
-    exporting,
-    operating,
-    simulating,
-    storage,
-    tables,
-    verification,
-)
-from hippo.cli.live import Progress
-from hippo.cli.locating import locate_studies, open_store, store_beside
-from hippo.cli.output import Output, OutputOption, open_console, print_json, print_lines
-from hippo.cli.worker_logs import LOCAL_LOGS
-from hippo.driving.followed import find_followed
-from hippo.driving.sessions import build_signature_document
+from hippo.cli import crds
+from hippo.cli import export as exporting
+from hippo.cli import operator as operating
+from hippo.cli import results as cluster
+from hippo.cli import simulate as simulating
+from hippo.cli import store as storage
+from hippo.cli import verify as verification
+from hippo.cli.arguments import locate_studies, open_store, store_beside
+from hippo.cli.logs import LOCAL_LOGS
+from hippo.cli.render import tables
+from hippo.cli.render.output import Output, OutputOption, open_console, print_json, print_lines
+from hippo.cli.render.progress import Progress
 from hippo.lifecycles import StudyState
 from hippo.local import LocalDriver, RunOptions, build_result
+from hippo.local.study_files import build_signature_document
 from hippo.model import InvalidSpec
+from hippo.protocol.compatibility import own_version
+from hippo.session.followed import find_followed
 from hippo.store import locate_store
-from hippo.store.compatibility import own_version
+from hippo.views import plan_preview
 
 app = typer.Typer(
     name="hippo",
@@ -158,9 +156,9 @@ def plan(studies: Studies, output: OutputOption = Output.TABLE) -> None:
     """Draw the stage tree; say what it saves and what limits that. Trains nothing."""
     located = locate_studies(studies)
     build_signature_document(located, merge=True)  # studies that share no trainer share no tree
-    found = analysis.analyse([item.study for item in located])
+    found = plan_preview.analyse([item.study for item in located])
     if output is Output.JSON:
-        print_json(analysis.to_json(found))
+        print_json(plan_preview.to_json(found))
     else:
         tables.print_plan(open_console(), found)
 

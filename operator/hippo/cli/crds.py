@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hippo.cli.output import print_json, print_lines
+from hippo.cli.render.output import print_json, print_lines
 
 
 class Format(Enum):
@@ -43,9 +43,9 @@ def crds(
     hippo crds | kubectl apply -f -
     """
     # Imported here, because it takes a while, and only this command needs it.
-    from hippo.kube.crds import build_crds
-    from hippo.kube.manifest_files import crd_files, policy_files
-    from hippo.kube.policies import build_policies
+    from hippo.kube.crds.admission_policy import build_policies
+    from hippo.kube.crds.definitions import build_crds
+    from hippo.kube.crds.files import crd_files, policy_files
 
     if output is Format.JSON and directory is None:
         items = build_policies() if policies else build_crds()

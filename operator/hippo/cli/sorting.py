@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hippo.cli.numbers import describe_value
+from hippo.cli.render.numbers import describe_value
+from hippo.engine.state import StudyRun, TrialRun
 from hippo.model import InvalidSpec
 from hippo.model.words import did_you_mean
-from hippo.runs import StudyRun, TrialRun
 
 KEYS = ("trial", "best", "steps", "phase")
 

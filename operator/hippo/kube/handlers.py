@@ -19,13 +19,14 @@ from typing import Any, cast
 
 import kopf
 
-from hippo.kube import health, names
-from hippo.kube.api import ApiError, connect
-from hippo.kube.logs import guard_handlers
-from hippo.kube.metrics import Metrics
-from hippo.kube.operator import Operator
+from hippo.kube import names
+from hippo.kube.client import ApiError, connect
+from hippo.kube.controller.controller import Operator
+from hippo.kube.controller.store_gc import sweep_for_ever
+from hippo.kube.observability import health
+from hippo.kube.observability.logs import guard_handlers
+from hippo.kube.observability.metrics import Metrics
 from hippo.kube.settings import Settings, build_holder
-from hippo.kube.sweeps import sweep_for_ever
 from hippo.store import Blobs
 
 EXIT_SECONDS = 45.0
@@ -191,7 +192,7 @@ async def _guarded(call: Callable[..., Awaitable[None]], *args: Any, **options: 
 
 
 class _Connection(kopf.ConnectionInfo):
-    """By the same rules as that of :func:`hippo.kube.api.connect`."""
+    """By the same rules as that of :func:`hippo.kube.client.connect`."""
 
     def as_ssl_context(self) -> ssl.SSLContext:
         context = super().as_ssl_context()

@@ -8,15 +8,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from hippo.engine.reopening import find_void
 from hippo.kube import names
+from hippo.kube.pods.template_merge import merge_pod
+from hippo.kube.pods.template_validation import check_trainer
 from hippo.kube.settings import THREADS, Settings
-from hippo.kube.template_rules import check_trainer
-from hippo.kube.templates import merge_pod
 from hippo.model import InvalidSpec, Study
 from hippo.model.study import TrainerSpec
-from hippo.reopening import find_void
+from hippo.protocol.assignments import Assignment, Route, TrainerCall
+from hippo.protocol.decisions import Decision
 from hippo.store.cache import BYTES_VARIABLE, FOLDER_VARIABLE
-from hippo.store.records import Assignment, Decision, Route, TrainerCall
 
 Document = dict[str, Any]
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from hippo.kube.template_allowance import BUILT_IN, FIELDS, NOTHING_MORE, Allowance
-from hippo.kube.template_fields import refuse_field
-from hippo.kube.template_rules import refuse_name
+from hippo.kube.pods.template_allowance import BUILT_IN, FIELDS, NOTHING_MORE, Allowance
+from hippo.kube.pods.template_fields import refuse_field
+from hippo.kube.pods.template_validation import refuse_name
 from hippo.model import InvalidSpec
 from hippo.store import Holder
 from hippo.store.clusters import CLUSTER_PATTERN

@@ -1,9 +1,10 @@
 """The local driver: worker processes on this machine, and a store."""
 
-from hippo.driving.results import build_result
-from hippo.driving.sessions import LocatedStudy, Session
 from hippo.local.driver import LocalDriver, Observer, RunOptions, RunStopped
-from hippo.local.workers import WorkersFailed
+from hippo.local.study_files import LocatedStudy
+from hippo.local.worker_server import WorkersFailed
+from hippo.session.session import Session
+from hippo.views.results import build_result
 
 __all__ = [
     "LocalDriver",

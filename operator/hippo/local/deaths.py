@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from hippo.driving.crashes import find_crash, read_end
-from hippo.local.workers import describe_exit
-from hippo.stalls import describe_call
-from hippo.store.compatibility import find_incompatibility
+from hippo.local.worker_server import describe_exit
+from hippo.protocol.compatibility import find_incompatibility
+from hippo.session.crash_trace import find_crash, read_end
+from hippo.session.stalls import describe_call
 
 
 def find_version_trouble(code: int | None, log: Path) -> str | None:

@@ -23,17 +23,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from hippo.dispatch import EngineOptions
-from hippo.driving.followed import has_other_trials, other_trials
-from hippo.driving.mailroom import Mailroom
-from hippo.driving.sessions import LocatedStudy, Session, build_signature_document
-from hippo.driving.spending import chain_prefix
 from hippo.engine import Engine
-from hippo.local.deaths import describe_death, find_version_trouble
-from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
-from hippo.local.edits import StudyFiles
-from hippo.local.workers import WorkerServer
-from hippo.messages import (
+from hippo.engine.events import (
     Command,
     DeleteCheckpoint,
     Event,
@@ -53,10 +44,23 @@ from hippo.messages import (
     WorkerGone,
     WorkersChanged,
 )
+from hippo.engine.reopening import LOCAL
+from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.engine.state import StudyRun
+from hippo.local.deaths import describe_death, find_version_trouble
+from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
+from hippo.local.study_edits import StudyFiles
+from hippo.local.study_files import LocatedStudy, build_signature_document
+from hippo.local.worker_server import WorkerServer
 from hippo.model import InvalidSpec, Study, signature
-from hippo.reopening import LOCAL
-from hippo.runs import StudyRun
-from hippo.stalls import LEAST_SECONDS, Stall, describe_span, find_patience
+from hippo.protocol.assignments import Assignment
+from hippo.protocol.decisions import Decision
+from hippo.protocol.reports import During, Ended, Outcome, WorkerError
+from hippo.session.charges import chain_prefix
+from hippo.session.followed import has_other_trials, other_trials
+from hippo.session.inbox import Mailroom
+from hippo.session.session import Session
+from hippo.session.stalls import LEAST_SECONDS, Stall, describe_span, find_patience
 from hippo.store import (
     STALE_SECONDS,
     PlanLock,
@@ -67,7 +71,6 @@ from hippo.store import (
     reading,
 )
 from hippo.store.cache import FOLDER_VARIABLE, CheckpointCache, find_cache
-from hippo.store.records import Assignment, Decision, During, Ended, Outcome, WorkerError
 from hippo.tune import create_tuner
 
 GRACE_MARGIN_SECONDS = 10.0

@@ -15,13 +15,13 @@ from hippo.model.algorithms import (
     Sha,
 )
 from hippo.model.documents import load_studies
-from hippo.model.edits import editable_changes
 from hippo.model.errors import InvalidSpec
-from hippo.model.numbers import Value, canonical_json
-from hippo.model.perturbing import Explorer
-from hippo.model.sequence import Sequence
+from hippo.model.mutability import editable_changes
+from hippo.model.sequences.numbers import Value, canonical_json
+from hippo.model.sequences.sequence import Sequence
 from hippo.model.signature import signature, signature_document
-from hippo.model.space import Space
+from hippo.model.spaces.perturbing import Explorer
+from hippo.model.spaces.space import Space
 from hippo.model.study import (
     Budget,
     Checkpoints,

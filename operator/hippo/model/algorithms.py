@@ -33,8 +33,8 @@ from hippo.model.fields import (
     Whole,
     validate,
 )
-from hippo.model.numbers import describe, exact, shorten, whole_problem
-from hippo.model.space import Space
+from hippo.model.sequences.numbers import describe, exact, shorten, whole_problem
+from hippo.model.spaces.space import Space
 from hippo.model.translations import algorithm_hint
 from hippo.model.words import counted, did_you_mean
 

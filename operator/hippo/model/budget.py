@@ -19,7 +19,10 @@ from hippo.model.bounds import (
     MAX_SEQUENCE_PIECES,
     MAX_SPACE_PIECES,
 )
-from hippo.model.domains import (
+from hippo.model.errors import Problems
+from hippo.model.sequences.canonical import SHORT
+from hippo.model.sequences.schedule_reader import DOMAIN_KEYS
+from hippo.model.spaces.domains import (
     MAX_NEIGHBOURS,
     MAX_REPRESENTATIVES,
     Assembly,
@@ -30,9 +33,6 @@ from hippo.model.domains import (
     Uniform,
     template_of,
 )
-from hippo.model.errors import Problems
-from hippo.model.runs import SHORT
-from hippo.model.schedule_reader import DOMAIN_KEYS
 
 FORMULA = 30
 SHORT_PIECE = 4

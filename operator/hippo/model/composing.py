@@ -14,7 +14,7 @@ from ruamel.yaml.events import AliasEvent, Event, MappingStartEvent, ScalarEvent
 from ruamel.yaml.nodes import MappingNode, ScalarNode
 
 from hippo.model.bounds import MAX_DOCUMENT_BYTES, MAX_NESTING, MAX_NODES
-from hippo.model.numbers import shorten
+from hippo.model.sequences.numbers import shorten
 
 
 class Refused(MarkedYAMLError):

@@ -17,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from hippo.model.bounds import MAX_DOCUMENT_BYTES
 from hippo.model.composing import Refused
 from hippo.model.errors import InvalidSpec
-from hippo.model.numbers import shorten
+from hippo.model.sequences.numbers import shorten
 from hippo.model.study import Study, parse_study
 from hippo.model.words import closest
 from hippo.model.yaml_1_1 import StrictComposer, StrictConstructor, find_breaks

@@ -44,7 +44,7 @@ from hippo.model.bounds import (
     MAX_TRIALS,
 )
 from hippo.model.errors import InvalidSpec, Problems
-from hippo.model.numbers import describe, number_problem, plain, shorten, whole_problem
+from hippo.model.sequences.numbers import describe, number_problem, plain, shorten, whole_problem
 from hippo.model.translations import study_field
 from hippo.model.words import bare, closest, did_you_mean
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from hippo.model.bounds import MAX_DEPTH
 from hippo.model.errors import InvalidSpec
-from hippo.model.numbers import number_problem, shorten
+from hippo.model.sequences.numbers import number_problem, shorten
 
 
 def to_plain(value: Any, path: str) -> Any:

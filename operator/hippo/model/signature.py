@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from hippo.model.numbers import canonical_json
+from hippo.model.sequences.numbers import canonical_json
 from hippo.model.study import TrainerSpec
 
 TRAINING_VERSION = 1

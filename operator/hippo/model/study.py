@@ -35,7 +35,6 @@ from hippo.model.bounds import (
     MAX_WORKER_HOURS,
 )
 from hippo.model.budget import FORMULA, cost_of
-from hippo.model.domain_reader import read_space
 from hippo.model.errors import InvalidSpec
 from hippo.model.fields import (
     Duration,
@@ -54,8 +53,9 @@ from hippo.model.fields import (
     validate,
 )
 from hippo.model.measuring import check_size
-from hippo.model.numbers import describe, plain
-from hippo.model.space import NOT_ENUMERABLE, Space
+from hippo.model.sequences.numbers import describe, plain
+from hippo.model.spaces.domain_reader import read_space
+from hippo.model.spaces.space import NOT_ENUMERABLE, Space
 
 API_VERSION = "hippo.dev/v1alpha1"
 MAX_NAME = 52

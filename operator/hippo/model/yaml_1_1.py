@@ -18,7 +18,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from hippo.model.bounds import MAX_PROBLEMS
 from hippo.model.composing import BoundedComposer
-from hippo.model.numbers import describe, shorten
+from hippo.model.sequences.numbers import describe, shorten
 
 _WORDS: dict[str, bool | float | None] = {
     **dict.fromkeys(["", "~", "null", "Null", "NULL"]),

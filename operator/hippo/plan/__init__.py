@@ -12,8 +12,7 @@ from hippo.plan.claims import Claim
 from hippo.plan.costs import CostModel, Overheads
 from hippo.plan.frontier import Demand, Frontier, Head, Pool, Turn
 from hippo.plan.marginal import marginal_seconds, marginal_steps
-from hippo.plan.stage_tree import Stage, build_stage_tree, count_unique_steps
-from hippo.plan.trie import (
+from hippo.plan.search_plan import (
     NO_WORK,
     Checkpoint,
     Lead,
@@ -24,6 +23,7 @@ from hippo.plan.trie import (
     TrialId,
     Want,
 )
+from hippo.plan.stage_tree import Stage, build_stage_tree, count_unique_steps
 
 __all__ = [
     "NO_WORK",

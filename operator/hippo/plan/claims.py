@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hippo.plan.trie import Node
+from hippo.plan.search_plan import Node
 
 
 @dataclass(slots=True, eq=False)

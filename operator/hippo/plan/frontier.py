@@ -27,7 +27,7 @@ from itertools import count
 from hippo.lifecycles import StageEvent, StageState, advance
 from hippo.plan.claims import Claim
 from hippo.plan.costs import CostModel
-from hippo.plan.trie import NO_WORK, Lead, Node, SearchPlan
+from hippo.plan.search_plan import NO_WORK, Lead, Node, SearchPlan
 
 Order = tuple[float, float, int, int]
 Turn = tuple[float, ...]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from hippo.model import Sequence
 from hippo.plan.costs import CostModel
-from hippo.plan.trie import Node, SearchPlan
+from hippo.plan.search_plan import Node, SearchPlan
 
 
 def marginal_steps(plan: SearchPlan, sequence: Sequence, steps: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hippo.plan.trie import NO_WORK, Node, SearchPlan, TrialId
+from hippo.plan.search_plan import NO_WORK, Node, SearchPlan, TrialId
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from hippo.simulate.bounds import Bounds, find_bounds
 from hippo.simulate.comparison import Comparison, compare
 from hippo.simulate.curves import Curves, RecordedCurves, SyntheticCurves
 from hippo.simulate.pace import Pace
-from hippo.simulate.recordings import find_curves
+from hippo.simulate.recorded_curves import find_curves
 from hippo.simulate.replaying import replay
 from hippo.simulate.simulation import Simulation, SimulationOptions, Tally
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from hippo.engine import Engine
+from hippo.engine.state import StudyRun, TrialRun
 from hippo.model import Pbt, Sha
 from hippo.plan import (
     Overheads,
@@ -35,7 +36,6 @@ from hippo.plan import (
     lower_bound_seconds,
     unique_steps,
 )
-from hippo.runs import StudyRun, TrialRun
 from hippo.simulate.pace import Pace
 
 

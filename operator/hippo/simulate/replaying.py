@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
-from hippo.messages import Command, Event
+from hippo.engine.events import Command, Event
+from hippo.engine.scheduling.scheduler import EngineOptions
 from hippo.plan import CostModel, SearchPlan
 
 

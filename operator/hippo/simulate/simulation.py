@@ -10,10 +10,8 @@ import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
-from hippo.lifecycles import InvariantViolated
-from hippo.messages import (
+from hippo.engine.events import (
     Command,
     DeleteCheckpoint,
     Event,
@@ -27,12 +25,16 @@ from hippo.messages import (
     WakeAt,
     WorkersChanged,
 )
+from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.lifecycles import InvariantViolated
 from hippo.model import InvalidSpec, Sequence, Study
 from hippo.plan import CostModel, Metrics, Overheads, SearchPlan
+from hippo.protocol.assignments import Assignment
+from hippo.protocol.decisions import Decision
+from hippo.protocol.reports import CheckpointSaved, Ended, Outcome, Report
 from hippo.simulate.curves import Curves
 from hippo.simulate.pace import Pace
-from hippo.simulate.workers import SimulatedWorker
-from hippo.store.records import Assignment, CheckpointSaved, Decision, Ended, Outcome, Report
+from hippo.simulate.worker import SimulatedWorker
 
 SIGNATURE = "simulated"
 

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from hippo.model.foreign import quote
+from hippo.protocol.fields import COMPONENT
 
-_COMPONENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
-_COMPONENT_PATTERN = re.compile(_COMPONENT)
-_NAME_PATTERN = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-_PREFIX_PATTERN = re.compile(rf"(?:{_COMPONENT}/)*(?:{_COMPONENT})?")
+_NAME_PATTERN = re.compile(rf"{COMPONENT}(?:/{COMPONENT})*")
+_PREFIX_PATTERN = re.compile(rf"(?:{COMPONENT}/)*(?:{COMPONENT})?")
 STALE_SECONDS = 24 * 3600.0
 """No write takes so long: what has not ended by then never will (see ``Blobs.clean``)."""
 
@@ -146,13 +145,6 @@ def check_prefix(prefix: str) -> str:
     if len(prefix) > _MAX_NAME or _PREFIX_PATTERN.fullmatch(prefix) is None:
         raise ValueError(f"not a prefix of blob names: {prefix!r}")
     return prefix
-
-
-def check_component(text: str) -> str:
-    """The text itself, if it may stand between two slashes of a name. Raises ValueError."""
-    if _COMPONENT_PATTERN.fullmatch(text) is None:
-        raise ValueError(f"not usable within a blob name: {text!r}")
-    return text
 
 
 def is_name(text: str) -> bool:

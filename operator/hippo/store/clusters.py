@@ -19,19 +19,13 @@ from typing import Annotated, Any
 
 from pydantic import StringConstraints
 
-from hippo.store.blobs import (
-    Blobs,
-    LinkInside,
-    MissingBlob,
-    StoreError,
-    Unreadable,
-    check_component,
-)
-from hippo.store.bounds import Kind, Moment, Version
+from hippo.protocol.fields import Moment, Version, check_component
+from hippo.protocol.records import FORMAT_VERSION, Record
+from hippo.store.blobs import Blobs, LinkInside, MissingBlob, StoreError, Unreadable
+from hippo.store.bounds import Kind
 from hippo.store.catalog import list_plans
 from hippo.store.encoding import NewerFormat, decode, encode, fetch
 from hippo.store.plan_store import PlanStore
-from hippo.store.records import FORMAT_VERSION, Record
 
 CLUSTER_PATTERN = r"[A-Za-z0-9]([-A-Za-z0-9._]{0,126}[A-Za-z0-9])?"
 """An ID of a cluster: usually a UUID."""

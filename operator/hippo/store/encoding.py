@@ -22,14 +22,12 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from hippo.store.blobs import Blobs, StoreError, Unreadable
-from hippo.store.bounds import (
-    MAX_BYTES,
+from hippo.protocol.decisions import Decision, format_of
+from hippo.protocol.fields import (
     MAX_CHAINS,
     MAX_MARKS,
     Horizon,
     Index,
-    Kind,
     Label,
     Moment,
     Name,
@@ -38,17 +36,11 @@ from hippo.store.bounds import (
     Text,
     Tree,
     Version,
-    check_record,
 )
-from hippo.store.records import (
-    FORMAT_VERSION,
-    Decision,
-    Manifest,
-    Record,
-    Report,
-    Spent,
-    format_of,
-)
+from hippo.protocol.records import FORMAT_VERSION, Manifest, Record, Spent
+from hippo.protocol.reports import Report
+from hippo.store.blobs import Blobs, StoreError, Unreadable
+from hippo.store.bounds import MAX_BYTES, Kind, check_record
 
 _LONGEST_LINE = 500  # characters of a reason, which may quote what was found
 

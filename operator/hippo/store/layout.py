@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hippo.store.blobs import BlobInfo, check_component, check_name
+from hippo.protocol.fields import check_component
+from hippo.store.blobs import BlobInfo, check_name
 from hippo.store.bounds import LONGEST_NUMBER, Kind
 
 PLAN_FOLDERS = ("manifests", "data", "reports", "control", "studies", "ledger", "lock")

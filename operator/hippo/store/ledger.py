@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from hippo.protocol.reports import Report, is_bar
 from hippo.store.blobs import Blobs, MissingBlob, Unreadable
 from hippo.store.bounds import FOLDED_BYTES, MAX_BYTES, Kind
+from hippo.store.concurrency import map_together
 from hippo.store.encoding import LedgerChunk, encode, fetch
 from hippo.store.layout import Layout, number_of
 from hippo.store.loading import decode_report
-from hippo.store.records import Report, is_bar
-from hippo.store.together import map_together
 
 _CHUNK = 10_000  # reports, about 3 MB; fewer if they are larger
 

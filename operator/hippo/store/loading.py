@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from hippo.protocol.decisions import Decision
+from hippo.protocol.records import Manifest
+from hippo.protocol.reports import REPORT, Report
 from hippo.store.blobs import BlobInfo, Blobs, MissingBlob, Unreadable, check_size
 from hippo.store.bounds import MAX_BYTES, Held, Kind
+from hippo.store.concurrency import map_together
 from hippo.store.encoding import (
     LedgerChunk,
     PlanRecord,
@@ -19,8 +23,6 @@ from hippo.store.encoding import (
     fetch,
 )
 from hippo.store.layout import Layout, number_of
-from hippo.store.records import REPORT, Decision, Manifest, Report
-from hippo.store.together import map_together
 
 T = TypeVar("T")
 

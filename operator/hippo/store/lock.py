@@ -26,12 +26,13 @@ from types import TracebackType
 from typing import Self
 
 from hippo.model.bounds import MAX_INDEX
+from hippo.protocol.fields import Label, Moment, Process, Text, Version
+from hippo.protocol.records import FORMAT_VERSION, Record
 from hippo.store.blobs import MissingBlob, StoreError, Unreadable
-from hippo.store.bounds import Kind, Label, Moment, Process, Text, Version
+from hippo.store.bounds import Kind
 from hippo.store.encoding import decode, encode, fetch
 from hippo.store.layout import Layout
 from hippo.store.plan_store import PlanStore
-from hippo.store.records import FORMAT_VERSION, Record
 
 _ATTEMPTS = 100  # each one lost means that another process took or gave back the lock
 _MOST_AHEAD = 24 * 3600.0  # seconds; no lock is taken for so long, whatever the clocks say

@@ -14,10 +14,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from hippo.protocol.assignments import Control
+from hippo.protocol.decisions import Decision
+from hippo.protocol.records import Manifest, Spending
+from hippo.protocol.reports import Report, build_bar
 from hippo.store import ledger, loading
 from hippo.store.blobs import Blobs, CorruptCheckpoint, MissingBlob, StoreError, Unreadable
 from hippo.store.bounds import Held, Kind
 from hippo.store.cache import CheckpointCache
+from hippo.store.concurrency import map_together
 from hippo.store.encoding import (
     PlanRecord,
     StudyRecord,
@@ -30,8 +35,6 @@ from hippo.store.encoding import (
 )
 from hippo.store.layout import Layout
 from hippo.store.loading import PlanRecords
-from hippo.store.records import Control, Decision, Manifest, Report, Spending, build_bar
-from hippo.store.together import map_together
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HELD = (Kind.STUDY, Kind.DECISION)  # for as long as a plan is open

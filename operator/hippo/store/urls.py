@@ -26,8 +26,8 @@ def open_blobs(url: str) -> Blobs:
     scheme = match[1].lower()
     if scheme == "s3":
         # Here, because its imports take half a second that other stores need not pay.
-        from hippo.store.s3 import S3Blobs
-        from hippo.store.s3_settings import read_settings
+        from hippo.store.s3.bucket import S3Blobs
+        from hippo.store.s3.settings import read_settings
 
         return S3Blobs(read_settings(url))
     if scheme != "file":

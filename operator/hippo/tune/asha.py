@@ -13,7 +13,7 @@ recorded.
 from __future__ import annotations
 
 from hippo.model import Asha, Study
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune import reasons
 from hippo.tune.ordering import Rank
 from hippo.tune.rungs import Standing, rung_steps

@@ -12,9 +12,9 @@ from typing import Any
 
 from hippo.model import InvalidSpec, Sequence, Study
 from hippo.model.bounds import MAX_ASKED_PIECES
-from hippo.model.runs import Runs
-from hippo.store.mailbox import Close, Promote, Request, Stop, Suggest
-from hippo.store.records import Decision
+from hippo.model.sequences.canonical import Runs
+from hippo.protocol.decisions import Decision
+from hippo.protocol.requests import Close, Promote, Request, Stop, Suggest
 from hippo.tune.ordering import rank
 from hippo.tune.tuner import Result, Tuner
 

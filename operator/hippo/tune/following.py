@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 
 from hippo.model import Study
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune.tuner import Tuner
 
 

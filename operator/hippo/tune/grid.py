@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hippo.model import Study
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune.tuner import Tuner
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from hippo.model import Hyperband, Sha, Study
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune import reasons
 from hippo.tune.brackets import Bracket
 from hippo.tune.ordering import Rank

@@ -15,7 +15,7 @@ from bisect import bisect_left, insort
 from fractions import Fraction
 
 from hippo.model import Median, Study
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune import reasons
 from hippo.tune.ordering import Rank
 from hippo.tune.tuner import Tuner

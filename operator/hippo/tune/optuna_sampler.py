@@ -33,12 +33,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hippo.model import InvalidSpec, Optuna, Study, canonical_json
-from hippo.model.dimensions import Dimension, Value
-from hippo.model.domains import Choices, Uniform
-from hippo.model.sampling import permuted
-from hippo.model.space import Space
+from hippo.model.spaces.dimensions import Dimension, Value
+from hippo.model.spaces.domains import Choices, Uniform
+from hippo.model.spaces.sampling import permuted
+from hippo.model.spaces.space import Space
 from hippo.model.words import counted
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune.ordering import Rank
 from hippo.tune.tuner import Tuner
 

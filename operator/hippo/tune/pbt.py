@@ -13,8 +13,8 @@ from bisect import bisect_right
 from typing import Any
 
 from hippo.model import Explorer, InvalidSpec, Pbt, Sequence, Study, canonical_json
-from hippo.model.sampling import below
-from hippo.store.records import Decision
+from hippo.model.spaces.sampling import below
+from hippo.protocol.decisions import Decision
 from hippo.tune import reasons
 from hippo.tune.ordering import Rank
 from hippo.tune.tuner import Tuner

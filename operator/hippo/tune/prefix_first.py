@@ -21,7 +21,7 @@ from itertools import count
 from typing import Any
 
 from hippo.model import PrefixFirst, Sequence, Space, canonical_json
-from hippo.model.sampling import below, unit
+from hippo.model.spaces.sampling import below, unit
 from hippo.model.words import counted
 from hippo.plan import SearchPlan
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hippo.model import Random, Study
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune.tuner import Tuner
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hippo.model import DrawingSettings, Study
-from hippo.store.mailbox import Request
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
+from hippo.protocol.requests import Request
 from hippo.tune.ordering import Rank, rank
 from hippo.tune.prefix_first import PrefixFirstDraws
 

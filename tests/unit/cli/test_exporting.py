@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hippo.cli.exporting import export
+from hippo.cli.export import export
 from hippo.store import StoreError
 from hippo.store.directory import DirectoryBlobs
 from tests.unit.keeping.stored import StoredPlan

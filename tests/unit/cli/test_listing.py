@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from hippo.cli.listing import Column, Listing
+from hippo.cli.render.rows import Column, Listing
 
 COLUMNS = [
     Column("trial"),

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from hippo.cli.live import Progress
-from hippo.stalls import Stall
+from hippo.cli.render.progress import Progress
+from hippo.session.stalls import Stall
 
 
 def test_chains_that_fail_alike_are_told_once() -> None:

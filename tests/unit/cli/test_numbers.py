@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.cli.numbers import describe_value, describe_values, digits_for, number
+from hippo.cli.render.numbers import describe_value, describe_values, digits_for, number
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hippo.cli.cluster import print_tree
-from hippo.cli.locating import Named, Store
-from hippo.cli.replaying import StageState, StoredTree, build_stored_tree, find_chains, replay
+from hippo.cli.results import print_tree
+from hippo.protocol.decisions import Decision
+from hippo.protocol.reports import Arrived, Began, CheckpointSaved
 from hippo.store import PlanLock, StoreError, find_studies, open_blobs
-from hippo.store.records import Arrived, Began, CheckpointSaved, Decision
+from hippo.views.stored_study import (
+    Named,
+    StageState,
+    Store,
+    StoredTree,
+    build_stored_tree,
+    find_chains,
+    replay,
+)
 from tests.unit.keeping.stored import STEPS, StoredPlan
 
 EARLY: dict[str, Any] = {"lr": 0.1}

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hippo.cli import main, simulating
+from hippo.cli import main
+from hippo.cli import simulate as simulating
 from hippo.simulate import Pace, SimulationOptions, SyntheticCurves, compare
 from tests.unit.simulate.test_simulation import grid, multistep, synthetic
 

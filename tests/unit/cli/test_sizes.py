@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hippo.cli.sizes import describe_size, parse_size
+from hippo.cli.render.sizes import describe_size, parse_size
 from hippo.model import InvalidSpec
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hippo.cli.tables import print_result
+from hippo.cli.render.tables import print_result
 from tests.world import build_study
 
 STUDY = build_study(space={"lr": {"choices": [0.1, 0.2, 0.3]}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hippo.cli.verification import MOST_STEPS, choose_point, count_steps
+from hippo.cli.verify import MOST_STEPS, choose_point, count_steps
 from hippo.model import Sequence, Study
 
 

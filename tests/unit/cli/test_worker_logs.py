@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.cli import worker_logs
-from hippo.cli.output import LogOutput
+from hippo.cli import logs as worker_logs
+from hippo.cli.render.output import LogOutput
 from hippo.store import StoreError
 from hippo.store.directory import DirectoryBlobs
 from tests.unit.keeping.stored import StoredPlan

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hippo.engine.events import Launch, Steer, StudyAdded, StudyChanged, StudyRemoved
 from hippo.lifecycles import (
     TRANSITIONS,
     InvariantViolated,
@@ -20,9 +21,8 @@ from hippo.lifecycles import (
     WorkerState,
     advance,
 )
-from hippo.messages import Launch, Steer, StudyAdded, StudyChanged, StudyRemoved
 from hippo.model import Sequence
-from hippo.store.records import Outcome, WorkerError
+from hippo.protocol.reports import Outcome, WorkerError
 from tests.world import SIGNATURE, Costs, World, build_study, evaluate, train_alone
 
 TWO = {"lr": {"choices": [0.1, {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [6]}}]}}

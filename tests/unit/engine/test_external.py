@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hippo.engine.events import Command, Refuse, Requested, StudyAdded, StudyChanged, Tick
 from hippo.lifecycles import StudyState, TrialState
-from hippo.messages import Command, Refuse, Requested, StudyAdded, StudyChanged, Tick
 from hippo.model.study import Budget
-from hippo.store.mailbox import Close, Promote, Request, Stop, Suggest
+from hippo.protocol.requests import Close, Promote, Request, Stop, Suggest
 from tests.world import World, build_study, train_alone
 
 STEPS = 12

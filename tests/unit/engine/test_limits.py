@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hippo.engine.events import Adopted, Event, StudyAdded, StudyChanged
 from hippo.lifecycles import StudyState
-from hippo.messages import Adopted, Event, StudyAdded, StudyChanged
 from hippo.model import Study
 from tests.unit.engine.test_properties import ALGORITHMS, check_results, studies, worlds
 from tests.unit.engine.test_sharing import MANY, OTHERS, rates, run_until

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from hippo.engine.events import StudyAdded
 from hippo.lifecycles import StudyState, TrialState
-from hippo.messages import StudyAdded
 from tests.unit.engine.test_properties import check_results
 from tests.world import Costs, World, build_study
 

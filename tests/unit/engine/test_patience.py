@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from hippo.engine.events import Requested, Tick
 from hippo.lifecycles import StudyState
-from hippo.messages import Requested, Tick
-from hippo.store.mailbox import Suggest
+from hippo.protocol.requests import Suggest
 from tests.unit.engine.test_sharing import rates
 from tests.world import Costs, World, build_study
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.messages import Command, Launch, Queued, Steer, Tick, WorkerGone
-from hippo.queueing import MOST_ROOM_SECONDS, ROOM_SECONDS
-from hippo.store.records import Outcome
+from hippo.engine.events import Command, Launch, Queued, Steer, Tick, WorkerGone
+from hippo.engine.scheduling.queueing import MOST_ROOM_SECONDS, ROOM_SECONDS
+from hippo.protocol.reports import Outcome
 from tests.unit.engine.test_properties import check_results, studies
 from tests.unit.engine.test_sharing import rates
 from tests.world import Costs, World, build_study

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
+from hippo.engine.events import StudyRemoved
+from hippo.engine.reopening import is_lacking, tell_reason
 from hippo.lifecycles import EndReason, StudyState, TrialState
-from hippo.messages import StudyRemoved
 from hippo.model.study import Budget
-from hippo.reopening import is_lacking, tell_reason
-from hippo.summary import estimate_remaining
+from hippo.views.summary import estimate_remaining
 from tests.unit.engine.test_properties import ALGORITHMS, DEPEND_ON_ORDER, check_trials, worlds
 from tests.world import Costs, World, build_study, with_spec
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from hippo.engine import Engine
+from hippo.engine.replicates import find_winner, replicated
+from hippo.engine.state import StudyRun
 from hippo.lifecycles import StudyState, TrialState
 from hippo.local import build_result
-from hippo.replicates import find_winner, replicated
-from hippo.runs import StudyRun
 from tests.world import World, build_study, evaluate, train_alone
 
 SPACE: dict[str, Any] = {"lr": {"choices": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from hippo.engine.events import StudyChanged
 from hippo.lifecycles import StudyState
-from hippo.messages import StudyChanged
 from hippo.model import Sequence
-from hippo.store.records import Outcome
+from hippo.protocol.reports import Outcome
 from tests.unit.engine.test_properties import check_results, worlds
 from tests.world import SIGNATURE, Costs, World, build_study, train_alone
 

@@ -9,7 +9,7 @@ import pytest
 
 from hippo.model import Sequence
 from hippo.plan import CostModel, Overheads
-from hippo.stalls import LEAST_SECONDS, Stall, describe_span, find_patience
+from hippo.session.stalls import LEAST_SECONDS, Stall, describe_span, find_patience
 
 SIZES = Sequence.of({"batch": {"piecewise": [[0, 8], [5, 64]]}, "lr": 0.1}, 12)
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from hippo.recovery import LONGEST_STORE_PAUSE, MAX_STORE_FAILURES
-from hippo.store.records import Outcome, WorkerError
+from hippo.engine.failure_policy import LONGEST_STORE_PAUSE, MAX_STORE_FAILURES
+from hippo.protocol.reports import Outcome, WorkerError
 from tests.world import Costs, World, build_study
 
 FLAT = {"lr": {"choices": [round(0.1 * n, 1) for n in range(1, 9)]}}

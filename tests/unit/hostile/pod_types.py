@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 from kubernetes import client
 
-from hippo.kube.template_kinds import Fields, Kind, ListOf
+from hippo.kube.pods.template_kinds import Fields, Kind, ListOf
 
 POD_SPEC = "V1PodSpec"
 _LIST, _MAP = re.compile(r"^List\[(.+)\]$"), re.compile(r"^Dict\[str, (.+)\]$")

@@ -16,10 +16,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stage_runner import codec, trees
-from stage_runner.codec import CodecError, UnsavableState, decode, encode, snapshot
-from stage_runner.layouts import MAX_REPEATED
-from stage_runner.trees import BYTES_PER_ENTRY
+from stage_runner.checkpoints import codec, trees
+from stage_runner.checkpoints.codec import CodecError, UnsavableState, decode, encode, snapshot
+from stage_runner.checkpoints.layouts import MAX_REPEATED
+from stage_runner.checkpoints.trees import BYTES_PER_ENTRY
 from tests.unit.hostile.values import NASTY, places, put
 from tests.unit.stage_runner.states import STATES
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stage_runner.codec import CodecError, decode, encode, snapshot
+from stage_runner.checkpoints.codec import CodecError, decode, encode, snapshot
 from tests.unit.hostile.values import spoil_bytes
 
 STATE: dict[str, Any] = {

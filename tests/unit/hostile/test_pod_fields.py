@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hippo.kube.template_allowance import BUILT_IN
-from hippo.kube.template_fields import SPEC, find_kind
-from hippo.kube.template_kinds import Fields, Kind, ListOf, MapOf, Never, Value
-from hippo.kube.template_rules import PATH, check_template
+from hippo.kube.pods.template_allowance import BUILT_IN
+from hippo.kube.pods.template_fields import SPEC, find_kind
+from hippo.kube.pods.template_kinds import Fields, Kind, ListOf, MapOf, Never, Value
+from hippo.kube.pods.template_validation import PATH, check_template
 from hippo.model import InvalidSpec
 from tests.unit.hostile.pod_types import (
     POD_SPEC,

@@ -20,16 +20,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hippo.cli import stock
-from hippo.keeping import Swept, collect, list_store
+from hippo.cli.render import store_tables
+from hippo.gc import Swept, collect, list_store
+from hippo.kube.controller.store_gc import sweep_store
 from hippo.kube.settings import build_holder
-from hippo.kube.sweeps import sweep_store
+from hippo.protocol.assignments import Control, Route
+from hippo.protocol.decisions import Decision
+from hippo.protocol.records import Spending, Spent
+from hippo.protocol.requests import Close, Over, Promote, Reached, Stop, Suggest, Taken
 from hippo.store import NewerFormat, PlanLock, PlanStore, Unreadable
 from hippo.store.bounds import MAX_BYTES, Kind
 from hippo.store.encoding import fetch
 from hippo.store.layout import Layout
-from hippo.store.mailbox import Close, Mailbox, Over, Promote, Reached, Stop, Suggest, Taken
-from hippo.store.records import Control, Decision, Route, Spending, Spent
+from hippo.store.mailbox import Mailbox
 from tests.model_checking.store import MemoryBlobs
 from tests.unit.hostile.values import NASTY, deep, places, put, spoil_bytes
 from tests.unit.keeping.stored import STEPS, StoredPlan
@@ -176,8 +179,8 @@ def sweep_all(blobs: MemoryBlobs, now: float) -> list[Swept]:
 
 def list_all(blobs: MemoryBlobs, now: float) -> Any:
     listings = list_store(blobs, now=now)
-    stock.print_listing(Console(file=io.StringIO(), width=100), listings)
-    json.dumps(stock.listing_to_json("store", listings))
+    store_tables.print_listing(Console(file=io.StringIO(), width=100), listings)
+    json.dumps(store_tables.listing_to_json("store", listings))
     for listing in listings:
         assert all("\n" not in problem for problem in listing.problems)
     return listings

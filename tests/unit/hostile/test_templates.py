@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from hippo.kube import names
 from hippo.kube.manifests import build_pod
+from hippo.kube.pods.template_validation import check_template
 from hippo.kube.settings import Settings
-from hippo.kube.template_rules import check_template
 from hippo.model import InvalidSpec, parse_study
-from hippo.store.records import Assignment, Route, TrainerCall
+from hippo.protocol.assignments import Assignment, Route, TrainerCall
 from tests.unit.hostile.values import anything, spoilt
 from tests.unit.kube.memory import study_document
 

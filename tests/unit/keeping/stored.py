@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from hippo.model import Sequence, signature
+from hippo.protocol.decisions import Decision
+from hippo.protocol.reports import Began, Ended, MetricsReported, Outcome
 from hippo.store import Blobs, PlanStore, plan_path
-from hippo.store.records import Began, Decision, Ended, MetricsReported, Outcome
 from tests.world import build_study
 
 STEPS = 12

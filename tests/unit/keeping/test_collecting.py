@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import typer
 
-from hippo.cli import storage
-from hippo.cli.output import Output
-from hippo.keeping import Collection, collect, delete_study, list_store, read_holdings
+from hippo.cli import store as storage
+from hippo.cli.render.output import Output
+from hippo.gc import Collection, collect, delete_study, list_store, read_holdings
 from hippo.store import Blobs, DirectoryBlobs, PlanLock, PlanStore, StoreError, list_plans, measure
 from tests.unit.keeping.stored import STEPS, StoredPlan
 from tests.unit.store.test_loading import DyingBlobs
@@ -339,7 +339,7 @@ def test_a_plan_that_is_taken_over_meanwhile_holds_up_no_other(
             if name.startswith("b/") and "/manifests/" in name and self.taken:
                 self.put(f"{self.taken}/lock/00000099.json", b"{}")
 
-    monkeypatch.setattr("hippo.keeping.collecting.LOCK_SECONDS", 0.0)  # each renewal is due
+    monkeypatch.setattr("hippo.gc.collect.LOCK_SECONDS", 0.0)  # each renewal is due
     blobs = TakenOver(tmp_path / "store")
     first, second = StoredPlan(blobs, "a"), StoredPlan(blobs, "b")
     for plan in (first, second):

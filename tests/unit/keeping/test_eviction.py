@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.keeping import Stored, choose_evictions
+from hippo.gc import Stored, choose_evictions
 
 
 def stored(

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.keeping import read_holdings
+from hippo.gc import read_holdings
+from hippo.protocol.decisions import Decision
 from hippo.store import DirectoryBlobs
-from hippo.store.records import Decision
 from tests.unit.keeping.stored import STEPS, StoredPlan
 
 

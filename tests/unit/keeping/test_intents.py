@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hippo.keeping import Intent, Scope, read_intent
+from hippo.gc import Intent, Scope, read_intent
 from tests.world import build_study
 
 DAY = 86_400.0

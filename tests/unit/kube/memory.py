@@ -1,4 +1,4 @@
-"""An API server in memory, as far as ``hippo.kube.api.Api`` asks for one, and objects to put there.
+"""An API server in memory, behind the methods of ``hippo.kube.client.Api``, and objects for it.
 
 It knows resource versions, uids, label selectors and status, but no schemas, watches, garbage
 collection or rights: what depends on those is tested on a real node.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from hippo.kube.api import (
+from hippo.kube.client import (
     STUDY,
     TRIAL,
     AlreadyExists,
@@ -25,8 +25,8 @@ from hippo.kube.api import (
     StatusPrecondition,
     dump,
 )
-from hippo.kube.driver import Accepted
-from hippo.kube.statuses import StatusModel
+from hippo.kube.reconciler.reconciler import Accepted
+from hippo.kube.status.models import StatusModel
 from hippo.model import Study, parse_study
 
 T = TypeVar("T")

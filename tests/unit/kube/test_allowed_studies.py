@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.api import POD, SEARCH_PLAN, STUDY
+from hippo.kube.client import POD, SEARCH_PLAN, STUDY
+from hippo.kube.controller.controller import Operator
 from hippo.kube.manifests import build_pod
-from hippo.kube.metrics import Metrics
-from hippo.kube.operator import Operator
+from hippo.kube.observability.metrics import Metrics
 from hippo.kube.settings import Settings, read_allowance
 from hippo.model import InvalidSpec
+from hippo.protocol.assignments import Assignment, Route, TrainerCall
 from hippo.store.directory import DirectoryBlobs
-from hippo.store.records import Assignment, Route, TrainerCall
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, parse, study_document
 
 SECONDS = 20.0

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from kubernetes.aio import client
 
-from hippo.kube import api as module
-from hippo.kube.api import (
+from hippo.kube import client as module
+from hippo.kube.client import (
     POD,
     STUDY,
     AlreadyExists,

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.kube.api import dump
-from hippo.kube.bounding import (
+from hippo.kube.client import dump
+from hippo.kube.controller.admission import read_retry
+from hippo.kube.status.bounding import (
     MAX_CHAINS,
     MAX_CHANGES_BYTES,
     MAX_CONDITIONS,
@@ -23,8 +24,8 @@ from hippo.kube.bounding import (
     bound_message,
     bound_status,
 )
-from hippo.kube.reception import read_retry
-from hippo.kube.statuses import (
+from hippo.kube.status.builder import MOST_STAGES, MOST_STUDIES
+from hippo.kube.status.models import (
     BestTrial,
     ChainRecord,
     Condition,
@@ -33,8 +34,7 @@ from hippo.kube.statuses import (
     TreeStage,
     TrialStatus,
 )
-from hippo.kube.tree import MOST_ENTRIES
-from hippo.kube.views import MOST_STAGES, MOST_STUDIES
+from hippo.kube.status.stage_tree import MOST_ENTRIES
 from tests.foreign import HOSTILE, find_harm, hostile_texts
 
 ETCD_BYTES = 1_500_000

@@ -9,15 +9,15 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from hippo.kube import chains as module
-from hippo.kube.api import AlreadyExists, Api, ApiError, NotFound, Refused
-from hippo.kube.chains import Chains
-from hippo.kube.plan_object import PlanObject, TakenOver
-from hippo.kube.pods import Cause, PodPhase, PodState
+from hippo.kube.client import AlreadyExists, Api, ApiError, NotFound, Refused
+from hippo.kube.pods.state import Cause, PodPhase, PodState
+from hippo.kube.reconciler import chain_pods as module
+from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.plan_object import PlanObject, TakenOver
 from hippo.kube.settings import Settings
-from hippo.kube.statuses import SearchPlanStatus
+from hippo.kube.status.models import SearchPlanStatus
 from hippo.model import Study, parse_study
-from hippo.store.records import Assignment, Route, TrainerCall
+from hippo.protocol.assignments import Assignment, Route, TrainerCall
 
 T = TypeVar("T")
 QUOTA = Refused(

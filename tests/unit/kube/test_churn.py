@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.api import STUDY, ApiError
+from hippo.kube.client import STUDY, ApiError
 from tests.model_checking.world import FINAL, World
 
 NIGHTLY = os.environ.get("HIPPO_TEST_PROFILE") == "nightly"

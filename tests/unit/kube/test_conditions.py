@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from hippo.kube.bounding import MAX_TEXT
-from hippo.kube.conditions import find_condition, format_time, set_condition
+from hippo.kube.status.bounding import MAX_TEXT
+from hippo.kube.status.conditions import find_condition, format_time, set_condition
 
 
 def test_times_are_rfc_3339_in_utc() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hippo.kube.api import ApiError, connect
+from hippo.kube.client import ApiError, connect
 
 
 @pytest.fixture(autouse=True)

@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.api import POD, SEARCH_PLAN, TRIAL
-from hippo.kube.driver import Accepted, PlanDriver, Tools
+from hippo.kube.client import POD, SEARCH_PLAN, TRIAL
 from hippo.kube.manifests import pod_name
-from hippo.kube.metrics import Metrics
 from hippo.kube.names import ANNOTATION_ASSIGNMENT
-from hippo.kube.pods import PodState, observe
-from hippo.kube.reporting import Reporter, StudyStatuses
+from hippo.kube.observability.metrics import Metrics
+from hippo.kube.pods.state import PodState, observe
+from hippo.kube.reconciler.reconciler import Accepted, PlanDriver, Tools
+from hippo.kube.reconciler.status_writer import Reporter, StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.model import signature, signature_document
+from hippo.protocol.assignments import Assignment
 from hippo.store import DirectoryBlobs
-from hippo.store.records import Assignment
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, add_trial, run
 
 FORK = {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [2]}}

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from hippo.kube.crds import build_crds
-from hippo.kube.manifest_files import crd_files, policy_files
-from hippo.kube.policies import build_policies
-from hippo.kube.statuses import SearchPlanStatus, StudyStatus, TrialStatus
+from hippo.kube.crds.admission_policy import build_policies
+from hippo.kube.crds.definitions import build_crds
+from hippo.kube.crds.files import crd_files, policy_files
+from hippo.kube.status.models import SearchPlanStatus, StudyStatus, TrialStatus
 from hippo.model import AlgorithmSettings, InvalidSpec, parse_study
 from hippo.model.trial import parse_trial_spec
 from tests import strategies

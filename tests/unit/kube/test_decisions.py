@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from hippo.dispatch import EngineOptions
 from hippo.engine import Engine
-from hippo.kube import decisions as module
-from hippo.kube.api import STUDY, TRIAL, ApiError
-from hippo.kube.decisions import DecisionBook, read_decisions
-from hippo.messages import StudyAdded
+from hippo.engine.events import StudyAdded
+from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.engine.state import StudyRun
+from hippo.kube.client import STUDY, TRIAL, ApiError
+from hippo.kube.reconciler import trial_objects as module
+from hippo.kube.reconciler.trial_objects import DecisionBook, read_decisions
 from hippo.model import Study
 from hippo.plan import SearchPlan
-from hippo.runs import StudyRun
+from hippo.protocol.decisions import Decision
 from hippo.store import DirectoryBlobs, PlanStore, StoreError
-from hippo.store.records import Decision
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, run
 
 

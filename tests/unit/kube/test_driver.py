@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from hippo.kube import names
-from hippo.kube.api import POD, STUDY, TRIAL
-from hippo.kube.driver import Accepted, PlanDriver, Tools
-from hippo.kube.metrics import Metrics
+from hippo.kube.client import POD, STUDY, TRIAL
 from hippo.kube.names import ANNOTATION_ASSIGNMENT
-from hippo.kube.pods import Cause, PodPhase, PodState, observe
-from hippo.kube.reporting import Reporter, StudyStatuses
+from hippo.kube.observability.metrics import Metrics
+from hippo.kube.pods.state import Cause, PodPhase, PodState, observe
+from hippo.kube.reconciler.reconciler import Accepted, PlanDriver, Tools
+from hippo.kube.reconciler.status_writer import Reporter, StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.model import signature, signature_document
+from hippo.protocol.reports import Began, CheckpointSaved, Ended, Outcome
 from hippo.store import DirectoryBlobs, PlanStore
-from hippo.store.records import Began, CheckpointSaved, Ended, Outcome
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, run
 
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from hippo.kube import events as module
-from hippo.kube.api import EVENT, STUDY, ApiError, Document
-from hippo.kube.bounding import MAX_EVENT_BYTES
-from hippo.kube.events import Events
+from hippo.kube.client import EVENT, STUDY, ApiError, Document
+from hippo.kube.observability import events as module
+from hippo.kube.observability.events import Events
+from hippo.kube.status.bounding import MAX_EVENT_BYTES
 from tests.unit.kube.memory import MemoryApi, add_study, run
 
 

@@ -6,13 +6,14 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from hippo.kube.api import TRIAL, Document
-from hippo.kube.decisions import DecisionBook
-from hippo.kube.external import UserTrials
+from hippo.kube.client import TRIAL, Document
+from hippo.kube.reconciler.trial_objects import DecisionBook
+from hippo.kube.reconciler.user_trials import UserTrials
 from hippo.kube.spec_parser import ParserFailed, SpecParser, TooCostly
 from hippo.model import Sequence
+from hippo.protocol.requests import Promote, Request, Stop, Suggest, Taken
 from hippo.store import DirectoryBlobs, PlanStore
-from hippo.store.mailbox import Mailbox, Promote, Request, Stop, Suggest, Taken
+from hippo.store.mailbox import Mailbox
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, add_trial, run
 
 

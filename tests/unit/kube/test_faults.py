@@ -9,10 +9,12 @@ from unittest import mock
 
 import pytest
 
-from hippo.kube import names, reception, reporting
-from hippo.kube.api import SEARCH_PLAN, STUDY, TRIAL, Document, Refused
-from hippo.kube.external import UserTrials
-from hippo.kube.strays import Strays
+from hippo.kube import names
+from hippo.kube.client import SEARCH_PLAN, STUDY, TRIAL, Document, Refused
+from hippo.kube.controller import admission
+from hippo.kube.controller.orphan_trials import Strays
+from hippo.kube.reconciler import status_writer
+from hippo.kube.reconciler.user_trials import UserTrials
 from hippo.lifecycles import InvariantViolated, StudyFault, blame
 from hippo.model import Sequence, Space
 from hippo.store.mailbox import Mailbox
@@ -130,14 +132,14 @@ def forking(error: Exception) -> Any:
 
 
 def reporting_on(error: Exception) -> Any:
-    build = reporting.fill_study_status
+    build = status_writer.fill_study_status
 
     def fail(before: Any, engine: Any, run: Any) -> Any:
         if run.name == "hostile":
             raise error
         return build(before, engine, run)
 
-    return mock.patch.object(reporting, "fill_study_status", fail)
+    return mock.patch.object(status_writer, "fill_study_status", fail)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
@@ -513,14 +515,14 @@ def test_names_have_a_greatest_length(world: World, field: str) -> None:
 
 def test_whatever_the_taking_of_a_study_fails_with_is_said_in_its_status(world: World) -> None:
     apply_both(world)
-    take = reception.build_dry_runs
+    take = admission.build_dry_runs
 
     def fail(study: Any, settings: Any) -> Any:
         if study.name == "hostile":
             raise KeyError("odd")
         return take(study, settings)
 
-    with mock.patch.object(reception, "build_dry_runs", fail):
+    with mock.patch.object(admission, "build_dry_runs", fail):
         world.start_operator(0, "hippo")
         turn(world)
     assert status(world, "sound")["phase"] == "Succeeded"

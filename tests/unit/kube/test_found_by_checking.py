@@ -80,3 +80,20 @@ def test_an_operator_that_knows_no_status_overwrites_none(caplog: pytest.LogCapt
         fail(0)
     assert [study["status"]["phase"] for study in machine.world.studies()] == phases
     machine.teardown()
+
+
+def test_a_watch_that_repeats_an_old_document_takes_no_status_back(world: World) -> None:
+    world.apply("s", steps=7, space={"lr": {"choices": [0.1]}}, maxTrials=1)
+    world.start_operator(0, "hippo")
+    operator = world.operators[0]
+    for _ in range(40):
+        world.take_turn(0)
+        world.serve_pods(actions=2)
+        world.server.now += 3.0
+    (study,) = world.studies()
+    assert study["status"]["phase"] == "Succeeded"
+    assert all("status" not in operator._told[key] for key in operator.told if key[0] == "studies")
+    for key in operator.told:
+        world.run(0, operator.repeat(key))
+    world.take_turn(0)
+    assert [s["status"]["phase"] for s in world.studies()] == ["Succeeded"]

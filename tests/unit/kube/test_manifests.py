@@ -19,7 +19,8 @@ from hippo.kube.manifests import (
 )
 from hippo.kube.settings import Settings, read_default_requests
 from hippo.model import InvalidSpec, Study
-from hippo.store.records import Assignment, Decision, Route, TrainerCall
+from hippo.protocol.assignments import Assignment, Route, TrainerCall
+from hippo.protocol.decisions import Decision
 from tests.unit.kube.memory import NAMESPACE, parse, study_document
 
 SETTINGS = Settings(

@@ -14,10 +14,10 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from hippo.kube import health
-from hippo.kube.metrics import Metrics
-from hippo.kube.pods import Cause
-from hippo.kube.statuses import (
+from hippo.kube.observability import health
+from hippo.kube.observability.metrics import Metrics
+from hippo.kube.pods.state import Cause
+from hippo.kube.status.models import (
     BestTrial,
     ChainRecord,
     SearchPlanStatus,
@@ -25,7 +25,7 @@ from hippo.kube.statuses import (
     StudyStatus,
     TrialCounts,
 )
-from hippo.store.records import Began, CheckpointSaved, Ended, MetricsReported, Outcome
+from hippo.protocol.reports import Began, CheckpointSaved, Ended, MetricsReported, Outcome
 from tests.cluster import programs
 
 BEGAN = Began(

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from hippo.kube import operator as module
-from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, ApiError
-from hippo.kube.moving import may_move
-from hippo.kube.operator import Operator
-from hippo.kube.statuses import StudyStatus
+from hippo.kube.client import POD, SEARCH_PLAN, STUDY, TRIAL, ApiError
+from hippo.kube.controller import controller as module
+from hippo.kube.controller.controller import Operator
+from hippo.kube.controller.plan_change import may_move
+from hippo.kube.status.models import StudyStatus
 from hippo.store import DirectoryBlobs, PlanStore
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, run
 from tests.unit.kube.test_operator import edited, operating, phase, quickly, until

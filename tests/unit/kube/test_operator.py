@@ -14,19 +14,20 @@ from typing import Any
 
 import pytest
 
-from hippo.kube import operator as module
 from hippo.kube import serial_executor
-from hippo.kube.api import POD, SEARCH_PLAN, STUDY, TRIAL, ApiError, Document, Refused
-from hippo.kube.driver import PlanDriver
+from hippo.kube.client import POD, SEARCH_PLAN, STUDY, TRIAL, ApiError, Document, Refused
+from hippo.kube.controller import controller as module
+from hippo.kube.controller.controller import Operator, PlanTask
 from hippo.kube.manifests import build_dry_runs
-from hippo.kube.metrics import Metrics
-from hippo.kube.operator import Operator, PlanTask
+from hippo.kube.observability.metrics import Metrics
+from hippo.kube.reconciler.reconciler import PlanDriver
 from hippo.kube.settings import Settings
 from hippo.kube.spec_parser import SpecParser
 from hippo.model import signature, signature_document
+from hippo.protocol.reports import Began
+from hippo.protocol.requests import Stop
 from hippo.store import DirectoryBlobs, PlanLock, PlanStore, plan_path
-from hippo.store.mailbox import Mailbox, Stop
-from hippo.store.records import Began
+from hippo.store.mailbox import Mailbox
 from hippo.tune.grid import GridTuner
 from tests.unit.kube.memory import (
     NAMESPACE,

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from hippo.kube import operator
-from hippo.kube.metrics import Metrics
-from hippo.kube.outages import StoreWatch, rest
+from hippo.kube.controller import controller
+from hippo.kube.controller.store_outages import StoreWatch, rest
+from hippo.kube.observability.metrics import Metrics
 from hippo.kube.settings import Settings
 from hippo.store import BlobInfo, DirectoryBlobs, StoreError
 from tests.unit.kube.memory import MemoryApi, add_study, run
@@ -114,13 +114,13 @@ def test_a_plan_goes_on_when_the_store_is_back(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if it held the plan's lock, which it cannot release while the store is away."""
-    monkeypatch.setattr(operator, "LEAST_PAUSE", LONG)
-    monkeypatch.setattr(operator, "MOST_PAUSE", LONG)
+    monkeypatch.setattr(controller, "LEAST_PAUSE", LONG)
+    monkeypatch.setattr(controller, "MOST_PAUSE", LONG)
 
     async def go() -> None:
         server, metrics = MemoryApi(), Metrics(CollectorRegistry())
         await add_study(server, "a")
-        made = operator.Operator(server.api, store, Settings(store="s3://bucket"), metrics)
+        made = controller.Operator(server.api, store, Settings(store="s3://bucket"), metrics)
         made.store_watch = StoreWatch(store, metrics, every=0.001)
         made.spawn(made.store_watch.run(), "store")
         store.is_away = True

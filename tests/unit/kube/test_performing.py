@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hippo.kube.performing import gathered
-from hippo.messages import Command, DeleteCheckpoint, Launch, Notify, Record, Steer
-from hippo.store.records import Assignment, Control, Decision, Route, TrainerCall
+from hippo.engine.events import Command, DeleteCheckpoint, Launch, Notify, Record, Steer
+from hippo.kube.reconciler.executor import gathered
+from hippo.protocol.assignments import Assignment, Control, Route, TrainerCall
+from hippo.protocol.decisions import Decision
 
 ROUTE = Route(hyperparameters={}, steps=4, stop_at=4)
 

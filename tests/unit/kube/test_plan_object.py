@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.api import SEARCH_PLAN, ApiError, dump
-from hippo.kube.plan_object import PlanObject, TakenOver
-from hippo.kube.statuses import ChainRecord, SearchPlanStatus, TreeStage
-from hippo.kube.tree import MOST_ENTRIES
+from hippo.kube.client import SEARCH_PLAN, ApiError, dump
+from hippo.kube.reconciler.plan_object import PlanObject, TakenOver
+from hippo.kube.status.models import ChainRecord, SearchPlanStatus, TreeStage
+from hippo.kube.status.stage_tree import MOST_ENTRIES
 from hippo.model import Study
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, run
 

@@ -11,13 +11,14 @@ from typing import Any, cast
 import pytest
 
 from hippo.engine import Engine
-from hippo.kube import names, pod_watch
-from hippo.kube.chains import Chains
-from hippo.kube.metrics import Metrics
-from hippo.kube.plan_object import PlanObject
-from hippo.kube.pod_watch import PodWatch
-from hippo.kube.pods import GONE, Cause, PodPhase, PodState
-from hippo.kube.statuses import ChainRecord, SearchPlanStatus
+from hippo.kube import names
+from hippo.kube.observability.metrics import Metrics
+from hippo.kube.pods.state import GONE, Cause, PodPhase, PodState
+from hippo.kube.reconciler import pod_monitor
+from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.plan_object import PlanObject
+from hippo.kube.reconciler.pod_monitor import PodWatch
+from hippo.kube.status.models import ChainRecord, SearchPlanStatus
 
 Over = list[tuple[str, PodState | None]]
 
@@ -149,7 +150,7 @@ def test_a_pod_removed_by_force_may_still_be_saving(
     assert world.look() == []
     world.pods.clear()
     assert world.look() == [("waited", None)]
-    monkeypatch.setattr(pod_watch, "SAVING_SECONDS", 0.0)
+    monkeypatch.setattr(pod_monitor, "SAVING_SECONDS", 0.0)
     del world.records["waited"]
     assert world.look() == [("began", None), ("ran", None)]
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.kube import pod_causes
-from hippo.kube.pods import GONE, Cause, PodPhase, observe, outcome
-from hippo.store.records import Outcome
+from hippo.kube.pods import diagnosis
+from hippo.kube.pods.state import GONE, Cause, PodPhase, observe, outcome
+from hippo.protocol.reports import Outcome
 from stage_runner.chain import EXIT_CODES
 
 CREATED, SCHEDULED = "2026-11-25T10:00:00Z", "2026-11-25T10:00:01Z"
@@ -747,7 +747,7 @@ def test_other_outcomes() -> None:
 
 
 def test_exit_statuses_are_those_of_the_runner() -> None:
-    assert EXIT_CODES[Outcome.STORE] == pod_causes.EXIT_STORE
+    assert EXIT_CODES[Outcome.STORE] == diagnosis.EXIT_STORE
     state = observe(pod("Failed", ended(EXIT_CODES[Outcome.PREEMPTED])))
     assert outcome(state) is Outcome.PREEMPTED
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hippo.kube import names
-from hippo.kube.api import POD, SEARCH_PLAN, STUDY
+from hippo.kube.client import POD, SEARCH_PLAN, STUDY
 from tests.model_checking.world import FINAL, World
 
 STEPS = 6

@@ -10,12 +10,12 @@ from typing import Any, cast
 import pytest
 
 from hippo.kube import names
-from hippo.kube import reception as module
-from hippo.kube.api import STUDY, Document
-from hippo.kube.driver import Accepted
-from hippo.kube.events import Events
-from hippo.kube.reception import Reception, Refusal
-from hippo.kube.reporting import StudyStatuses
+from hippo.kube.client import STUDY, Document
+from hippo.kube.controller import admission as module
+from hippo.kube.controller.admission import Reception, Refusal
+from hippo.kube.observability.events import Events
+from hippo.kube.reconciler.reconciler import Accepted
+from hippo.kube.reconciler.status_writer import StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.kube.spec_parser import ParserFailed, SpecParser, TooCostly
 from hippo.model import InvalidSpec, Study, parse_study

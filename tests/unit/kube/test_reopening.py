@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.api import STUDY, TRIAL, Document
+from hippo.kube.client import STUDY, TRIAL, Document
+from hippo.protocol.reports import Ended, Outcome, WorkerError
 from hippo.store import PlanStore
-from hippo.store.records import Ended, Outcome, WorkerError
 from tests.model_checking.store import MemoryBlobs
 from tests.model_checking.workers import Worker
 from tests.model_checking.world import World

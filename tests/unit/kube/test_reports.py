@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.reports import FOLD_AFTER, Pace, ReportReader
+from hippo.kube.reconciler.report_reader import FOLD_AFTER, Pace, ReportReader
+from hippo.protocol.reports import Began, CheckpointSaved, Ended, Outcome, Report
 from hippo.store import DirectoryBlobs, PlanStore, StoreError
-from hippo.store.records import Began, CheckpointSaved, Ended, Outcome, Report
 from tests.unit.kube.memory import run
 from tests.unit.store.builders import KEY, whole_chain
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hippo.engine.state import ChainRun
 from hippo.kube import names
-from hippo.kube.api import POD, STUDY
-from hippo.kube.pods import PodPhase, PodState
-from hippo.kube.reporting import Reporter, StudyStatuses
-from hippo.runs import ChainRun
-from hippo.store.records import CheckpointSaved, Report
+from hippo.kube.client import POD, STUDY
+from hippo.kube.pods.state import PodPhase, PodState
+from hippo.kube.reconciler.status_writer import Reporter, StudyStatuses
+from hippo.protocol.reports import CheckpointSaved, Report
 from tests.unit.kube.memory import run
 from tests.unit.kube.test_driver import World, began
 

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hippo.kube.api import POD, STUDY
+from hippo.kube.client import POD, STUDY
 from tests.model_checking.world import FINAL, LOCK_SECONDS, World
 
 LRS: list[Any] = [

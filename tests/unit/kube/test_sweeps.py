@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from hippo.keeping import Swept
+from hippo.gc import Swept
+from hippo.kube.controller.store_gc import forget_missing, mark_missing, sweep_store
 from hippo.kube.settings import build_holder
-from hippo.kube.sweeps import forget_missing, mark_missing, sweep_store
 from hippo.store import DirectoryBlobs, Holder, LockHeld, PlanLock, PlanStore, StoreError, clusters
 from tests.unit.keeping.stored import STEPS, StoredPlan
 

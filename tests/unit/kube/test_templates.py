@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hippo.kube import names
+from hippo.kube.pods.template_allowance import BUILT_IN
+from hippo.kube.pods.template_merge import PATH, check_template, merge_pod
 from hippo.kube.settings import MAX_ALLOWED, read_allowance
-from hippo.kube.template_allowance import BUILT_IN
-from hippo.kube.templates import PATH, check_template, merge_pod
 from hippo.model import InvalidSpec
 
 GPU = "nvidia.com/gpu"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.kube.statuses import SearchPlanStatus, StudyStatus, TrialCounts
-from hippo.kube.tree import StageView, build_tree, count_stages, fold_tree
-from hippo.kube.views import build_trial_status, fill_plan_status, fill_study_status
+from hippo.kube.status.builder import build_trial_status, fill_plan_status, fill_study_status
+from hippo.kube.status.models import SearchPlanStatus, StudyStatus, TrialCounts
+from hippo.kube.status.stage_tree import StageView, build_tree, count_stages, fold_tree
 from hippo.plan import build_stage_tree, unique_steps
 from tests.world import Costs, World, build_study
 

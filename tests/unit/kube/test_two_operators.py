@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.api import POD
-from hippo.kube.chains import Chains
-from hippo.kube.plan_object import PlanObject
-from hippo.kube.statuses import ChainRecord
+from hippo.kube.client import POD
+from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.plan_object import PlanObject
+from hippo.kube.status.models import ChainRecord
 from hippo.store import PlanStore
 from tests.model_checking.world import FINAL, LOCK_SECONDS, World
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.api import POD, SEARCH_PLAN, STUDY
-from hippo.kube.crds import build_crds
+from hippo.kube.client import POD, SEARCH_PLAN, STUDY
+from hippo.kube.crds.definitions import build_crds
 from hippo.kube.names import ANNOTATION_ASSIGNMENT, ANNOTATION_FORMAT, CLUSTER_FORMAT
-from hippo.store.records import FORMAT_VERSION, TIMED_ASSIGNMENT_VERSION
+from hippo.protocol.assignments import TIMED_ASSIGNMENT_VERSION
+from hippo.protocol.records import FORMAT_VERSION
 from tests.model_checking.world import FINAL, World
 from tests.unit.kube.structural import refusals
 

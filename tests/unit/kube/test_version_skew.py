@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from hippo.kube import names
-from hippo.kube.api import SEARCH_PLAN, STUDY
-from hippo.kube.moving import may_move
-from hippo.kube.pods import Cause, observe, outcome
-from hippo.kube.reporting import read_study_status
-from hippo.store.compatibility import EXIT_INCOMPATIBLE, MARK
-from hippo.store.records import Outcome
+from hippo.kube.client import SEARCH_PLAN, STUDY
+from hippo.kube.controller.plan_change import may_move
+from hippo.kube.pods.state import Cause, observe, outcome
+from hippo.kube.reconciler.status_writer import read_study_status
+from hippo.protocol.compatibility import EXIT_INCOMPATIBLE, MARK
+from hippo.protocol.reports import Outcome
 from tests.model_checking.world import World
 
 OLD = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hippo.kube.statuses import StudyStatus
-from hippo.kube.views import fill_study_status, show
+from hippo.kube.status.builder import fill_study_status, show
+from hippo.kube.status.models import StudyStatus
 from tests.unit.engine.test_sharing import rates
 from tests.world import World, build_study
 

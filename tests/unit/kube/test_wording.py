@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hippo.kube.conditions import set_condition
-from hippo.kube.wording import for_cluster
+from hippo.kube.status.conditions import set_condition
+from hippo.kube.status.wording import for_cluster
 
 SOURCES = Path(__file__).parents[3] / "operator" / "hippo" / "store"
 LITERALS = re.compile(r'f?"((?:[^"\\\n]|\\.)*)"(?:\s*\n?\s*f?"((?:[^"\\\n]|\\.)*)")?')

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from hippo.driving.crashes import find_crash
 from hippo.local.deaths import describe_death
+from hippo.session.crash_trace import find_crash
 
 RUNNER = """
 import faulthandler, sys, threading

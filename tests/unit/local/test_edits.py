@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hippo.local.edits import StudyFiles
+from hippo.local.study_edits import StudyFiles
 from tests.world import build_study
 
 SPACE: dict[str, Any] = {"lr": {"choices": [0.1, 0.2]}}

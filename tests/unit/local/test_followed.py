@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hippo.driving.followed import has_other_trials
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
+from hippo.session.followed import has_other_trials
 
 
 def suggest(trial: int, lr: float, **fields: Any) -> Decision:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hippo.driving.crashes import read_end
-from hippo.local.workers import WorkerServer, WorkersFailed
-from stage_runner.serve import _open_log
+from hippo.local.worker_server import WorkerServer, WorkersFailed
+from hippo.session.crash_trace import read_end
+from stage_runner.fork_server import _open_log
 
 LOG = "logs/default/0123456789abcdef/r1-00001.log"
 LEVELS = range(1, 5)

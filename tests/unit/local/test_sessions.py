@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hippo.driving.sessions import build_signature_document
-from hippo.keeping import delete_study
+from hippo.gc import delete_study
 from hippo.local import LocatedStudy, Session
+from hippo.local.study_files import build_signature_document
 from hippo.model import InvalidSpec
 from hippo.store import DirectoryBlobs, StoreError
 from tests.unit.keeping.stored import STEPS, StoredPlan

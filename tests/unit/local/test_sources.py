@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hippo.driving.sources import digest_sources
 from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
+from hippo.local.source_digest import digest_sources
 
 
 def write(path: Path, text: str) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.driving.spending import chain_prefix, settle
-from hippo.store.records import Arrived, Began, Report, Spending, Spent
+from hippo.protocol.records import Spending, Spent
+from hippo.protocol.reports import Arrived, Began, Report
+from hippo.session.charges import chain_prefix, settle
 
 
 def chain_of(name: str, studies: tuple[str, ...], seconds: list[float]) -> list[Report]:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.model import InvalidSpec, budget, parse_study, sequence
+from hippo.model import InvalidSpec, budget, parse_study
 from hippo.model.bounds import MAX_PIECES, MAX_SEQUENCE_PIECES, MAX_SPACE_PIECES, MAX_TRIALS
 from hippo.model.budget import cost_of, count_pieces
-from hippo.model.interning import Interned
-from hippo.model.pieces import PieceBuilder, TooManyPiecesError
-from hippo.model.sequence import expand, read_concrete
+from hippo.model.sequences import sequence
+from hippo.model.sequences.interning import Interned
+from hippo.model.sequences.pieces import PieceBuilder, TooManyPiecesError
+from hippo.model.sequences.sequence import expand, read_concrete
 from tests import strategies
 from tests.unit.kube.memory import study_document
 

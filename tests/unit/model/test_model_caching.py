@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hippo.model import Sequence
-from hippo.model import sequence as module
 from hippo.model.caching import ByteCache
-from hippo.model.interning import Interned
-from hippo.model.sequence import expand, read_concrete, runs_of
-from hippo.model.space import Space
+from hippo.model.sequences import sequence as module
+from hippo.model.sequences.interning import Interned
+from hippo.model.sequences.sequence import expand, read_concrete, runs_of
+from hippo.model.spaces.space import Space
 from tests import strategies
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.model.functions import (
+from hippo.model.sequences.functions import (
     Affine,
     Constant,
     Cosine,

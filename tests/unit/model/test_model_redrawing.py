@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hippo.model import Sequence, Space, canonical_json
-from hippo.model.domains import template_of
+from hippo.model.spaces.domains import template_of
 from tests.strategies import spaces
 
 LOG = {"uniform": {"low": 1e-4, "high": 1.0, "log": True}}

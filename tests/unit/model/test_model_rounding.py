@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hippo.model.rounding import nearest_cosine, nearest_power, nearest_ratio, pi_times
+from hippo.model.sequences.rounding import nearest_cosine, nearest_power, nearest_ratio, pi_times
 
 decimals = st.floats(min_value=1e-12, max_value=1e6, allow_nan=False, allow_infinity=False).map(
     lambda x: Fraction(repr(x))

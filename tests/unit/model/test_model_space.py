@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hippo.model import InvalidSpec, Sequence, Space
-from hippo.model.sampling import between_log, permuted, unit
+from hippo.model.spaces.sampling import between_log, permuted, unit
 from tests import strategies
 
 STEPS = 60

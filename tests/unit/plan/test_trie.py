@@ -128,7 +128,7 @@ def test_the_frontier_is_the_stage_tree_kept_up_to_date(
 
 
 def plan_leans(node: Any, step: int) -> bool:
-    from hippo.retention import _is_leaned_on
+    from hippo.engine.retention import _is_leaned_on
 
     return _is_leaned_on(node, step)
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.cli.analysis import analyse
 from hippo.model import Study
 from hippo.plan import Overheads
+from hippo.protocol.decisions import Decision
 from hippo.simulate import Pace, Simulation, SimulationOptions, compare
-from hippo.store.records import Decision
 from hippo.tune import create_tuner
+from hippo.views.plan_preview import analyse
 from tests.unit.engine.test_properties import studies
 from tests.unit.simulate.test_simulation import synthetic, verdicts
 from tests.world import build_study

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from hippo.engine import Engine
-from hippo.messages import Command, Event
+from hippo.engine.events import Command, Event
 from hippo.plan import Overheads
 from hippo.simulate import Pace, Simulation, SimulationOptions
-from hippo.summary import Remaining, estimate_remaining
+from hippo.views.summary import Remaining, estimate_remaining
 from tests.unit.simulate.test_simulation import synthetic
 from tests.world import build_study
 

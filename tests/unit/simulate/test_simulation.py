@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hippo.lifecycles import StudyState
 from hippo.model import InvalidSpec, Sequence, Study
 from hippo.plan import Overheads
+from hippo.protocol.decisions import Decision
 from hippo.simulate import Pace, Simulation, SimulationOptions, SyntheticCurves, find_bounds
-from hippo.store.records import Decision
 from tests.unit.engine.test_properties import BATCH_SIZES, DEPEND_ON_ORDER, LRS, studies
 from tests.world import Costs, World, build_study, train_alone
 

@@ -9,17 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hippo.model import Sequence
+from hippo.protocol.assignments import Assignment, Control, Route, TrainerCall
+from hippo.protocol.reports import CheckpointSaved, Ended, MetricsReported, Report
 from hippo.store import DirectoryBlobs, PlanStore
-from hippo.store.records import (
-    Assignment,
-    CheckpointSaved,
-    Control,
-    Ended,
-    MetricsReported,
-    Report,
-    Route,
-    TrainerCall,
-)
 from stage_runner.chain import Chain
 
 TRAINERS = Path(__file__).parents[2] / "trainers"

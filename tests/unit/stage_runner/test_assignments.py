@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from hippo.protocol.compatibility import EXIT_INCOMPATIBLE
 from hippo.store.bounds import MAX_BYTES, Kind
-from hippo.store.compatibility import EXIT_INCOMPATIBLE
 from stage_runner.__main__ import main
 from stage_runner.worker import open_store, run_worker
 from tests.unit.hostile.values import deep, put

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from hippo.protocol.assignments import Route
+from hippo.protocol.reports import Began, CheckpointSaved, ControlAnswered, Outcome
 from hippo.store import PlanStore, StoreError
-from hippo.store.records import Began, CheckpointSaved, ControlAnswered, Outcome, Route
-from stage_runner import memory
-from stage_runner.codec import decode
+from stage_runner.checkpoints import memory
+from stage_runner.checkpoints.codec import decode
 from tests.unit.stage_runner.chains import SCHEDULES, Lab
 
 EVERY_STEP = tuple(range(1, 13))

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from torch.optim import lr_scheduler
 
-from stage_runner.codec import (
+from stage_runner.checkpoints.codec import (
     CodecError,
     NewerCheckpoint,
     UnsavableState,
@@ -33,7 +33,12 @@ from stage_runner.codec import (
     find_format,
     snapshot,
 )
-from stage_runner.digest import find_differences, leaf_digests, state_digest, tell_differences
+from stage_runner.checkpoints.digest import (
+    find_differences,
+    leaf_digests,
+    state_digest,
+    tell_differences,
+)
 from tests.sameness import tell_apart
 
 SCHEDULERS: dict[str, dict[str, Any]] = {
@@ -454,7 +459,8 @@ def test_differences_are_named() -> None:
 
 def test_neither_torch_nor_numpy_is_imported_for_plain_data() -> None:
     code = (
-        "import sys; from stage_runner.codec import *; from stage_runner import Trainer;"
+        "import sys; from stage_runner import Trainer;"
+        "from stage_runner.checkpoints.codec import *;"
         "import stage_runner.chain, stage_runner.worker;"
         "decode(b''.join(encode(snapshot({'a': [1, b'x']}))));"
         "assert not {'torch', 'numpy'} & set(sys.modules)"

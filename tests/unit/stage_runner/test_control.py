@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hippo.protocol.assignments import Control, Route
 from hippo.store import DirectoryBlobs, PlanStore, StoreError
-from hippo.store.records import Control, Route
 from stage_runner.control import Poller
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from stage_runner.codec import decode, encode, snapshot
-from stage_runner.digest import find_differences, leaf_digests, state_digest
+from stage_runner.checkpoints.codec import decode, encode, snapshot
+from stage_runner.checkpoints.digest import find_differences, leaf_digests, state_digest
 from tests.sameness import tell_apart
 from tests.unit.stage_runner.states import STATES
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hippo.store import DirectoryBlobs, PlanStore
-from stage_runner.codec import encode
+from stage_runner.checkpoints.codec import encode
 from stage_runner.export import Request, export, name_arrays
 from stage_runner.portable import NotPortable, make_portable
 

@@ -10,9 +10,9 @@ import numpy
 import pytest
 import torch
 
-from stage_runner.codec import Snapshot, encode, snapshot
-from stage_runner.digest import state_digest
-from stage_runner.memory import Memory
+from stage_runner.checkpoints.codec import Snapshot, encode, snapshot
+from stage_runner.checkpoints.digest import state_digest
+from stage_runner.checkpoints.memory import Memory
 
 STATE: dict[str, Any] = {
     "weights": torch.arange(600_000, dtype=torch.float32).reshape(600, 1000),

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler as schedulers
 
-from stage_runner import TorchTrainer, restoring
-from stage_runner.codec import encode
-from stage_runner.digest import state_digest
+from stage_runner import TorchTrainer
+from stage_runner.checkpoints import restoring
+from stage_runner.checkpoints.codec import encode
+from stage_runner.checkpoints.digest import state_digest
 from stage_runner.epochs import Epochs
 from stage_runner.randomness import seed_generators
 from tests.unit.stage_runner.chains import TRAINERS

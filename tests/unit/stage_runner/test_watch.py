@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hippo.protocol.reports import During, Ended, Outcome, Report
 from hippo.store import DirectoryBlobs, PlanStore
-from hippo.store.records import During, Ended, Outcome, Report
 from stage_runner import watch as watching
 from stage_runner.chain import Chain
+from stage_runner.checkpoints.writer import Writer
 from stage_runner.pulse import Pulse, Standing
 from stage_runner.watch import Watch
-from stage_runner.writer import Writer
 from tests.unit.stage_runner.chains import TRAINERS, Lab
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hippo.store.records import Began, Decision, Ended, MetricsReported, Outcome, Report
+from hippo.protocol.decisions import Decision
+from hippo.protocol.reports import Began, Ended, MetricsReported, Outcome, Report
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "fedcba9876543210fedcba9876543210fedcba98"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hippo.protocol.records import Manifest
 from hippo.store import PlanStore, open_blobs
-from hippo.store.records import Manifest
 from tests.unit.store.builders import KEY, metrics, study_document, suggestion, whole_chain
 from tests.unit.store.wrappers import Counting
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hippo.keeping import collect, list_store
+from hippo.gc import collect, list_store
 from hippo.store import PlanStore, Unreadable, bounds
 from hippo.store.bounds import MAX_BYTES, MAX_HELD_BYTES, Kind
 from hippo.store.directory import DirectoryBlobs

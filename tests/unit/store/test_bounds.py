@@ -17,18 +17,13 @@ import hippo.store.lock
 import hippo.store.mailbox
 from hippo.model.bounds import MAX_INDEX, MAX_STEPS
 from hippo.model.foreign import MAX_LINE, MAX_METRIC_NAME, MAX_METRICS
-from hippo.store.bounds import (
-    LATEST,
-    MAX_BYTES,
-    MAX_TEXT,
-    TREE_DEPTH,
-    TREE_NODES,
-    Kind,
-    check_tree,
-)
+from hippo.protocol.decisions import Decision
+from hippo.protocol.fields import LATEST, MAX_TEXT, TREE_DEPTH, TREE_NODES, check_tree
+from hippo.protocol.records import Record
+from hippo.protocol.reports import MetricsReported, WorkerError
+from hippo.store.bounds import MAX_BYTES, Kind
 from hippo.store.encoding import StudyShape
 from hippo.store.layout import Layout, number_of
-from hippo.store.records import Decision, MetricsReported, Record, WorkerError
 from tests.unit.hostile.values import deep
 from tests.unit.store.builders import KEY
 

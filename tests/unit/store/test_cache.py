@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from hippo.protocol.records import Manifest
 from hippo.store import CorruptCheckpoint, DirectoryBlobs, PlanStore
 from hippo.store.cache import CheckpointCache, find_cache
-from hippo.store.records import Manifest
 from tests.unit.store import processes
 from tests.unit.store.builders import KEY, OTHER
 from tests.unit.store.wrappers import Counting

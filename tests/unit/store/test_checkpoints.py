@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from hippo.protocol.records import Manifest
 from hippo.store import BlobInfo, CorruptCheckpoint, DirectoryBlobs, NewerFormat, PlanStore
-from hippo.store.records import Manifest
 from tests.unit.store.builders import KEY, OTHER
 
 

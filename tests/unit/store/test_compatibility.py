@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hippo.store.compatibility import EXIT_INCOMPATIBLE, MARK, find_incompatibility
+from hippo.protocol.compatibility import EXIT_INCOMPATIBLE, MARK, find_incompatibility
 
 FILE = "/etc/hippo/assignment.json"
 

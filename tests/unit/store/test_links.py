@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hippo.keeping import collect, list_store
+from hippo.gc import collect, list_store
 from hippo.store import DirectoryBlobs, LinkInside, MissingBlob, StoreError, list_plans
 from tests.unit.keeping.stored import STEPS, StoredPlan
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from hippo.protocol.assignments import Control, Route
+from hippo.protocol.reports import Report
 from hippo.store import DirectoryBlobs, NewerFormat, PlanRecords, PlanStore, StoreError
 from hippo.store.bounds import MAX_BYTES, Kind
-from hippo.store.records import Control, Report, Route
 from tests.unit.store.builders import metrics, whole_chain
 from tests.unit.store.wrappers import Counting
 

@@ -7,18 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hippo.protocol.requests import Close, Over, Promote, Reached, Stop, Suggest, Taken
 from hippo.store import DirectoryBlobs, MissingBlob, NewerFormat, PlanStore
-from hippo.store.mailbox import (
-    Close,
-    Mailbox,
-    Over,
-    Promote,
-    Reached,
-    Stop,
-    Suggest,
-    Taken,
-    Unreadable,
-)
+from hippo.store.mailbox import Mailbox, Unreadable
 
 REQUESTS = [
     Suggest(hyperparameters={"lr": {"step": {"initial": 1, "gamma": 2, "every": 3}}}, steps=4),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.store.parts import Part, Parts
+from hippo.store.s3.chunks import Part, Parts
 
 CHUNKS = st.lists(st.binary(max_size=20), max_size=8)
 SIZES = st.lists(st.integers(1, 25), min_size=1, max_size=4)

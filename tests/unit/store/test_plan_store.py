@@ -9,16 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from hippo.protocol.assignments import Control, Route
+from hippo.protocol.decisions import Decision, format_of
+from hippo.protocol.records import FORMAT_VERSION
+from hippo.protocol.reports import MetricsReported
 from hippo.store import BlobInfo, DirectoryBlobs, MissingBlob, NewerFormat, PlanStore, StoreError
 from hippo.store.bounds import MAX_BYTES, Kind
-from hippo.store.records import (
-    FORMAT_VERSION,
-    Control,
-    Decision,
-    MetricsReported,
-    Route,
-    format_of,
-)
 from tests.unit.store.builders import metrics, study_document, suggestion, whole_chain
 from tests.unit.store.plan_contract import PlanContract
 

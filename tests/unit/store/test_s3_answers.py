@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from hippo.store import BlobInfo, Blobs, StoreError
-from hippo.store.s3 import S3Blobs
-from hippo.store.s3_network import MAX_ANSWER
-from hippo.store.s3_settings import read_settings
+from hippo.store.s3.bucket import S3Blobs
+from hippo.store.s3.network import MAX_ANSWER
+from hippo.store.s3.settings import read_settings
 
 LENGTH, ENDLESS = "Content-Length", 3 * MAX_ANSWER
 TYPE = {"Content-Type": "application/xml"}

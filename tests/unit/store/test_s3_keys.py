@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from hippo.store import StoreError
-from hippo.store.s3_errors import explain, is_passing
-from hippo.store.s3_keys import MissingCredentials
-from hippo.store.s3_settings import S3Settings, read_settings
+from hippo.store.s3.errors import explain, is_passing
+from hippo.store.s3.keys import MissingCredentials
+from hippo.store.s3.settings import S3Settings, read_settings
 
 ALONE = {"AWS_EC2_METADATA_DISABLED": "true"}
 PROFILES = """\

@@ -11,9 +11,9 @@ import pytest
 from minio.credentials.providers import StaticProvider
 
 from hippo.store import StoreError
-from hippo.store.s3 import S3Blobs
-from hippo.store.s3_network import Proxies
-from hippo.store.s3_settings import S3Settings, read_settings
+from hippo.store.s3.bucket import S3Blobs
+from hippo.store.s3.network import Proxies
+from hippo.store.s3.settings import S3Settings, read_settings
 
 PROXY = "http://proxy.example.org:3128"
 

@@ -9,7 +9,7 @@ import certifi
 import pytest
 
 from hippo.store import StoreError, open_blobs
-from hippo.store.s3_settings import PATIENCE_SECONDS, read_settings
+from hippo.store.s3.settings import PATIENCE_SECONDS, read_settings
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "very secret"}
 

@@ -6,15 +6,10 @@ import json
 
 import pytest
 
+from hippo.protocol.assignments import TIMED_ASSIGNMENT_VERSION, Assignment, Route, TrainerCall
+from hippo.protocol.records import FORMAT_VERSION
 from hippo.store import NewerFormat
 from hippo.store.encoding import Unreadable, decode
-from hippo.store.records import (
-    FORMAT_VERSION,
-    TIMED_ASSIGNMENT_VERSION,
-    Assignment,
-    Route,
-    TrainerCall,
-)
 
 PLAIN = Assignment(
     chain="r1-00001",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from hippo.model import InvalidSpec, canonical_json
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune import Result, create_tuner
 from tests.unit.tune.simulation import (
     CONTINUOUS,

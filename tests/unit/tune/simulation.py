@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hippo.model import Study, parse_study
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune import Result, Tuner, create_tuner
 
 Request = tuple[int, tuple[int, ...]]

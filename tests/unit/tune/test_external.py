@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hippo.model import Sequence, Study
-from hippo.store.mailbox import Close, Promote, Request, Stop, Suggest
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
+from hippo.protocol.requests import Close, Promote, Request, Stop, Suggest
 from hippo.tune import Result, Tuner, create_tuner, external
 from tests.unit.tune.simulation import make_study
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hippo.model import Sequence, Space
-from hippo.model.domains import Integers, Template, Uniform, template_of
-from hippo.model.sampling import position
+from hippo.model.spaces.domains import Integers, Template, Uniform, template_of
+from hippo.model.spaces.sampling import position
 from hippo.tune import Result, create_tuner
 from tests.unit.tune.simulation import make_study
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hippo.model import InvalidSpec
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune import Result, create_tuner
 from hippo.tune.hyperband import bracket_sizes
 from tests.unit.tune.simulation import CONTINUOUS, Simulation, distinct, make_study

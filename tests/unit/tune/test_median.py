@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hippo.model import InvalidSpec, Study
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune import Result, Tuner, create_tuner
 from hippo.tune.median import median_of
 from tests.unit.tune.simulation import CONTINUOUS, Simulation, make_study

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hippo.model import Explorer, InvalidSpec, Pbt, Sequence, Study, canonical_json
-from hippo.store.records import Decision
+from hippo.protocol.decisions import Decision
 from hippo.tune import Result, create_tuner
 from hippo.tune.ordering import tie
 from tests.unit.model.test_model_perturbing import MIXED

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.cli.analysis import analyse
 from hippo.model import InvalidSpec, PrefixFirst, Sequence, Space, canonical_json
 from hippo.tune import create_tuner
 from hippo.tune.prefix_first import PrefixFirstDraws
+from hippo.views.plan_preview import analyse
 from tests.unit.plan.test_trie import hyperparameters
 from tests.unit.tune.simulation import Simulation, make_study
 from tests.world import World, build_study

@@ -1,0 +1,1 @@
+"""Tables, progress and trees, as people read them."""

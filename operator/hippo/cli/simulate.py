@@ -1,0 +1,212 @@
+"""``hippo simulate``: what a stage tree saves, in virtual time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from hippo.cli.arguments import locate_studies, open_store
+from hippo.cli.render.output import Output, OutputOption, open_console, print_json
+from hippo.cli.render.rows import Column, Listing
+from hippo.local.study_files import build_signature_document
+from hippo.model import External, InvalidSpec, Study
+from hippo.model.words import counted
+from hippo.plan import Overheads
+from hippo.protocol.decisions import Decision
+from hippo.session.followed import find_followed
+from hippo.simulate import (
+    Comparison,
+    Curves,
+    Pace,
+    Simulation,
+    SimulationOptions,
+    SyntheticCurves,
+    compare,
+    find_curves,
+)
+from hippo.views.stored_study import Store
+from hippo.views.summary import best_value, summarise
+
+
+def _seconds(meaning: str) -> Any:
+    return typer.Option(min=0.0, help=meaning)
+
+
+def simulate(
+    studies: Annotated[
+        list[Path],
+        typer.Argument(help="Study files (YAML); - is standard input.", show_default=False),
+    ],
+    workers: Annotated[int, typer.Option(min=1, help="Workers at once.", show_default=False)],
+    step_seconds: Annotated[float, _seconds("Training one step.")] = 1.0,
+    start_seconds: Annotated[float, _seconds("Starting a worker and setting up.")] = 0.0,
+    load_seconds: Annotated[float, _seconds("Loading a checkpoint.")] = 0.0,
+    save_seconds: Annotated[float, _seconds("Saving a checkpoint.")] = 0.0,
+    evaluate_seconds: Annotated[float, _seconds("Evaluating.")] = 0.0,
+    curves: Annotated[
+        str | None,
+        typer.Option(
+            help="Store in which the trainer has been at work: metrics are taken from there."
+            " Default: a synthetic family of learning curves.",
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Run studies in virtual time, through the stage tree and trial by trial. Trains nothing.
+
+    All times in seconds, or in steps where --step-seconds is 1. Several files are several studies
+    over one plan. Both ways train the same trials: decisions that depend on the order of results
+    (asha, median, optuna) are those of the study's run in the --curves store, if it has ended
+    there; otherwise trial by trial repeats those of the stage tree.
+    """
+    overheads = Overheads(start_seconds, load_seconds, save_seconds, evaluate_seconds)
+    if not 0 < step_seconds < math.inf:
+        raise InvalidSpec.at("--step-seconds", "must be more than 0, and finite")
+    for name, seconds in dataclasses.asdict(overheads).items():
+        if not math.isfinite(seconds):
+            raise InvalidSpec.at(f"--{name}-seconds", "must be finite")
+    located = locate_studies(studies)
+    document = build_signature_document(located, merge=True)
+    for item in located:
+        if isinstance(item.study.spec.algorithm, External):
+            raise InvalidSpec.at(
+                "spec.algorithm.name",
+                f"{item.study.name} is external: its trials are made while it runs",
+            )
+    written = [item.study for item in located]
+    opened = open_store(curves) if curves is not None else None
+    followed, reasons = _find_followed(opened, written) if opened is not None else ({}, [])
+    options = SimulationOptions(workers, Pace(step_seconds), overheads, followed=followed)
+    try:
+        found = compare(written, _open_curves(written, opened, document), options)
+    except InvalidSpec as error:  # curves that do not go so far: it drew its own points
+        raise InvalidSpec([*error.errors, *reasons]) from None
+    if output is Output.JSON:
+        print_json(to_json(found, curves))
+    else:
+        print_comparison(open_console(), found, curves)
+
+
+def _find_followed(
+    opened: Store, studies: list[Study]
+) -> tuple[dict[str, tuple[Decision, ...]], list[tuple[str, str]]]:
+    """What the store recorded of studies whose decisions depend on the order of results; and why it
+    has nothing of others, which then decide afresh.
+    """
+    found: dict[str, tuple[Decision, ...]] = {}
+    reasons: list[tuple[str, str]] = []
+    for study in studies:
+        try:
+            found |= find_followed(opened.blobs, opened.url, [study], "--curves")
+        except InvalidSpec as error:
+            reasons += error.errors
+    return found, reasons
+
+
+def _open_curves(studies: list[Study], opened: Store | None, document: dict[str, Any]) -> Curves:
+    if opened is not None:
+        seed = studies[0].spec.trainer.seed
+        return find_curves(opened.blobs, opened.url, studies[0].namespace, document, seed)
+    objectives = tuple(study.spec.objective for study in studies)
+    return SyntheticCurves(objectives, max(study.spec.steps for study in studies))
+
+
+def to_json(found: Comparison, curves: str | None) -> dict[str, Any]:
+    """The document of ``hippo simulate -o json``. Times in seconds."""
+    options, bounds = found.tree.options, found.bounds
+    summary = summarise(found.tree.engine)
+    return {
+        "trials": sum(len(run.trials) for run in found.tree.engine.studies.values()),
+        "stepsRequested": summary.steps_requested,
+        "stepsUnique": bounds.steps_unique,
+        "mergeRate": summary.merge_rate,
+        "workers": options.workers,
+        **_figures(found.tree),
+        "trialBased": _figures(found.alone),
+        "lowerBound": bounds.lower_bound,
+        "overheadBound": bounds.overhead_bound,
+        "criticalPathSteps": bounds.critical_path_steps,
+        "workOverWorkers": bounds.work_over_workers,
+        "efficiency": bounds.lower_bound / found.tree.now if found.tree.now else 1.0,
+        "speedup": found.speedup,
+        "workerSecondsRatio": found.saving,
+        "studies": [
+            {
+                "study": run.name,
+                "phase": str(run.state),
+                "message": run.message,
+                "trials": len(run.trials),
+                "decisions": "recorded" if run.name in options.followed else "simulated",
+                "best": best[0].name if (best := best_value(run)) is not None else None,
+            }
+            for run in found.tree.engine.studies.values()
+        ],
+        "curves": curves if curves is not None else "synthetic",
+        "seconds": {
+            "step": options.pace.step,
+            "start": options.overheads.start,
+            "load": options.overheads.load,
+            "save": options.overheads.save,
+            "evaluate": options.overheads.evaluate,
+        },
+    }
+
+
+def _figures(simulation: Simulation) -> dict[str, Any]:
+    tally = simulation.tally
+    return {
+        "makespan": simulation.now,
+        "workerSeconds": tally.worker_seconds,
+        "stepsTrained": tally.steps_trained,
+        "chains": tally.chains,
+        "saves": tally.saves,
+    }
+
+
+def print_comparison(console: Console, found: Comparison, curves: str | None) -> None:
+    """Both ways side by side, and how far the first is from what is possible."""
+    tree, bounds = found.tree, found.bounds
+    summary = summarise(tree.engine)
+    trials = sum(len(run.trials) for run in tree.engine.studies.values())
+    console.print(
+        f"{counted(trials, 'trial')} on {counted(tree.options.workers, 'worker')}:"
+        f" {counted(summary.steps_requested, 'step')} requested, {bounds.steps_unique} once merged,"
+        f" merge rate {summary.merge_rate:.2f}",
+    )
+    names = ("time", "worker time", "steps trained", "chains", "saves")
+    listing = Listing([Column(""), *(Column(name, is_number=True) for name in names)])
+    for name, simulation in (("stage tree", tree), ("trial by trial", found.alone)):
+        tally = simulation.tally
+        listing.add(
+            name,
+            f"{simulation.now:.5g}",
+            f"{tally.worker_seconds:.5g}",
+            str(tally.steps_trained),
+            str(tally.chains),
+            str(tally.saves),
+        )
+    console.print(listing)
+    limited = any(run.study.spec.parallelism for run in tree.engine.studies.values())
+    within = " within spec.parallelism" if limited else ""
+    console.print(
+        f"{found.speedup:.2f}x in time, {found.saving:.2f}x in worker time; no schedule{within}"
+        f" ends before {bounds.lower_bound:.5g} (longest path"
+        f" {counted(bounds.critical_path_steps, 'step')}, work over workers"
+        f" {bounds.work_over_workers:.5g})",
+    )
+    for run in tree.engine.studies.values():
+        if run.name in tree.options.followed:
+            console.print(f"{run.name}: decisions are those of its run in {curves}")
+        elif run.tuner.by_order is not None:
+            console.print(
+                f"{run.name}: {run.tuner.by_order} depends on the order of results; both ways take"
+                " the decisions of the stage tree"
+            )
+    if curves is None and any(len(run.tuner.rungs) > 1 for run in tree.engine.studies.values()):
+        console.print("learning curves are synthetic: real ones may have other trials go on")

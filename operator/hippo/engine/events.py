@@ -1,0 +1,214 @@
+"""What drivers tell the engine (events) and what it tells them (commands).
+
+Commands are to be carried out in order, and each durably before the next: a decision is on disk
+before the work that follows from it begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hippo.lifecycles import End, EndReason, StudyState
+from hippo.model import Study
+from hippo.protocol.assignments import Assignment, Control
+from hippo.protocol.decisions import Decision
+from hippo.protocol.reports import Outcome, Report, WorkerError
+from hippo.protocol.requests import Request
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAdded:
+    """A study is to be trained. ``decisions`` of an earlier run are replayed.
+
+    ``followed``: of another run, to be made again in place of the tuner's own.
+    """
+
+    study: Study
+    decisions: tuple[Decision, ...] = ()
+    followed: tuple[Decision, ...] = ()
+    worker_seconds: float = 0.0  # spent before
+    steps_trained: float = 0.0  # trained before
+    wall_seconds: float = 0.0  # active before
+    ended: End | None = None  # it has ended before
+    reopened: bool = False  # ... and goes on: its last decisions say with which trials
+    more_follow: bool = False  # other studies or workers do, at once: nothing is deleted, nor any
+    # work handed out, before they are known
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A worker that an earlier driver launched is still at work; its studies were added before."""
+
+    assignment: Assignment
+    study: str  # which lends the worker
+    control: Control | None = None  # the newest that was sent
+    reports: tuple[Report, ...] = ()  # all so far, without Ended; the plan knows their results
+    more_follow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StudyChanged:
+    """One of the editable fields has another value."""
+
+    study: Study
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRemoved:
+    """Nobody wants this study any more; others that share its work are unharmed."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersChanged:
+    """How many workers there may be at once."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A worker has written a report; those of one chain come in their order, once each."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A hint, that may be lost: a chain has ended this step."""
+
+    chain: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """A worker is gone without an Ended report."""
+
+    chain: str
+    outcome: Outcome
+    error: WorkerError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointLost:
+    """The store no longer has a checkpoint that it had."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A user's program asks an external study for something; in the order of numbers."""
+
+    study: str
+    number: int
+    request: Request
+    was_refused: bool = False  # in an earlier run
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Launched workers for which there is no room yet: all of them, as of now. They may begin at
+    any moment.
+    """
+
+    chains: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    StudyAdded
+    | Adopted
+    | StudyChanged
+    | StudyRemoved
+    | WorkersChanged
+    | Reported
+    | Progressed
+    | WorkerGone
+    | CheckpointLost
+    | Requested
+    | Queued
+    | Tick
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write a decision of a study durably. If that fails, carry out no further command."""
+
+    study: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Write durably that a request will not be carried out, and why."""
+
+    study: str
+    number: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start a worker."""
+
+    assignment: Assignment
+    study: str  # which lends the worker
+
+
+@dataclass(frozen=True, slots=True)
+class Steer:
+    """Write a control object."""
+
+    control: Control
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteCheckpoint:
+    """Nothing needs it any more, or it is damaged."""
+
+    key: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A study has ended; ``best`` is the index of its best trial."""
+
+    study: str
+    state: StudyState
+    message: str
+    best: int | None
+    reason: EndReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """One line for the user, worth reading now."""
+
+    message: str
+    study: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send a Tick at this time, if nothing else comes before."""
+
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Going on makes no sense (the store cannot be written): stop all work in order."""
+
+    message: str
+
+
+Command = Record | Refuse | Launch | Steer | DeleteCheckpoint | Finish | Notify | WakeAt | Halt

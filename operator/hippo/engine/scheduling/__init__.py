@@ -1,0 +1,1 @@
+"""Who trains next: paths by least laxity, fair shares, aging, preemption."""

@@ -1,0 +1,79 @@
+"""No study waits for ever: one that has waited long goes before all others, for a while.
+
+Priorities are strict otherwise, so an endless stream of urgent studies would keep the others from
+every worker. A study without a worker for ``seconds`` becomes overdue: its tuner may ask for a
+trial although no worker is idle, and it gets the next one, which no higher priority takes away for
+a tenth of that time. So of a worker that others could use always, a waiting study has at least an
+eleventh, and ends. Of those that are overdue the one that has waited longest goes first, or a
+short study would wait behind every longer one that comes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from hippo.engine.scheduling.worker_pool import Workforce
+from hippo.engine.state import StudyRun
+
+GUARDED_SHARE = 0.1
+FIRST_OF_ALL = -1e15
+"""As a place in line: before every priority."""
+
+
+class Patience:
+    """Looks at who waits. Times in seconds of the engine's clock."""
+
+    def __init__(
+        self,
+        workforce: Workforce,
+        studies: Mapping[str, StudyRun],
+        seconds: float,
+    ) -> None:
+        self._workforce = workforce
+        self._studies = studies
+        self._seconds = seconds
+        self._due: dict[str, float] = {}  # by waiting study: when it has waited too long
+        self._guarded: dict[str, float] = {}  # by chain: until when
+        self._now = 0.0
+
+    def look(self, now: float) -> None:
+        self._now = now
+        for name, run in self._studies.items():
+            if _wants_a_worker(run) and not self._workforce.held(name):
+                self._due.setdefault(name, now + self._seconds)
+            else:
+                self._due.pop(name, None)
+        if self._guarded:
+            self._guarded = {c: until for c, until in self._guarded.items() if until > now}
+
+    def is_overdue(self, study: str) -> bool:
+        return self._due.get(study, math.inf) <= self._now
+
+    def next_look(self) -> float:
+        """When somebody becomes overdue, or a worker may be taken away again; infinite: never."""
+        moments = (*self._due.values(), *self._guarded.values())
+        return min((moment for moment in moments if moment > self._now), default=math.inf)
+
+    def rank(self, study: str) -> float:
+        """Its place in line, the least first: by priority, unless it has waited too long."""
+        if self.is_overdue(study):
+            return FIRST_OF_ALL + self._due[study]
+        return -self._studies[study].study.spec.priority
+
+    def launched(self, chain: str, study: str, sharers: Iterable[str]) -> None:
+        """A worker was given to a study, and trains for others besides."""
+        if self.is_overdue(study):
+            self._guarded[chain] = self._now + GUARDED_SHARE * self._seconds
+        for name in sharers:
+            self._due.pop(name, None)
+
+    def is_guarded(self, chain: str) -> bool:
+        """Whether no higher priority may have the worker yet."""
+        return self._guarded.get(chain, self._now) > self._now
+
+
+def _wants_a_worker(run: StudyRun) -> bool:
+    """Not if it is for a user's program to ask for something."""
+    asks = run.tuner.asks_by_itself or run.tuner.awaits_results or not run.is_tuning
+    return run.is_active and asks

@@ -1,0 +1,186 @@
+"""How long a path can wait, so that all work still ends as early as it may.
+
+W seconds of work on w workers take W / w at least. There is one such *horizon* for all work, and
+one for each closed group of studies at their limits (``lending.py``).
+
+Some work has fewer workers than that: what only certain studies ask for has no more than these may
+have together. Of all such sets of studies the horizon of a path is that of the set that takes the
+longest. As all of a set's work waits where it has fewer workers than it may, it counts, beside the
+work of others, as one path of that length: it goes first where it is the longest, and what others
+could do as well is left to them. A set that takes longer than all work would is *bound*: it is left
+out of what is common, with its workers.
+
+Estimates of when running paths are done are made again only where something has changed; in between
+all that remains shrinks by a second a second.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hippo.engine.scheduling.parallelism import Group, Lending
+from hippo.engine.scheduling.worker_pool import Crew, Workforce
+from hippo.engine.state import ChainRun
+from hippo.plan import CostModel, Frontier, Head
+
+
+class Laxity:
+    """Of one plan. Owns nothing. ``look`` first, then ask about that moment."""
+
+    def __init__(
+        self, frontier: Frontier, workforce: Workforce, costs: CostModel, lending: Lending
+    ) -> None:
+        self._frontier = frontier
+        self._workforce = workforce
+        self._costs = costs
+        self._lending = lending
+        self._now = 0.0
+        self._sets: dict[Group, float] | None = None
+        """Sets of studies with fewer workers than there are, and the seconds that each takes."""
+        self._pressed: dict[Group, float] = {}
+
+    def look(self, now: float) -> None:
+        self._now, self._sets = now, None
+        self._pressed.clear()
+
+    def is_critical(self, level: float) -> bool:
+        """Whether a waiting path of this length can no longer wait one step."""
+        return self._costs.is_known and self.slack(level) <= 0
+
+    def is_vital(self, chain: ChainRun) -> bool:
+        """Whether the path of a running chain could not wait, if its worker left."""
+        left = self.left(chain)
+        for crew in self._workforce.crews((chain.study,)):
+            if chain.name in crew.chains:
+                left = max(left, self._press(_askers(crew)))
+        return self.is_critical(left + self._costs.overheads.save)
+
+    def slack(self, level: float, group: Group | None = None) -> float:
+        """How many seconds a waiting path of this length can still wait, of a group or of all.
+
+        With ``T = max(remaining work / workers, longest running h, start + load + longest waiting
+        h)`` it is critical if ``h + start + load + 1 >= T``.
+        """
+        self._estimate(group)
+        costs = self._costs
+        horizon, crews = self._horizon(group)
+        latest = max((crew.latest_moment() for crew in crews), default=-math.inf)
+        horizon = max(horizon, latest - self._now, costs.switch + level)
+        return horizon - (level + costs.switch + costs.mean_step)
+
+    def level(self, head: Head) -> float:
+        """How long the path is that begins here, or that of the set of studies it belongs to."""
+        return max(head.demand.level, self._press(head.demand.studies))
+
+    def soonest(self, group: Group | None = None) -> tuple[float, ChainRun]:
+        """The running chain with the shortest path, of a group's or of all; and its seconds."""
+        self._estimate(group)
+        moment, _, chain = self._first(group)
+        return moment - self._now, chain
+
+    def left(self, chain: ChainRun) -> float:
+        """Estimated seconds of the longest path that begins with a running chain."""
+        self._estimate()
+        return self._workforce.done_at(chain)[0] - self._now
+
+    def soonest_to_stay(self, study: str) -> ChainRun:
+        """Of those that a study lends and that are not to leave: the first to be done."""
+        self._estimate()
+        chains = self._workforce.chains.values()
+        staying = (chain for chain in chains if chain.study == study and not chain.is_leaving)
+        return min(staying, key=self._workforce.done_at)
+
+    # -- horizons ----------------------------------------------------------------------------------
+
+    def _horizon(self, group: Group | None) -> tuple[float, list[Crew]]:
+        """Work over workers; and the chains that are part of this work."""
+        workforce, lending = self._workforce, self._lending
+        crews = list(workforce.crews(group))
+        if group is not None and sum(workforce.lent[s] for s in group) < len(workforce.chains):
+            work = sum(crew.work(self._now) for crew in crews)
+            for pool in self._frontier.pools.values():
+                work += pool.work * len(pool.studies & group) / max(1, len(pool.studies))
+            return work / max(1, lending.capacity(group)), crews
+        workers = max(1, lending.workers if group is None else lending.capacity(group))
+        work = self._frontier.ready_work + workforce.total - self._now * len(workforce.chains)
+        bound: set[str] = set()
+        sets = self._limited_sets() if group is None else {}
+        for studies, seconds in sorted(sets.items(), key=lambda entry: -entry[1]):
+            rest = workers - lending.capacity(studies)
+            if rest < 1 or seconds <= work / workers:
+                break
+            if not bound & studies:
+                work, workers = work - self._work(studies), rest
+                bound |= studies
+                crews = [crew for crew in crews if not studies.issuperset(_askers(crew))]
+        return work / workers, crews
+
+    def _press(self, askers: Group) -> float:
+        """Seconds of the longest limited set to which what these ask for belongs; 0: of none."""
+        if not self._lending.limits:
+            return 0.0
+        sets = self._limited_sets()
+        if askers not in self._pressed:
+            found = (seconds for studies, seconds in sets.items() if askers <= studies)
+            self._pressed[askers] = max(found, default=0.0)
+        return self._pressed[askers]
+
+    def _limited_sets(self) -> dict[Group, float]:
+        if self._sets is None:
+            lending = self._lending
+            found = [
+                studies
+                for studies in {*self._frontier.pools, *map(_askers, self._workforce.crews())}
+                if studies
+                and studies <= lending.limits.keys()
+                and lending.capacity(studies) < lending.workers
+            ]
+            if found:
+                self._estimate()
+            self._sets = {
+                studies: self._work(studies) / lending.capacity(studies)
+                for studies in sorted(found, key=sorted)
+            }
+        return self._sets
+
+    def _work(self, studies: Group) -> float:
+        """Worker-seconds of what these studies ask for, and no others."""
+        waiting = sum(pool.work for asked, pool in self._frontier.pools.items() if asked <= studies)
+        crews = self._workforce.crews(studies)
+        return waiting + sum(crew.work(self._now) for crew in crews if _askers(crew) <= studies)
+
+    # -- estimates ---------------------------------------------------------------------------------
+
+    def _estimate(self, group: Group | None = None) -> None:
+        """When the running chains' paths are done, as far as that may have changed."""
+        frontier, workforce = self._frontier, self._workforce
+        for claim in sorted(frontier.unsettled, key=lambda claim: claim.name):
+            chain = workforce.chains.get(claim.name)
+            if chain is not None and chain.claim is claim:
+                workforce.expect(chain, self._now + self._remaining(chain))
+        frontier.unsettled.clear()
+        while workforce.chains:  # whoever would be first may be late
+            expected, _, chain = self._first(group)
+            moment = self._now + self._remaining(chain)
+            if expected >= moment - self._costs.mean_step:
+                return
+            workforce.expect(chain, moment)
+
+    def _first(self, group: Group | None) -> tuple[float, int, ChainRun]:
+        crews = self._workforce.crews(group)
+        found = [soonest for crew in crews if (soonest := crew.soonest()) is not None]
+        return min(found, key=lambda entry: entry[:2])
+
+    def _remaining(self, chain: ChainRun) -> float:
+        costs, since = self._costs, self._now - chain.step_time
+        if not chain.begun:
+            coming = max(0.0, costs.switch - since)
+            return coming + self._frontier.remaining(chain.claim, chain.step)
+        pace = costs.seconds(chain.claim.node.sequence, chain.step, chain.step + 1)
+        position = chain.position(self._now, pace)
+        into = min(max(0.0, since - (position - chain.step) * pace), pace)
+        return self._frontier.remaining(chain.claim, position) - into
+
+
+def _askers(crew: Crew) -> Group:
+    return frozenset(crew.askers or (crew.lender,))

@@ -1,0 +1,135 @@
+"""Launched workers for which there is no room: those of the best right go first.
+
+Where a quota or the nodes are the limit, there is room for fewer workers than studies may have. The
+rest stand in a queue (a scheduler's, Kueue's) that knows nothing of the studies' priorities. So
+only workers of the best right stand in it. Others are taken back before they have begun, are
+launched no more as long as better ones stand there, and let these have the room of one that is at
+work: at the end of a step, one after the other.
+
+It holds between workers that need the same room: what suits one suits the other then, and none
+waits for a better one that no room suits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+
+from hippo.engine.scheduling.aging import FIRST_OF_ALL, Patience
+from hippo.engine.scheduling.worker_pool import Workforce
+from hippo.engine.state import ChainRun, StudyRun
+from hippo.lifecycles import WorkerState
+
+SETTLE_SECONDS = 10.0
+"""After the last worker of a better right has found room, before others are launched again."""
+ROOM_SECONDS = 15.0
+"""After a worker has left, before another one leaves as well: whoever waits has to be placed, and
+what was free may have gone to somebody else. Doubled each time that the same worker still waits."""
+MOST_ROOM_SECONDS = 600.0
+
+
+_Right = tuple[float, str]
+"""A rank, the least first, and the study that lends the worker."""
+
+
+class Queue:
+    """Of one plan. Owns nothing but its memory of what it has tried. ``look`` first."""
+
+    def __init__(
+        self, studies: Mapping[str, StudyRun], workforce: Workforce, patience: Patience
+    ) -> None:
+        self._studies = studies
+        self._workforce = workforce
+        self._patience = patience
+        self._queued: list[ChainRun] = []
+        self._counts: Counter[_Right] = Counter()  # of these
+        self._recent: dict[_Right, float] = {}  # until when those count that wait, or did
+        self._now = 0.0
+        self._room_at = -math.inf  # nobody leaves before
+        self._room_for: str | None = None  # the chain that somebody has left for last
+        self._room_pause = ROOM_SECONDS
+
+    def look(self, now: float) -> None:
+        """See who waits."""
+        self._now = now
+        chains, waiting = self._workforce.chains, self._workforce.queued
+        self._queued = [
+            chains[name]
+            for name in sorted(waiting)
+            if name in chains and chains[name].state is WorkerState.LAUNCHED
+        ]
+        self._counts = Counter((self._rank(chain), chain.study) for chain in self._queued)
+        if self._recent:
+            self._recent = {right: until for right, until in self._recent.items() if until > now}
+        self._recent |= dict.fromkeys(self._counts, now + SETTLE_SECONDS)
+        if self._room_for is not None and self._workforce.leaving:
+            self._room_at = now + self._room_pause  # it counts from when they are gone
+
+    def next_look(self) -> float:
+        """When something changes by itself; infinite: never."""
+        moments = [self._room_at] if self._queued else self._recent.values()
+        return min((moment for moment in moments if moment > self._now), default=math.inf)
+
+    def is_behind(self, study: str) -> bool:
+        """Whether a worker for this study would take the room of one with a better right."""
+        if not self._recent:
+            return False
+        rank = self._patience.rank(study)
+        return any(
+            theirs < rank and self._need_the_same(lender, study) for theirs, lender in self._recent
+        )
+
+    def find_outranked(self) -> list[ChainRun]:
+        """Workers that wait and are to be taken back, because better ones wait too."""
+        return [chain for chain in self._queued if self._count_better(chain)]
+
+    def find_last(self, *, behind: float) -> ChainRun | None:
+        """The waiting worker of the least right, if that is less than the one given."""
+        waiting = [chain for chain in self._queued if not chain.is_leaving]
+        last = max(waiting, key=lambda chain: (self._rank(chain), chain.name), default=None)
+        return last if last is not None and self._rank(last) > behind else None
+
+    def is_to_make_room(self, chain: ChainRun) -> bool:
+        """Whether a worker at the end of its route is to leave, rather than go on in place."""
+        return self._count_better(chain) > len(self._workforce.leaving)
+
+    def find_neediest(self) -> ChainRun | None:
+        """The waiting worker for which one at work may be told to leave now."""
+        if not self._queued or self._workforce.leaving or self._now < self._room_at:
+            return None
+        return min(self._queued, key=lambda chain: (self._rank(chain), chain.name))
+
+    def may_take_room_of(self, chain: ChainRun, other: ChainRun) -> bool:
+        """Whether ``chain``, which waits, goes before ``other``, which is at work."""
+        return self._rank(chain) < self._rank(other) and self._need_the_same(
+            chain.study, other.study
+        )
+
+    def note_leaving_for(self, chain: ChainRun) -> None:
+        """Somebody was told to leave for a worker that waits."""
+        is_again = self._room_for == chain.name
+        self._room_pause = (
+            min(2 * self._room_pause, MOST_ROOM_SECONDS) if is_again else ROOM_SECONDS
+        )
+        self._room_for, self._room_at = chain.name, self._now + self._room_pause
+
+    def _count_better(self, chain: ChainRun) -> int:
+        if not self._counts:
+            return 0
+        rank = self._rank(chain)
+        return sum(
+            count
+            for (theirs, lender), count in self._counts.items()
+            if theirs < rank and self._need_the_same(lender, chain.study)
+        )
+
+    def _rank(self, chain: ChainRun) -> float:
+        """The least goes first: that of the best of its studies."""
+        if self._patience.is_guarded(chain.name):
+            return FIRST_OF_ALL
+        return min(self._patience.rank(study) for study in chain.studies)
+
+    def _need_the_same(self, study: str, other: str) -> bool:
+        ours, theirs = (self._studies[name].study.spec.trainer for name in (study, other))
+        return (ours.resources, ours.pod_template) == (theirs.resources, theirs.pod_template)

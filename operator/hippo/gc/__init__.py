@@ -1,0 +1,30 @@
+"""What a store keeps, for whom, and what of it may go: between runs, and in a running operator.
+
+``retention`` (beside this package) says what studies in progress need; here it is what they leave.
+"""
+
+from hippo.gc.collect import Collection, collect, delete_study
+from hippo.gc.eviction import Stored, choose_evictions
+from hippo.gc.inventory import Holdings, build_holdings, read_holdings
+from hippo.gc.listing import PlanListing, StudyListing, list_store
+from hippo.gc.retention_policy import Intent, Scope, read_intent
+from hippo.gc.sweep import Swept, sweep
+
+__all__ = [
+    "Collection",
+    "Holdings",
+    "Intent",
+    "PlanListing",
+    "Scope",
+    "Stored",
+    "StudyListing",
+    "Swept",
+    "build_holdings",
+    "choose_evictions",
+    "collect",
+    "delete_study",
+    "list_store",
+    "read_holdings",
+    "read_intent",
+    "sweep",
+]

@@ -1,0 +1,218 @@
+"""Clean-up of a whole store: sweep each plan, then give up what a budget of bytes does not hold."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from hippo.gc.eviction import Stored, choose_evictions
+from hippo.gc.inventory import Holdings
+from hippo.gc.sweep import Swept, sweep
+from hippo.plan import CostModel
+from hippo.plan.restore import build_costs
+from hippo.protocol.records import Manifest
+from hippo.store import (
+    STALE_SECONDS,
+    Blobs,
+    LockHeld,
+    LockLost,
+    PlanLock,
+    PlanStore,
+    StoreError,
+    list_plans,
+    measure,
+    reading,
+)
+
+LOCK_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class Collection:
+    """What was removed from a store, or would be."""
+
+    plans: list[Swept] = field(default_factory=list)
+    cleaned: int = 0  # writes that were killed half-way
+    not_cleaned: str | None = None  # why such writes could not be looked for
+    bytes_before: int = 0
+    bytes_after: int = 0
+    over_budget: int = 0  # bytes beyond the budget that may not go
+    links: tuple[str, ...] = ()  # names of symbolic links outside of plans, which were left alone
+
+    @property
+    def failed(self) -> list[Swept]:
+        """Plans that could not be read, in whole or in part."""
+        return [swept for swept in self.plans if swept.problems]
+
+
+def delete_study(store: PlanStore, name: str, *, now: float) -> None:
+    """Mark a study as deleted: what it retains stays for its ``checkpoints.ttl`` from now on.
+
+    A study deleted before stays as it is. The caller holds the plan's lock. Raises StoreError.
+    """
+    document = store.read_study(name)
+    if document.get("deleted") is None:
+        store.write_study(name, {**document, "deleted": now})
+
+
+def collect(
+    blobs: Blobs,
+    *,
+    now: float,
+    namespace: str | None = None,
+    max_bytes: int | None = None,
+    dry_run: bool = False,
+) -> Collection:
+    """Remove what no study wants; with ``max_bytes`` more, the cheapest to train again first.
+
+    A plan that is in use, or whose studies cannot be read, is left as it is, and says so. Never
+    given up are what a study that has not ended may need, the best trial's checkpoint, and metrics.
+    ``now`` is Unix time. Raises StoreError.
+    """
+    collection = Collection()
+    if not dry_run:
+        try:
+            collection.cleaned = blobs.clean(older_than_seconds=STALE_SECONDS)
+        except StoreError as error:  # a right that nothing else needs
+            collection.not_cleaned = str(error)
+    links: list[str] = []
+    plans = list_plans(blobs, namespace, links=links)
+    collection.links = tuple(links)
+    collection.bytes_before = sum(measure(path, infos).total for path, infos in plans.items())
+    locks = _Locks(dry_run)
+    opened: list[_Opened] = []
+    with contextlib.ExitStack() as stack:
+        for path in plans:
+            store = PlanStore(blobs, path)
+            try:
+                with reading(f"plan {path}"), contextlib.ExitStack() as plan_stack:
+                    lock = plan_stack.enter_context(locks.hold(store))
+                    swept, holdings = sweep(
+                        store, now=now, dry_run=dry_run, before_each=partial(locks.renew, path)
+                    )
+                    if swept.is_gone:
+                        if lock is not None:
+                            lock.remove()
+                    elif max_bytes is not None:
+                        opened.append(_Opened(store, swept, _appraise(store, holdings, now)))
+                        stack.enter_context(plan_stack.pop_all())
+            except LockHeld as error:
+                swept = Swept(path, skipped=error.by)
+            except StoreError as error:
+                swept = Swept(path, problems=(str(error),))
+            collection.plans.append(swept)
+        if max_bytes is not None:
+            excess = collection.bytes_before - sum(s.freed for s in collection.plans) - max_bytes
+            collection.over_budget = max(0, _evict(opened, excess, locks))
+    freed = sum(swept.freed for swept in collection.plans)
+    collection.bytes_after = collection.bytes_before - freed
+    return collection
+
+
+@dataclass(slots=True)
+class _Locks:
+    """The locks of the plans in work. A dry run takes none, and only sees whether they are free."""
+
+    dry_run: bool
+    held: dict[str, PlanLock] = field(default_factory=dict)  # by path of the plan
+    lost: dict[str, LockLost] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def hold(self, store: PlanStore) -> Iterator[PlanLock | None]:
+        """Raises LockHeld, StoreError."""
+        lock = PlanLock(store, seconds=LOCK_SECONDS)
+        if self.dry_run:
+            lock.check()
+            yield None
+            return
+        lock.acquire()
+        self.held[store.plan] = lock
+        try:
+            yield lock
+        finally:
+            self.held.pop(store.plan, None)
+            with contextlib.suppress(StoreError):  # it then expires by itself
+                lock.release()
+
+    def renew(self, path: str) -> None:
+        """Before each deletion from a plan. Raises LockLost: then nothing more of it may be
+        deleted; StoreError. What befalls the locks of other plans is told once it is their turn.
+        """
+        for other, lock in self.held.items():
+            try:
+                if other not in self.lost:
+                    lock.renew_if_due()
+            except LockLost as error:
+                self.lost[other] = error
+            except StoreError:
+                if other == path:
+                    raise
+        if path in self.lost:
+            raise self.lost[path]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A plan that was swept and is still locked."""
+
+    store: PlanStore
+    swept: Swept
+    stored: list[Stored]
+
+
+def _evict(opened: list[_Opened], excess: int, locks: _Locks) -> int:
+    """Give up checkpoints until ``excess`` bytes are free; returns what is still missing."""
+    if excess <= 0:
+        return 0
+    by_path = {item.store.plan: item for item in opened}
+    stored = [entry for item in opened for entry in item.stored]
+    lost = set[str]()  # plans of which nothing more may be deleted
+    for entry in choose_evictions(stored, excess):
+        path, key = entry.identity
+        item = by_path[path]
+        if path in lost:
+            continue
+        try:
+            if not locks.dry_run:
+                locks.renew(path)
+                item.store.delete_checkpoint(key)
+        except StoreError as error:
+            lost.add(path)
+            item.swept.problems += (str(error),)
+            continue
+        item.swept.evicted += 1
+        item.swept.freed += entry.size
+        excess -= entry.size
+    return excess
+
+
+def _appraise(store: PlanStore, holdings: Holdings, now: float) -> list[Stored]:
+    """Every checkpoint of a plan with its size and what it would take to train it again."""
+    records = holdings.records
+    costs = build_costs(records.reports)
+    sizes = measure(store.plan, store.blobs.list(f"{store.plan}/")).checkpoints
+    known: dict[str, Stored] = {}
+    for manifest in sorted(records.manifests.values(), key=lambda manifest: manifest.step):
+        key = manifest.key
+        place = holdings.places.get(key)
+        earlier = place.node.latest_checkpoint(place.step - 1) if place is not None else None
+        known[key] = Stored(
+            identity=(store.plan, key),
+            step=manifest.step,
+            size=sizes.get(key, manifest.size),
+            seconds=_seconds(holdings, costs, manifest),
+            before=known[earlier.key] if earlier is not None else None,
+            is_protected=any(i.forbids_eviction(key) for i in holdings.holders(key, now)),
+        )
+    return list(known.values())
+
+
+def _seconds(holdings: Holdings, costs: CostModel, manifest: Manifest) -> Callable[[int], float]:
+    """How long it takes to train from a step before a checkpoint to it."""
+    place = holdings.places.get(manifest.key)
+    if place is None:  # from which sequence is not known
+        return lambda begun: (manifest.step - begun) * costs.mean_step
+    sequence = place.node.sequence
+    return lambda begun: costs.seconds(sequence, begun, manifest.step)

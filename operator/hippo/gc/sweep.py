@@ -1,0 +1,91 @@
+"""Removing from one plan what no study wants, and what killed writers left.
+
+In the order that a crash may cut short anywhere: checkpoints first (manifest before data), then the
+studies that wanted them. Whoever sweeps again goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hippo.gc.inventory import Holdings, read_holdings
+from hippo.protocol.reports import Ended, Report
+from hippo.store import PlanStore, measure
+
+
+@dataclass(slots=True)
+class Swept:
+    """What was removed from a plan, or would be."""
+
+    plan: str  # its path
+    checkpoints: int = 0  # that no study wants
+    evicted: int = 0  # wanted, but given up for room
+    fragments: int = 0  # data without a manifest
+    studies: tuple[str, ...] = ()  # deleted ones whose ttl has passed
+    folded: int = 0  # ended chains moved into the ledger
+    is_gone: bool = False  # nothing of the plan was left
+    freed: int = 0  # bytes
+    skipped: str | None = None  # why the plan was left as it is
+    problems: tuple[str, ...] = ()  # damaged records, which were left alone
+
+
+def sweep(
+    store: PlanStore,
+    *,
+    now: float,
+    dry_run: bool = False,
+    before_each: Callable[[], None] = lambda: None,
+) -> tuple[Swept, Holdings]:
+    """Remove what may go; the holdings are what is left.
+
+    The caller holds the plan's lock, and may renew it ``before_each`` deletion. A plan without
+    studies goes altogether, but for the lock: that is the caller's. Raises StoreError, also if what
+    studies want cannot be told; nothing is removed then.
+    """
+    holdings = read_holdings(store)
+    records = holdings.records
+    sizes = measure(store.plan, store.blobs.list(f"{store.plan}/"))
+    over = [intent.study for intent in holdings.intents if intent.is_over(now)]
+    unwanted = [key for key in records.manifests if not holdings.holders(key, now)]
+    swept = Swept(
+        plan=store.plan,
+        checkpoints=len(unwanted),
+        fragments=len(records.orphans) + len(records.strays),
+        studies=tuple(over),
+        problems=records.problems,
+    )
+    if len(over) == len(holdings.intents) and not records.problems:
+        swept.is_gone, swept.freed = True, sizes.total
+        if not dry_run:
+            store.remove(before_each)
+        return swept, holdings
+    for key in [*unwanted, *sorted(records.orphans)]:
+        swept.freed += sizes.checkpoints.get(key, 0)
+        holdings.drop(key)
+        if not dry_run:
+            before_each()
+            store.delete_checkpoint(key)
+    for stray in records.strays:
+        if stray.name.split("/")[-2] in records.manifests:  # or it went with its checkpoint
+            swept.freed += stray.size
+            if not dry_run:
+                before_each()
+                store.blobs.delete(stray.name)
+    for name in over:
+        swept.freed += sizes.studies.get(name, 0)
+        if not dry_run:
+            before_each()
+            store.delete_study(name)
+    reports = records.reports
+    ended = [c for c in sorted(records.unfolded & reports.keys()) if _has_ended(reports[c])]
+    swept.folded = len(ended)
+    if not dry_run:
+        before_each()
+        store.fold(ended)
+    return swept, holdings
+
+
+def _has_ended(reports: list[Report]) -> bool:
+    """By its own report: a worker that says nothing may still be at work elsewhere."""
+    return isinstance(reports[-1], Ended)

@@ -1,0 +1,1 @@
+"""The CRDs and their admission policy, generated from the models."""

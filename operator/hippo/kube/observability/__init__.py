@@ -1,0 +1,1 @@
+"""Metrics, Events, logs and health, for those who watch the operator."""

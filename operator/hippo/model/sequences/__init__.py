@@ -1,0 +1,1 @@
+"""Hyper-parameter sequences: schedules, their canonical form, exact numbers."""

@@ -1,0 +1,1 @@
+"""Search spaces: domains of values and schedules, and seeded sampling."""

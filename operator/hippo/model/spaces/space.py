@@ -1,0 +1,246 @@
+"""The search space: for every hyper-parameter the domain of its values and schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from hippo.model.caching import ByteCache
+from hippo.model.errors import InvalidSpec
+from hippo.model.sequences.canonical import Runs
+from hippo.model.sequences.numbers import canonical_json, cell_text, plain
+from hippo.model.sequences.sequence import Sequence, runs_of
+from hippo.model.spaces.dimensions import Dimension, Value, assemble, coordinates, dimensions
+from hippo.model.spaces.domain_reader import read_space
+from hippo.model.spaces.domains import Template, template_of
+from hippo.model.spaces.redrawing import quantized, redrawn
+from hippo.model.spaces.sampling import MAX_PERMUTED, below, permuted
+
+NOT_ENUMERABLE = (
+    "is continuous, so that grid cannot enumerate it; "
+    "list choices instead, or use another algorithm, such as random"
+)
+
+
+POINTS_BYTES, FORKS_BYTES = 64 << 20, 16 << 20
+"""Memory for points that stand for a domain, and for the steps where sequences part."""
+_ENTRY_BYTES = 100
+
+
+class Space:
+    """The product of the domains. Immutable.
+
+    ``names`` are sorted; ``size`` is the number of points, or None if a domain is continuous.
+    """
+
+    def __init__(self, written: Mapping[str, Any]) -> None:
+        """``written`` must have been found sound; ``Space.of`` checks it."""
+        self.names: tuple[str, ...] = tuple(sorted(written))
+        self.static: frozenset[str] = frozenset(
+            name for name in self.names if written[name].get("static", False)
+        )
+        """Hyper-parameters that never change within a trial."""
+        self._domains = {name: template_of(written[name]) for name in self.names}
+        self.size: int | None = 1
+        for domain in self._domains.values():
+            self.size = (
+                None if self.size is None or domain.size is None else self.size * domain.size
+            )
+        self._weighted = any(domain.is_weighted for domain in self._domains.values())
+        self._distinct: dict[int, _DistinctDraws] = {}
+        self._points: ByteCache[tuple[str, int], dict[str, list[Runs]]] = ByteCache(POINTS_BYTES)
+        self._forks: ByteCache[tuple[str, bytes, int], frozenset[int]] = ByteCache(FORKS_BYTES)
+
+    @property
+    def continuous(self) -> tuple[str, ...]:
+        """Names of hyper-parameters without a finite number of points."""
+        return tuple(name for name in self.names if self._domains[name].size is None)
+
+    def domain(self, name: str) -> Template:
+        """Where a hyper-parameter's values come from. KeyError if there is none of that name."""
+        return self._domains[name]
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any], steps: int, *, path: str = "spec.space") -> Space:
+        """Reads a written space; schedules are worked out over ``steps``. Raises InvalidSpec."""
+        read_space(written, steps, path)
+        return cls(plain(written))
+
+    def enumerate(self) -> Iterator[dict[str, Any]]:
+        """All points: names sorted, the last running fastest. InvalidSpec if continuous."""
+        if self.size is None:
+            raise InvalidSpec((name, NOT_ENUMERABLE) for name in self.continuous)
+        return map(self.pick, range(self.size))
+
+    def pick(self, index: int) -> dict[str, Any]:
+        """The index-th point of ``enumerate``."""
+        picked: dict[str, Any] = {}
+        for name in reversed(self.names):
+            domain = self._domains[name]
+            assert domain.size is not None
+            index, own = divmod(index, domain.size)
+            picked[name] = domain.pick(own)
+        return {name: picked[name] for name in self.names}
+
+    def sample(self, seed: int, index: int) -> dict[str, Any]:
+        """The index-th random point, a function of (seed, index) alone.
+
+        Finite spaces are drawn without replacement; IndexError when all are drawn. Not so those
+        that are so large that nothing is drawn twice. Numbers of continuous domains have 6
+        significant digits.
+        """
+        if self.size is None or self.size > MAX_PERMUTED:
+            return self.draw(seed, index)
+        if not 0 <= index < self.size:
+            raise IndexError(f"the space has {self.size} points; there is no draw {index}")
+        if self._weighted:
+            return self._draw_distinct(seed, index)
+        return self.pick(permuted(seed, index, self.size))
+
+    def draw(self, seed: int, index: int) -> dict[str, Any]:
+        """A random point, whatever was drawn before."""
+        return {name: self._domains[name].draw(seed, index, name) for name in self.names}
+
+    @cached_property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """Everything that there is to choose."""
+        return tuple(
+            dimension for name in self.names for dimension in dimensions(self._domains[name], name)
+        )
+
+    def assemble(self, choose: Callable[[Dimension], Value]) -> dict[str, Any]:
+        """The point that ``choose`` leads to; it is asked for each dimension on the way."""
+        return {name: assemble(self._domains[name], name, choose) for name in self.names}
+
+    def coordinates(self, point: Mapping[str, Any]) -> dict[str, Value]:
+        """The answers, by path, that lead to a point. ValueError if it is none of this space."""
+        return {
+            path: value
+            for name in self.names
+            for path, value in coordinates(self._domains[name], name, point[name])
+        }
+
+    def quantized(self, point: Mapping[str, Any], levels: int) -> dict[str, Any]:
+        """The point with at most ``levels`` numbers of each range, so that values coincide.
+
+        Equal parts of a range, on a logarithmic scale if it says so, are brought to their middles.
+        """
+        return {name: quantized(self._domains[name], point[name], levels) for name in self.names}
+
+    def redraw(
+        self, point: Mapping[str, Any], seed: int, index: int, *, levels: int
+    ) -> dict[str, Any]:
+        """The point with another draw in one place, quantized there; maybe the same point.
+
+        A place is where a domain stands, also within a schedule; it is drawn as well, first the
+        hyper-parameter, all alike. A function of the arguments alone.
+        """
+        names = [name for name in self.names if self._domains[name].size != 1]
+        if not names:
+            return dict(point)
+        name = names[below(seed, index, "redrawn", len(names))]
+        place = f"redrawn {name}"
+
+        def draw(domain: Template) -> Any:
+            if self.size is None or self._weighted:
+                value = domain.draw(seed, index, place)
+            else:  # as ``sample`` does: not all choices, but all points are alike
+                assert domain.size is not None
+                value = domain.pick(below(seed, index, place, domain.size))
+            return quantized(domain, value, levels)
+
+        def choose(label: str, bound: int) -> int:
+            return below(seed, index, f"{place}{label}", bound)
+
+        return {**point, name: redrawn(self._domains[name], point[name], draw, choose)}
+
+    def _draw_distinct(self, seed: int, index: int) -> dict[str, Any]:
+        draws = self._distinct.get(seed)
+        if draws is None:
+            draws = self._distinct[seed] = _DistinctDraws(self, seed)
+        return draws.point(index)
+
+    def fork_steps(self, sequence: Sequence) -> tuple[int, ...]:
+        """Ascending steps s, 0 < s < sequence.steps, where another point may leave this sequence.
+
+        Exact for finite domains (of up to some hundreds of points within one choice); of continuous
+        ones a few points stand for all, so that only points that coincide with this sequence by
+        chance may leave it elsewhere.
+        """
+        steps: set[int] = set()
+        for name in self.names:
+            if name in sequence.names:
+                steps |= self._forks_of(name, sequence)
+        return tuple(sorted(steps))
+
+    def _forks_of(self, name: str, sequence: Sequence) -> frozenset[int]:
+        runs = sequence.runs(name)
+        cached = self._forks.get((name, runs.digests[-1], runs.horizon))
+        if cached is not None:
+            return cached
+        domain = self._domains[name]
+        own: list[Runs] = []
+        if domain.is_nested:
+            written = sequence.hyperparameters[name]
+            own = [self._runs(name, point, runs.horizon) for point in domain.neighbours(written)]
+        candidates = own + self._representatives(name, runs.horizon).get(cell_text(runs.at(0)), [])
+        agreements = {runs.agreement(other) for other in candidates}
+        found = frozenset(step for step in agreements if 0 < step < runs.horizon)
+        size = _ENTRY_BYTES * (1 + len(found))
+        self._forks.put((name, runs.digests[-1], runs.horizon), found, size)
+        return found
+
+    def _representatives(self, name: str, steps: int) -> dict[str, list[Runs]]:
+        """Points that stand for all of a domain's, by their value at step 0."""
+        cached = self._points.get((name, steps))
+        if cached is None:
+            cached, size = {}, 0
+            for point in self._domains[name].representatives():
+                runs = self._runs(name, point, steps)
+                cached.setdefault(cell_text(runs.at(0)), []).append(runs)
+                size += runs.size
+            self._points.put((name, steps), cached, size)
+        return cached
+
+    def _runs(self, name: str, written: Any, steps: int) -> Runs:
+        return runs_of(written, steps, path=name)
+
+
+class _DistinctDraws:
+    """Draws without replacement where points are not equally likely, in order and remembered."""
+
+    _PATIENCE = 64
+    """Repeated draws in a row after which any point not yet drawn will do."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space, self._seed = space, seed
+        self._points: list[dict[str, Any]] = []
+        self._seen: set[str] = set()
+        self._tried = self._passed = 0
+
+    def point(self, index: int) -> dict[str, Any]:
+        while len(self._points) <= index:
+            self._points.append(self._next())
+        return dict(self._points[index])
+
+    def _next(self) -> dict[str, Any]:
+        space, seed = self._space, self._seed
+        for _ in range(self._PATIENCE):
+            point = space.draw(seed, self._tried)
+            self._tried += 1
+            if self._is_new(point):
+                return point
+        assert space.size is not None
+        while True:
+            point = space.pick(permuted(seed, self._passed, space.size))
+            self._passed += 1
+            if self._is_new(point):
+                return point
+
+    def _is_new(self, point: dict[str, Any]) -> bool:
+        text = canonical_json(point)
+        if text in self._seen:
+            return False
+        self._seen.add(text)
+        return True

@@ -1,0 +1,52 @@
+"""What studies have been charged so far, across runs and crashes.
+
+The engine splits the cost of a stage over the studies that ask for it at that time, which no report
+tells. So the driver notes the sums now and then, with the reports that they take in. What was
+reported after the last note, by a run that was killed, is split evenly over the studies for which
+the chain was launched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from hippo.protocol.records import Spending, Spent
+from hippo.protocol.reports import Began, Report
+
+_CHAIN = re.compile(r"r(\d+)-\d+")
+
+
+def chain_prefix(generation: int) -> str:
+    """Of all chains that a run launches under this generation of the lock."""
+    return f"r{generation}"
+
+
+def settle(noted: Spending | None, reports: Mapping[str, Sequence[Report]]) -> dict[str, Spent]:
+    """What each study has been charged by all reports there are."""
+    spent = dict(noted.studies) if noted is not None else {}
+    for chain, told in reports.items():
+        began = told[0]
+        counted = _count_noted(noted, chain, len(told))
+        if not isinstance(began, Began) or not began.studies or counted >= len(told):
+            continue
+        last, before = told[-1], told[counted - 1] if counted else None
+        seconds = last.worker_seconds - (before.worker_seconds if before is not None else 0.0)
+        steps = last.trained - (before.trained if before is not None else 0)
+        for name in began.studies:
+            known = spent.get(name, Spent())
+            spent[name] = Spent(
+                worker_seconds=known.worker_seconds + seconds / len(began.studies),
+                steps_trained=known.steps_trained + steps / len(began.studies),
+            )
+    return spent
+
+
+def _count_noted(noted: Spending | None, chain: str, reports: int) -> int:
+    """How many of a chain's reports are taken in already."""
+    match = _CHAIN.fullmatch(chain)
+    if noted is None or match is None:
+        return 0
+    if chain in noted.counted:  # of this run, or adopted by it
+        return noted.counted[chain]
+    return reports if int(match[1]) < noted.generation else 0

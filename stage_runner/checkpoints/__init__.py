@@ -1,0 +1,1 @@
+"""Checkpoints as bytes, without pickle, and their writer."""

@@ -1,0 +1,53 @@
+"""A checkpoint is loaded, and then compared with what the trainer says it is now.
+
+No library's ``load_state_dict`` is trusted: some cast, some keep the layout that was there before,
+and some leave out what they do not know. A trial that went on from there would differ silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stage_runner.checkpoints.codec import (
+    FORMAT_VERSION,
+    CodecError,
+    decode,
+    find_format,
+    take_apart,
+)
+from stage_runner.checkpoints.digest import leaf_digests, state_digest, tell_differences
+from stage_runner.metrics import InvalidTrainer
+from stage_runner.trainer import Trainer
+
+
+class NotRestored(InvalidTrainer):
+    """The trainer is not what it was when it was saved. One line, which names what differs."""
+
+
+def restore(trainer: Trainer, read: Callable[[], bytes], *, digest: str) -> None:
+    """Load the checkpoint that ``read`` returns. ``digest``: of the state that was saved.
+
+    The comparison costs one hash of the state, whatever its size; only where something differs
+    is the checkpoint read again, to name it. A checkpoint of an earlier format did not hold all
+    that is compared. Raises CodecError, NotRestored, UnsavableState and what the trainer raises.
+    """
+    data = read()
+    version = find_format(data)
+    state = decode(data)
+    del data  # there may be little room for it
+    trainer.load_state_dict(state)
+    del state
+    if version == FORMAT_VERSION and state_digest(trainer.state_dict()) != digest:
+        raise NotRestored(explain(trainer, decode(read())))
+
+
+def explain(trainer: Trainer, saved: Any) -> str:
+    """Where the state of a trainer is not the one that was loaded. Raises CodecError if it is."""
+    now, again = (leaf_digests(take_apart(trainer.state_dict())) for _ in range(2))
+    if now != again:
+        return f"state_dict() returns something else at each call: {tell_differences(now, again)}"
+    told = tell_differences(leaf_digests(take_apart(saved)), now)
+    if not told:
+        raise CodecError("it is not what was saved")
+    return f"load_state_dict() has not restored what state_dict() had returned: {told}"
