@@ -13,7 +13,7 @@ import pytest
 from hippo.kube.pods.template_merge import merge_pod
 from hippo.kube.settings import read_allowance
 from tests.cluster import programs
-from tests.unit.kube.test_templates import BASE
+from tests.unit.kube.pods.test_template_merge import BASE
 
 ALLOWANCE = read_allowance(["priorityClasses=low"])
 TEMPLATES: dict[str, dict[str, Any]] = {

@@ -54,5 +54,5 @@ def choose(pieces: list[Piece], part: int, parts: int) -> list[Piece]:
 def _fuzzed_folders() -> list[str]:
     """Folders of the unit tests in which some test is given its input by Hypothesis."""
     unit = ROOT / "tests" / "unit"
-    files = [file for file in unit.glob("*/test_*.py") if "\n@given(" in file.read_text()]
-    return sorted({file.parent.name for file in files})
+    files = [file for file in unit.rglob("test_*.py") if "\n@given(" in file.read_text()]
+    return sorted({file.relative_to(unit).parts[0] for file in files})

@@ -34,8 +34,8 @@ from hippo.store.encoding import fetch
 from hippo.store.layout import Layout
 from hippo.store.mailbox import Mailbox
 from tests.model_checking.store import MemoryBlobs
+from tests.unit.gc.stored import STEPS, StoredPlan
 from tests.unit.hostile.values import NASTY, deep, places, put, spoil_bytes
-from tests.unit.keeping.stored import STEPS, StoredPlan
 
 NIGHTLY = os.environ.get("HIPPO_TEST_PROFILE") == "nightly"
 pytestmark = pytest.mark.usefixtures("quiet")

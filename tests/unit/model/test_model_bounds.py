@@ -16,7 +16,7 @@ from hippo.kube.status.models import StatusModel
 from hippo.model.bounds import MAX_DAYS
 from hippo.model.fields import Duration, PositiveDuration, SpecModel, seconds
 
-for found in pkgutil.iter_modules(hippo.model.__path__, "hippo.model."):
+for found in pkgutil.walk_packages(hippo.model.__path__, "hippo.model."):
     importlib.import_module(found.name)  # so that no model is missed
 
 

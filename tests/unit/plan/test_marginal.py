@@ -22,7 +22,7 @@ from hippo.plan import (
     unique_steps,
 )
 from hippo.plan.claims import Claim
-from tests.unit.plan.test_trie import LEAD, TRIALS, hyperparameters
+from tests.unit.plan.test_search_plan import LEAD, TRIALS, hyperparameters
 from tests.world import World, build_study
 
 TRIAL = st.tuples(hyperparameters(), st.integers(1, 12))

@@ -13,7 +13,7 @@ from hippo.store import PlanStore, Unreadable, bounds
 from hippo.store.bounds import MAX_BYTES, MAX_HELD_BYTES, Kind
 from hippo.store.directory import DirectoryBlobs
 from hippo.store.layout import Layout
-from tests.unit.keeping.stored import STEPS, StoredPlan
+from tests.unit.gc.stored import STEPS, StoredPlan
 
 ONE = {"lr": 0.1}
 

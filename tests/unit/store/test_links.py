@@ -15,7 +15,7 @@ import pytest
 
 from hippo.gc import collect, list_store
 from hippo.store import DirectoryBlobs, LinkInside, MissingBlob, StoreError, list_plans
-from tests.unit.keeping.stored import STEPS, StoredPlan
+from tests.unit.gc.stored import STEPS, StoredPlan
 
 NAME = "team/0123456789abcdef/data/key/blob"
 PARTS = NAME.split("/")

@@ -14,7 +14,7 @@ from hippo.model import Explorer, InvalidSpec, Pbt, Sequence, Study, canonical_j
 from hippo.protocol.decisions import Decision
 from hippo.tune import Result, create_tuner
 from hippo.tune.ordering import tie
-from tests.unit.model.test_model_perturbing import MIXED
+from tests.unit.model.spaces.test_perturbing import MIXED
 from tests.unit.tune.simulation import (
     CONTINUOUS,
     Simulation,

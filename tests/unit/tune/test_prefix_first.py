@@ -14,7 +14,7 @@ from hippo.model import InvalidSpec, PrefixFirst, Sequence, Space, canonical_jso
 from hippo.tune import create_tuner
 from hippo.tune.prefix_first import PrefixFirstDraws
 from hippo.views.plan_preview import analyse
-from tests.unit.plan.test_trie import hyperparameters
+from tests.unit.plan.test_search_plan import hyperparameters
 from tests.unit.tune.simulation import Simulation, make_study
 from tests.world import World, build_study
 

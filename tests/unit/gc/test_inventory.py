@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hippo.gc import read_holdings
 from hippo.protocol.decisions import Decision
 from hippo.store import DirectoryBlobs
-from tests.unit.keeping.stored import STEPS, StoredPlan
+from tests.unit.gc.stored import STEPS, StoredPlan
 
 
 def multistep(*milestones: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from hippo.cli.export import export
 from hippo.store import StoreError
 from hippo.store.directory import DirectoryBlobs
-from tests.unit.keeping.stored import StoredPlan
+from tests.unit.gc.stored import StoredPlan
 
 BEST = {"best": 0, "bestStep": 12, "bestKey": "0" * 40}
 STATUSES: list[Any] = [None, {}, {**BEST, "best": None}]

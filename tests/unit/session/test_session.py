@@ -13,7 +13,7 @@ from hippo.local import LocatedStudy, Session
 from hippo.local.study_files import build_signature_document
 from hippo.model import InvalidSpec
 from hippo.store import DirectoryBlobs, StoreError
-from tests.unit.keeping.stored import STEPS, StoredPlan
+from tests.unit.gc.stored import STEPS, StoredPlan
 from tests.world import build_study
 
 ONE: dict[str, Any] = {"lr": 0.1}

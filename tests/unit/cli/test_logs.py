@@ -15,7 +15,7 @@ from hippo.cli import logs as worker_logs
 from hippo.cli.render.output import LogOutput
 from hippo.store import StoreError
 from hippo.store.directory import DirectoryBlobs
-from tests.unit.keeping.stored import StoredPlan
+from tests.unit.gc.stored import StoredPlan
 
 LARGE = 64 << 20  # bytes
 

@@ -10,14 +10,14 @@ import pytest
 from hippo.kube.status.conditions import set_condition
 from hippo.kube.status.wording import for_cluster
 
-SOURCES = Path(__file__).parents[3] / "operator" / "hippo" / "store"
+SOURCES = Path(__file__).parents[4] / "operator" / "hippo" / "store"
 LITERALS = re.compile(r'f?"((?:[^"\\\n]|\\.)*)"(?:\s*\n?\s*f?"((?:[^"\\\n]|\\.)*)")?')
 
 
 def messages() -> list[str]:
     """Texts of the store that give advice for the command line."""
     found = []
-    for file in sorted(SOURCES.glob("*.py")):
+    for file in sorted(SOURCES.rglob("*.py")):
         for first, second in LITERALS.findall(file.read_text()):
             text = first + second
             if "another --store" in text or "another store" in text:

@@ -15,7 +15,7 @@ from hippo.cli import store as storage
 from hippo.cli.render.output import Output
 from hippo.gc import Collection, collect, delete_study, list_store, read_holdings
 from hippo.store import Blobs, DirectoryBlobs, PlanLock, PlanStore, StoreError, list_plans, measure
-from tests.unit.keeping.stored import STEPS, StoredPlan
+from tests.unit.gc.stored import STEPS, StoredPlan
 from tests.unit.store.test_loading import DyingBlobs
 
 NOW = 1e9

@@ -14,7 +14,7 @@ from hippo.kube.pods.state import PodPhase, PodState
 from hippo.kube.reconciler.status_writer import Reporter, StudyStatuses
 from hippo.protocol.reports import CheckpointSaved, Report
 from tests.unit.kube.memory import run
-from tests.unit.kube.test_driver import World, began
+from tests.unit.kube.reconciler.test_reconciler import World, began
 
 LEAST = 120.0
 

@@ -19,8 +19,8 @@ from hippo.kube.reconciler.status_writer import StudyStatuses
 from hippo.kube.settings import Settings
 from hippo.kube.spec_parser import ParserFailed, SpecParser, TooCostly
 from hippo.model import InvalidSpec, Study, parse_study
+from tests.unit.kube.controller.test_controller import edited
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, run, study_document
-from tests.unit.kube.test_operator import edited
 
 
 class CountingParser(SpecParser):

@@ -23,7 +23,7 @@ from hippo.views.stored_study import (
     find_chains,
     replay,
 )
-from tests.unit.keeping.stored import STEPS, StoredPlan
+from tests.unit.gc.stored import STEPS, StoredPlan
 
 EARLY: dict[str, Any] = {"lr": 0.1}
 LATE: dict[str, Any] = {"lr": {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [6]}}}

@@ -21,7 +21,7 @@ from hippo.model.trial import parse_trial_spec
 from tests import strategies
 from tests.unit.kube.structural import RULES, nodes, refusals, structure_problems
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CRDS = {crd["metadata"]["name"]: crd for crd in build_crds()}
 STUDY, TRIAL, PLAN = CRDS
 

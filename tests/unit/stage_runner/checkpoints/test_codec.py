@@ -242,7 +242,7 @@ def test_numpy_scalars_keep_their_type(scalar: np.generic) -> None:
 
 
 def test_format_1_is_still_read() -> None:
-    data = (Path(__file__).parents[2] / "golden" / "format-1.checkpoint").read_bytes()
+    data = (Path(__file__).parents[3] / "golden" / "format-1.checkpoint").read_bytes()
     assert find_format(data) == 1
     expected = {
         "model": {
@@ -304,7 +304,7 @@ Point = collections.namedtuple("Point", "x y")
         ({"a": (1, collections.defaultdict(int))}, "state['a'][1]: a collections.defaultdict"),
         ({"a": collections.UserDict()}, "state['a']: a collections.UserDict"),
         ({"a": [frozenset({1})]}, "state['a'][0]: a frozenset cannot be saved; save a sorted list"),
-        ({"k": Kind.SMALL}, "state['k']: a tests.unit.stage_runner.test_codec.Kind"),
+        ({"k": Kind.SMALL}, "state['k']: a tests.unit.stage_runner.checkpoints.test_codec.Kind"),
         ({"f": fractions.Fraction(1, 3)}, "state['f']: a fractions.Fraction"),
         ({"d": decimal.Decimal("0.1")}, "state['d']: a decimal.Decimal"),
         ({"s": slice(1)}, "state['s']: a slice"),

@@ -14,7 +14,7 @@ from hippo.gc import Swept
 from hippo.kube.controller.store_gc import forget_missing, mark_missing, sweep_store
 from hippo.kube.settings import build_holder
 from hippo.store import DirectoryBlobs, Holder, LockHeld, PlanLock, PlanStore, StoreError, clusters
-from tests.unit.keeping.stored import STEPS, StoredPlan
+from tests.unit.gc.stored import STEPS, StoredPlan
 
 HOLDER = build_holder("hippo")
 ONE: dict[str, Any] = {"lr": 0.1}

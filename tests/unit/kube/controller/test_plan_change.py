@@ -15,8 +15,8 @@ from hippo.kube.controller.controller import Operator
 from hippo.kube.controller.plan_change import may_move
 from hippo.kube.status.models import StudyStatus
 from hippo.store import DirectoryBlobs, PlanStore
+from tests.unit.kube.controller.test_controller import edited, operating, phase, quickly, until
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, run
-from tests.unit.kube.test_operator import edited, operating, phase, quickly, until
 
 __all__ = ["quickly"]
 MENDED = {"entrypoint": "trainer:Trainer", "image": "digits:2"}
