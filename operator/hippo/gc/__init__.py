@@ -3,12 +3,12 @@
 ``retention`` (beside this package) says what studies in progress need; here it is what they leave.
 """
 
-from hippo.gc.collect import Collection, collect, delete_study
+from hippo.gc.collector import Collection, collect, delete_study
 from hippo.gc.eviction import Stored, choose_evictions
 from hippo.gc.inventory import Holdings, build_holdings, read_holdings
 from hippo.gc.listing import PlanListing, StudyListing, list_store
 from hippo.gc.retention_policy import Intent, Scope, read_intent
-from hippo.gc.sweep import Swept, sweep
+from hippo.gc.sweeper import Swept, sweep
 
 __all__ = [
     "Collection",

@@ -339,7 +339,7 @@ def test_a_plan_that_is_taken_over_meanwhile_holds_up_no_other(
             if name.startswith("b/") and "/manifests/" in name and self.taken:
                 self.put(f"{self.taken}/lock/00000099.json", b"{}")
 
-    monkeypatch.setattr("hippo.gc.collect.LOCK_SECONDS", 0.0)  # each renewal is due
+    monkeypatch.setattr("hippo.gc.collector.LOCK_SECONDS", 0.0)  # each renewal is due
     blobs = TakenOver(tmp_path / "store")
     first, second = StoredPlan(blobs, "a"), StoredPlan(blobs, "b")
     for plan in (first, second):

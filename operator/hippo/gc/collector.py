@@ -9,7 +9,7 @@ from functools import partial
 
 from hippo.gc.eviction import Stored, choose_evictions
 from hippo.gc.inventory import Holdings
-from hippo.gc.sweep import Swept, sweep
+from hippo.gc.sweeper import Swept, sweep
 from hippo.plan import CostModel
 from hippo.plan.restore import build_costs
 from hippo.protocol.records import Manifest
