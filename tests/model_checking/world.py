@@ -337,7 +337,8 @@ class World:
             found = self.server.find(TRIAL, name)
             spec, status = found["spec"], found["status"]
             horizon = self.server.find(STUDY, spec["study"])["spec"]["steps"]
-            expected = train_alone(spec["hyperparameters"], horizon, status["step"])[1]
+            seed = spec.get("seed", 0)
+            expected = train_alone(spec["hyperparameters"], horizon, status["step"], seed)[1]
             assert status["metrics"] == expected, name
         assert not [pod for pod in self.server.pods() if _phase(pod) in ("Pending", "Running")]
         for name in self.server.names(SEARCH_PLAN):
