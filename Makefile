@@ -36,7 +36,13 @@ demo: $(RUN_STAMP) ## train a grid of 48 trials through a stage tree, in about t
 	@rm -rf build/demo
 	$(BIN)/hippo run examples/digits/grid.yaml --workers $(WORKERS) --store build/demo
 
-test: lint type imports audit unit integration e2e ## everything that has to pass
+# What tests need is built beside the checks that need none of it, so that a fault in the code shows first.
+test: $(DEV_STAMP) ## everything that has to pass
+	@mkdir -p build; echo "Programs of the tests: built meanwhile if need be, see build/programs.log"
+	@$(BIN)/python -m tests.cluster build >build/programs.log 2>&1 & building=$$!; \
+	trap 'kill $$building 2>/dev/null || true' EXIT; \
+	$(MAKE) --no-print-directory lint type imports audit unit && { wait $$building || true; }
+	@$(MAKE) --no-print-directory integration e2e
 
 unit: $(DEV_STAMP) ## the fast tests: below a minute
 	$(BIN)/pytest -q -n 2 -m 'not slow' tests/unit
