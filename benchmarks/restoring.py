@@ -17,9 +17,9 @@ from pathlib import Path
 
 from benchmarks.checkpointing.wide import WideTrainer
 from hippo.store import DirectoryBlobs, PlanStore
-from stage_runner.chain import build_trainer
 from stage_runner.checkpoints.codec import decode, encode
 from stage_runner.checkpoints.digest import state_digest
+from stage_runner.start import build_trainer
 
 KEY = "0" * 40
 HPARAMS = {"lr": 0.01, "momentum": 0.9}

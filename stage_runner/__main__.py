@@ -29,8 +29,8 @@ from pathlib import Path  # noqa: E402
 from hippo.protocol.reports import Outcome  # noqa: E402
 from hippo.store import PlanStore, StoreError, open_blobs  # noqa: E402
 from hippo.store.blobs import is_name  # noqa: E402
-from stage_runner.chain import EXIT_CODES  # noqa: E402
 from stage_runner.failures import say  # noqa: E402
+from stage_runner.termination import EXIT_CODES  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,12 +12,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 
-from hippo.protocol.assignments import TIMED_ASSIGNMENT_VERSION, Assignment, Control
-from hippo.protocol.records import FORMAT_VERSION, Manifest
+from hippo.protocol.assignments import Assignment
+from hippo.protocol.records import Manifest
 from hippo.protocol.reports import (
     Arrived,
     Began,
@@ -28,40 +26,33 @@ from hippo.protocol.reports import (
     Outcome,
     WorkerError,
 )
-from hippo.protocol.routes import Course, InvalidRoute
+from hippo.protocol.routes import InvalidRoute
 from hippo.store import CorruptCheckpoint, PlanStore, StoreError
-from stage_runner.checkpoints.codec import CodecError, NewerCheckpoint, UnsavableState, snapshot
-from stage_runner.checkpoints.restoring import restore
+from stage_runner.checkpoints.codec import UnsavableState, snapshot
 from stage_runner.checkpoints.writer import Counts, Save, Writer
-from stage_runner.control import Poller
+from stage_runner.control import Poller, choose_course
 from stage_runner.entry_point import EntryPointError, load_trainer
-from stage_runner.environment import choose_device, set_threads
+from stage_runner.environment import set_threads
 from stage_runner.failures import describe, print_traceback, say
-from stage_runner.fingerprint import describe_difference, take_fingerprint
+from stage_runner.fingerprint import take_fingerprint
 from stage_runner.hints import Hints
 from stage_runner.metrics import InvalidTrainer, check_metrics
 from stage_runner.pulse import Pulse, Standing
 from stage_runner.randomness import seed_generators
-from stage_runner.termination import Termination
-from stage_runner.trainer import Trainer, Value
+from stage_runner.start import (
+    Refused,
+    build_trainer,
+    check_place,
+    copy_values,
+    find_checkpoint,
+    load_checkpoint,
+    read_course,
+)
+from stage_runner.termination import EXIT_CODES, Termination, exit_fork
 from stage_runner.watch import Watch
 
-EXIT_CODES = {
-    Outcome.COMPLETED: 0,
-    Outcome.STOPPED: 0,
-    Outcome.PREEMPTED: 143,
-    Outcome.FAILED: 1,
-    Outcome.INVALID: 2,
-    Outcome.REFUSED: 3,
-    Outcome.CORRUPT: 3,
-    Outcome.STORE: 74,
-}
 _HINT_SECONDS = 0.2
 _LAST_WORDS_SECONDS = 5.0  # for the report of a worker that leaves in mid-step
-
-
-class _Refused(Exception):
-    """The start checkpoint was made elsewhere. One line."""
 
 
 class Chain:
@@ -128,7 +119,7 @@ class Chain:
         except StoreError as error:
             self._during = "store"
             return self._fail(Outcome.STORE, str(error))
-        except _Refused as error:
+        except Refused as error:
             return self._fail(Outcome.REFUSED, str(error))
         except EntryPointError as error:
             if error.__cause__ is not None:
@@ -170,12 +161,7 @@ class Chain:
     def _prepare(self) -> None:
         """Import, set up and load the trainer. Reports Began."""
         assignment, call = self._assignment, self._assignment.trainer
-        if assignment.format_version > TIMED_ASSIGNMENT_VERSION:
-            raise InvalidRoute(
-                f"the assignment has format {assignment.format_version}; this worker knows"
-                f" {TIMED_ASSIGNMENT_VERSION}: use the same version of Hippo for both"
-            )
-        self._course = Course(assignment.route)
+        self._course = read_course(assignment)
         self._mark = self._course.next_mark(self._step)
         set_threads(call.threads)
         self._enter("import")
@@ -183,15 +169,12 @@ class Chain:
         set_threads(call.threads)
         self._enter("setup")
         self._trainer = build_trainer(trainer_class, seed=call.seed)
-        self._trainer.setup(call.config, _copied(self._course.sequence.values(0)))
+        self._trainer.setup(call.config, copy_values(self._course.sequence.values(0)))
         self._leave_if_forked()
         self._termination.renew()
         self._fingerprint = take_fingerprint(threads=call.threads, device=self._trainer.device)
         set_up = time.monotonic()
-        if assignment.fingerprint is not None and assignment.exactness == "strict":
-            foreign = describe_difference(self._fingerprint, assignment.fingerprint)
-            if foreign is not None:
-                raise _Refused(f"the plan was begun elsewhere: {foreign}")
+        check_place(assignment, self._fingerprint)
         self._during = "load"
         self._rest()
         if self._step:
@@ -216,31 +199,8 @@ class Chain:
     def _load(self) -> int:
         """The size of the checkpoint, in bytes."""
         key = self._course.sequence.key(self._step, self._assignment.signature)
-        if self._assignment.start_key != key:
-            raise CorruptCheckpoint(
-                f"checkpoint {self._assignment.start_key} is not that of the sequence at step"
-                f" {self._step}"
-            )
-        manifest = self._store.read_manifest(key)
-        if manifest.step != self._step:
-            raise CorruptCheckpoint(
-                f"checkpoint {key} is of step {manifest.step}, not of step {self._step}"
-            )
-        foreign = describe_difference(self._fingerprint, manifest.fingerprint)
-        if foreign is not None and self._assignment.exactness == "strict":
-            raise _Refused(
-                f"checkpoint {key} was made elsewhere, and results would not be exact: {foreign}"
-            )
-        try:
-            restore(
-                self._trainer,
-                lambda: self._read(manifest),
-                digest=manifest.state_digest,
-            )
-        except NewerCheckpoint as error:
-            raise StoreError(f"checkpoint {key}: {error}") from None
-        except CodecError as error:
-            raise CorruptCheckpoint(f"checkpoint {key}: {error}") from None
+        manifest = find_checkpoint(self._store, self._assignment, key, self._fingerprint)
+        load_checkpoint(self._trainer, manifest, lambda: self._read(manifest))
         self._leave_if_forked()
         return manifest.size
 
@@ -253,7 +213,7 @@ class Chain:
     def _train_step(self) -> float:
         """Returns the time at which it ended, by time.perf_counter()."""
         step = self._step
-        values = _copied(self._course.sequence.values(step))
+        values = copy_values(self._course.sequence.values(step))
         seed_generators("step", self._assignment.trainer.seed, step)
         began = time.perf_counter()
         self._pulse.note_step(step, began)
@@ -331,7 +291,12 @@ class Chain:
         control = poller.take()
         if control is None:
             return False
-        accepted = self._follow(control)
+        course = choose_course(
+            control, self._course, self._step, saved=self._saved, evaluated=self._evaluated
+        )
+        accepted = course is not None
+        if course is not None:
+            self._course, self._mark = course, course.next_mark(self._step)
         counts, version = self._counts(), control.version
         self._writer.report(
             lambda number: ControlAnswered(
@@ -341,19 +306,6 @@ class Chain:
         if accepted and self._step:
             self._do_marks()
         return accepted
-
-    def _follow(self, control: Control) -> bool:
-        try:
-            course = Course(control.route)
-        except InvalidRoute:
-            return False
-        if control.format_version > FORMAT_VERSION or not course.may_follow(
-            self._course, self._step, saved=self._saved, evaluated=self._evaluated
-        ):
-            return False
-        self._course = course
-        self._mark = course.next_mark(self._step)
-        return True
 
     def _is_at_end(self) -> bool:
         return self._step >= self._course.stop_at
@@ -406,15 +358,8 @@ class Chain:
 
     def _leave_if_forked(self, error: BaseException | None = None) -> None:
         """A process that the trainer has forked is no worker: at the end of its part it leaves."""
-        if os.getpid() == self._pid:
-            return
-        status = 0
-        if isinstance(error, SystemExit):
-            status = error.code if isinstance(error.code, int) else int(error.code is not None)
-        elif error is not None:
-            print_traceback(error)
-            status = 1
-        os._exit(status & 0xFF)
+        if os.getpid() != self._pid:
+            exit_fork(error)
 
     def _fail(self, outcome: Outcome, message: str) -> int:
         error = WorkerError(during=self._during, message=message, step=self._step)
@@ -439,32 +384,16 @@ class Chain:
     def _leave_overdue(self, standing: Standing, message: str) -> None:
         """A call has outlasted its limit. Called from the thread that watches; does not return."""
         error = WorkerError(during=standing.during, message=message, step=standing.step)
-        thread = threading.Thread(target=self._finish, args=(Outcome.FAILED, error), daemon=True)
-        thread.start()
-        thread.join(max(_LAST_WORDS_SECONDS, self._assignment.grace_seconds))
-        os._exit(EXIT_CODES[Outcome.FAILED])
+        seconds = max(_LAST_WORDS_SECONDS, self._assignment.grace_seconds)
+        self._leave(Outcome.FAILED, error, seconds)
 
     def _leave_unsaved(self) -> None:
         """The step did not end within the grace. Called from the thread that watches."""
-        thread = threading.Thread(target=self._finish, args=(Outcome.PREEMPTED, None), daemon=True)
+        self._leave(Outcome.PREEMPTED, None, _LAST_WORDS_SECONDS)
+
+    def _leave(self, outcome: Outcome, error: WorkerError | None, seconds: float) -> None:
+        """Exit in the middle of a call of the trainer, with so much time for the last report."""
+        thread = threading.Thread(target=self._finish, args=(outcome, error), daemon=True)
         thread.start()
-        thread.join(_LAST_WORDS_SECONDS)
-        os._exit(EXIT_CODES[Outcome.PREEMPTED])
-
-
-def _copied(values: Mapping[str, Value]) -> dict[str, Value]:
-    """They are those of later steps as well, whatever the trainer does to them."""
-    return {
-        name: deepcopy(value) if isinstance(value, list) else value
-        for name, value in values.items()
-    }
-
-
-def build_trainer(trainer_class: type[Trainer], *, seed: int) -> Trainer:
-    """A fresh trainer, ready for ``setup``: device chosen, generators seeded."""
-    device = choose_device()
-    seed_generators("setup", seed)
-    trainer = trainer_class()
-    trainer.seed = seed
-    trainer.device = device
-    return trainer
+        thread.join(seconds)
+        os._exit(EXIT_CODES[outcome])

@@ -6,6 +6,8 @@ import threading
 import time
 
 from hippo.protocol.assignments import Control
+from hippo.protocol.records import FORMAT_VERSION
+from hippo.protocol.routes import Course, InvalidRoute
 from hippo.store import PlanStore, StoreError
 
 _MAX_FAILURES = 20  # in a row; a store that fails that long fails the chain
@@ -99,3 +101,21 @@ class Poller:
                 with self._lock:
                     self._news = control
                     self.has_news = True
+
+
+def choose_course(
+    control: Control, current: Course, step: int, *, saved: set[int], evaluated: set[int]
+) -> Course | None:
+    """The course that a control asks for; None if it cannot be followed from the current one.
+
+    ``saved`` and ``evaluated``: steps at which the chain has done so.
+    """
+    try:
+        course = Course(control.route)
+    except InvalidRoute:
+        return None
+    if control.format_version > FORMAT_VERSION or not course.may_follow(
+        current, step, saved=saved, evaluated=evaluated
+    ):
+        return None
+    return course

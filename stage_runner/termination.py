@@ -1,4 +1,6 @@
-"""SIGTERM: leave at the end of the step, or without it when the grace is over."""
+"""How a worker leaves: its exit status, and SIGTERM, by which it leaves at the end of the step, or
+without it when the grace is over.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,21 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import NoReturn
+
+from hippo.protocol.reports import Outcome
+from stage_runner.failures import print_traceback
+
+EXIT_CODES = {
+    Outcome.COMPLETED: 0,
+    Outcome.STOPPED: 0,
+    Outcome.PREEMPTED: 143,
+    Outcome.FAILED: 1,
+    Outcome.INVALID: 2,
+    Outcome.REFUSED: 3,
+    Outcome.CORRUPT: 3,
+    Outcome.STORE: 74,
+}
 
 
 class Termination:
@@ -65,3 +82,14 @@ class Termination:
 
 def _do_nothing(_number: int, _frame: object) -> None:
     """Python needs a handler for the wake-up pipe to be written to."""
+
+
+def exit_fork(error: BaseException | None) -> NoReturn:
+    """Leave a process that the trainer has forked: at the end of its part it is no worker."""
+    status = 0
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        print_traceback(error)
+        status = 1
+    os._exit(status & 0xFF)

@@ -15,7 +15,6 @@ from typing import Any
 
 from hippo.model import Sequence
 from hippo.protocol.assignments import TrainerCall
-from stage_runner.chain import build_trainer
 from stage_runner.checkpoints.codec import Snapshot, encode, snapshot
 from stage_runner.checkpoints.digest import leaf_digests, state_digest
 from stage_runner.checkpoints.restoring import restore
@@ -23,6 +22,7 @@ from stage_runner.entry_point import load_trainer
 from stage_runner.environment import set_threads
 from stage_runner.metrics import check_metrics
 from stage_runner.randomness import seed_generators
+from stage_runner.start import build_trainer
 from stage_runner.trainer import Trainer
 
 _FIRST = 3  # steps that are looked at in any case

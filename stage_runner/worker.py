@@ -19,10 +19,11 @@ from hippo.store import NewerFormat, PlanStore, StoreError, open_blobs
 from hippo.store.bounds import MAX_BYTES, Kind, check_record
 from hippo.store.cache import find_cache
 from hippo.store.encoding import decode
-from stage_runner.chain import EXIT_CODES, Chain
+from stage_runner.chain import Chain
 from stage_runner.failures import say
 from stage_runner.hints import LogHints, PipeHints
 from stage_runner.pulse import Pulse
+from stage_runner.termination import EXIT_CODES
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

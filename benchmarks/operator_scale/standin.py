@@ -31,7 +31,7 @@ from hippo.kube import names
 from hippo.protocol.assignments import Assignment
 from hippo.protocol.reports import Outcome
 from hippo.store import PlanStore, open_blobs
-from stage_runner.chain import EXIT_CODES
+from stage_runner.termination import EXIT_CODES
 from tests.minio_server import ADMIN, PASSWORD
 
 NODE = "standin"

@@ -16,11 +16,11 @@ from ray import tune
 
 from hippo.model import Sequence
 from hippo.protocol.assignments import TrainerCall
-from stage_runner.chain import build_trainer
 from stage_runner.entry_point import load_trainer
 from stage_runner.environment import set_threads
 from stage_runner.metrics import check_metrics
 from stage_runner.randomness import seed_generators
+from stage_runner.start import build_trainer
 
 
 class WholeTrial(tune.Trainable):

@@ -13,7 +13,7 @@ from hippo.kube import names
 from hippo.kube.pods.state import Cause, observe
 from hippo.protocol.assignments import Assignment, Route, TrainerCall
 from hippo.protocol.reports import Outcome
-from stage_runner.chain import EXIT_CODES
+from stage_runner.termination import EXIT_CODES
 from tests.minio_server import BUCKET, MinioServer
 
 

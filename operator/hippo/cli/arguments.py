@@ -1,8 +1,11 @@
-"""From what stands on a command line to studies, stores, and studies in stores."""
+"""Arguments and options that commands share, and the studies and stores that they name."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from hippo.local import LocatedStudy
 from hippo.model import InvalidSpec, load_studies
@@ -19,6 +22,48 @@ from hippo.store import (
 from hippo.views.stored_study import Named, Store
 
 DEFAULT_STORE = ".hippo"
+
+StudiesArgument = Annotated[
+    list[Path],
+    typer.Argument(help="Study files (YAML); - is standard input.", show_default=False),
+]
+StudyArgument = Annotated[
+    str,
+    typer.Argument(help="A study's file (- is standard input) or name.", show_default=False),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="HIPPO_STORE",
+        help="Folder or s3://bucket/prefix. Default: .hippo beside the study's file, or in the"
+        " current folder.",
+        show_default=False,
+    ),
+]
+StoreArgument = Annotated[
+    str | None,
+    typer.Argument(
+        envvar="HIPPO_STORE",
+        help="Folder or URL of the store. Default: .hippo in the current folder.",
+        show_default=False,
+    ),
+]
+NamespaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace", "-n", help="Only this namespace. Default: all.", show_default=False
+    ),
+]
+NamedNamespaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="Namespace of a study that is given by its name. Default: default.",
+        show_default=False,
+    ),
+]
 
 
 def locate_studies(paths: list[Path]) -> list[LocatedStudy]:

@@ -12,10 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hippo.cli.arguments import find_named
+from hippo.cli.arguments import NamedNamespaceOption, StoreOption, StudyArgument, find_named
 from hippo.cli.render.output import Output, OutputOption, open_console, print_json
-from hippo.cli.results import StoreOption, StudyArgument
-from hippo.cli.store import NamedNamespaceOption
 from hippo.model import InvalidSpec
 from hippo.store import StoreError
 from hippo.views.stored_study import Named, Replayed, find_trial, replay

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from hippo.cli.arguments import locate_studies, open_store
+from hippo.cli.arguments import StudiesArgument, locate_studies, open_store
 from hippo.cli.render.output import Output, OutputOption, open_console, print_json
 from hippo.cli.render.rows import Column, Listing
 from hippo.local.study_files import build_signature_document
@@ -38,10 +37,7 @@ def _seconds(meaning: str) -> Any:
 
 
 def simulate(
-    studies: Annotated[
-        list[Path],
-        typer.Argument(help="Study files (YAML); - is standard input.", show_default=False),
-    ],
+    studies: StudiesArgument,
     workers: Annotated[int, typer.Option(min=1, help="Workers at once.", show_default=False)],
     step_seconds: Annotated[float, _seconds("Training one step.")] = 1.0,
     start_seconds: Annotated[float, _seconds("Starting a worker and setting up.")] = 0.0,

@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from hippo.cli.arguments import find_named, open_store, read_namespace
+from hippo.cli.arguments import (
+    NamedNamespaceOption,
+    NamespaceOption,
+    StoreArgument,
+    find_named,
+    open_store,
+    read_namespace,
+)
 from hippo.cli.render import store_tables
 from hippo.cli.render.output import Output, OutputOption, open_console, print_json
 from hippo.cli.render.sizes import describe_size, parse_size
@@ -23,30 +30,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-StoreArgument = Annotated[
-    str | None,
-    typer.Argument(
-        envvar="HIPPO_STORE",
-        help="Folder or URL of the store. Default: .hippo in the current folder.",
-        show_default=False,
-    ),
-]
-NamespaceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--namespace", "-n", help="Only this namespace. Default: all.", show_default=False
-    ),
-]
-NamedNamespaceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--namespace",
-        "-n",
-        help="Namespace of a study that is given by its name. Default: default.",
-        show_default=False,
-    ),
-]
 
 
 @app.command()

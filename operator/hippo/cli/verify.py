@@ -9,11 +9,14 @@ import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
+from hippo.cli.arguments import locate_studies
+from hippo.cli.render.output import Output, OutputOption, open_console, print_json
 from hippo.local import LocatedStudy, WorkersFailed
 from hippo.model import Sequence, Study
 from hippo.model.words import counted
@@ -44,7 +47,31 @@ MARKS = {
 """How a check ended: the word before it, and its style."""
 
 
-def verify(located: LocatedStudy, steps: int | None) -> dict[str, Any]:
+def verify(
+    study: Annotated[Path, typer.Argument(help="Study file (YAML), or -.", show_default=False)],
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Steps to train in each way. Default: up to 100, or 20 s, to meet every change"
+            " of a hyper-parameter and the end of an epoch.",
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Check a trainer: is it exact, and does it read what the study varies?"""
+    located = locate_studies([study])[0]
+    found = check_trainer(located, steps)
+    if output is Output.JSON:
+        print_json(found)
+    else:
+        print_findings(open_console(), located.study, found)
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
+def check_trainer(located: LocatedStudy, steps: int | None) -> dict[str, Any]:
     """Runs the check in processes of its own; returns what they found. Raises WorkersFailed.
 
     ``steps``: exactly so many; None: as many as it takes, within the bounds above.

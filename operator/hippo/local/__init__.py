@@ -1,6 +1,7 @@
 """The local driver: worker processes on this machine, and a store."""
 
-from hippo.local.driver import LocalDriver, Observer, RunOptions, RunStopped
+from hippo.local.driver import LocalDriver
+from hippo.local.options import Observer, RunOptions, RunStopped
 from hippo.local.study_files import LocatedStudy
 from hippo.local.worker_server import WorkersFailed
 from hippo.session.session import Session

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args
@@ -69,8 +70,34 @@ def _wrong(message: str) -> PydanticCustomError:
     return PydanticCustomError("hippo", "{message}", {"message": message})
 
 
+class _Checked(ABC):
+    """Metadata of a field's type (``Annotated[int, Whole(1, 9)]``) that checks its values in our
+    words, before pydantic does.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def check(self, value: Any) -> Any:
+        """The value as the field takes it. Raises PydanticCustomError."""
+
+    @abstractmethod
+    def schema(self) -> JsonSchemaValue:
+        """The JSON schema of the values."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_before_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return self.schema()
+
+
 @dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(_Checked):
     """Integers within bounds, of the model and of the CRD: ``Annotated[int, Whole(1, 9)]``."""
 
     least: int
@@ -82,19 +109,12 @@ class Whole:
             raise _wrong(problem)
         return int(value)
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return no_info_before_validator_function(self.check, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def schema(self) -> JsonSchemaValue:
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
 
 @dataclass(frozen=True, slots=True)
-class Real:
+class Real(_Checked):
     """Numbers within bounds; with ``above``, ``least`` is none of them."""
 
     least: float = -LARGEST_NUMBER
@@ -115,14 +135,7 @@ class Real:
             return f"must be at least {self.least:.15g}"
         return f"must be at most {self.most:.15g}" if value > self.most else None
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return no_info_before_validator_function(self.check, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def schema(self) -> JsonSchemaValue:
         least = "exclusiveMinimum" if self.above else "minimum"
         return {"type": "number", least: self.least, "maximum": self.most}
 
@@ -139,7 +152,7 @@ def seconds(duration: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Span(_Checked):
     """Durations of at most MAX_DAYS; ``positive``: longer than nothing."""
 
     positive: bool = False
@@ -160,14 +173,7 @@ class Span:
             raise _wrong("must be longer than nothing")
         return value
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return no_info_before_validator_function(self.check, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def schema(self) -> JsonSchemaValue:
         return {
             "type": "string",
             "maxLength": MAX_DURATION_CHARACTERS,

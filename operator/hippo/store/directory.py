@@ -18,7 +18,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from hippo.store import folders
@@ -30,12 +30,10 @@ from hippo.store.blobs import (
     check_name,
     check_prefix,
     check_size,
-    is_name,
 )
+from hippo.store.directory_listing import Listing
 
 _TEMPORARY = ".tmp"  # no name begins with a dot, so this is never a blob's folder
-_ATTEMPTS = 1000  # against a neighbour that removes the emptied folder just made
-_MOST_OPEN = 16  # folders in one another that are open at once while listing
 _NOT_FOLLOWED = (
     "is a symbolic link, which is not followed: remove it, or put there what it leads to"
 )
@@ -112,7 +110,7 @@ class DirectoryBlobs:
     def list(self, prefix: str, *, after: str = "") -> list[BlobInfo]:
         check_prefix(prefix)
         check_prefix(after)
-        listing = _Listing(prefix, after)
+        listing = Listing(prefix, after)
         with self._explained("list", prefix):
             pending = [prefix.rpartition("/")[0]]
             while pending:
@@ -207,15 +205,17 @@ class DirectoryBlobs:
 
     def _enter(self, folder: str) -> int:
         """A folder of the store; what of it is not there is made, durably. The caller closes it."""
-        for _ in range(_ATTEMPTS):  # a neighbour may remove what was just made, while it is empty
+        for _ in range(
+            folders.ATTEMPTS
+        ):  # a neighbour may remove what was just made, while it is empty
             try:
                 descriptor = folders.open_root(self._root)
             except FileNotFoundError:
-                _make_root(self._root, self._check_root)
+                folders.make_root(self._root, self._check_root)
                 continue
             try:
                 for part in folder.split("/") if folder else ():
-                    below = _enter_or_make(part, descriptor)
+                    below = folders.enter_or_make(part, descriptor)
                     os.close(descriptor)
                     descriptor = below
                 return descriptor
@@ -228,7 +228,7 @@ class DirectoryBlobs:
 
     def _open_temporary(self, within: int) -> tuple[int, str]:
         """A new temporary file that is locked before anybody could have swept it."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(folders.ATTEMPTS):
             name = secrets.token_hex(12)
             descriptor = folders.open_file(
                 name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, within=within
@@ -267,7 +267,7 @@ class DirectoryBlobs:
     def _publish(self, within: int, temporary: str, name: str, *, if_absent: bool) -> bool:
         """Give a temporary file its name, durably; False if another one has it."""
         folder, _, last = name.rpartition("/")
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(folders.ATTEMPTS):
             with folders.closing(self._enter(folder)) as target:
                 try:
                     if if_absent:
@@ -280,7 +280,7 @@ class DirectoryBlobs:
                     os.fsync(target)
                     return False
                 except FileNotFoundError:  # the emptied folder has been removed meanwhile
-                    if attempt == _ATTEMPTS - 1:
+                    if attempt == folders.ATTEMPTS - 1:
                         raise
                     continue
                 except OSError as error:
@@ -335,54 +335,6 @@ class DirectoryBlobs:
         raise StoreError(f"the store cannot be {self._root}: {why}")
 
 
-class _Listing:
-    """The result of one listing: blobs, and names of symbolic links."""
-
-    def __init__(self, prefix: str, after: str) -> None:
-        self._prefix = prefix
-        self._after = after
-        self.found: list[BlobInfo] = []
-        self.links: list[str] = []
-
-    def read(self, folder: int, path: str, levels: int = _MOST_OPEN) -> list[str]:
-        """Take in an open folder and those below it; returns the paths of such as lie too deep to
-        keep all above them open.
-        """
-        start = path + "/" if path else ""
-        below: list[tuple[str, str]] = []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = start + entry.name
-                if entry.name.startswith(".") or not is_name(name):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    if f"{name}/".startswith(self._prefix):
-                        below.append((entry.name, name))
-                elif not name.startswith(self._prefix):
-                    continue
-                elif entry.is_symlink():
-                    self.links.append(name)
-                elif name > self._after:
-                    self._take(entry, name)
-        if not levels:
-            return [name for _, name in below]
-        pending: list[str] = []
-        for last, name in below:
-            try:
-                descriptor = folders.open_folder(last, within=folder)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # it was deleted, or replaced, meanwhile
-            with folders.closing(descriptor):
-                pending += self.read(descriptor, name, levels - 1)
-        return pending
-
-    def _take(self, entry: os.DirEntry[str], name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):  # it was deleted meanwhile
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode):
-                self.found.append(BlobInfo(name, status.st_size))
-
-
 def _read_bounded(file: BinaryIO, name: str, at_most: int) -> bytes:
     """All of it, though it may grow meanwhile. Raises Unreadable, OSError."""
     size = os.fstat(file.fileno()).st_size
@@ -402,16 +354,6 @@ def _write(descriptor: int, chunk: bytes | memoryview) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _enter_or_make(name: str, within: int) -> int:
-    try:
-        return folders.open_folder(name, within=within)
-    except FileNotFoundError:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, dir_fd=within)
-            os.fsync(within)
-        return folders.open_folder(name, within=within)
-
-
 def _link(source: str, target: str, within: int, other: int) -> None:
     os.link(source, target, src_dir_fd=within, dst_dir_fd=other, follow_symlinks=False)
 
@@ -421,22 +363,3 @@ def _is_folder(name: str, within: int) -> bool:
         return stat.S_ISDIR(os.stat(name, dir_fd=within, follow_symlinks=False).st_mode)
     except OSError:
         return False
-
-
-def _make_root(path: str, check: Callable[[], None]) -> None:
-    """And all above it, each durably. Links are followed: who stores here has named them."""
-    parent = os.path.dirname(path)
-    for _ in range(_ATTEMPTS):
-        try:
-            os.mkdir(path)
-        except FileExistsError:
-            if not os.path.isdir(path):
-                check()
-                continue  # it was removed meanwhile
-            return
-        except FileNotFoundError:
-            _make_root(parent, check)
-            continue
-        with folders.closing(folders.open_root(parent)) as descriptor:
-            os.fsync(descriptor)
-        return

@@ -14,12 +14,13 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+ATTEMPTS = 1000  # against a neighbour that removes the emptied folder just made
 LINK_ERRORS = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EMLINK})
 """Errors for a link that was not followed; the second and third have other causes, too."""
 
@@ -95,6 +96,39 @@ def enter(root: str | Path, folder: str) -> int:
                 os.mkdir(name, dir_fd=descriptor)
             descriptor = open_folder(name, within=descriptor)
     return descriptor
+
+
+def enter_or_make(name: str, within: int) -> int:
+    """A folder directly in an open one; made, durably, if it is not there."""
+    try:
+        return open_folder(name, within=within)
+    except FileNotFoundError:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=within)
+            os.fsync(within)
+        return open_folder(name, within=within)
+
+
+def make_root(path: str, check: Callable[[], None]) -> None:
+    """Make a folder and all above it, each durably. Links are followed: the user has named them.
+
+    ``check``: called if something else lies at the path; raises if that is no folder.
+    """
+    parent = os.path.dirname(path)
+    for _ in range(ATTEMPTS):
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                check()
+                continue  # it was removed meanwhile
+            return
+        except FileNotFoundError:
+            make_root(parent, check)
+            continue
+        with closing(open_root(parent)) as descriptor:
+            os.fsync(descriptor)
+        return
 
 
 def find_link(root: str, name: str) -> str | None:

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from hippo.engine import Engine
 from hippo.engine.scheduling.scheduler import EngineOptions
@@ -97,6 +98,18 @@ def replay(named: Named) -> Replayed:
     run = engine.studies[named.name]
     in_use = _find_user(store)
     return Replayed(study, engine, run, store, records, merge, found.is_deleted, in_use)
+
+
+def identity_to_json(replayed: Replayed) -> dict[str, Any]:
+    """What the JSON documents of ``hippo results`` and ``hippo tree`` begin with."""
+    return {
+        "study": replayed.study.name,
+        "namespace": replayed.study.namespace,
+        "plan": replayed.store.plan.partition("/")[2],
+        "phase": replayed.phase,
+        "isDeleted": replayed.is_deleted,
+        "inUse": replayed.in_use,
+    }
 
 
 def find_trial(replayed: Replayed, wanted: str, path: str) -> TrialRun:

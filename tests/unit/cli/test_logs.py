@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.cli import logs as worker_logs
+from hippo.cli import log_files
+from hippo.cli.logs import logs
 from hippo.cli.render.output import LogOutput
 from hippo.store import StoreError
 from hippo.store.directory import DirectoryBlobs
@@ -32,7 +33,7 @@ def log(tmp_path: Path) -> Path:
 
 def show(log: Path, *, tail: int | None = None, follow: bool = False) -> None:
     store = str(log.parents[3])
-    worker_logs.show("s", trial=None, follow=follow, tail=tail, store=store, namespace=None)
+    logs("s", trial=None, follow=follow, tail=tail, store=store, namespace=None)
 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"\n\n", b"bcdefgh"])), st.integers(0, 9))
@@ -42,9 +43,9 @@ def test_the_last_lines_are_those_of_the_whole(
     file = tmp_path_factory.getbasetemp() / "log"
     file.write_bytes(b"".join(parts))
     with pytest.MonkeyPatch.context() as patched, file.open("rb") as log:
-        patched.setattr(worker_logs, "_READ", 3)
+        patched.setattr(log_files, "_READ", 3)
         size = file.stat().st_size
-        begin = worker_logs._find_tail(log, size, lines)
+        begin = log_files._find_tail(log, size, lines)
     with file.open("rb") as log:
         assert file.read_bytes()[begin:] == b"".join(deque(log, lines))
 
@@ -75,9 +76,9 @@ def test_a_log_that_begins_anew_is_shown_anew(
 ) -> None:
     output = LogOutput()
     log.write_bytes(b"one\ntwo\n")
-    shown = worker_logs._copy(log, output)
+    shown = log_files._copy(log, output)
     log.write_bytes(b"three\n")
-    assert worker_logs._copy(log, output, shown) == len(b"three\n")
+    assert log_files._copy(log, output, shown) == len(b"three\n")
     assert capfdbinary.readouterr().out == b"one\ntwo\nthree\n"
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from hippo.cli import main
-from hippo.cli import simulate as simulating
+from hippo.cli.simulate import print_comparison
 from hippo.simulate import Pace, SimulationOptions, SyntheticCurves, compare
 from tests.unit.simulate.test_simulation import grid, multistep, synthetic
 
@@ -98,7 +98,7 @@ def test_people_read_both_ways_and_the_bound() -> None:
     study = grid(0.1, multistep(6))
     found = compare([study], synthetic(study), SimulationOptions(2))
     stream = io.StringIO()
-    simulating.print_comparison(Console(file=stream, width=200), found, None)
+    print_comparison(Console(file=stream, width=200), found, None)
     lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
     assert lines[0] == (
         "2 trials on 2 workers: 24 steps requested, 18 once merged, merge rate 1.33"
@@ -114,5 +114,5 @@ def test_synthetic_curves_are_said_where_they_matter() -> None:
         [study], SyntheticCurves((study.spec.objective,), 12), SimulationOptions(2, Pace(2.0))
     )
     stream = io.StringIO()
-    simulating.print_comparison(Console(file=stream, width=200), found, None)
+    print_comparison(Console(file=stream, width=200), found, None)
     assert "learning curves are synthetic" in stream.getvalue()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from hippo.cli import store as storage
+from hippo.cli import store as store_commands
 from hippo.cli.render.output import Output
 from hippo.gc import Collection, collect, delete_study, list_store, read_holdings
 from hippo.store import Blobs, DirectoryBlobs, PlanLock, PlanStore, StoreError, list_plans, measure
@@ -379,7 +379,7 @@ def test_whatever_fails_while_a_plan_is_read_is_its_own_fault(
 def test_exit_status_and_output_tell_of_a_plan_that_cannot_be_read(
     blobs: DirectoryBlobs, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = getattr(storage, command)
+    run = getattr(store_commands, command)
     sound, spoilt = StoredPlan(blobs, "a"), StoredPlan(blobs, "b")
     for plan in (sound, spoilt):
         plan.add_study("s", SHORT)

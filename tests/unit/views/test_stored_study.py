@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hippo.cli.results import print_tree
+from hippo.cli.tree import print_tree
 from hippo.protocol.decisions import Decision
 from hippo.protocol.reports import Arrived, Began, CheckpointSaved
 from hippo.store import PlanLock, StoreError, find_studies, open_blobs

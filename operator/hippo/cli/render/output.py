@@ -214,3 +214,8 @@ class LogOutput:
         else:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
+
+
+def log_heading(name: str) -> bytes:
+    """The line above a log, with the name of its worker or pod."""
+    return f"==> {as_line(name)} <==\n".encode()

@@ -15,6 +15,7 @@ from hippo.cli.render.stage_tree import draw_stage_tree
 from hippo.model import Objective, Study
 from hippo.model.words import counted
 from hippo.views.plan_preview import PlanAnalysis
+from hippo.views.stored_study import Replayed
 
 MAX_ROWS = 20
 
@@ -238,6 +239,20 @@ def print_plan(console: Console, analysis: PlanAnalysis) -> None:
                 f" {limit.merge_rate_without:.2f}. {limit.advice}"
             )
         )
+
+
+def print_standing(console: Console, replayed: Replayed) -> None:
+    """How a study of a store stands, and what of its plan is damaged."""
+    text = Text.assemble((replayed.study.name, "bold"), f": {replayed.phase}")
+    if replayed.run.message:
+        text.append(f": {replayed.run.message}")
+    if replayed.is_deleted:
+        text.append(", deleted")
+    elif not replayed.run.state.is_final:
+        text.append(f", {replayed.in_use or 'but nobody is at work on it now'}")
+    console.print(text, soft_wrap=True)
+    for problem in replayed.records.problems:
+        console.print(Text(f"damaged: {problem}", style="red"), soft_wrap=True)
 
 
 def _rung_lines(analysis: PlanAnalysis) -> Iterator[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hippo.kube.pods import diagnosis
 from hippo.kube.pods.state import GONE, Cause, PodPhase, observe, outcome
 from hippo.protocol.reports import Outcome
-from stage_runner.chain import EXIT_CODES
+from stage_runner.termination import EXIT_CODES
 
 CREATED, SCHEDULED = "2026-11-25T10:00:00Z", "2026-11-25T10:00:01Z"
 STARTED, FINISHED = "2026-11-25T10:00:05Z", "2026-11-25T10:03:05Z"

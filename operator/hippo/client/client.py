@@ -1,31 +1,4 @@
-"""Ask for trials from your own program: the client of ``algorithm: {name: external}``.
-
-``hippo run`` trains, in a process of its own; this client talks to it through the store, a folder
-or S3 alike, and may come and go, as may ``hippo run``.
-
-    with Client.open(".hippo", "study.yaml") as client:
-        ticket = client.submit({"lr": 0.1}, steps=10)
-        view = client.wait(ticket)
-        if view.metrics[10]["accuracy"] > 0.5:
-            client.extend(ticket, steps=100)
-        else:
-            client.stop(ticket)
-
-The end of the block closes the study, which then ends once all is trained. An exception does not:
-the program can be started again and goes on. :meth:`Client.drive` is the loop around all that, for
-a tuner with ``ask`` and ``tell``.
-
-All that is raised here on purpose:
-
-- InvalidSpec, a ValueError: an argument cannot be used; each line begins with the path to it.
-- Refused: the study will not carry out a request, or there was none.
-- Closed, a Refused: this client has closed the study.
-- StudyEnded: the study has ended before it could answer.
-- StoreError: the store cannot be read or written, or holds no such study.
-- TimeoutError: no answer in the time that was given.
-
-Every message is one line or, of InvalidSpec, one for each problem.
-"""
+"""The client of an external study: its requests through the store, and their answers."""
 
 from __future__ import annotations
 
@@ -33,11 +6,12 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, SupportsIndex
 
+from hippo.client.errors import Closed, Refused, StudyEnded
+from hippo.client.trials import AskTell, TrialView
 from hippo.model import InvalidSpec, load_studies, parse_study
 from hippo.model.scalars import to_plain, to_whole
 from hippo.model.sequences.numbers import describe
@@ -64,80 +38,16 @@ from hippo.store import (
 )
 from hippo.store.mailbox import Mailbox, Unreadable
 
-__all__ = [
-    "AskTell",
-    "Client",
-    "Closed",
-    "InvalidSpec",
-    "Refused",
-    "StoreError",
-    "StudyEnded",
-    "TrialView",
-]
-
 POLL_SECONDS = 0.5
 OPEN_SECONDS = 60.0
 """So long ``open`` waits for ``hippo run`` to begin a study."""
-
-
-class Refused(Exception):
-    """A request will not be carried out; one line that says why."""
-
-
-class Closed(Refused):
-    """This client has closed the study: it takes no more requests."""
-
-
-class StudyEnded(Exception):
-    """The study has ended, and will not answer any more."""
-
-
-@dataclass(slots=True)
-class TrialView:
-    """What is known of a trial."""
-
-    ticket: int
-    hyperparameters: dict[str, Any]
-    steps: int
-    """The farthest that it was asked to go."""
-    name: str | None = None
-    """As in the study's results; None until the request was taken up."""
-    phase: str = "Pending"
-    """Pending, Paused (it has reported where it was asked to, and may be extended), Completed,
-    Stopped, Failed, Diverged or Refused.
-    """
-    reason: str = ""
-    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
-    """By step; only the steps that were asked for."""
-    refusals: list[str] = field(default_factory=list)
-    """What became of requests to extend or stop it that could not be carried out."""
-
-    @property
-    def is_over(self) -> bool:
-        return self.phase not in ("Pending", "Paused")
-
-
-class AskTell(Protocol):
-    """A tuner of yours, for :meth:`Client.drive`."""
-
-    def ask(self) -> tuple[Mapping[str, Any] | SupportsIndex, SupportsIndex] | None:
-        """What to train next, and up to which step: hyper-parameters for a new trial, or the ticket
-        of one that is to go on. None: nothing before the next result; nothing at all if no result
-        is awaited.
-        """
-
-    def tell(self, trial: TrialView, step: int, metrics: Mapping[str, float] | None) -> None:
-        """A result, whose objective is finite; other metrics may be NaN.
-
-        None: the trial has failed, diverged, or was refused (``trial.phase``, ``trial.reason``).
-        """
 
 
 class Client:
     """Requests to one external study, and their results. Not thread-safe.
 
     Trials are called by their tickets: the number of the request that made them. Any number of
-    programs may use one study. A context manager: see above.
+    programs may use one study. A context manager, whose end closes the study.
     """
 
     def __init__(

@@ -1,0 +1,43 @@
+"""How studies are run on this machine: options, who watches, and how a run is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from hippo.engine import Engine
+from hippo.protocol.decisions import Decision
+from hippo.session.session import Session
+from hippo.session.stalls import LEAST_SECONDS, Stall
+
+
+class Observer(Protocol):
+    """Who watches a run: the command line, a notebook, a test."""
+
+    def started(self, engine: Engine, session: Session) -> None: ...
+
+    def updated(self, engine: Engine) -> None: ...
+
+    def notified(self, message: str, study: str | None) -> None: ...
+
+    def stalled(self, stalls: Sequence[Stall]) -> None: ...  # all there are, before each update
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run studies here."""
+
+    store: str  # path or URL
+    logs: Path
+    workers: int | None = None  # None: GPUs if there are any, otherwise cores
+    merge: bool = True  # False: trial by trial, for comparison
+    followed: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
+    """By study, decisions of another run that are made again."""
+    retry_failed: bool = False  # trials that failed in earlier runs are tried again
+    stalled_after: float = LEAST_SECONDS  # a call that lasts as long is told of, at the least
+
+
+class RunStopped(Exception):
+    """The run ended before its studies did; one line that says why."""

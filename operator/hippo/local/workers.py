@@ -1,0 +1,222 @@
+"""The workers of a run on this machine: their launch, their end, and their news as events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hippo.engine.events import Event, Progressed, Reported, WorkerGone
+from hippo.local.deaths import describe_death, find_version_trouble
+from hippo.local.interrupts import Interrupts
+from hippo.local.worker_server import WorkerServer
+from hippo.protocol.assignments import Assignment
+from hippo.protocol.reports import During, Ended, Outcome, WorkerError
+from hippo.session.open_plan import OpenPlan
+from hippo.session.stalls import Stall, find_patience
+
+GRACE_MARGIN_SECONDS = 10.0
+"""Beyond a worker's grace: to give up a step by itself, and to report. As the kubelet does, the
+server then kills those that cannot.
+"""
+EXIT_PREEMPTED = 143
+EXIT_STORE = 74
+"""Exit statuses of a worker that could not write its last report."""
+
+FOLD_AFTER = 200
+"""So many ended chains are folded into the ledger at a time."""
+_BLAMED: dict[str, str] = {"start": "step", "store": "step", "import": "setup"}
+"""What is charged with the death of a worker that was at something else than a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A call of the trainer that lasts. ``since``: by the driver's clock."""
+
+    during: During
+    step: int
+    since: float
+    place: str
+
+
+@dataclass(slots=True)
+class _Worker:
+    slot: int
+    log: Path
+    grace: float  # seconds
+    ended: bool = False
+    standing: _Standing | None = None
+
+
+@dataclass(slots=True)
+class Workers:
+    """A worker for each chain that was launched and has not exited.
+
+    Every method may raise WorkersFailed, StoreError. ``stop``: called with why no worker may be
+    launched any more.
+    """
+
+    server: WorkerServer
+    plan: OpenPlan
+    interrupts: Interrupts
+    clock: Callable[[], float]
+    stop: Callable[[str], None]
+    folder: Path  # of the trainer
+    logs: Path
+    ended: list[str]  # chains whose reports are not folded yet
+    gpus: list[int] = field(default_factory=list)  # positions among those that may be used
+    is_halted: bool = False  # the run stops, whether or not it was interrupted
+    counted: Counter[str] = field(default_factory=Counter)  # reports read, of each chain
+    _workers: dict[str, _Worker] = field(default_factory=dict)
+    _unwanted_since: float | None = None  # by the clock
+    _hurried: set[str] = field(default_factory=set)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._workers
+
+    def launch(self, assignment: Assignment) -> None:
+        """Start a worker in the first slot that is free."""
+        slot = next(n for n in count() if all(w.slot != n for w in self._workers.values()))
+        device = f"cuda:{self.gpus[slot % len(self.gpus)]}" if self.gpus else None
+        log = self.server.launch(assignment, plan=self.plan.store.plan, slot=slot, device=device)
+        self._workers[assignment.chain] = _Worker(slot, log, assignment.grace_seconds)
+
+    def terminate_all(self) -> None:
+        """Every chain at work saves at the end of its step and leaves."""
+        for chain in list(self.plan.engine.chains):
+            self.server.terminate(chain, within=self._grace(chain) + GRACE_MARGIN_SECONDS)
+
+    def kill_all(self) -> None:
+        for chain in list(self.plan.engine.chains):
+            self.server.kill(chain)
+
+    def longest_grace(self) -> float:
+        """Seconds that the most patient chain at work has to end its step."""
+        return max((self._grace(chain) for chain in self.plan.engine.chains), default=0.0)
+
+    def hurry(self, *, is_unwanted: bool) -> None:
+        """``is_unwanted``: no study wants any chain. Those at work then have their grace to leave,
+        as after any other request, and are terminated.
+        """
+        chains = self.plan.engine.chains
+        if not is_unwanted or not chains:
+            self._unwanted_since = None
+            return
+        now = self.clock()
+        self._unwanted_since = self._unwanted_since or now
+        for chain in chains.keys() - self._hurried:
+            if now - self._unwanted_since > self._grace(chain):
+                self._hurried.add(chain)
+                self.server.terminate(chain, within=GRACE_MARGIN_SECONDS)
+
+    def _grace(self, chain: str) -> float:
+        worker = self._workers.get(chain)
+        return worker.grace if worker is not None else 0.0
+
+    # -- news --------------------------------------------------------------------------------------
+
+    def take(self, news: dict[str, Any]) -> Iterator[Event]:
+        """What the engine is to be told, each event before the next one is asked for."""
+        if "poke" in news:
+            yield from self._read_reports(news["poke"])
+        elif "progress" in news:
+            yield Progressed(news["progress"], news["step"])
+        elif "standing" in news:
+            self._note_standing(news)
+        elif "exited" in news:
+            yield from self._note_exit(news)
+
+    def find_stalls(self, least: float) -> list[Stall]:
+        """Workers that have been in one call for conspicuously long, the longest first; none for
+        less than ``least`` seconds.
+        """
+        found = []
+        engine, now = self.plan.engine, self.clock()
+        for name, worker in self._workers.items():
+            standing, chain = worker.standing, engine.chains.get(name)
+            if standing is None or chain is None:
+                continue
+            seconds = now - standing.since
+            during, step = standing.during, standing.step
+            if seconds >= find_patience(engine.costs, chain, during, step, least):
+                where = f"pid {self.server.pid(name)}"
+                stall = Stall(name, chain.study, during, step, seconds, where, standing.place)
+                found.append(stall)
+        return sorted(found, key=lambda stall: -stall.seconds)
+
+    def _note_standing(self, news: dict[str, Any]) -> None:
+        worker = self._workers.get(news["standing"])
+        if worker is None:
+            return
+        worker.standing = None
+        if news["during"] is not None:
+            since = self.clock() - news["seconds"]
+            place = news.get("place", "")
+            worker.standing = _Standing(news["during"], news["step"], since, place)
+
+    def _read_reports(self, chain: str) -> Iterator[Event]:
+        worker = self._workers.get(chain)
+        if worker is None:
+            return
+        for report in self.plan.store.read_reports(chain, self.counted[chain] - 1):
+            self.counted[chain] += 1
+            self.plan.has_news = True
+            if isinstance(report, Ended):
+                worker.ended = True
+                if self.interrupts.count and not self._is_saved(report):
+                    self.interrupts.given_up.append(chain)
+                report = _with_log(report, worker.log)
+            yield Reported(report)
+
+    def _is_saved(self, report: Ended) -> bool:
+        chain = self.plan.engine.chains.get(report.chain)
+        if chain is None or not report.trained or report.outcome is not Outcome.PREEMPTED:
+            return True
+        return report.step in chain.claim.node.at(report.step).checkpoints
+
+    def _note_exit(self, news: dict[str, Any]) -> Iterator[Event]:
+        """A process has left. With a ``reason`` it never was one (no room for its log, say)."""
+        chain = news["exited"]
+        yield from self._read_reports(chain)
+        worker = self._workers.pop(chain, None)
+        if worker is None:
+            return
+        self.ended.append(chain)
+        if not worker.ended:
+            yield self._explain_exit(news, worker)
+        if len(self.ended) >= FOLD_AFTER:
+            self.plan.store.fold(self.ended)
+            self.ended.clear()
+
+    def _explain_exit(self, news: dict[str, Any], worker: _Worker) -> WorkerGone:
+        """How a worker ended that left no report."""
+        chain, code, reason = news["exited"], news["code"], news.get("reason")
+        during, step = news.get("during", "start"), news.get("step", 0)
+        was_told = self.interrupts.count > 0 or self.is_halted
+        outcome = Outcome.PREEMPTED if was_told else Outcome.LOST
+        problem = find_version_trouble(code, worker.log)
+        if problem is not None and during == "start":
+            self.stop(problem)
+            outcome = Outcome.PREEMPTED
+        elif code == EXIT_STORE or reason is not None:
+            outcome = Outcome.STORE  # not the trainer's fault
+        elif code == EXIT_PREEMPTED:
+            outcome = Outcome.PREEMPTED
+        if self.interrupts.count and during not in ("start", "import", "setup"):
+            self.interrupts.given_up.append(chain)
+        message = reason or describe_death(news, worker.log, self.folder, logs=self.logs.parent)
+        error = WorkerError(during=_BLAMED.get(during, during), message=message, step=step)
+        return WorkerGone(chain, outcome, error)
+
+
+def _with_log(report: Ended, log: Path) -> Ended:
+    """Where the traceback is, if there is one."""
+    error = report.error
+    if error is None or (report.outcome is not Outcome.FAILED and error.during != "import"):
+        return report
+    told = error.model_copy(update={"message": f"{error.message}; its log: {log}"})
+    return report.model_copy(update={"error": told})

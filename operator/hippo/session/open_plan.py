@@ -1,0 +1,144 @@
+"""A plan of the store while a driver works on it: its lock, records, engine, inbox and charges.
+
+Every driver opens and closes its plan here. All of it waits for the store: a driver with an event
+loop calls it from a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hippo.engine import Engine
+from hippo.engine.events import StudyAdded
+from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.engine.state import StudyRun
+from hippo.model import Study
+from hippo.session.charges import chain_prefix
+from hippo.session.inbox import Mailroom
+from hippo.session.session import Session
+from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, Unreadable, reading
+
+
+@dataclass(slots=True)
+class OpenPlan:
+    """A plan whose lock this process holds. Nothing it keeps is needed to open the plan again.
+
+    ``counted``, of several methods: how many reports of each chain the engine has been told of.
+    Every method may raise StoreError; LockLost, one of them, if the lock is another's by now.
+    """
+
+    lock: PlanLock
+    session: Session
+    engine: Engine
+    inbox: Mailroom
+    not_cleaned: str | None = None  # why unfinished writes of killed writers stay
+    has_news: bool = False  # reports have been read since charges were noted
+
+    @classmethod
+    def open(
+        cls,
+        store: PlanStore,
+        lock: PlanLock,
+        document: dict[str, Any],
+        studies: Iterable[Study],
+        options: EngineOptions,
+        *,
+        clock: Callable[[], float],
+        on_read: Callable[[Session], None],
+        keeps_orphans: bool = False,
+    ) -> OpenPlan:
+        """Read the plan, and build an engine that knows its results. ``lock`` is held.
+
+        ``document``: of the plan's signature. ``studies``: those that this run is going to admit;
+        what others retain stays. ``options``: chains are named after the lock's generation,
+        whatever they say. ``clock``: seconds, monotonic. ``on_read``: called with what was read,
+        before anything is removed. ``keeps_orphans``: for a plan whose live workers may be about to
+        write the manifests of data that has none.
+        """
+        studies = list(studies)
+        with reading(f"plan {store.plan}"):
+            session = Session.open(store, document)
+        on_read(session)
+        if not keeps_orphans:
+            for key in session.records.orphans:
+                store.delete_checkpoint(key)
+        not_cleaned = None
+        try:
+            store.blobs.clean(older_than_seconds=STALE_SECONDS)
+        except StoreError as error:  # a right that nothing else needs
+            not_cleaned = str(error)
+        engine = Engine(
+            session.build_plan(),
+            replace(options, chain_prefix=chain_prefix(lock.generation)),
+            costs=session.build_costs(),
+            kept=session.kept_by_others({study.name for study in studies}),
+        )
+        inbox = Mailroom(store, engine, studies, clock)
+        return cls(lock, session, engine, inbox, not_cleaned)
+
+    @property
+    def store(self) -> PlanStore:
+        return self.session.store
+
+    def admit(self, study: Study, *, uid: str | None = None) -> StudyAdded:
+        """A study as the store knows it; ``uid`` as in :meth:`Session.admit`, which raises what
+        this does. Unreadable also if requests to the study, or answers, are damaged.
+        """
+        if study.name in self.inbox.damaged:
+            raise Unreadable(self.inbox.damaged[study.name])
+        return self.session.admit(study, uid=uid)
+
+    def write_study(self, run: StudyRun) -> None:
+        """Note how a study stands, and for how long it has been active."""
+        active = self.engine.now - run.started if run.is_active else 0.0
+        self.session.write_study(run.study, run, wall_seconds=run.wall_before + active)
+
+    def note_charges(self, counted: Mapping[str, int]) -> None:
+        """Note what every study was charged up to here."""
+        self.session.note_spending(
+            list(self.engine.studies.values()),
+            generation=self.lock.generation,
+            counted=dict(counted),
+        )
+
+    def note_costs(self, counted: Mapping[str, int], studies: Iterable[str]) -> None:
+        """Note what outlives a killed process no other way: charges, if there is news, and the
+        wall time of those of ``studies`` that are active and have a budget of it.
+        """
+        if self.has_news:
+            self.has_news = False
+            self.note_charges(counted)
+        for name in studies:
+            run = self.engine.studies[name]
+            if run.is_active and run.study.spec.budget.wall_time is not None:
+                self.write_study(run)
+
+    def settle(self, counted: Mapping[str, int]) -> None:
+        """Note charges and publish answers. Before a study's end is written: whoever sees the end
+        finds both.
+        """
+        self.note_charges(counted)
+        self.inbox.publish()
+
+    def close(
+        self,
+        counted: Mapping[str, int],
+        *,
+        ended: Iterable[str],
+        unfinished: Iterable[StudyRun],
+        is_idle: bool,
+    ) -> None:
+        """Leave the store tidy; the lock stays held.
+
+        ``ended``: chains whose reports may be folded into the ledger. ``unfinished``: studies whose
+        standing is noted. ``is_idle``: no worker is left that may write.
+        """
+        self.inbox.publish()
+        for run in unfinished:
+            self.write_study(run)
+        self.note_charges(counted)
+        self.store.fold(ended)
+        if is_idle:
+            self.store.remove_fragments()
