@@ -197,7 +197,7 @@ class Chain:
         self._reset_save_timer()
 
     def _load(self) -> int:
-        """The size of the checkpoint, in bytes."""
+        """Load the start checkpoint; returns its size in bytes."""
         key = self._course.sequence.key(self._step, self._assignment.signature)
         manifest = find_checkpoint(self._store, self._assignment, key, self._fingerprint)
         load_checkpoint(self._trainer, manifest, lambda: self._read(manifest))
@@ -205,7 +205,7 @@ class Chain:
         return manifest.size
 
     def _read(self, manifest: Manifest) -> bytes:
-        """A checkpoint, for the trainer to load: from here on it is the trainer's time."""
+        """Read a checkpoint. After that, the time of loading is the trainer's."""
         data = self._store.read_checkpoint(manifest)
         self._enter("load")
         return data
@@ -230,7 +230,7 @@ class Chain:
         return now
 
     def _do_marks(self) -> None:
-        """What the route asks for at this step end, if it was not done yet."""
+        """Save and evaluate as the route asks at this step, unless that was done."""
         step, course = self._step, self._course
         self._mark = course.next_mark(step)
         if step in course.saves:
@@ -264,7 +264,7 @@ class Chain:
 
     def _evaluate(self) -> None:
         if self._termination.asked.is_set():
-            return  # it is saved, now or at once: whoever goes on from here evaluates first
+            return  # it is saved now or at once; the chain that continues from here evaluates first
         seed_generators("evaluate", self._assignment.trainer.seed, self._step)
         self._enter("evaluate")
         began = time.perf_counter()
@@ -287,7 +287,7 @@ class Chain:
         self._during = "step"
 
     def _take_control(self, poller: Poller) -> bool:
-        """Answer the newest control; True if the chain now follows it."""
+        """Answer the newest control. Returns whether the chain now follows it."""
         control = poller.take()
         if control is None:
             return False
@@ -315,7 +315,7 @@ class Chain:
             self._save()
 
     def _wait_for_route(self, poller: Poller) -> bool:
-        """At the end of the route: whether there is another one to follow, beyond this step."""
+        """Wait at the end of the route. Returns whether there is another one, beyond this step."""
         if self._assignment.linger_seconds <= 0:
             return False
         self._rest()
@@ -348,16 +348,16 @@ class Chain:
         }
 
     def _enter(self, during: During) -> None:
-        """What happens from now on is of this kind, for whoever watches and for errors."""
+        """Note what happens from now on, for the watch and for errors."""
         self._during = during
         self._pulse.note(during, self._step, time.perf_counter())
 
     def _rest(self) -> None:
-        """No call of the trainer is under way."""
+        """Note that no call of the trainer is under way."""
         self._pulse.note("store", self._step, time.perf_counter())
 
     def _leave_if_forked(self, error: BaseException | None = None) -> None:
-        """A process that the trainer has forked is no worker: at the end of its part it leaves."""
+        """Exit if this process is one that the trainer has forked, and no worker."""
         if os.getpid() != self._pid:
             exit_fork(error)
 
@@ -382,13 +382,13 @@ class Chain:
         return EXIT_CODES[outcome]
 
     def _leave_overdue(self, standing: Standing, message: str) -> None:
-        """A call has outlasted its limit. Called from the thread that watches; does not return."""
+        """Leave: a call has outlasted its limit. Called by the watching thread; does not return."""
         error = WorkerError(during=standing.during, message=message, step=standing.step)
         seconds = max(_LAST_WORDS_SECONDS, self._assignment.grace_seconds)
         self._leave(Outcome.FAILED, error, seconds)
 
     def _leave_unsaved(self) -> None:
-        """The step did not end within the grace. Called from the thread that watches."""
+        """Leave: the step did not end within the grace. Called by the watching thread."""
         self._leave(Outcome.PREEMPTED, None, _LAST_WORDS_SECONDS)
 
     def _leave(self, outcome: Outcome, error: WorkerError | None, seconds: float) -> None:

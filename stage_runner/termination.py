@@ -59,7 +59,7 @@ class Termination:
             signal.signal(number, _do_nothing)
 
     def settle(self) -> None:
-        """The step has ended in time: the grace no longer runs."""
+        """Stop the grace: the step has ended in time."""
         self._settled.set()
 
     def close(self) -> None:

@@ -67,7 +67,7 @@ NamedNamespaceOption = Annotated[
 
 
 def locate_studies(paths: list[Path]) -> list[LocatedStudy]:
-    """The studies of all files; ``-`` is standard input, whose trainer is in the current folder.
+    """All studies of the files; ``-`` is standard input, whose trainer is in the current folder.
 
     Raises InvalidSpec, also if two of them have one name.
     """
@@ -84,7 +84,7 @@ def locate_studies(paths: list[Path]) -> list[LocatedStudy]:
 
 
 def is_file_name(study: str) -> bool:
-    """Whether a study on the command line is named by its file."""
+    """Whether the command line names a study by its file."""
     path = Path(study)
     return path == STANDARD_INPUT or path.suffix in (".yaml", ".yml") or path.is_file()
 
@@ -94,12 +94,12 @@ def _place(path: Path) -> Path:
 
 
 def store_beside(path: Path) -> str:
-    """The store of the studies in a file, if no other is named."""
+    """The store of a file's studies, unless the command line names another."""
     return str(_place(path).parent / DEFAULT_STORE)
 
 
 def open_store(url: str | None) -> Store:
-    """A store named on the command line; None: the one in the current folder. Raises StoreError."""
+    """The store at a URL; None: the one in the current folder. Raises StoreError."""
     url = locate_store(url if url is not None else DEFAULT_STORE)
     if "://" not in url and not Path(url).exists() and not Path(url).is_symlink():
         raise StoreError(f"there is no store at {url}: name another one, or run the study first")

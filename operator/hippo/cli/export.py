@@ -79,7 +79,7 @@ def export(
 
 
 def _find_best(named: Named) -> _Found:
-    """As the study's document has it; a replay is not needed."""
+    """The best trial's checkpoint. The study's document names it, so nothing is replayed."""
     document: dict[str, Any] = named.found[0].document
     status = document.get("status") or {}
     trial, step, key = (status.get(name) for name in ("best", "bestStep", "bestKey"))

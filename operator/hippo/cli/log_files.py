@@ -19,7 +19,7 @@ _READ = 1 << 16
 
 
 def find_folder(named: Named, study: str) -> Path | None:
-    """Where this machine's workers of the study's plan have written, if there were any."""
+    """The folder of logs of the study's plan on this machine; None if there is none."""
     if "://" in named.store.url:
         path = Path(study)
         root = (path.resolve().parent if path.is_file() else Path.cwd()) / LOCAL_LOGS
@@ -30,7 +30,7 @@ def find_folder(named: Named, study: str) -> Path | None:
 
 
 def _open(file: Path) -> BinaryIO:
-    """A log; no link below the folder that the logs' own lies in is followed. Raises StoreError."""
+    """A log. No symbolic link below the folder of all logs is followed. Raises StoreError."""
     try:
         return open(folders.open_within(file.parents[3], file, os.O_RDONLY), "rb")
     except OSError as error:
@@ -61,7 +61,7 @@ def show_files(
 
 
 def _list_files(folder: Path, chains: set[str] | None) -> list[Path]:
-    """The newest first."""
+    """The logs of the chains, or of all, the newest first."""
     found: list[tuple[float, str, Path]] = []
     for file in folder.glob("*.log"):
         if chains is None or file.stem in chains:
@@ -73,7 +73,7 @@ def _list_files(folder: Path, chains: set[str] | None) -> list[Path]:
 def _follow_files(
     store: PlanStore, folder: Path, chains: set[str] | None, tail: int | None, output: LogOutput
 ) -> None:
-    """Until nobody works on the plan any more."""
+    """Show what is written until nobody works on the plan any more."""
     shown: dict[Path, int] = {}
     odd: set[Path] = set()
     last: Path | None = None
@@ -123,8 +123,8 @@ def _copy(
 ) -> int:
     """Show a log from a byte on, or its last lines, as it is now; returns its size.
 
-    ``head`` comes before it, if there is any of it or ``is_headed``. One that has become shorter is
-    shown anew. A log may be larger than memory. Raises StoreError.
+    ``head`` is written first, if there is something to show or ``is_headed``. A log that has become
+    shorter is shown from its beginning. It may be larger than memory. Raises StoreError.
     """
     with _open(file) as log:
         size = os.fstat(log.fileno()).st_size
@@ -140,7 +140,7 @@ def _copy(
 
 
 def _find_tail(log: BinaryIO, size: int, lines: int) -> int:
-    """Where the last lines begin, in bytes."""
+    """The byte at which the last lines begin."""
     end, missing = size, lines
     while end > 0 and lines > 0:
         begin = max(0, end - _READ)

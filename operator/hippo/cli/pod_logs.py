@@ -87,7 +87,7 @@ def _show_waiting(pods: Iterable[dict[str, Any]]) -> None:
 
 
 def _run_kubectl(command: list[str], output: LogOutput) -> None:
-    """Pass on its output, made harmless on a terminal, and its complaints under its name."""
+    """Write kubectl's output, made harmless on a terminal, and its complaints under its name."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as kubectl:
         assert kubectl.stdout is not None
         assert kubectl.stderr is not None

@@ -44,7 +44,7 @@ def results(
 
 
 def results_to_json(replayed: Replayed) -> dict[str, Any]:
-    """The document of ``hippo results -o json``: of ``hippo run``'s, what is no single run's."""
+    """The document of ``hippo results -o json``: ``hippo run``'s, but for a run's own fields."""
     result = build_result(replayed.engine, makespan_seconds=0.0, workers=0)
     (entry,) = result["studies"]
     objective = replayed.study.spec.objective
@@ -63,7 +63,7 @@ def results_to_json(replayed: Replayed) -> dict[str, Any]:
 
 
 def print_results(console: Console, replayed: Replayed, document: dict[str, Any]) -> None:
-    """Every trial, in the order of the document; then the best, and how the study stands."""
+    """Print every trial in the order of the document, then the best, and how the study stands."""
     objective, best = replayed.study.spec.objective, document["best"]
     metrics = _metrics_shown(replayed, document["trials"])
     listing = Listing(
@@ -101,7 +101,7 @@ def print_results(console: Console, replayed: Replayed, document: dict[str, Any]
 
 
 def _metrics_shown(replayed: Replayed, rows: list[dict[str, Any]]) -> list[str]:
-    """The objective, then the others."""
+    """Names of metrics: the objective, then the rest."""
     first = replayed.study.spec.objective.metric
     others = {name for row in rows for name in row["metrics"]} - {first}
     return [first, *sorted(others)]

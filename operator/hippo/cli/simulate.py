@@ -92,8 +92,8 @@ def simulate(
 def _find_followed(
     opened: Store, studies: list[Study]
 ) -> tuple[dict[str, tuple[Decision, ...]], list[tuple[str, str]]]:
-    """What the store recorded of studies whose decisions depend on the order of results; and why it
-    has nothing of others, which then decide afresh.
+    """The store's decisions for studies that decide by the order of results, by study; and why it
+    has none for the others, which then decide afresh.
     """
     found: dict[str, tuple[Decision, ...]] = {}
     reasons: list[tuple[str, str]] = []

@@ -49,7 +49,7 @@ def tree(
 
 
 def print_tree(console: Console, replayed: Replayed, stored: StoredTree) -> None:
-    """As ``hippo plan`` draws it, with how each branch stands."""
+    """Draw the tree as ``hippo plan`` does, and how each branch stands."""
     if stored.stages:
         console.print(
             draw_stage_tree(

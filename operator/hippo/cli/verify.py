@@ -22,18 +22,18 @@ from hippo.model import Sequence, Study
 from hippo.model.words import counted
 
 CANDIDATES = 50
-"""So many points of the space are looked at for one that changes soon."""
+"""Points of the space among which one that changes soon is sought."""
 
 FEWEST_STEPS = 3
 MOST_STEPS = 100
-"""Unless told otherwise, as many steps as changes of hyper-parameters and the end of an epoch ask
-for are tried, but no more than this."""
+"""Bounds of the steps tried without --steps. Within them, the changes of hyper-parameters and the
+end of an epoch decide."""
 
 MOST_COMPARED = 1000
-"""Steps by which points are compared, if more are to be tried."""
+"""Points are compared by no more steps than this."""
 
 MOST_SECONDS = 20.0
-"""Likewise: of training in each way; after that the steps tried so far must do."""
+"""Longest training in each way without --steps; after that the steps tried so far must do."""
 
 OBJECTIVE = "objective"
 """The check whether ``evaluate`` returns the metrics that the study names."""
@@ -72,9 +72,9 @@ def verify(
 
 
 def check_trainer(located: LocatedStudy, steps: int | None) -> dict[str, Any]:
-    """Runs the check in processes of its own; returns what they found. Raises WorkersFailed.
+    """Run the check in processes of its own; returns what they found. Raises WorkersFailed.
 
-    ``steps``: exactly so many; None: as many as it takes, within the bounds above.
+    ``steps``: train exactly this many; None: as many as needed, within the bounds above.
     """
     spec = located.study.spec
     bound = min(steps or MOST_STEPS, spec.steps)
@@ -111,7 +111,7 @@ def check_trainer(located: LocatedStudy, steps: int | None) -> dict[str, Any]:
 
 
 def _tell_end(done: subprocess.CompletedProcess[bytes]) -> str:
-    """How the check ended that printed no result; a trainer may write any bytes."""
+    """How a check ended that printed no result; a trainer may write any bytes."""
     if done.returncode < 0:
         number = -done.returncode
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
@@ -121,13 +121,13 @@ def _tell_end(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 def count_steps(sequence: Sequence, most: int) -> int:
-    """Until every change of a hyper-parameter within ``most`` steps has been trained with."""
+    """Steps until every change of a hyper-parameter within ``most`` steps has been trained with."""
     changes = [change for change in sequence.changes() if change < most]
     return min(most, max(FEWEST_STEPS, *(change + 2 for change in changes), 0))
 
 
 def _look_for_objective(study: Study, found: dict[str, Any]) -> None:
-    """An exact trainer is of no use to a study whose metrics it does not return."""
+    """Add a failed check for each metric of the study that ``evaluate`` does not return."""
     objective, returned = study.spec.objective, found["metrics"]
     for metric in (objective.metric, objective.test_metric):
         if metric is None or returned is None or metric in returned:
@@ -140,8 +140,8 @@ def _look_for_objective(study: Study, found: dict[str, Any]) -> None:
 
 
 def choose_point(study: Study, steps: int) -> dict[str, Any]:
-    """The point, of the first few, of which most hyper-parameters change within ``steps``; of those
-    the one that needs the fewest steps to meet all its changes, then the one that changes most.
+    """The point, among the first few, most of whose hyper-parameters change within ``steps``; among
+    equals the one that meets all its changes soonest, then the one that changes most.
     """
     space = study.search_space()
     count = CANDIDATES if space.size is None else min(CANDIDATES, space.size)
@@ -157,9 +157,9 @@ def choose_point(study: Study, steps: int) -> dict[str, Any]:
 
 
 def choose_variants(study: Study, point: dict[str, Any]) -> dict[str, Any]:
-    """For each hyper-parameter that varies another constant than it begins with.
+    """For each hyper-parameter that varies, a constant other than its first value.
 
-    It is one with which, of the first few points, one begins or ends.
+    One of the first few points begins or ends with it.
     """
     space = study.search_space()
     count = CANDIDATES if space.size is None else min(CANDIDATES, space.size)
@@ -176,7 +176,7 @@ def choose_variants(study: Study, point: dict[str, Any]) -> dict[str, Any]:
 
 
 def print_findings(console: Console, study: Study, found: dict[str, Any]) -> None:
-    """A line a check, then the verdict."""
+    """Print a line for each check, then the verdict."""
     steps = counted(found["steps"], "step")
     for check in found["checks"]:
         word, style = MARKS[check["kind"]]

@@ -1,4 +1,4 @@
-"""The studies of a run as the store knows them: new, to be gone on with, or ended before."""
+"""Admits the studies of a run to its plan: new ones, unfinished ones, and ones that had ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Admission:
     """Studies that had ended before and do not go on; the observer knows."""
 
     def admit(self, studies: Iterable[Study]) -> list[StudyAdded]:
-        """What the engine is to be told of each study; new ones are noted in the store.
+        """The event for each study. New studies are noted in the store.
 
         Raises InvalidSpec, StoreError.
         """
@@ -56,7 +56,7 @@ class Admission:
         return replace(event, followed=followed)
 
     def _reconsider(self, study: Study) -> StudyAdded:
-        """One that has ended goes on if its limits allow it now."""
+        """The study as the store knows it; an ended one goes on if its limits allow it now."""
         session, name = self.plan.session, study.name
         event = self.plan.admit(study)
         verdict = session.reconsider(

@@ -1,4 +1,4 @@
-"""Describes in one line how a worker died that left no report."""
+"""Describes in one line how a worker died without a report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def find_version_trouble(code: int | None, log: Path) -> str | None:
 def describe_death(
     news: dict[str, Any], log: Path, folder: Path, *, logs: Path | None = None
 ) -> str:
-    """``news``: the server's, of the exit. ``folder``: of the trainer; ``logs``: of all logs.
+    """How a worker ended. ``news``: the server's message of the exit; ``folder``: the trainer's;
+    ``logs``: the folder of all logs.
 
     ``the worker was killed by SIGSEGV in step 3 (trainer.py:31, in step()); its log: ...``.
     """

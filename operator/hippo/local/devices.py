@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One that workers may use; ``position`` is among those in CUDA_VISIBLE_DEVICES."""
+    """A GPU that workers may use; ``position`` counts within CUDA_VISIBLE_DEVICES."""
 
     position: int
     model: str  # "" if unknown
 
 
 def find_gpus() -> list[Gpu]:
-    """All that may be used, without importing torch."""
+    """All GPUs that workers may use, found without importing torch."""
     listed = _ask_driver()
     restricted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if restricted is None:
@@ -32,7 +32,7 @@ def find_gpus() -> list[Gpu]:
 
 
 def find_equal_gpus() -> list[Gpu]:
-    """Those of the first one's model: results of another model would differ in the last bits."""
+    """GPUs of the first one's model: results of another model would differ in the last bits."""
     gpus = find_gpus()
     return [gpu for gpu in gpus if gpu.model == gpus[0].model]
 

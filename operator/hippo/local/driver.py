@@ -54,16 +54,16 @@ from hippo.tune import create_tuner
 
 TICK_SECONDS = 0.5
 EDIT_SECONDS = 1.0
-"""Study files are looked at this often."""
+"""Interval at which study files are checked for edits."""
 LOCK_SECONDS = 60.0
 LINGER_SECONDS = 2.0
 POLL_SECONDS = 0.1
 REMOTE_POLL_SECONDS = 0.5
-"""How often a worker looks for a new route; each look is a read of the store. Well below the time
-for which one lingers.
+"""Interval at which a worker looks for a new route; each look reads the store. It is well below the
+time for which a worker lingers.
 """
 CACHE_FOLDER = ".cache"
-"""Beside the logs; no namespace has this name."""
+"""Folder of the cache, beside the logs; no namespace has this name."""
 
 
 @dataclass(eq=False, repr=False)
@@ -123,9 +123,7 @@ class LocalDriver:
         return self.engine
 
     def _find_cache(self, folder: Path | None) -> CheckpointCache | None:
-        """The cache of the workers, to forget there what is deleted; ``folder`` if nobody says
-        otherwise.
-        """
+        """The workers' cache, by default in ``folder``: deleted checkpoints are to leave it too."""
         if folder is None:
             return None
         return find_cache(
@@ -133,7 +131,7 @@ class LocalDriver:
         )
 
     def _open(self, store: PlanStore, lock: PlanLock, document: dict[str, Any]) -> None:
-        """Give the engine what the store holds, and the studies."""
+        """Open the plan, admit the studies, and let the engine launch."""
         studies = [item.study for item in self.studies]
         self._plan = plan = OpenPlan.open(
             store,
@@ -187,7 +185,7 @@ class LocalDriver:
             self._feed(replace(event, more_follow=event is not added[-1]))
 
     def _loop(self, lock: PlanLock) -> None:
-        """Until every study has ended and every worker has left."""
+        """Run until every study has ended and every worker has left."""
         renewed = self.clock()
         with selectors.DefaultSelector() as selector:
             selector.register(self._server, selectors.EVENT_READ)
@@ -286,14 +284,17 @@ class LocalDriver:
     # -- stopping ----------------------------------------------------------------------------------
 
     def _stop_all(self, message: str | None) -> None:
-        """No new work; what runs is saved and leaves."""
+        """Launch nothing more; let the workers save and leave.
+
+        ``message``: why the run halts; None: because of a signal.
+        """
         self._halt = message or self._halt
         self._workers.is_halted = self._halt is not None
         self._feed(WorkersChanged(0))
         self._workers.terminate_all()
 
     def _heed_edits(self) -> None:
-        """Study files may be edited while they are trained."""
+        """Apply edits of study files made while they are trained."""
         now = self.clock()
         if now < self._look_at_files:
             return

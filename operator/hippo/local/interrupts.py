@@ -14,7 +14,7 @@ from hippo.local.options import RunStopped
 from hippo.session.stalls import describe_span
 
 LEAVE_SECONDS = 5.0
-"""After a second Ctrl-C: until all workers are gone, or the run leaves without them."""
+"""After a second Ctrl-C, the run waits this long for its workers to be gone."""
 INTERRUPTS_HEEDED = 2
 MOST_NAMED = 3
 """Chains in one message."""
@@ -23,7 +23,7 @@ AT_ONCE = "stopped at once: steps since the last checkpoints are lost, run again
 
 @dataclass(slots=True)
 class Interrupts:
-    """The signals of one run, and what they have led to. Before :meth:`begin`, one ends the run."""
+    """Signals to one run, and their consequences. Before :meth:`begin`, a signal ends the run."""
 
     count: int = 0
     heeded: int = 0
@@ -33,7 +33,7 @@ class Interrupts:
     _is_starting: bool = field(init=False, default=True)
 
     def begin(self) -> None:
-        """From now on there is something to save."""
+        """Training begins: from now on there is something to save."""
         self._is_starting = False
 
     def take(self) -> int | None:
@@ -44,7 +44,7 @@ class Interrupts:
         return self.heeded
 
     def explain(self) -> str | None:
-        """What the run says of its end; None if nobody interrupted it."""
+        """The message at the end of an interrupted run; None if nobody interrupted it."""
         if self.heeded > 1:
             return AT_ONCE
         if self.count and self.given_up:
@@ -58,7 +58,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Take the place of the process's own handlers, in its main thread."""
+        """Replace the process's own handlers while the block runs; only in the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -1,4 +1,4 @@
-"""How studies are run on this machine: options, who watches, and how a run is stopped."""
+"""Options of a run on this machine, its observer, and the error that ends it early."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hippo.session.stalls import LEAST_SECONDS, Stall
 
 
 class Observer(Protocol):
-    """Who watches a run: the command line, a notebook, a test."""
+    """Watches a run: the command line, a notebook, a test."""
 
     def started(self, engine: Engine, session: Session) -> None: ...
 
@@ -34,10 +34,10 @@ class RunOptions:
     workers: int | None = None  # None: GPUs if there are any, otherwise cores
     merge: bool = True  # False: trial by trial, for comparison
     followed: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
-    """By study, decisions of another run that are made again."""
+    """By study, decisions of another run that this one repeats."""
     retry_failed: bool = False  # trials that failed in earlier runs are tried again
-    stalled_after: float = LEAST_SECONDS  # a call that lasts as long is told of, at the least
+    stalled_after: float = LEAST_SECONDS  # shorter calls are never reported as stalled
 
 
 class RunStopped(Exception):
-    """The run ended before its studies did; one line that says why."""
+    """The run ended before its studies did. The message is one line that says why."""

@@ -44,8 +44,8 @@ def _python_files(folder: Path) -> list[Path]:
 
 
 def _raise(error: OSError) -> None:
-    """Of a folder that cannot be listed, as when a device fails. One that is gone, or that this
-    user may not see, is none to a trainer either.
+    """Raise the error of a folder that cannot be listed, as when a device fails; not if the folder
+    is gone or hidden from this user: a trainer cannot import from it either.
     """
     if not isinstance(error, (FileNotFoundError, PermissionError)):
         raise error

@@ -35,7 +35,7 @@ class StudyFiles:
         self._stamps = {path: _stamp(path) for path in self.paths}
 
     def read_edits(self, running: Iterable[Study]) -> Iterator[Edit]:
-        """What has been edited since the last call. A file that is gone changes nothing."""
+        """Edits since the last call. A file that is gone changes nothing."""
         studies = {(study.namespace, study.name): study for study in running}
         if not studies:
             return

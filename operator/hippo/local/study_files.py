@@ -23,7 +23,7 @@ class LocatedStudy:
 
 
 def build_signature_document(studies: list[LocatedStudy], *, merge: bool) -> dict[str, Any]:
-    """What results depend on beside the sequence, of studies that are to share one plan.
+    """Everything but the sequence that results depend on, for studies that share one plan.
 
     Raises InvalidSpec naming what they differ in: their namespace, or all such fields of their
     trainers.

@@ -93,7 +93,7 @@ class WorkerServer:
         os.set_blocking(self._process.stdout.fileno(), False)
 
     def fileno(self) -> int:
-        """Becomes readable when there is news."""
+        """A descriptor that becomes readable when there is news."""
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
 
@@ -151,12 +151,12 @@ class WorkerServer:
         return log
 
     def pid(self, chain: str) -> int | None:
-        """None before it has started, and after its end."""
+        """The pid of a worker; None before its start and after its end."""
         return self._running.get(chain)
 
     def terminate(self, chain: str, *, within: float) -> None:
-        """SIGTERM: the worker saves at the end of its step and leaves. One that is still in a call
-        of its trainer after so many seconds is killed.
+        """Send SIGTERM: the worker saves at the end of its step and leaves. The server kills it if
+        it is still in a call of its trainer after ``within`` seconds.
         """
         self._send({"terminate": chain, "within": within})
 
@@ -190,7 +190,7 @@ class WorkerServer:
             raise self._failure() from None
 
     def _read_log(self) -> str:
-        """What this server has said."""
+        """The lines of this server in its log."""
         with open(folders.open_within(self._logs.parent, self.log, os.O_RDONLY), "rb") as log:
             log.seek(self._said_before)
             return log.read().decode(errors="replace")

@@ -19,17 +19,17 @@ from hippo.session.open_plan import OpenPlan
 from hippo.session.stalls import Stall, find_patience
 
 GRACE_MARGIN_SECONDS = 10.0
-"""Beyond a worker's grace: to give up a step by itself, and to report. As the kubelet does, the
-server then kills those that cannot.
+"""Time beyond a worker's grace in which it gives up its step and reports. The server then kills it,
+as a kubelet does.
 """
 EXIT_PREEMPTED = 143
 EXIT_STORE = 74
 """Exit statuses of a worker that could not write its last report."""
 
 FOLD_AFTER = 200
-"""So many ended chains are folded into the ledger at a time."""
+"""Ended chains that are folded into the ledger at a time."""
 _BLAMED: dict[str, str] = {"start": "step", "store": "step", "import": "setup"}
-"""What is charged with the death of a worker that was at something else than a call."""
+"""The call that an error names if the worker died outside of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,9 @@ class Workers:
         return max((self._grace(chain) for chain in self.plan.engine.chains), default=0.0)
 
     def hurry(self, *, is_unwanted: bool) -> None:
-        """``is_unwanted``: no study wants any chain. Those at work then have their grace to leave,
-        as after any other request, and are terminated.
+        """Terminate chains that are still at work a grace after the last study stopped wanting any.
+
+        ``is_unwanted``: no study wants a chain now.
         """
         chains = self.plan.engine.chains
         if not is_unwanted or not chains:
@@ -120,7 +121,7 @@ class Workers:
     # -- news --------------------------------------------------------------------------------------
 
     def take(self, news: dict[str, Any]) -> Iterator[Event]:
-        """What the engine is to be told, each event before the next one is asked for."""
+        """Events for the engine. Feed each one before asking for the next."""
         if "poke" in news:
             yield from self._read_reports(news["poke"])
         elif "progress" in news:
@@ -179,7 +180,7 @@ class Workers:
         return report.step in chain.claim.node.at(report.step).checkpoints
 
     def _note_exit(self, news: dict[str, Any]) -> Iterator[Event]:
-        """A process has left. With a ``reason`` it never was one (no room for its log, say)."""
+        """Take in the end of a process; with a ``reason``, it could not even start."""
         chain = news["exited"]
         yield from self._read_reports(chain)
         worker = self._workers.pop(chain, None)
@@ -214,7 +215,7 @@ class Workers:
 
 
 def _with_log(report: Ended, log: Path) -> Ended:
-    """Where the traceback is, if there is one."""
+    """The report, whose message also names the log if a traceback is there."""
     error = report.error
     if error is None or (report.outcome is not Outcome.FAILED and error.during != "import"):
         return report

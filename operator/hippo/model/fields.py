@@ -1,4 +1,4 @@
-"""Pydantic at our service: field types whose messages are meant for people, and paths like ours.
+"""Field types for pydantic, with messages meant for people, and paths as in a document.
 
 ``validate`` turns every ValidationError into an InvalidSpec. A validator that raises InvalidSpec
 with relative paths has them put below its field's path.
@@ -214,11 +214,11 @@ Label = Annotated[
     AfterValidator(_filled),
     WithJsonSchema({"type": "string", "maxLength": MAX_LABEL, "pattern": r"\S"}),
 ]
-"""A name that others give."""
+"""A name that users give."""
 
 
 def check_json(value: Any, path: str, problems: Problems, depth: int = 0) -> None:
-    """Adds what in a value is not plain, finite JSON."""
+    """Add a problem for each part of a value that is not plain, finite JSON."""
     if depth > 2 * MAX_DEPTH:
         problems.add(path, "is nested too deeply")
     elif isinstance(value, Mapping):
@@ -263,7 +263,7 @@ def validate(model: type[M], document: object, path: str = "") -> M:
 def problems_of(
     error: ValidationError, path: str = "", model: type[BaseModel] | None = None
 ) -> list[tuple[str, str]]:
-    """What pydantic found, in our words and with our paths."""
+    """Pydantic's errors, in our words and with our paths."""
     found: list[tuple[str, str]] = []
     for details in error.errors(include_url=False)[:MAX_PROBLEMS]:
         if details["type"] == "invalid_key":

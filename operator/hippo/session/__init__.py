@@ -1,1 +1,1 @@
-"""What every driver needs beside the engine: sessions over a store, mail, accounts, results."""
+"""An open plan, shared by the drivers: its session over the store, inbox, charges and stalls."""

@@ -1,9 +1,9 @@
-"""What studies have been charged so far, across runs and crashes.
+"""Charges of studies so far, across runs and crashes.
 
 The engine splits the cost of a stage over the studies that ask for it at that time, which no report
-tells. So the driver notes the sums now and then, with the reports that they take in. What was
-reported after the last note, by a run that was killed, is split evenly over the studies for which
-the chain was launched.
+tells. So the driver notes the sums now and then, with the number of reports that they cover.
+Reports after the last note of a killed run are split evenly over the studies for which the chain
+was launched.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _CHAIN = re.compile(r"r(\d+)-\d+")
 
 
 def chain_prefix(generation: int) -> str:
-    """Of all chains that a run launches under this generation of the lock."""
+    """The prefix of the names of all chains launched under this generation of the lock."""
     return f"r{generation}"
 
 
 def settle(noted: Spending | None, reports: Mapping[str, Sequence[Report]]) -> dict[str, Spent]:
-    """What each study has been charged by all reports there are."""
+    """The charge of each study by all reports there are."""
     spent = dict(noted.studies) if noted is not None else {}
     for chain, told in reports.items():
         began = told[0]
@@ -43,7 +43,7 @@ def settle(noted: Spending | None, reports: Mapping[str, Sequence[Report]]) -> d
 
 
 def _count_noted(noted: Spending | None, chain: str, reports: int) -> int:
-    """How many of a chain's reports are taken in already."""
+    """How many of a chain's reports the noted sums cover."""
     match = _CHAIN.fullmatch(chain)
     if noted is None or match is None:
         return 0

@@ -45,7 +45,7 @@ def find_followed(
 
 
 def read_decisions(blobs: Blobs, source: str, study: Study, option: str) -> tuple[Decision, ...]:
-    """What was decided in a merged run of a study. Raises InvalidSpec, StoreError."""
+    """The decisions of a study's merged run. Raises InvalidSpec, StoreError."""
     runs = [run for run in find_studies(blobs, study.name, study.namespace) if not run.is_deleted]
     merged = [run for run in runs if _is_merged(blobs, run)]
     if not merged:

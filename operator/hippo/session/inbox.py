@@ -16,7 +16,7 @@ from hippo.store import RESTORE, PlanStore, StoreError
 from hippo.store.mailbox import Mailbox, Unreadable
 
 POLL_SECONDS = 0.5
-"""Mailboxes are looked at no more often: each look is a LIST."""
+"""Least interval between two looks at mailboxes: each look is a LIST."""
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class _Box:
 
 
 class Mailroom:
-    """For all external studies of a run; nothing it keeps is needed again."""
+    """The mailboxes of all external studies of a run. Nothing it keeps is needed again."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Mailroom:
                 self._boxes[study.name] = _Box(mailbox, refused, set(answers))
 
     def collect(self) -> list[Requested]:
-        """Requests that have come since, in order. Raises StoreError."""
+        """Requests that have come since the last call, in order. Raises StoreError."""
         if not self._boxes or self._clock() < self._due:
             return []
         self._due = self._clock() + POLL_SECONDS
@@ -102,7 +102,7 @@ class Mailroom:
 
 
 def _take_back(run: StudyRun, box: _Box) -> None:
-    """Trials that were over, and are not since their study goes on."""
+    """Withdraw the ends of trials that are open again since their study goes on."""
     for trial in run.trials:
         if trial.request is None or trial.state.is_final:
             continue
@@ -113,7 +113,7 @@ def _take_back(run: StudyRun, box: _Box) -> None:
 
 
 def _due_answers(run: StudyRun) -> Iterator[Answer]:
-    secret = run.study.spec.objective.test_metric  # nobody is to select by it
+    secret = run.study.spec.objective.test_metric  # no program may select by it
     for trial in run.trials:
         request = trial.request
         if request is None:

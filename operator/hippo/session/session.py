@@ -1,4 +1,4 @@
-"""Opening a plan of the store for a run: which plan it is, what it holds, who may write."""
+"""A plan's records and the documents of its studies: read when it is opened, kept up to date."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _read_end(status: dict[str, Any]) -> End:
 
 @dataclass(slots=True)
 class Session:
-    """What a store's plan held when the run began."""
+    """A plan of the store as it was when the run began, and the studies' documents as they are."""
 
     store: PlanStore
     signature: str
@@ -95,7 +95,7 @@ class Session:
         known = self.documents.get(study.name)
         is_another = uid is not None and known is not None and known.get("uid") != uid
         if known is not None and (known.get("deleted") is not None or is_another):
-            # Another study of that name: it finds the results, and nothing else.
+            # Another study of that name reuses the results, and nothing else.
             self.store.delete_study(study.name)
             del self.documents[study.name]
             self.forgotten.add(study.name)
@@ -252,7 +252,7 @@ class Session:
                 "bestKey": run.best.latest_key,
             }
         known = self.documents.get(study.name)
-        if known is None:  # what an earlier study of this name has spent is none of its own
+        if known is None:  # charges of an earlier study of this name are not its own
             known = {"before": self._spent(study.name).model_dump(by_alias=True)}
             if uid is not None:
                 known["uid"] = uid
@@ -291,7 +291,7 @@ class Session:
         self.documents[study.name] = document
 
     def _spent(self, name: str) -> Spent:
-        """What a study was charged in earlier runs; not what one of its name was, deleted since."""
+        """Charges of a study in earlier runs, without those of deleted studies of its name."""
         spent, before = self.spent.get(name, Spent()), self._before(name)
         return Spent(
             worker_seconds=spent.worker_seconds - before.worker_seconds,
@@ -299,13 +299,13 @@ class Session:
         )
 
     def _before(self, name: str) -> Spent:
-        """What deleted studies of this name were charged."""
+        """Charges of deleted studies of this name."""
         return Spent.model_validate(self.documents.get(name, {}).get("before", {}))
 
     def note_spending(
         self, runs: Iterable[StudyRun], *, generation: int, counted: dict[str, int]
     ) -> None:
-        """What the studies were charged up to here; ``counted``: reports of each of our chains."""
+        """Note the charges up to here. ``counted``: reports read of each chain of ours."""
         charged = {
             run.name: Spent(
                 worker_seconds=run.worker_seconds + self._before(run.name).worker_seconds,
@@ -335,8 +335,8 @@ class Session:
         return lambda key: bool(holdings.holders(key, now))
 
     def differences_to_earlier(self, name: str) -> list[str]:
-        """What of the trainer has changed since a study, new here, was worked on in another plan;
-        empty if it was not.
+        """Fields of the trainer that have changed since a study, new here, was worked on in another
+        plan; empty if it was not.
         """
         try:
             namespace = self.store.plan.partition("/")[0]
@@ -345,7 +345,7 @@ class Session:
                 return []
             before = PlanStore(self.store.blobs, earlier[0].plan).read_signature() or {}
             now = self.store.read_signature() or {}
-        except StoreError:  # damaged, or a newer Hippo's: that plan is none of ours
+        except StoreError:  # damaged, or written by a newer Hippo
             return []
         names = sorted({*before, *now})
         return [name for name in names if before.get(name) != now.get(name) and name != "merge"]

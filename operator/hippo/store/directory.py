@@ -168,7 +168,7 @@ class DirectoryBlobs:
                 os.close(descriptor)
 
     def clean(self, *, older_than_seconds: float) -> int:
-        """Writers that live are known by their locks, whenever they began."""
+        """Remove temporary files of dead writers, whatever their age: live writers hold locks."""
         return self._sweep()
 
     def _open(self, name: str, *, buffering: int = -1) -> BinaryIO:
@@ -191,7 +191,10 @@ class DirectoryBlobs:
             raise self._explain(error, "read", name) from error
 
     def _is_there(self, name: str) -> bool:
-        """Durably so: its first writer may not have come so far. Raises IsADirectoryError."""
+        """Whether a blob exists, durably: its first writer may not have flushed the folder yet.
+
+        Raises IsADirectoryError.
+        """
         folder, _, last = name.rpartition("/")
         try:
             with folders.closing(folders.open_path(self._root, folder)) as within:
@@ -204,7 +207,7 @@ class DirectoryBlobs:
         return True
 
     def _enter(self, folder: str) -> int:
-        """A folder of the store; what of it is not there is made, durably. The caller closes it."""
+        """Open a folder of the store, made durably if it is missing. The caller closes it."""
         for _ in range(
             folders.ATTEMPTS
         ):  # a neighbour may remove what was just made, while it is empty
@@ -227,7 +230,7 @@ class DirectoryBlobs:
         raise StoreError(f"{self._base}{folder} vanishes again and again: use another --store")
 
     def _open_temporary(self, within: int) -> tuple[int, str]:
-        """A new temporary file that is locked before anybody could have swept it."""
+        """A new temporary file, locked before any sweeper can remove it."""
         for _ in range(folders.ATTEMPTS):
             name = secrets.token_hex(12)
             descriptor = folders.open_file(
@@ -336,7 +339,7 @@ class DirectoryBlobs:
 
 
 def _read_bounded(file: BinaryIO, name: str, at_most: int) -> bytes:
-    """All of it, though it may grow meanwhile. Raises Unreadable, OSError."""
+    """The whole file, which may grow meanwhile. Raises Unreadable, OSError."""
     size = os.fstat(file.fileno()).st_size
     check_size(name, size, at_most)
     data = file.read(size + 1)

@@ -22,7 +22,7 @@ class Listing:
         self.links: list[str] = []
 
     def read(self, folder: int, path: str, levels: int = _MOST_OPEN) -> list[str]:
-        """Take in an open folder and those below it; returns the paths of such as lie too deep to
+        """List an open folder and those below it. Returns the paths of folders that lie too deep to
         keep all above them open.
         """
         start = path + "/" if path else ""

@@ -42,7 +42,7 @@ class Source(ABC):
 
     learns = True
     patience = 8
-    """So many draws of points suggested before, and any other point of a finite space will do."""
+    """After so many draws of points suggested before, any other point of a finite space will do."""
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, space: Space, settings: Optuna) -> None:
@@ -72,7 +72,7 @@ class Source(ABC):
 
     @abstractmethod
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """As it is before it is told anything."""
+        """The sampler before it is told anything."""
 
     def _study(self, seed: int, trials: list[optuna.trial.FrozenTrial]) -> optuna.Study:
         import optuna
@@ -131,10 +131,10 @@ class _Gp(Source):
 
 
 class _Cmaes(Source):
-    """Keeps the replay as far as it has come: results already told never change.
+    """Keeps the replay up to here: results already told never change.
 
-    Of it, only the end matters: the trial that carries the optimizer's latest state, and those that
-    came after, of its generation. So each step of it costs the same.
+    Only the end of the replay matters: the trial that carries the optimizer's latest state, and
+    later ones of its generation. So each step costs the same.
     """
 
     def __init__(self, space: Space, settings: Optuna) -> None:

@@ -73,7 +73,7 @@ class Replayed:
 
 
 def replay(named: Named) -> Replayed:
-    """Of several of that name, the one worked on last. Raises StoreError, InvalidSpec."""
+    """Replay the study; among several, the one worked on last. Raises StoreError, InvalidSpec."""
     found = named.found[0]
     store = PlanStore(named.store.blobs, found.plan)
     records = store.load()
@@ -101,7 +101,7 @@ def replay(named: Named) -> Replayed:
 
 
 def identity_to_json(replayed: Replayed) -> dict[str, Any]:
-    """What the JSON documents of ``hippo results`` and ``hippo tree`` begin with."""
+    """The fields with which the documents of ``hippo results`` and ``hippo tree`` begin."""
     return {
         "study": replayed.study.name,
         "namespace": replayed.study.namespace,
@@ -127,7 +127,7 @@ def find_trial(replayed: Replayed, wanted: str, path: str) -> TrialRun:
 
 
 def _at_rest(study: Study) -> Study:
-    """The same study, whose tuner is not asked, nor anything that only its decisions need."""
+    """The study, suspended so that its tuner is not asked, and without what only a tuner needs."""
     changes: dict[str, object] = {"suspend": True}
     algorithm = study.spec.algorithm
     if isinstance(algorithm, Optuna):  # may not be installed where results are only read
@@ -161,7 +161,7 @@ class StoredTree:
     states: dict[str, StageState] = field(default_factory=dict)
     stored: frozenset[str] = frozenset()  # stages whose end is kept as a checkpoint
     positions: dict[str, int] = field(default_factory=dict)
-    """Of running stages: the last step that is known to be behind a worker."""
+    """The last step of each running stage that a worker is known to have trained."""
     beyond: Counter[str] = field(default_factory=Counter)
     """Workers that went on from a stage into one of several that follow; reports do not say
     which."""

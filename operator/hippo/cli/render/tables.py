@@ -21,7 +21,7 @@ MAX_ROWS = 20
 
 
 def print_result(console: Console, result: dict[str, Any], studies: list[Study]) -> None:
-    """The trials, the best first, and what was saved."""
+    """Print the trials, the best first, and what was saved."""
     for study in studies:
         console.print(_list_trials(result, study))
     console.print(_steps_line(result))
@@ -52,7 +52,10 @@ def select_own(rows: list[dict[str, Any]], study: Study) -> list[dict[str, Any]]
 def print_best(
     console: Console, item: dict[str, Any], rows: list[dict[str, Any]], objective: Objective
 ) -> None:
-    """The best trial, why it is, and its replicates; ``rows``: its study's trials without them."""
+    """Print the best trial, why it is best, and its replicates.
+
+    ``rows``: the trials of its study without replicates.
+    """
     best, replicates = item["best"], item["replicates"]
     metric = objective.metric
     values = leading_values(rows, objective)
@@ -193,7 +196,7 @@ def _list_trials(result: dict[str, Any], study: Study) -> Listing:
 
 
 def _without_repeated_failures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of trials that failed for one reason, the first: often one stage is behind them all."""
+    """Rows without failures for a reason given before: often one stage is behind them all."""
     seen: set[str] = set()
     kept = []
     for row in rows:
@@ -206,7 +209,7 @@ def _without_repeated_failures(rows: list[dict[str, Any]]) -> list[dict[str, Any
 
 
 def print_plan(console: Console, analysis: PlanAnalysis) -> None:
-    """The tree, the savings, and what limits them."""
+    """Print the tree, the savings, and what limits them."""
     console.print(draw_stage_tree(analysis.stages))
     if analysis.is_one_course:
         console.print(
@@ -242,7 +245,7 @@ def print_plan(console: Console, analysis: PlanAnalysis) -> None:
 
 
 def print_standing(console: Console, replayed: Replayed) -> None:
-    """How a study of a store stands, and what of its plan is damaged."""
+    """Print how a stored study stands, and what is damaged in its plan."""
     text = Text.assemble((replayed.study.name, "bold"), f": {replayed.phase}")
     if replayed.run.message:
         text.append(f": {replayed.run.message}")
