@@ -1,9 +1,10 @@
 """What a store keeps, for whom, and what of it may go: between runs, and in a running operator.
 
-``retention`` (beside this package) says what studies in progress need; here it is what they leave.
+``hippo.engine.retention`` says what studies in progress need; this package, what they leave.
 """
 
-from hippo.gc.collector import Collection, collect, delete_study
+from hippo.gc.collector import Collection, collect
+from hippo.gc.deletion import delete_study
 from hippo.gc.eviction import Stored, choose_evictions
 from hippo.gc.inventory import Holdings, build_holdings, read_holdings
 from hippo.gc.listing import PlanListing, StudyListing, list_store

@@ -31,7 +31,7 @@ LOCK_SECONDS = 300.0
 
 @dataclass(slots=True)
 class Collection:
-    """What was removed from a store, or would be."""
+    """What a clean-up removed from a store, or would remove."""
 
     plans: list[Swept] = field(default_factory=list)
     cleaned: int = 0  # writes that were killed half-way
@@ -45,16 +45,6 @@ class Collection:
     def failed(self) -> list[Swept]:
         """Plans that could not be read, in whole or in part."""
         return [swept for swept in self.plans if swept.problems]
-
-
-def delete_study(store: PlanStore, name: str, *, now: float) -> None:
-    """Mark a study as deleted: what it retains stays for its ``checkpoints.ttl`` from now on.
-
-    A study deleted before stays as it is. The caller holds the plan's lock. Raises StoreError.
-    """
-    document = store.read_study(name)
-    if document.get("deleted") is None:
-        store.write_study(name, {**document, "deleted": now})
 
 
 def collect(
@@ -138,7 +128,7 @@ class _Locks:
 
     def renew(self, path: str) -> None:
         """Before each deletion from a plan. Raises LockLost: then nothing more of it may be
-        deleted; StoreError. What befalls the locks of other plans is told once it is their turn.
+        deleted; StoreError. Errors of other plans' locks are raised once it is their turn.
         """
         for other, lock in self.held.items():
             try:
