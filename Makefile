@@ -12,6 +12,7 @@ WORKERS ?= $(shell [ $(CORES) -lt 8 ] && echo $(CORES) || echo 8)
 DEV_STAMP   := $(VENV)/.installed-dev
 DEMO_STAMP  := $(VENV)/.installed-demo
 BENCH_STAMP := $(VENV)/.installed-bench
+DOCS_STAMP  := $(VENV)/.installed-docs
 # What is installed for development is enough for the demo.
 RUN_STAMP  := $(if $(wildcard $(DEV_STAMP)),$(DEV_STAMP),$(DEMO_STAMP))
 
@@ -24,7 +25,7 @@ PRINTED  ?= planning runner_overhead prefix_first restoring
 TIMES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit programs integration e2e lint type imports bench chaos nightly audit constraints cluster-up cluster-down clean
+.PHONY: help setup demo test unit programs integration e2e lint type imports bench chaos nightly audit constraints docs release-check cluster-up cluster-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,7 +73,7 @@ audit: $(DEV_STAMP) ## what is installed: pinned by hashes, fitting together, li
 	$(BIN)/pytest -q tests/unit/test_dependencies.py tests/unit/hostile/test_sources.py
 
 constraints: ## pin anew what pyproject.toml asks for; UPGRADE=--upgrade: the newest of all. Needs uv
-	uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --all-extras --group build --group docs --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make constraints' \
 	  --output-file constraints.txt $(UPGRADE)
 
@@ -91,6 +92,15 @@ bench: $(BENCH_STAMP) programs ## the benchmarks, into docs/benchmarks.md; an ho
 	  $(BIN)/python -m "benchmarks.$$name" --output "build/bench/$$name.json"; done
 	$(BIN)/python -m benchmarks.report
 	@set -e; for name in $(PRINTED); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+
+# mkdocs-material tells at each build that it has a successor.
+docs: $(DOCS_STAMP) ## the documentation as a site in build/site: every link checked, to be read offline
+	$(BIN)/python -m docs.generate.site build/site-source
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m docs.generate.check build/site
+
+release-check: $(DEV_STAMP) $(DOCS_STAMP) ## try all of a release, and publish nothing: docs/releasing.md
+	$(BIN)/python -m tests.release
 
 cluster-up: $(DEV_STAMP) ## start a real Kubernetes node for tests, as root on Linux; the first time takes 40 minutes
 	$(BIN)/python -m tests.cluster up
@@ -123,6 +133,11 @@ $(DEV_STAMP): $(INSTALLED) | $(BIN)/python
 $(BENCH_STAMP): $(DEV_STAMP)
 	@echo "Installing what the benchmarks compare Hippo with into $(VENV)"
 	$(call install,bench)
+	@touch $@
+
+$(DOCS_STAMP): $(INSTALLED) | $(BIN)/python
+	@echo "Installing what the site is built with into $(VENV)"
+	$(call install,docs)
 	@touch $@
 
 $(DEMO_STAMP): $(INSTALLED) | $(BIN)/python
