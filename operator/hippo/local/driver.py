@@ -24,28 +24,30 @@ from types import FrameType
 from typing import Any, Protocol
 
 from hippo.engine import Engine
-from hippo.engine.events import (
+from hippo.engine.commands import (
     Command,
     DeleteCheckpoint,
-    Event,
     Finish,
     Halt,
     Launch,
     Notify,
-    Progressed,
     Record,
     Refuse,
-    Reported,
     Steer,
+    WakeAt,
+)
+from hippo.engine.events import (
+    Event,
+    Progressed,
+    Reported,
     StudyAdded,
     StudyChanged,
     Tick,
-    WakeAt,
     WorkerGone,
     WorkersChanged,
 )
+from hippo.engine.options import EngineOptions
 from hippo.engine.reopening import LOCAL
-from hippo.engine.scheduling.scheduler import EngineOptions
 from hippo.engine.state import StudyRun
 from hippo.local.deaths import describe_death, find_version_trouble
 from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
