@@ -20,7 +20,8 @@ from typing import Any
 from benchmarks import figures
 from benchmarks.machine import describe_machine
 from hippo.engine import Engine
-from hippo.engine.events import Command, Event
+from hippo.engine.commands import Command
+from hippo.engine.events import Event
 from hippo.model import Study, parse_study
 from hippo.plan import Overheads
 from hippo.simulate import Simulation, SimulationOptions, SyntheticCurves, find_bounds
@@ -81,7 +82,7 @@ def measure_point(trials: int, workers: int) -> dict[str, Any]:
     options = SimulationOptions(workers, overheads=overheads)
     curves = SyntheticCurves((study.spec.objective,), STEPS)
     begun = time.perf_counter()
-    simulation = Simulation([study], curves, options, engine_type=TimedEngine).run()
+    simulation = Simulation([study], curves, options, create_engine=TimedEngine).run()
     assert isinstance(simulation.engine, TimedEngine)
     first, *others = simulation.engine.seconds  # the first one asks for all trials
     bounds = find_bounds(simulation.engine, workers, options.pace, overheads)

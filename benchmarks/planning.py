@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hippo.engine import Engine
-from hippo.engine.events import Launch, StudyAdded, WorkerGone, WorkersChanged
-from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.engine.commands import Launch
+from hippo.engine.events import StudyAdded, WorkerGone, WorkersChanged
+from hippo.engine.options import EngineOptions
 from hippo.model import Sequence, parse_study
 from hippo.plan import SearchPlan, build_stage_tree
 from hippo.protocol.reports import Outcome

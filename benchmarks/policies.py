@@ -6,16 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-from hippo.engine import Engine
-from hippo.engine.scheduling.scheduler import Dispatcher
+from hippo.engine.options import LEAST_LAXITY, SchedulingPolicy
 from hippo.plan import Frontier, Head, Pool, Turn
-
-
-class NeverYielding(Dispatcher):
-    """The longest path first, but whoever has begun goes on to the end of its path."""
-
-    def _consider_yielding(self) -> None:
-        pass
 
 
 @dataclass(slots=True)
@@ -40,17 +32,9 @@ class OldestFirst(Frontier):
         return None
 
 
-class CriticalPathEngine(Engine):
-    dispatcher_type = NeverYielding
-
-
-class FifoEngine(Engine):
-    dispatcher_type = NeverYielding
-    frontier_type = OldestFirst
-
-
-POLICIES: dict[str, type[Engine]] = {
-    "least laxity": Engine,
-    "critical path": CriticalPathEngine,
-    "first in, first out": FifoEngine,
+POLICIES: dict[str, SchedulingPolicy] = {
+    "least laxity": LEAST_LAXITY,
+    "critical path": SchedulingPolicy(yields=False),
+    "first in, first out": SchedulingPolicy(create_frontier=OldestFirst, yields=False),
 }
+"""Without yielding, a chain that has begun goes on to the end of its path."""

@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from benchmarks import figures, spaces
 from benchmarks.policies import POLICIES
+from hippo.engine import Engine
 from hippo.model import Study
 from hippo.plan import Overheads
 from hippo.simulate import Pace, Simulation, SimulationOptions, find_bounds
@@ -114,8 +116,8 @@ def run(case: Case) -> Row:
         merge=case.policy != ALONE,
         arrivals={study.name: index * case.apart for index, study in enumerate(studies)},
     )
-    engine = POLICIES.get(case.policy, POLICIES[OURS])
-    simulation = Simulation(studies, spaces.synthetic(studies), options, engine_type=engine).run()
+    engine = partial(Engine, policy=POLICIES.get(case.policy, POLICIES[OURS]))
+    simulation = Simulation(studies, spaces.synthetic(studies), options, create_engine=engine).run()
     bounds = find_bounds(simulation.engine, case.workers, pace, overheads)
     tally = simulation.tally
     return Row(

@@ -16,27 +16,29 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hippo.engine import Engine
-from hippo.engine.events import (
-    Adopted,
+from hippo.engine.commands import (
     Command,
     DeleteCheckpoint,
-    Event,
     Finish,
     Halt,
     Launch,
     Notify,
     Record,
-    Reported,
     Steer,
+    WakeAt,
+)
+from hippo.engine.events import (
+    Adopted,
+    Event,
+    Reported,
     StudyAdded,
     StudyChanged,
     Tick,
-    WakeAt,
     WorkerGone,
     WorkersChanged,
 )
+from hippo.engine.options import EngineOptions
 from hippo.engine.reopening import LOCAL, Spending, reconsider
-from hippo.engine.scheduling.scheduler import EngineOptions
 from hippo.lifecycles import End
 from hippo.model import Sequence, Study, parse_study
 from hippo.plan import CostModel, Overheads, SearchPlan, StoredCheckpoint

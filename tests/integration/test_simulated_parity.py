@@ -16,7 +16,8 @@ import pytest
 
 from hippo.cli.arguments import locate_studies
 from hippo.engine import Engine
-from hippo.engine.events import Command, Event, Record
+from hippo.engine.commands import Command, Record
+from hippo.engine.events import Event
 from hippo.local import LocalDriver, RunOptions
 from hippo.local.study_files import build_signature_document
 from hippo.model import signature

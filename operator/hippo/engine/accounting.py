@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from hippo.engine.events import Command, WakeAt
+from hippo.engine.commands import Command, WakeAt
 from hippo.engine.reopening import Advice, over_wall_time, over_worker_hours
-from hippo.engine.scheduling.worker_pool import Workforce
+from hippo.engine.scheduling.worker_pool import WorkerPool
 from hippo.engine.state import ChainRun, StudyRun
 from hippo.plan import Claim, CostModel
 from hippo.protocol.reports import Began, CheckpointSaved, MetricsReported, Report
@@ -24,12 +24,12 @@ Asking = Callable[[Claim, int], tuple[str, ...]]
 
 
 class Accounting:
-    """Charges studies as reports come. Studies and the workforce are the engine's."""
+    """Charges studies as reports come. Studies and the pool are the engine's."""
 
     def __init__(
         self,
         studies: Mapping[str, StudyRun],
-        workforce: Workforce,
+        pool: WorkerPool,
         costs: CostModel,
         *,
         asking: Asking,
@@ -37,7 +37,7 @@ class Accounting:
         advice: Advice,
     ) -> None:
         self._studies = studies
-        self._workforce = workforce
+        self._pool = pool
         self._costs = costs
         self._asking = asking
         self._emit = emit
@@ -48,7 +48,7 @@ class Accounting:
         steps = report.trained - chain.trained
         seconds = report.worker_seconds - chain.worker_seconds
         since = chain.origin_step + report.trained - (1 if steps else 0)
-        self._workforce.share(chain, self._asking(chain.claim, since) or chain.studies)
+        self._pool.share(chain, self._asking(chain.claim, since) or chain.studies)
         for name in chain.studies:
             run = self._studies[name]
             run.steps_trained += steps / len(chain.studies)
@@ -90,7 +90,7 @@ class Accounting:
     def _estimate(self, run: StudyRun, now: float) -> tuple[float, float]:
         """A study's worker-seconds, by estimate since the last reports; and what a second adds."""
         spent, per_second = run.worker_seconds, 0.0
-        for chain in self._workforce.chains.values():
+        for chain in self._pool.chains.values():
             if chain.begun and run.name in chain.studies:
                 share = 1 / len(chain.studies)
                 spent += (now - chain.accounted) * share

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from hippo.engine.events import Command, DeleteCheckpoint, Halt, Notify, WakeAt
+from hippo.engine.commands import Command, DeleteCheckpoint, Halt, Notify, WakeAt
+from hippo.engine.options import EngineOptions
 from hippo.engine.retries import Retries, StoreTrouble, Trouble
-from hippo.engine.scheduling.scheduler import EngineOptions
 from hippo.engine.state import ChainRun, StudyRun, TrialRun
 from hippo.plan import Node, SearchPlan
 from hippo.protocol.reports import Outcome, WorkerError
@@ -25,7 +25,7 @@ FailTrial = Callable[[StudyRun, TrialRun, int, str, str], None]
 """Records that a trial cannot reach a step: (study, trial, step, content key, message)."""
 
 
-class Recovery:
+class FailurePolicy:
     """Retries are counted here and begin afresh with every run; verdicts are durable decisions."""
 
     def __init__(

@@ -284,5 +284,10 @@ class ChainRun:
         return max(self.step, min(guess, min(promised, default=self.claim.stop_at) - 1))
 
     @property
+    def is_waiting(self) -> bool:
+        """At the end of its route, and not told yet what to do next."""
+        return self.state is WorkerState.ARRIVED and self.pending is None
+
+    @property
     def is_leaving(self) -> bool:
         return self.state in (WorkerState.LEAVING, WorkerState.ENDED)

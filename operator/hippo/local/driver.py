@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from hippo.engine import Engine
-from hippo.engine.events import (
+from hippo.engine.commands import (
     Command,
     DeleteCheckpoint,
-    Event,
     Finish,
     Halt,
     Launch,
@@ -29,13 +28,16 @@ from hippo.engine.events import (
     Record,
     Refuse,
     Steer,
+    WakeAt,
+)
+from hippo.engine.events import (
+    Event,
     StudyAdded,
     StudyChanged,
     Tick,
-    WakeAt,
     WorkersChanged,
 )
-from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.engine.options import EngineOptions
 from hippo.local.admission import Admission
 from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
 from hippo.local.interrupts import LEAVE_SECONDS, Interrupts, describe_stopping

@@ -12,7 +12,7 @@ from typing import Any
 
 from hippo.engine import Engine
 from hippo.engine.events import StudyAdded
-from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.engine.options import EngineOptions
 from hippo.engine.state import StudyRun
 from hippo.model import Study
 from hippo.session.charges import chain_prefix

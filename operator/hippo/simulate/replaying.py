@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hippo.engine import Engine
-from hippo.engine.events import Command, Event
-from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.engine.commands import Command
+from hippo.engine.events import Event
+from hippo.engine.options import EngineOptions
 from hippo.plan import CostModel, SearchPlan
 
 

@@ -7,25 +7,13 @@ looks at a clock, and nothing is drawn at random: the same input gives the same 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from hippo.engine import Engine
-from hippo.engine.events import (
-    Command,
-    DeleteCheckpoint,
-    Event,
-    Launch,
-    Notify,
-    Record,
-    Reported,
-    Steer,
-    StudyAdded,
-    Tick,
-    WakeAt,
-    WorkersChanged,
-)
-from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.engine.commands import Command, DeleteCheckpoint, Launch, Notify, Record, Steer, WakeAt
+from hippo.engine.events import Event, Reported, StudyAdded, Tick, WorkersChanged
+from hippo.engine.options import EngineOptions
 from hippo.lifecycles import InvariantViolated
 from hippo.model import InvalidSpec, Sequence, Study
 from hippo.plan import CostModel, Metrics, Overheads, SearchPlan
@@ -79,7 +67,7 @@ class Simulation:
     studies: list[Study]
     curves: Curves
     options: SimulationOptions
-    engine_type: type[Engine] = Engine
+    create_engine: Callable[..., Engine] = Engine
     now: float = 0.0
     checkpoints: set[str] = field(default_factory=set)
     decisions: dict[str, list[Decision]] = field(default_factory=dict)
@@ -99,7 +87,7 @@ class Simulation:
                     "spec.suspend", f"{study.name} is suspended: there is nothing to simulate"
                 )
         options = self.options
-        self.engine = self.engine_type(
+        self.engine = self.create_engine(
             SearchPlan(SIGNATURE),
             EngineOptions(merge=options.merge, linger=options.linger),
             costs=CostModel(options.pace.step, replace(options.overheads), is_stated=True),

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from hippo.engine import Engine
-from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.engine.options import EngineOptions
 from hippo.engine.state import StudyRun, TrialRun
 from hippo.lifecycles import TrialState
 from hippo.model import InvalidSpec, Optuna, Random, Study, parse_study, signature

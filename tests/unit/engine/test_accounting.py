@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hippo.engine.events import Command, Steer
+from hippo.engine.commands import Command, Steer
 from tests.world import Costs, World, build_study
 
 SIZES: dict[str, Any] = {

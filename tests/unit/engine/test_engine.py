@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hippo.engine.events import Launch, Steer, StudyAdded, StudyChanged, StudyRemoved
+from hippo.engine.commands import Launch, Steer
+from hippo.engine.events import StudyAdded, StudyChanged, StudyRemoved
 from hippo.lifecycles import (
     TRANSITIONS,
     InvariantViolated,
@@ -371,7 +372,7 @@ def test_a_foreign_checkpoint_costs_one_more_training_and_no_retry() -> None:
 def test_only_another_worker_is_waited_for_not_another_checkpoint(during: Any) -> None:
     """A worker that is not of the plan's kind says so before it loads anything."""
     world = World([build_study(space=TWO, retries=0)], workers=1)
-    world.engine._recovery._options = replace(world.engine.options, keeps_foreign=True)
+    world.engine._failures._options = replace(world.engine.options, keeps_foreign=True)
     while not any(chain.claim.start == 6 for chain in world.engine.chains.values()):
         world.advance()
     error = WorkerError(during=during, message="made elsewhere", step=6)

@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hippo.engine.events import Command, Refuse, Requested, StudyAdded, StudyChanged, Tick
+from hippo.engine.commands import Command, Refuse
+from hippo.engine.events import Requested, StudyAdded, StudyChanged, Tick
 from hippo.lifecycles import StudyState, TrialState
 from hippo.model.study import Budget
 from hippo.protocol.requests import Close, Promote, Request, Stop, Suggest

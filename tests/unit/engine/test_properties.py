@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.engine.events import DeleteCheckpoint, Record, StudyRemoved
+from hippo.engine.commands import DeleteCheckpoint, Record
+from hippo.engine.events import StudyRemoved
 from hippo.lifecycles import StudyState, TrialState
 from hippo.model import Study
 from tests.world import Costs, World, build_study, train_alone, with_spec

@@ -19,7 +19,7 @@ def make(workers: int = 4, *, outlasts_store: bool = True) -> World:
     """Eight trials that share nothing."""
     world = World([build_study(space=FLAT)], workers=workers, costs=Costs(start=3.0))
     options = replace(world.engine.options, outlasts_store=outlasts_store)
-    world.engine._recovery._options = options
+    world.engine._failures._options = options
     return world
 
 

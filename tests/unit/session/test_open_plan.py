@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hippo.engine.events import Tick
-from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.engine.options import EngineOptions
 from hippo.session.open_plan import OpenPlan
 from hippo.session.session import Session
 from hippo.store import DirectoryBlobs, LockLost, PlanLock, PlanStore

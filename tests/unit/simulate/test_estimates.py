@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from hippo.engine import Engine
-from hippo.engine.events import Command, Event
+from hippo.engine.commands import Command
+from hippo.engine.events import Event
 from hippo.plan import Overheads
 from hippo.simulate import Pace, Simulation, SimulationOptions
 from hippo.views.summary import Remaining, estimate_remaining
@@ -29,7 +30,7 @@ def watch(study: Any, options: SimulationOptions) -> tuple[float, list[tuple[flo
             told.append((now, estimate_remaining(self)))
             return commands
 
-    simulation = Simulation([study], synthetic(study), options, engine_type=Watched).run()
+    simulation = Simulation([study], synthetic(study), options, create_engine=Watched).run()
     return simulation.now, told
 
 

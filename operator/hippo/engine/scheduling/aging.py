@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from hippo.engine.scheduling.worker_pool import Workforce
+from hippo.engine.scheduling.worker_pool import WorkerPool
 from hippo.engine.state import StudyRun
 
 GUARDED_SHARE = 0.1
@@ -21,16 +21,16 @@ FIRST_OF_ALL = -1e15
 """As a place in line: before every priority."""
 
 
-class Patience:
+class Aging:
     """Looks at who waits. Times in seconds of the engine's clock."""
 
     def __init__(
         self,
-        workforce: Workforce,
+        pool: WorkerPool,
         studies: Mapping[str, StudyRun],
         seconds: float,
     ) -> None:
-        self._workforce = workforce
+        self._pool = pool
         self._studies = studies
         self._seconds = seconds
         self._due: dict[str, float] = {}  # by waiting study: when it has waited too long
@@ -40,7 +40,7 @@ class Patience:
     def look(self, now: float) -> None:
         self._now = now
         for name, run in self._studies.items():
-            if _wants_a_worker(run) and not self._workforce.held(name):
+            if _wants_a_worker(run) and not self._pool.held(name):
                 self._due.setdefault(name, now + self._seconds)
             else:
                 self._due.pop(name, None)

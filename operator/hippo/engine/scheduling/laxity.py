@@ -1,7 +1,7 @@
 """How long a path can wait, so that all work still ends as early as it may.
 
 W seconds of work on w workers take W / w at least. There is one such *horizon* for all work, and
-one for each closed group of studies at their limits (``lending.py``).
+one for each closed group of studies at their limits (``parallelism.py``).
 
 Some work has fewer workers than that: what only certain studies ask for has no more than these may
 have together. Of all such sets of studies the horizon of a path is that of the set that takes the
@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 
 from hippo.engine.scheduling.parallelism import Group, Lending
-from hippo.engine.scheduling.worker_pool import Crew, Workforce
+from hippo.engine.scheduling.worker_pool import Crew, WorkerPool
 from hippo.engine.state import ChainRun
 from hippo.plan import CostModel, Frontier, Head
 
@@ -28,10 +28,10 @@ class Laxity:
     """Of one plan. Owns nothing. ``look`` first, then ask about that moment."""
 
     def __init__(
-        self, frontier: Frontier, workforce: Workforce, costs: CostModel, lending: Lending
+        self, frontier: Frontier, pool: WorkerPool, costs: CostModel, lending: Lending
     ) -> None:
         self._frontier = frontier
-        self._workforce = workforce
+        self._pool = pool
         self._costs = costs
         self._lending = lending
         self._now = 0.0
@@ -50,7 +50,7 @@ class Laxity:
     def is_vital(self, chain: ChainRun) -> bool:
         """Whether the path of a running chain could not wait, if its worker left."""
         left = self.left(chain)
-        for crew in self._workforce.crews((chain.study,)):
+        for crew in self._pool.crews((chain.study,)):
             if chain.name in crew.chains:
                 left = max(left, self._press(_askers(crew)))
         return self.is_critical(left + self._costs.overheads.save)
@@ -81,28 +81,28 @@ class Laxity:
     def left(self, chain: ChainRun) -> float:
         """Estimated seconds of the longest path that begins with a running chain."""
         self._estimate()
-        return self._workforce.done_at(chain)[0] - self._now
+        return self._pool.done_at(chain)[0] - self._now
 
     def soonest_to_stay(self, study: str) -> ChainRun:
         """Of those that a study lends and that are not to leave: the first to be done."""
         self._estimate()
-        chains = self._workforce.chains.values()
+        chains = self._pool.chains.values()
         staying = (chain for chain in chains if chain.study == study and not chain.is_leaving)
-        return min(staying, key=self._workforce.done_at)
+        return min(staying, key=self._pool.done_at)
 
     # -- horizons ----------------------------------------------------------------------------------
 
     def _horizon(self, group: Group | None) -> tuple[float, list[Crew]]:
         """Work over workers; and the chains that are part of this work."""
-        workforce, lending = self._workforce, self._lending
-        crews = list(workforce.crews(group))
-        if group is not None and sum(workforce.lent[s] for s in group) < len(workforce.chains):
+        pool, lending = self._pool, self._lending
+        crews = list(pool.crews(group))
+        if group is not None and sum(pool.lent[s] for s in group) < len(pool.chains):
             work = sum(crew.work(self._now) for crew in crews)
-            for pool in self._frontier.pools.values():
-                work += pool.work * len(pool.studies & group) / max(1, len(pool.studies))
+            for waiting in self._frontier.pools.values():
+                work += waiting.work * len(waiting.studies & group) / max(1, len(waiting.studies))
             return work / max(1, lending.capacity(group)), crews
         workers = max(1, lending.workers if group is None else lending.capacity(group))
-        work = self._frontier.ready_work + workforce.total - self._now * len(workforce.chains)
+        work = self._frontier.ready_work + pool.total - self._now * len(pool.chains)
         bound: set[str] = set()
         sets = self._limited_sets() if group is None else {}
         for studies, seconds in sorted(sets.items(), key=lambda entry: -entry[1]):
@@ -130,7 +130,7 @@ class Laxity:
             lending = self._lending
             found = [
                 studies
-                for studies in {*self._frontier.pools, *map(_askers, self._workforce.crews())}
+                for studies in {*self._frontier.pools, *map(_askers, self._pool.crews())}
                 if studies
                 and studies <= lending.limits.keys()
                 and lending.capacity(studies) < lending.workers
@@ -146,28 +146,28 @@ class Laxity:
     def _work(self, studies: Group) -> float:
         """Worker-seconds of what these studies ask for, and no others."""
         waiting = sum(pool.work for asked, pool in self._frontier.pools.items() if asked <= studies)
-        crews = self._workforce.crews(studies)
+        crews = self._pool.crews(studies)
         return waiting + sum(crew.work(self._now) for crew in crews if _askers(crew) <= studies)
 
     # -- estimates ---------------------------------------------------------------------------------
 
     def _estimate(self, group: Group | None = None) -> None:
         """When the running chains' paths are done, as far as that may have changed."""
-        frontier, workforce = self._frontier, self._workforce
+        frontier, pool = self._frontier, self._pool
         for claim in sorted(frontier.unsettled, key=lambda claim: claim.name):
-            chain = workforce.chains.get(claim.name)
+            chain = pool.chains.get(claim.name)
             if chain is not None and chain.claim is claim:
-                workforce.expect(chain, self._now + self._remaining(chain))
+                pool.expect(chain, self._now + self._remaining(chain))
         frontier.unsettled.clear()
-        while workforce.chains:  # whoever would be first may be late
+        while pool.chains:  # whoever would be first may be late
             expected, _, chain = self._first(group)
             moment = self._now + self._remaining(chain)
             if expected >= moment - self._costs.mean_step:
                 return
-            workforce.expect(chain, moment)
+            pool.expect(chain, moment)
 
     def _first(self, group: Group | None) -> tuple[float, int, ChainRun]:
-        crews = self._workforce.crews(group)
+        crews = self._pool.crews(group)
         found = [soonest for crew in crews if (soonest := crew.soonest()) is not None]
         return min(found, key=lambda entry: entry[:2])
 

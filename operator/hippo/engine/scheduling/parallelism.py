@@ -16,7 +16,7 @@ asks for the same and is not at its limit, or that can pass on one of its own li
 looked for through studies that share chains. If there is none, all studies that were met form a
 *closed group*: all are at their limits, and every worker that trains what one of them asks for is
 lent by one of them. A path of such a group can begin only if a worker of the group leaves
-(``dispatch.py``), and the group's work takes as long as so many workers take (``laxity.py``).
+(``preemption.py``), and the group's work takes as long as so many workers take (``laxity.py``).
 
 A limit that is not below the number of workers binds nobody, and is taken for none.
 """
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from hippo.engine.scheduling.worker_pool import Workforce
+from hippo.engine.scheduling.worker_pool import WorkerPool
 from hippo.engine.state import ChainRun, StudyRun
 from hippo.plan import Claim
 
@@ -39,13 +39,13 @@ class Lending:
 
     def __init__(
         self,
-        workforce: Workforce,
+        pool: WorkerPool,
         studies: Mapping[str, StudyRun],
         asking: Asking,
         default: int | None,
     ) -> None:
         """``default``: the limit of studies that do not say; None: there is none."""
-        self._workforce = workforce
+        self._pool = pool
         self._studies = studies
         self._asking = asking
         self._default = default
@@ -63,7 +63,7 @@ class Lending:
             if run.is_active
         }
         had_none = not self.limits
-        lent = self._workforce.lent
+        lent = self._pool.lent
         self.limits = {
             name: limit
             for name, limit in limits.items()
@@ -72,7 +72,7 @@ class Lending:
         self.workers = workers
         self.workers = self.capacity(limits)
         if self.limits and had_none:
-            self._moved = dict.fromkeys(self._workforce.chains)
+            self._moved = dict.fromkeys(self._pool.chains)
 
     def settle(self, moved: Iterable[Claim]) -> list[ChainRun]:
         """Heed chains that have moved on, or of which something else is wanted than before.
@@ -81,17 +81,17 @@ class Lending:
         """
         names = [*self._moved, *sorted(claim.name for claim in moved)] if self.limits else ()
         self._moved = {}
-        chains, lost = self._workforce.chains, []
+        chains, lost = self._pool.chains, []
         for chain in [chains[name] for name in dict.fromkeys(names) if name in chains]:
             askers = self._asking(chain.claim, chain.step)
-            self._workforce.note_askers(chain, askers)
+            self._pool.note_askers(chain, askers)
             if askers and chain.study not in askers and not chain.is_leaving:
                 study = next((study for study in askers if self.may_have_another(study)), None)
                 if study is None:
                     lost.append(chain)
                 else:
                     self.make_room(study)
-                    self._workforce.lend(chain, study, chain.studies)
+                    self._pool.lend(chain, study, chain.studies)
         return lost
 
     # -- questions ---------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ class Lending:
     def room(self, study: str) -> int:
         """So many workers more a study may have, if nobody takes over one of its own."""
         limit = self.limits.get(study)
-        return self.workers if limit is None else max(0, limit - self._workforce.lent[study])
+        return self.workers if limit is None else max(0, limit - self._pool.lent[study])
 
     def may_have_another(self, study: str, *, without: ChainRun | None = None) -> bool:
         """Whether one more worker would be within all limits; or would be, were a chain gone."""
@@ -140,7 +140,7 @@ class Lending:
             way, _ = self._find_way(study, chain)
             assert way is not None
             self._shift(way)
-        self._workforce.lend(chain, study, studies)
+        self._pool.lend(chain, study, studies)
 
     # -- the search --------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Lending:
                     way.append((step[1], at))
                     at = step[0]
                 return way, frozenset(came)
-            for crew in self._workforce.crews((at,)):
+            for crew in self._pool.crews((at,)):
                 new = [s for s in crew.askers if s not in came and self._studies[s].is_active]
                 staying = (chain for chain in crew.chains.values() if not chain.is_leaving)
                 if new and (chain := next(staying, None)) is not None:
@@ -169,14 +169,14 @@ class Lending:
         return None, frozenset(came)
 
     def _has_room(self, study: str, without: ChainRun | None) -> bool:
-        limit, lent = self.limits.get(study), self._workforce.lent[study]
+        limit, lent = self.limits.get(study), self._pool.lent[study]
         if without is not None and study == without.study:
             lent -= 1
         return limit is None or lent < limit
 
     def _staying(self, study: str) -> int:
-        return self._workforce.lent[study] - self._workforce.leaving_of[study]
+        return self._pool.lent[study] - self._pool.leaving_of[study]
 
     def _shift(self, way: list[tuple[ChainRun, str]]) -> None:
         for chain, study in way:
-            self._workforce.lend(chain, study, chain.studies)
+            self._pool.lend(chain, study, chain.studies)

@@ -16,8 +16,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
-from hippo.engine.scheduling.aging import FIRST_OF_ALL, Patience
-from hippo.engine.scheduling.worker_pool import Workforce
+from hippo.engine.scheduling.aging import FIRST_OF_ALL, Aging
+from hippo.engine.scheduling.worker_pool import WorkerPool
 from hippo.engine.state import ChainRun, StudyRun
 from hippo.lifecycles import WorkerState
 
@@ -36,12 +36,10 @@ _Right = tuple[float, str]
 class Queue:
     """Of one plan. Owns nothing but its memory of what it has tried. ``look`` first."""
 
-    def __init__(
-        self, studies: Mapping[str, StudyRun], workforce: Workforce, patience: Patience
-    ) -> None:
+    def __init__(self, studies: Mapping[str, StudyRun], pool: WorkerPool, aging: Aging) -> None:
         self._studies = studies
-        self._workforce = workforce
-        self._patience = patience
+        self._pool = pool
+        self._aging = aging
         self._queued: list[ChainRun] = []
         self._counts: Counter[_Right] = Counter()  # of these
         self._recent: dict[_Right, float] = {}  # until when those count that wait, or did
@@ -53,7 +51,7 @@ class Queue:
     def look(self, now: float) -> None:
         """See who waits."""
         self._now = now
-        chains, waiting = self._workforce.chains, self._workforce.queued
+        chains, waiting = self._pool.chains, self._pool.queued
         self._queued = [
             chains[name]
             for name in sorted(waiting)
@@ -63,7 +61,7 @@ class Queue:
         if self._recent:
             self._recent = {right: until for right, until in self._recent.items() if until > now}
         self._recent |= dict.fromkeys(self._counts, now + SETTLE_SECONDS)
-        if self._room_for is not None and self._workforce.leaving:
+        if self._room_for is not None and self._pool.leaving:
             self._room_at = now + self._room_pause  # it counts from when they are gone
 
     def next_look(self) -> float:
@@ -75,7 +73,7 @@ class Queue:
         """Whether a worker for this study would take the room of one with a better right."""
         if not self._recent:
             return False
-        rank = self._patience.rank(study)
+        rank = self._aging.rank(study)
         return any(
             theirs < rank and self._need_the_same(lender, study) for theirs, lender in self._recent
         )
@@ -92,11 +90,11 @@ class Queue:
 
     def is_to_make_room(self, chain: ChainRun) -> bool:
         """Whether a worker at the end of its route is to leave, rather than go on in place."""
-        return self._count_better(chain) > len(self._workforce.leaving)
+        return self._count_better(chain) > len(self._pool.leaving)
 
     def find_neediest(self) -> ChainRun | None:
         """The waiting worker for which one at work may be told to leave now."""
-        if not self._queued or self._workforce.leaving or self._now < self._room_at:
+        if not self._queued or self._pool.leaving or self._now < self._room_at:
             return None
         return min(self._queued, key=lambda chain: (self._rank(chain), chain.name))
 
@@ -126,9 +124,9 @@ class Queue:
 
     def _rank(self, chain: ChainRun) -> float:
         """The least goes first: that of the best of its studies."""
-        if self._patience.is_guarded(chain.name):
+        if self._aging.is_guarded(chain.name):
             return FIRST_OF_ALL
-        return min(self._patience.rank(study) for study in chain.studies)
+        return min(self._aging.rank(study) for study in chain.studies)
 
     def _need_the_same(self, study: str, other: str) -> bool:
         ours, theirs = (self._studies[name].study.spec.trainer for name in (study, other))

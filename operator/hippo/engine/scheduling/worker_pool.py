@@ -1,7 +1,7 @@
 """The chains that run: who lends them, who shares them, who waits, and who is done first.
 
 All of it is kept up to date as chains come, change and go, so that no event costs in proportion to
-the number of workers. Who may lend how many is for ``lending.py`` to say.
+the number of workers. Who may lend how many is for ``parallelism.py`` to say.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Crew:
 
 
 @dataclass(slots=True, eq=False)
-class Workforce:
+class WorkerPool:
     """Chains by name, in the order in which they came."""
 
     chains: dict[str, ChainRun] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Workforce:
     leaving: set[str] = field(default_factory=set)  # told to stop
     queued: frozenset[str] = frozenset()  # that the driver has no room for yet, as it told last
     leaving_of: Counter[str] = field(default_factory=Counter)  # these, by the study that lends
-    parties: dict[tuple[str, ...], dict[str, ChainRun]] = field(default_factory=dict)
+    by_sharers: dict[tuple[str, ...], dict[str, ChainRun]] = field(default_factory=dict)
     """Chains by the studies that share their cost."""
     total: float = 0.0  # of the moments at which each is done, by estimate
     _shares: dict[str, Counter[int]] = field(default_factory=dict)
@@ -158,15 +158,15 @@ class Workforce:
         return sum(number / sharers for sharers, number in self._shares.get(study, {}).items())
 
     def _join(self, chain: ChainRun) -> None:
-        self.parties.setdefault(chain.studies, {})[chain.name] = chain
+        self.by_sharers.setdefault(chain.studies, {})[chain.name] = chain
         for study in chain.studies:
             self._shares.setdefault(study, Counter())[len(chain.studies)] += 1
 
     def _part(self, chain: ChainRun) -> None:
-        party = self.parties[chain.studies]
-        del party[chain.name]
-        if not party:
-            del self.parties[chain.studies]
+        chains = self.by_sharers[chain.studies]
+        del chains[chain.name]
+        if not chains:
+            del self.by_sharers[chain.studies]
         for study in chain.studies:
             self._shares[study][len(chain.studies)] -= 1
 

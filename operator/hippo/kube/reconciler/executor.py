@@ -9,10 +9,9 @@ from itertools import groupby
 from typing import Any
 
 from hippo.engine import Engine
-from hippo.engine.events import (
+from hippo.engine.commands import (
     Command,
     DeleteCheckpoint,
-    Event,
     Finish,
     Halt,
     Launch,
@@ -21,8 +20,8 @@ from hippo.engine.events import (
     Refuse,
     Steer,
     WakeAt,
-    WorkerGone,
 )
+from hippo.engine.events import Event, WorkerGone
 from hippo.engine.state import StudyRun
 from hippo.kube import names
 from hippo.kube.reconciler.chain_pods import Chains

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from hippo.engine import Engine
+from hippo.engine.commands import Command
 from hippo.engine.events import (
     Adopted,
-    Command,
     Event,
     Queued,
     Reported,
@@ -33,8 +33,8 @@ from hippo.engine.events import (
     WorkerGone,
     WorkersChanged,
 )
+from hippo.engine.options import EngineOptions
 from hippo.engine.reopening import Advice
-from hippo.engine.scheduling.scheduler import EngineOptions
 from hippo.engine.state import StudyRun
 from hippo.gc import delete_study
 from hippo.kube import names

@@ -24,7 +24,7 @@ def watch(world: World) -> World:
 
     def check(event: Event) -> None:
         if not isinstance(event, Adopted) and world.engine.chains.keys() <= seen:
-            lent.update(world.engine._workforce.lent)
+            lent.update(world.engine._pool.lent)
         else:
             lent.clear()
         feed(event)
@@ -52,7 +52,7 @@ def check_limits(world: World, before: dict[str, int]) -> None:
         for chain in engine.chains.values():
             if chain.is_leaving or chain.step >= chain.claim.stop_at:
                 continue  # it trains nothing more
-            asking = engine._dispatcher.asking_from(chain.claim, chain.step)
+            asking = engine._scheduler.askers.since(chain.claim, chain.step)
             assert not asking or chain.study in asking
 
 
@@ -154,7 +154,7 @@ def test_whichever_its_algorithm_a_limit_of_all_workers_is_none(
 
 
 def lent(world: World) -> dict[str, int]:
-    return {name: n for name, n in world.engine._workforce.lent.items() if n}
+    return {name: n for name, n in world.engine._pool.lent.items() if n}
 
 
 def test_a_limit_that_is_lowered_takes_effect_at_the_end_of_the_step() -> None:

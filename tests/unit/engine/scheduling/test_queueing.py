@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.engine.events import Command, Launch, Queued, Steer, Tick, WorkerGone
+from hippo.engine.commands import Command, Launch, Steer
+from hippo.engine.events import Queued, Tick, WorkerGone
 from hippo.engine.scheduling.queueing import MOST_ROOM_SECONDS, ROOM_SECONDS
 from hippo.protocol.reports import Outcome
 from tests.unit.engine.test_properties import check_results, studies
@@ -183,7 +184,7 @@ def test_room_that_is_not_taken_is_made_ever_more_rarely() -> None:
         assert world.advance()
         left += len(before - world.engine.chains.keys())
     assert 2 <= left <= 4
-    assert world.engine._dispatcher._queue._room_pause <= MOST_ROOM_SECONDS
+    assert world.engine._scheduler._queue._room_pause <= MOST_ROOM_SECONDS
 
 
 def test_it_is_not_for_ever_that_others_wait_behind_a_worker_that_finds_no_room() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hippo.engine.events import Command, DeleteCheckpoint, Launch, Notify, Record, Steer
+from hippo.engine.commands import Command, DeleteCheckpoint, Launch, Notify, Record, Steer
 from hippo.kube.reconciler.executor import gathered
 from hippo.protocol.assignments import Assignment, Control, Route, TrainerCall
 from hippo.protocol.decisions import Decision

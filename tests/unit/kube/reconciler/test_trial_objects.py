@@ -9,7 +9,7 @@ import pytest
 
 from hippo.engine import Engine
 from hippo.engine.events import StudyAdded
-from hippo.engine.scheduling.scheduler import EngineOptions
+from hippo.engine.options import EngineOptions
 from hippo.engine.state import StudyRun
 from hippo.kube.client import STUDY, TRIAL, ApiError
 from hippo.kube.reconciler import trial_objects as module
