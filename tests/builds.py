@@ -1,5 +1,4 @@
-"""Programs that tests need: built from source with Go, or unpacked from Debian's packages where
-those serve; once per machine, then kept.
+"""Programs that tests need and that are built from source with Go: once per machine, then kept.
 
 They are kept in ``${XDG_CACHE_HOME:-~/.cache}/hippo/built``, one folder for each recipe. A changed
 recipe has another folder; a build that fails leaves none.
@@ -14,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -102,54 +100,6 @@ class GoRecipe:
             names = ("go.mod", "go.sum", *self.sources)
             digest.update(digest_files(self.module, names).encode())
         return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class DebianRecipe:
-    """Programs of a Debian package, unpacked without installing it, so that no service starts."""
-
-    package: str
-    otherwise: GoRecipe
-    """Where there is no such package."""
-
-    @property
-    def folder(self) -> Path:
-        return CACHE / "built" / f"{self.package}-debian"
-
-    @property
-    def is_built(self) -> bool:
-        return self.folder.is_dir() or self.otherwise.is_built
-
-    def build(self) -> Path:
-        """The folder with the programs. Raises Impossible."""
-        if self.otherwise.is_built:
-            return self.otherwise.folder
-        if not self.folder.is_dir():
-            try:
-                build_once(self.folder, self._unpack)
-            except (OSError, subprocess.CalledProcessError):
-                return self.otherwise.build()
-        return self.folder
-
-    def _unpack(self, folder: Path) -> None:
-        say(f"unpacking {self.package} of Debian")
-        with tempfile.TemporaryDirectory() as temporary:
-
-            def call(*command: str) -> None:
-                subprocess.run(command, cwd=temporary, check=True, capture_output=True)
-
-            try:
-                call("apt-get", "download", self.package)
-            except subprocess.CalledProcessError:
-                call("apt-get", "update")
-                call("apt-get", "download", self.package)
-            (archive,) = Path(temporary).glob("*.deb")
-            call("dpkg", "-x", archive.name, "unpacked")
-            for program in Path(temporary, "unpacked", "usr", "bin").iterdir():
-                shutil.move(program, folder / program.name)
-
-
-Recipe = GoRecipe | DebianRecipe
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from tests import minio_server
-from tests.builds import CACHE, DebianRecipe, GoRecipe, Recipe, locked
+from tests.builds import CACHE, GoRecipe, locked
 
 _MODULE = Path(__file__).with_name("kubernetes")
 _KUBERNETES = "v1.36.1"
@@ -37,25 +37,22 @@ HELM = GoRecipe(name="helm", version="v4.3.1", packages=("helm.sh/helm/v4/cmd/he
 COREDNS = GoRecipe(
     name="coredns", version="v1.15.0", packages=("github.com/coredns/coredns",), minutes=3
 )
-PROMETHEUS = DebianRecipe(
-    "prometheus",
-    otherwise=GoRecipe(
-        name="prometheus",
-        version="v0.316.0",
-        packages=(
-            "github.com/prometheus/prometheus/cmd/promtool",
-            "github.com/prometheus/prometheus/cmd/prometheus",
-        ),
-        minutes=3,
-        tags="remove_all_sd,enable_kubernetes_sd,enable_dns_sd",
+PROMETHEUS = GoRecipe(
+    name="prometheus",
+    version="v0.316.0",
+    packages=(
+        "github.com/prometheus/prometheus/cmd/promtool",
+        "github.com/prometheus/prometheus/cmd/prometheus",
     ),
+    minutes=3,
+    tags="remove_all_sd,enable_kubernetes_sd,enable_dns_sd",
 )
-ALL: tuple[Recipe, ...] = (KUBERNETES, minio_server.RECIPE, HELM, COREDNS, PROMETHEUS)
+ALL = (KUBERNETES, minio_server.RECIPE, HELM, COREDNS, PROMETHEUS)
 
 BIN = CACHE / "cluster" / "bin"
 
 
-def build(recipes: tuple[Recipe, ...] = ALL) -> Path:
+def build(recipes: tuple[GoRecipe, ...] = ALL) -> Path:
     """A folder with links to the programs, built if need be. Raises Impossible."""
     folders = [recipe.build() for recipe in recipes]
     with locked(BIN.with_name("bin.lock")):

@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests.builds import Impossible, Recipe, skip_or_fail
+from tests.builds import GoRecipe, Impossible, skip_or_fail
 from tests.cluster import programs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ Document = dict[str, Any]
 
 
 @functools.cache
-def find_program(name: str, recipe: Recipe) -> str:
+def find_program(name: str, recipe: GoRecipe) -> str:
     """Its path, built if need be. Skips the test where it cannot be."""
     found = programs.find(name)
     if found is not None:
