@@ -10,7 +10,15 @@ import pytest
 from docs.generate.lifecycles import MACHINES, list_edges, render_all
 from docs.generate.places import ROOT
 from hippo.lifecycles import TRANSITIONS
-from tests.unit.docs.pages import list_anchors, list_files, list_links, list_pages, prose, resolve
+from tests.unit.docs.pages import (
+    list_anchors,
+    list_files,
+    list_links,
+    list_pages,
+    prose,
+    read,
+    resolve,
+)
 
 PACKAGES = {"hippo": "operator/hippo", "stage_runner": "stage_runner"}
 YOURS = {"trainer.py"}
@@ -95,3 +103,14 @@ def test_drawings_hold_every_transition() -> None:
     for machine in MACHINES:
         assert machine.places.keys() == {state.value for state in machine.states}
         assert len(set(machine.places.values())) == len(machine.places)
+
+
+def test_the_comparison_has_measured_figures_only() -> None:
+    measured = read("docs/benchmarks.md").partition("<!-- side_by_side:")[2]
+    measured = measured.partition("<!-- end of side_by_side -->")[0]
+    known = set(re.findall(r"[\d.]+", re.sub(r"\([^)]*\)", "", measured)))
+    section = read("README.md").partition("## Hippo beside")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if re.match(r"\| .*\d", line)]
+    figures = {figure for row in rows for figure in re.findall(r"\d[\d.]*", row)}
+    assert len(rows) == 8
+    assert figures <= known
