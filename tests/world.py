@@ -185,10 +185,7 @@ class World:
                 self.spent[run.name] = run.worker_seconds, run.steps_trained, wall
         plan = SearchPlan(SIGNATURE)
         plan.recall(
-            [
-                StoredCheckpoint(key, step, 1, state)
-                for key, (step, state) in self.checkpoints.items()
-            ],
+            [StoredCheckpoint(key, step) for key, (step, _) in self.checkpoints.items()],
             [(key, step, values) for key, (step, values) in self.metrics.items()],
         )
         model = CostModel(

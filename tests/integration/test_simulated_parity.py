@@ -21,11 +21,11 @@ from hippo.engine.events import Event
 from hippo.local import LocalDriver, RunOptions
 from hippo.local.study_files import build_signature_document
 from hippo.model import signature
-from hippo.plan import CostModel, Overheads
+from hippo.plan import Overheads, SearchPlan
 from hippo.protocol.decisions import Decision
 from hippo.session.session import Session
 from hippo.session.stalls import Stall
-from hippo.simulate import Pace, Simulation, SimulationOptions, find_curves, replay
+from hippo.simulate import Pace, Simulation, SimulationOptions, find_curves
 from hippo.store import open_blobs
 from tests.integration.runs import Place
 from tests.integration.test_run_exact import SPACE, STEPS
@@ -114,12 +114,8 @@ def test_a_simulated_engine_decides_as_the_real_one(place: Place, name: str) -> 
     driver = run(place, place.study(name, SPACE, steps=STEPS, **BY_ORDER[name]))
     document = place.plan().read_signature()
     assert document is not None
-    commands = replay(
-        driver.events,
-        signature=signature(document),
-        options=driver.engine.options,
-        costs=CostModel(),
-    )
+    engine = Engine(SearchPlan(signature(document)), driver.engine.options)
+    commands = [command for event, now in driver.events for command in engine.handle(event, now)]
     assert commands == driver.commands
     decided = [command.decision for command in commands if isinstance(command, Record)]
     assert decided == place.plan().read_decisions(name)

@@ -1,8 +1,8 @@
-"""Who pays for what a chain costs, and when a study's budget is spent.
+"""Charges studies for what chains cost, and says when a study's budget is spent.
 
 The cost between two reports of a chain is split evenly over the studies that ask, at that time, for
-something at or beyond the steps trained. One unit: worker-seconds. Reusing what is stored costs
-nothing.
+something at or beyond the steps trained. The unit is worker-seconds. Reusing what is stored
+costs nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from hippo.plan import Claim, CostModel
 from hippo.protocol.reports import Began, CheckpointSaved, MetricsReported, Report
 
 LEAST_SECONDS = 1e-6
-"""A budget of which less is left is spent: rounding would ask for ticks that change nothing."""
+"""A budget counts as spent when less than this is left: otherwise rounding would ask for ticks that
+change nothing."""
 
 Asking = Callable[[Claim, int], tuple[str, ...]]
 """The studies that ask for anything after a step on a chain's way, or behind it."""
 
 
 class Accounting:
-    """Charges studies as reports come. Studies and the pool are the engine's."""
+    """Charges studies as reports come. Studies and the worker pool are the engine's."""
 
     def __init__(
         self,
@@ -66,11 +67,11 @@ class Accounting:
         chain.overhead += _overhead_of(report)
 
     def note_end(self, chain: ChainRun, now: float) -> None:
-        """What else it took from its launch to its end: processes, reports, the driver's turn."""
+        """Measure what else the chain took until its end: processes, reports, the driver's turn."""
         self._costs.observe_gap(now - chain.launched - chain.train_seconds - chain.overhead)
 
     def find_spent(self, run: StudyRun, now: float) -> str | None:
-        """Which budget of the study is spent, in words; asks for a tick when one will be."""
+        """Says which budget of the study is spent, if any; asks for a tick when one will be."""
         budget = run.study.spec.budget
         if budget.worker_hours is not None:
             spent, per_second = self._estimate(run, now)

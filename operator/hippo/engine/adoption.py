@@ -1,8 +1,8 @@
-"""Workers that outlive their driver: a chain as its assignment, control and reports tell of it.
+"""Adopts workers that outlive their driver: rebuilds a chain from assignment, control and reports.
 
-A driver whose workers do not die with it (an operator and its pods) launches nothing again after a
-restart that is still at work. What a chain has promised follows from its route, the newest control
-and its answer; where it stands, from its reports.
+A driver whose workers do not die with it (an operator and its pods) does not launch again, after a
+restart, what is still at work. The promises of a chain follow from its route, the newest control
+and its answer; its position follows from its reports.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from hippo.protocol.reports import Arrived, Began, CheckpointSaved, ControlAnswe
 
 
 def adopt_chain(plan: SearchPlan, event: Adopted, known: Collection[str], now: float) -> ChainRun:
-    """The chain as the engine that launched it knew it, up to its last report.
+    """Returns the chain as the engine that launched it knew it, up to its last report.
 
-    ``known``: the studies that there are. The plan holds their trials already.
+    ``known``: the names of all studies. The plan holds their trials already.
+
+    Raises InvariantViolated if the chain belongs to another plan.
     """
     assignment, reports = event.assignment, event.reports
     standing, pending, leaves = _read_control(event)

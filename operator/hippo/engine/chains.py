@@ -117,9 +117,7 @@ class Chains:
         node = claim.node.at(report.step)
         _check_key(node, report.step, report.key, chain)
         planned = report.step in claim.saves()
-        checkpoint = self._plan.add_checkpoint(
-            node, report.step, size=report.size, state_digest=report.state_digest
-        )
+        checkpoint = self._plan.add_checkpoint(node, report.step)
         claim.save_at.discard(report.step)
         claim.asked_save.discard(report.step)
         self._retention.saved(checkpoint, planned=planned, studies=chain.studies)

@@ -47,7 +47,7 @@ class Steer:
 
 @dataclass(frozen=True, slots=True)
 class DeleteCheckpoint:
-    """Nothing needs it any more, or it is damaged."""
+    """Delete a checkpoint that nothing needs any more, or that is damaged."""
 
     key: str
     step: int
@@ -66,7 +66,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """One line for the user, worth reading now."""
+    """Show the user a message of one line that is worth reading now."""
 
     message: str
     study: str | None = None
@@ -81,7 +81,7 @@ class WakeAt:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Going on makes no sense (the store cannot be written): stop all work in order."""
+    """Stop all work in order: going on makes no sense, as the store cannot be written."""
 
     message: str
 

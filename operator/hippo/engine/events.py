@@ -14,9 +14,9 @@ from hippo.protocol.requests import Request
 
 @dataclass(frozen=True, slots=True)
 class StudyAdded:
-    """A study is to be trained. ``decisions`` of an earlier run are replayed.
+    """Train a study. ``decisions`` of an earlier run are replayed.
 
-    ``followed``: of another run, to be made again in place of the tuner's own.
+    ``followed``: decisions of another run, made again in place of the tuner's own.
     """
 
     study: Study
@@ -25,10 +25,10 @@ class StudyAdded:
     worker_seconds: float = 0.0  # spent before
     steps_trained: float = 0.0  # trained before
     wall_seconds: float = 0.0  # active before
-    ended: End | None = None  # it has ended before
-    reopened: bool = False  # ... and goes on: its last decisions say with which trials
-    more_follow: bool = False  # other studies or workers do, at once: nothing is deleted, nor any
-    # work handed out, before they are known
+    ended: End | None = None  # how it has ended in an earlier run
+    reopened: bool = False  # it goes on after that end; its last decisions say with which trials
+    more_follow: bool = False  # other studies or workers follow at once: nothing is deleted, and
+    # no work is handed out, before they are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class StudyChanged:
-    """One of the editable fields has another value."""
+    """An editable field of a study has another value."""
 
     study: Study
 
@@ -72,7 +72,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """A hint, that may be lost: a chain has ended this step."""
+    """A hint that may be lost: a chain has ended this step."""
 
     chain: str
     step: int
@@ -99,9 +99,7 @@ class Requested:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """Launched workers for which there is no room yet: all of them, as of now. They may begin at
-    any moment.
-    """
+    """All launched workers that find no room at present. They may begin at any moment."""
 
     chains: frozenset[str]
 

@@ -1,8 +1,8 @@
-"""What follows when a chain ends otherwise than it should: retries, pauses, verdicts.
+"""Handles chains that do not end as they should: retries, pauses, verdicts.
 
-A failed chain is tried again from its last checkpoint, with growing pauses. What is not the
-trainer's fault is not charged. A stage that fails for good fails the trials that need it, and no
-others.
+A failed chain is tried again from its last checkpoint, with growing pauses. A failure that is not
+the trainer's fault does not count as an attempt. A stage that fails for good fails the trials that
+need it, and no others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hippo.plan import Node, SearchPlan
 from hippo.protocol.reports import Outcome, WorkerError
 
 MAX_STORE_FAILURES = 5
-"""So many chains in a row may end because of the store before the engine halts."""
+"""The engine halts once more chains in a row than this have ended because of the store."""
 LONGEST_STORE_PAUSE = 60.0
 """Seconds between two chains that try a store which fails."""
 
@@ -97,7 +97,7 @@ class FailurePolicy:
             self._emit(WakeAt(again))
 
     def find_trouble(self, study: str) -> Trouble | None:
-        """Why a study does not go on as it should, if so."""
+        """Says why a study does not go on as it should; None if it does."""
         if self._store.is_told:
             return Trouble(self._store.message, is_store=True)
         message = self._retries.find(study)
@@ -114,8 +114,8 @@ class FailurePolicy:
         self._emit(Notify(f"checkpoint at step {start}: {reason}; it is trained again"))
 
     def _note_preemption(self, chain: ChainRun) -> None:
-        """Not the trainer's fault: it goes on from what it saved. But where workers are sent away
-        before they have trained anything, the next one waits a little, and longer each time.
+        """Let the work go on from what was saved: preemption is not the trainer's fault. If workers
+        are sent away before they have trained anything, the next one waits, longer each time.
         """
         if chain.trained:
             self._idle_preemptions.pop(chain.origin, None)
@@ -126,7 +126,7 @@ class FailurePolicy:
             self._hold(chain, self._pause(count - 1))
 
     def _wait_for_another(self, chain: ChainRun, error: WorkerError | None) -> None:
-        """The worker was of another kind: a next one may not be."""
+        """Pause, so that a worker of another kind may take the checkpoint."""
         refused = self._refused.get(chain.origin, 0) + 1
         self._refused[chain.origin] = refused
         pause = self._pause(refused)

@@ -265,9 +265,9 @@ def _may_draw(
         tuner = create_tuner(study)
         for decision in decisions:
             if decision.kind in ("stop", "fail", "reopen"):
-                tuner.passed_over(decision)
+                tuner.skip(decision)
             else:
-                tuner.decided(decision)
+                tuner.apply(decision)
         if not tuner.exhausted:
             return None
         size = study.search_space().size

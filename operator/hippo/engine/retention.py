@@ -36,7 +36,7 @@ class Retention:
         self.touched.add(checkpoint.node)
 
     def pin_attached(self) -> None:
-        """Pin what the store held already and a new sequence has brought into reach."""
+        """Pin checkpoints of the store that a new sequence has brought into reach."""
         for checkpoint in self._plan.attached:
             if self._kept(checkpoint.key):
                 self.pin(checkpoint, ("kept",))
@@ -81,7 +81,7 @@ class Retention:
             trial.pinned = None
 
     def keep_last_state(self, run: StudyRun, trial: TrialRun) -> None:
-        """Of a trial that has ended, and may go on from there after all."""
+        """Pin the last state of a trial that has ended and may still go on from there."""
         self.trial_ended(trial)
         latest = trial.node.latest_checkpoint(trial.target)
         if latest is not None and run.study.spec.checkpoints.retain != "none":
@@ -107,19 +107,21 @@ class Retention:
                 run.leader_pins.append(checkpoint)
 
     def tuner_exhausted(self, run: StudyRun) -> None:
-        """No trial will be drawn any more: forks that nobody asked for are not needed."""
+        """Unpin forks that nobody has asked for: no trial will be drawn any more."""
         run.open_to_forks = False
         self._unpin_possible(run)
 
     def tuning_ended(self, run: StudyRun) -> None:
-        """No trial of the tuner goes on; its best are trained again."""
+        """Unpin the states of the tuner's trials: none goes on, and the best are trained again."""
         self._unpin_possible(run)
         for trial in run.trials:
             if trial.state is not TrialState.FAILED:
                 self.trial_ended(trial)
 
     def study_ended(self, run: StudyRun) -> None:
-        """Only what the study retains stays: best, all, or nothing. What it may go on from, too."""
+        """Keep only what the study retains: best, all or nothing. If it may go on, keep all that it
+        would go on from as well.
+        """
         if run.is_interrupted:
             return
         run.open_to_forks = False
@@ -128,14 +130,14 @@ class Retention:
             self._hold(run, [run.best])
 
     def study_removed(self, run: StudyRun) -> None:
-        """It will not go on."""
+        """Unpin all that the study would have gone on from."""
         run.open_to_forks = False
         self._unpin_possible(run)
         for trial in run.trials:
             self.trial_ended(trial)
 
     def _unpin_possible(self, run: StudyRun) -> None:
-        """Let go of what the study can no longer come to need."""
+        """Unpin what the study can no longer come to need."""
         still: list[Checkpoint] = []
         for checkpoint in run.possible_pins:
             if checkpoint.step in run.possible_needs(checkpoint.node):

@@ -1,5 +1,6 @@
-"""What is tried again, for as long as it is: chains that end because of the store, and chains that
-fail. In words for people; and how many workers may try a store that has just failed others.
+"""Remembers what is being tried again: chains that ended because of the store, and failed chains.
+
+Says so in messages for people, and limits how many workers may try a store that has just failed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from hippo.engine.state import ChainRun
 from hippo.plan import Node
 
 TOLD_AFTER = 2
-"""So many chains in a row have to end because of the store before people are told: one may have met
-a bad moment."""
+"""People are told once this many chains in a row have ended because of the store: a single one may
+have met a bad moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Trouble:
     """Why a study does not go on as it should."""
 
     message: str  # one line
-    is_store: bool = False  # nothing of it goes on
+    is_store: bool = False  # the store fails, so nothing of the study goes on
 
 
 @dataclass(slots=True)

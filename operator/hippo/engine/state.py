@@ -25,7 +25,7 @@ from hippo.tune import Rank, Tuner, rank
 
 @dataclass(slots=True, eq=False)
 class TrialRun:
-    """One trial: its sequence, how far it is to go, and what is known of it."""
+    """One trial: its sequence, its target and its results."""
 
     study: str
     index: int
@@ -51,7 +51,7 @@ class TrialRun:
 
     @property
     def is_replicate(self) -> bool:
-        """Trained under another seed, after the tuner has ended: no tuner knows of it."""
+        """Whether it is trained under another seed, after the tuner has ended."""
         return self.seed is not None
 
     def is_missing_result_at(self, step: int) -> bool:
@@ -110,17 +110,17 @@ class StudyRun:
     failing: dict[str, str] = field(default_factory=dict)  # content key -> what went wrong there
     last_failure: Decision | None = None
     lacking: list[tuple[TrialRun, int, str]] = field(default_factory=list)
-    """Trials whose metrics at a step lack the objective, and what to say of it."""
+    """Trials whose metrics at a step lack the objective, and the message that says so."""
     lacks_test_metric: bool = False  # and said so
     leaders: list[TrialRun] = field(default_factory=list)  # the best so far, best first
     leader_pins: list[Checkpoint] = field(default_factory=list)
     best: TrialRun | None = None
     is_replicating: bool = False  # the tuner has ended, and the best are trained again
     last_steps: dict[int, int] = field(default_factory=dict)
-    stops_due: set[int] = field(default_factory=set)
-    """Trials that were stopped, of which a result has to be found again first."""
     """While decisions are replayed: trials that are to be stopped or to fail, and the last step
-    whose result counts. What others have made known beyond does not count for them."""
+    whose result counts. Later results, made known by others, do not count for them."""
+    stops_due: set[int] = field(default_factory=set)
+    """Stopped trials that must first find a result again."""
     open_to_forks: bool = True  # its tuner may still draw trials from the space
     possible_pins: list[Checkpoint] = field(default_factory=list)
     worker_seconds: float = 0.0
@@ -170,10 +170,10 @@ class StudyRun:
         return self.trials[decision.trial].is_replicate
 
     def note_leader(self, trial: TrialRun) -> bool:
-        """A trial has a new result; whether the best have changed.
+        """Rank a trial that has a new result; returns whether the best have changed.
 
-        As many as may be replicated, else one; of trials that are the same work, one stands for
-        all.
+        There are as many leaders as may be replicated, else one. One trial stands for all that are
+        the same work.
         """
         spec = self.study.spec
         most = spec.replicate_best if spec.replicates else 1
@@ -187,8 +187,9 @@ class StudyRun:
     def possible_needs(self, node: Node) -> set[int]:
         """Steps on the way to a node whose state may come to be needed, though nobody asks yet.
 
-        Steps where this study's requests may end; forks between trials, which it may promote; and
-        every fork that its space makes possible, as long as its tuner may draw trials from it.
+        These are steps where this study's requests may end; forks between trials, which it may
+        promote; and every fork that its space makes possible, as long as its tuner may draw trials
+        from it.
         """
         sequence = node.sequence
         space = self.study.search_space()
@@ -217,7 +218,7 @@ class StudyRun:
         return value if math.isfinite(value) else None
 
     def standing(self, trial: TrialRun) -> tuple[int, Rank]:
-        """Ascending, best first: a farther result beats an earlier one, then as its tuner ranks."""
+        """Least is best: a farther result beats an earlier one, then the tuner's rank decides."""
         latest = trial.latest
         assert latest is not None
         step, metrics = latest
@@ -249,7 +250,9 @@ class StudyRun:
 
 @dataclass(slots=True, eq=False)
 class ChainRun:
-    """A worker on its way. ``claim`` is what it has promised; ``route`` what it has accepted."""
+    """A running chain and its worker. ``claim`` holds its promises, ``route`` the route that it has
+    accepted.
+    """
 
     name: str
     study: str  # which lends the worker
@@ -276,7 +279,7 @@ class ChainRun:
         self.state = advance(self.state, event)
 
     def position(self, now: float, seconds_per_step: float) -> int:
-        """Where it is by estimate: never beyond the next thing it has promised."""
+        """Its estimated step, never beyond the next save that it has promised."""
         if not self.begun:
             return self.step
         guess = self.step + int(max(0.0, now - self.step_time) / max(seconds_per_step, 1e-9))

@@ -71,14 +71,14 @@ class StudyProgress:
             )
         run.decided += 1
         if decision.index in run.void or decision.kind == "reopen":
-            run.tuner.passed_over(decision)
+            run.tuner.skip(decision)
             if decision.kind == "reopen":
                 run.trials[decision.trial].reason = decision.reason
             return
         if run.is_about_replicate(decision):
-            run.tuner.passed_over(decision)
+            run.tuner.skip(decision)
         else:
-            run.tuner.decided(decision)
+            run.tuner.apply(decision)
         if decision.kind == "suggest":
             self._add_trial(run, decision)
             return
@@ -162,7 +162,7 @@ class StudyProgress:
         trial.results[step] = metrics
         value = run.objective(metrics)
         if not trial.is_replicate:
-            run.tuner.observed(Result(trial.index, step, value))
+            run.tuner.tell(Result(trial.index, step, value))
         if value is None:
             self._requests.withdraw(trial)
             trial.take(TrialEvent.DIVERGED)
@@ -239,7 +239,7 @@ class StudyProgress:
                 key = trial.node.at(trial.target).key(trial.target)
                 run.failing.setdefault(key, decision.reason)
             run.last_failure = decision
-        run.tuner.observed(Result(trial.index, decision.steps, None))
+        run.tuner.tell(Result(trial.index, decision.steps, None))
 
     # -- the end of a study ------------------------------------------------------------------------
 

@@ -43,9 +43,9 @@ class Tuning:
         with blame(study):
             tuner = self._studies[study].tuner
             if was_refused:
-                tuner.refused(number)
+                tuner.refuse(number)
             else:
-                tuner.requested(number, request)
+                tuner.submit(number, request)
 
     def _decide_for(self, run: StudyRun, now: float) -> None:
         self._progress.fail_lacking(run)
@@ -68,4 +68,4 @@ class Tuning:
         while run.is_active and (refusal := run.tuner.refusal()) is not None:
             number, message = refusal
             self._outbox.emit(Refuse(run.name, number, message))
-            run.tuner.refused(number)
+            run.tuner.refuse(number)

@@ -1,4 +1,4 @@
-"""The search plan and what follows from it: what is to be trained, and in which order."""
+"""The search plan, and what is to be trained in which order."""
 
 from hippo.plan.bounds import (
     count_forks,
@@ -8,21 +8,22 @@ from hippo.plan.bounds import (
     lower_bound_seconds,
     unique_steps,
 )
-from hippo.plan.claims import Claim
 from hippo.plan.costs import CostModel, Overheads
-from hippo.plan.frontier import Demand, Frontier, Head, Pool, Turn
+from hippo.plan.frontier import Frontier, Pool, Turn
 from hippo.plan.marginal import marginal_seconds, marginal_steps
-from hippo.plan.search_plan import (
+from hippo.plan.nodes import (
     NO_WORK,
     Checkpoint,
+    Claim,
+    Demand,
+    Head,
     Lead,
     Metrics,
     Node,
-    SearchPlan,
-    StoredCheckpoint,
     TrialId,
     Want,
 )
+from hippo.plan.search_plan import SearchPlan, StoredCheckpoint
 from hippo.plan.stage_tree import Stage, build_stage_tree, count_unique_steps
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What no schedule of a stage tree can beat, and how much work there is in it."""
+"""Bounds that no schedule of a stage tree can beat, and the amount of work in it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def lower_bound_seconds(
 ) -> float:
     """The same where steps take unequal time: ``seconds`` of a stage, preemption at any moment.
 
-    Of all stages only those count as work that ``counts`` says; the others are passed on the way.
+    Only stages for which ``counts`` is true count as work; the rest are passed on the way.
     """
     ends: dict[str, float] = {}
     spans = []

@@ -15,7 +15,7 @@ from hippo.model import Sequence, Value
 RateClass = tuple[tuple[str, Value], ...]
 
 GAP_CHAINS = 32
-"""About so many of the last chains tell what a chain takes beside what it reports."""
+"""The gap is averaged over about this many of the last chains."""
 
 RELEVEL_RATIO = 1.10
 """Levels are worked out anew only when an estimate has moved by more than this factor."""
@@ -119,7 +119,7 @@ class CostModel:
             self._classes.setdefault(classes.pop(), _Mean()).add(seconds, end - begun)
 
     def observe_mean(self, steps: int, seconds: float) -> None:
-        """So many steps took so long, of whatever class: what is known of earlier runs."""
+        """Take the mean of an earlier run: ``steps``, of whatever class, took so many seconds."""
         if steps > 0:
             self._steps.add(seconds, steps)
 
@@ -152,7 +152,7 @@ class CostModel:
 
     @property
     def switch(self) -> float:
-        """What it costs to hand work to another worker."""
+        """Seconds that it costs to hand work to another worker."""
         return self.overheads.start + self.overheads.load
 
     @property

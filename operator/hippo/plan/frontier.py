@@ -1,9 +1,9 @@
-"""The frontier: what can be trained now, how long the path behind it is, and who is waiting for
-whom.
+"""The frontier: work that can begin now, the length of the paths behind it, and the order in which
+nodes wait for each other.
 
 The stage tree is a function of the plan: unfulfilled wants, stored checkpoints, promises of running
 chains. Rebuilding it at every event would cost in proportion to the plan, so this module keeps, per
-node, just what changes with that node, and derives it again for the nodes that changed and their
+node, only what changes with that node, and derives it again for the nodes that changed and their
 ancestors up to the next checkpoint. ``stage_tree.py`` builds the same from scratch; tests hold the
 two against each other.
 
@@ -25,45 +25,12 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from hippo.lifecycles import StageEvent, StageState, advance
-from hippo.plan.claims import Claim
 from hippo.plan.costs import CostModel
-from hippo.plan.search_plan import NO_WORK, Lead, Node, SearchPlan
+from hippo.plan.nodes import NO_WORK, Claim, Demand, Head, Lead, Node, Order, StrongestTwo
+from hippo.plan.search_plan import SearchPlan
 
-Order = tuple[float, float, int, int]
 Turn = tuple[float, ...]
-"""Of a study: the lowest gets the next worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """Work from some position on: the critical path through it and its sum, in seconds."""
-
-    level: float
-    work: float
-    leads: frozenset[Lead]  # of all studies that ask for some of it
-    steps: tuple[int, ...]  # wants in the node itself, ascending
-    forks: bool  # children wait for the state at the node's end
-
-    @property
-    def studies(self) -> frozenset[str]:
-        """Those that ask for some of it, but for suspended ones."""
-        return frozenset(study for priority, _, study in self.leads if priority > NO_WORK)
-
-
-@dataclass(slots=True, eq=False)
-class Head:
-    """A place to start: ``node`` from step ``start``, whose state is stored (or empty)."""
-
-    node: Node
-    start: int
-    demand: Demand
-    alive: bool = True
-
-    @property
-    def order(self) -> Order:
-        """Ascending: the longest path, the most work, the oldest."""
-        demand = self.demand
-        return (-demand.level, -demand.work, self.node.number, self.start)
+"""A study's place in line: the lowest gets the next worker."""
 
 
 @dataclass(slots=True, eq=False)
@@ -91,60 +58,6 @@ class Pool:
         while not self._heap[0][2].alive:
             heapq.heappop(self._heap)
         return self._heap[0][2]
-
-
-class StrongestTwo:
-    """The demands of a node's children, with the two longest at hand.
-
-    Adding or raising one is O(1); only losing or lowering one of the two costs a pass over all.
-    """
-
-    __slots__ = ("_first", "_second", "demands", "work")
-
-    def __init__(self) -> None:
-        self.demands: dict[Node, Demand] = {}
-        self.work = 0.0
-        self._first: Node | None = None
-        self._second: Node | None = None
-
-    def put(self, child: Node, demand: Demand) -> None:
-        self.remove(child)
-        self.demands[child] = demand
-        self.work += demand.work
-        if self._first is None or self._rank(child) < self._rank(self._first):
-            self._first, self._second = child, self._first
-        elif self._second is None or self._rank(child) < self._rank(self._second):
-            self._second = child
-
-    def remove(self, child: Node) -> None:
-        demand = self.demands.pop(child, None)
-        if demand is None:
-            return
-        self.work = self.work - demand.work if self.demands else 0.0
-        if child is self._first or child is self._second:
-            best = heapq.nsmallest(2, self.demands, key=self._rank)
-            self._first = best[0] if best else None
-            self._second = best[1] if len(best) > 1 else None
-
-    def _rank(self, child: Node) -> tuple[float, float, int]:
-        demand = self.demands[child]
-        return (-demand.level, -demand.work, child.number)
-
-    @property
-    def kept(self) -> Node:
-        """The child in which a chain goes on: the greatest level, ties by most work below."""
-        assert self._first is not None
-        return self._first
-
-    def level(self, switch: float) -> float:
-        level = self.demands[self.kept].level
-        if self._second is not None:
-            level = max(level, self.demands[self._second].level + switch)
-        return level
-
-    @property
-    def leads(self) -> frozenset[Lead]:
-        return frozenset().union(*(demand.leads for demand in self.demands.values()))
 
 
 @dataclass(slots=True)
@@ -185,7 +98,7 @@ class Frontier:
                     heapq.heappush(queue, (-again.start, again.number, again))
 
     def relevel(self) -> None:
-        """Estimates have moved: everything that is wanted is to be derived again."""
+        """Mark everything that is wanted to be derived again: estimates have moved."""
         for node in self.plan.nodes():
             self.unsettled.update(node.claims)
             if node.wants or node.demanding is not None:
@@ -277,7 +190,7 @@ class Frontier:
     # -- one node ----------------------------------------------------------------------------------
 
     def _derive(self, node: Node, now: float) -> list[Node]:
-        """Everything derived of one node; returns the nodes that must be looked at again."""
+        """Derive one node again; returns the nodes that must be derived again as a consequence."""
         again: list[Node] = []
         self.touched.add(node)
         self.unsettled.update(node.claims)
@@ -326,8 +239,8 @@ class Frontier:
         return again
 
     def _unpromised(self, node: Node) -> list[int]:
-        """Wants of the node that no running chain fulfils; chains that still can are asked. One of
-        which nobody is to work for is no need: what others train on its way is all it gets.
+        """Wants of the node that no running chain fulfils; chains that still can are asked. A want
+        of suspended studies is no need: it only gets what others train on its way.
         """
         needs: list[int] = []
         for step in sorted(node.wants):

@@ -1,4 +1,4 @@
-"""What a trial costs, given the tree: the training that it would add to what is trained anyway.
+"""The marginal cost of a trial: the training that it would add to what is trained anyway.
 
 The *marginal steps* of a sequence up to step s are the steps of the stage tree once s is wanted,
 minus those of the stage tree as it is. So
@@ -9,16 +9,16 @@ minus those of the stage tree as it is. So
   deleted costs again, from the last state that is left; so does the way of a running chain that is
   behind it, if no state was saved there.
 
-Hence only one number is to be found: the last step on the way to s whose state is at hand, which
-is stored, or promised by a running chain, or lies on work still to be done. Training goes from
-there to s.
+So it is enough to find the last step on the way to s whose state is at hand: stored, promised by a
+running chain, or on work still to be done. Training goes from there to s.
 """
 
 from __future__ import annotations
 
 from hippo.model import Sequence
 from hippo.plan.costs import CostModel
-from hippo.plan.search_plan import Node, SearchPlan
+from hippo.plan.nodes import Node
+from hippo.plan.search_plan import SearchPlan
 
 
 def marginal_steps(plan: SearchPlan, sequence: Sequence, steps: int) -> int:
@@ -36,10 +36,10 @@ def marginal_steps(plan: SearchPlan, sequence: Sequence, steps: int) -> int:
 
 
 def marginal_seconds(plan: SearchPlan, sequence: Sequence, steps: int, costs: CostModel) -> float:
-    """The same in estimated worker-seconds, with what goes with it.
+    """The same in estimated worker-seconds, including overheads.
 
-    Its own evaluation; and if anything is to be trained, a save, and the start of a worker and the
-    load of a state. 0 if metrics at ``steps`` are known or wanted already.
+    These are its own evaluation, and if anything is to be trained, a save, the start of a worker
+    and the load of a state. 0 if metrics at ``steps`` are known or wanted already.
     """
     begun = _begun(plan, sequence, steps)
     if begun is None:

@@ -24,7 +24,7 @@ def build_plan(
         if isinstance(report, MetricsReported)
     ]
     plan.recall(
-        [StoredCheckpoint(m.key, m.step, m.size, m.state_digest) for m in manifests.values()],
+        [StoredCheckpoint(m.key, m.step) for m in manifests.values()],
         metrics,
     )
     return plan

@@ -1,4 +1,4 @@
-"""The search plan: a trie of hyper-parameter sequences with what is wanted and known at each step.
+"""The search plan: a trie of hyper-parameter sequences, with wants and results at their steps.
 
 A node covers the steps ``(start, end]`` that all sequences below it have in common; siblings differ
 from their first step on. Everything at a step (requests, checkpoints, metrics) lives in the one
@@ -15,162 +15,13 @@ object, so whoever holds a node finds the one that covers an earlier step by wal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
 
-from hippo.lifecycles import InvariantViolated, StageEvent, StageState, advance
+from hippo.lifecycles import InvariantViolated, StageEvent, advance
 from hippo.model import Sequence
-
-if TYPE_CHECKING:
-    from hippo.plan.claims import Claim
-    from hippo.plan.frontier import Demand, Head, StrongestTwo
-
-Metrics = Mapping[str, float]
-TrialId = tuple[str, int]
-"""Study name and index of the trial within it."""
-
-
-@dataclass(slots=True, eq=False)
-class Checkpoint:
-    """A stored state. ``pins`` are the reasons to keep it beyond the requests that lean on it."""
-
-    key: str
-    step: int
-    node: Node
-    size: int = 0
-    state_digest: str = ""
-    pins: set[tuple[str, ...]] = field(default_factory=set)
-
-
-@dataclass(slots=True, eq=False)
-class Want:
-    """Metrics at one step, wanted by these trials and not known yet."""
-
-    step: int
-    trials: dict[TrialId, Lead] = field(default_factory=dict)
-    state: StageState = StageState.PENDING
-
-    @property
-    def leads(self) -> frozenset[Lead]:
-        return frozenset(self.trials.values())
-
-    @property
-    def lead(self) -> Lead:
-        return max(self.trials.values())
-
-
-Lead = tuple[int, int, str]
-"""Priority, minus the order of arrival, and name of a study: the greatest goes first."""
-
-
-NO_WORK = -(2**62)
-"""The priority of a study that is suspended: its wants stand, and nobody is to work for them."""
-
-
-class Node:
-    """The steps ``(start, end]`` of every sequence below it. Owned by a :class:`SearchPlan`."""
-
-    __slots__ = (
-        "checkpoints",
-        "children",
-        "claims",
-        "demand",
-        "demanding",
-        "end",
-        "heads",
-        "holds",
-        "leaning_children",
-        "leans",
-        "marks",
-        "metrics",
-        "number",
-        "parent",
-        "seed",
-        "sequence",
-        "signature",
-        "start",
-        "wants",
-    )
-
-    def __init__(
-        self,
-        *,
-        number: int,
-        start: int,
-        end: int,
-        sequence: Sequence,
-        signature: str,
-        seed: int | None = None,
-        parent: Node | None,
-    ) -> None:
-        self.number = number
-        self.start = start
-        self.end = end
-        self.sequence = sequence
-        self.signature = signature
-        self.seed = seed  # of a replicate's training; None: the trainer's own
-        self.parent = parent
-        self.children: dict[str, Node] = {}
-        self.wants: dict[int, Want] = {}
-        self.marks: dict[int, set[TrialId]] = {}
-        self.checkpoints: dict[int, Checkpoint] = {}
-        self.metrics: dict[int, Metrics] = {}
-        # The rest is the frontier's: derived, and rebuilt whenever something above changes.
-        self.claims: list[Claim] = []
-        self.holds: dict[int, float] = {}
-        self.heads: list[Head] = []
-        self.demand: Demand | None = None
-        self.demanding: StrongestTwo | None = None
-        self.leans = False
-        self.leaning_children = 0
-
-    def key(self, step: int) -> str:
-        """The content key of a step on the way to this node's end."""
-        return self.sequence.key(step, self.signature)
-
-    def at(self, step: int) -> Node:
-        """The node that covers ``step``, this one or an ancestor (``step`` 0: the root)."""
-        node = self
-        while step <= node.start and node.parent is not None:
-            node = node.parent
-        return node
-
-    def forks_at(self, step: int) -> bool:
-        """Whether sequences of the plan part after ``step``."""
-        return step == self.end and len(self.children) > 1
-
-    def path(self) -> list[Node]:
-        """From just below the root to this node."""
-        nodes: list[Node] = []
-        node: Node | None = self
-        while node is not None and node.parent is not None:
-            nodes.append(node)
-            node = node.parent
-        nodes.reverse()
-        return nodes
-
-    def below(self) -> Iterator[Node]:
-        """This node and all its descendants, parents first."""
-        stack = [self]
-        while stack:
-            node = stack.pop()
-            yield node
-            stack.extend(reversed(node.children.values()))
-
-    def latest_checkpoint(self, step: int) -> Checkpoint | None:
-        """The last stored state at or before ``step`` on the way here; None: train from 0."""
-        node: Node | None = self.at(step)
-        while node is not None:
-            best = max((s for s in node.checkpoints if s <= step), default=None)
-            if best is not None:
-                return node.checkpoints[best]
-            node = node.parent
-        return None
-
-    def __repr__(self) -> str:
-        return f"Node({self.number}: ({self.start}, {self.end}], wants {sorted(self.wants)})"
+from hippo.plan.nodes import Checkpoint, Lead, Metrics, Node, TrialId, Want
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +30,6 @@ class StoredCheckpoint:
 
     key: str
     step: int
-    size: int
-    state_digest: str
 
 
 class SearchPlan:
@@ -299,15 +148,8 @@ class SearchPlan:
         for step in self._stored_steps:
             if begun < step <= node.end:
                 key = node.key(step)
-                stored = self._stored_checkpoints.get(key)
-                if stored is not None:
-                    checkpoint = Checkpoint(
-                        key=key,
-                        step=step,
-                        node=node,
-                        size=stored.size,
-                        state_digest=stored.state_digest,
-                    )
+                if key in self._stored_checkpoints:
+                    checkpoint = Checkpoint(key=key, step=step, node=node)
                     node.checkpoints[step] = checkpoint
                     self.attached.append(checkpoint)
                 values = self._stored_metrics.get(key)
@@ -418,16 +260,12 @@ class SearchPlan:
         self.changed.add(node)
         return sorted(want.trials)
 
-    def add_checkpoint(
-        self, node: Node, step: int, *, size: int = 0, state_digest: str = ""
-    ) -> Checkpoint:
+    def add_checkpoint(self, node: Node, step: int) -> Checkpoint:
         """Note a stored state; the entry that exists stands."""
         node = node.at(step)
         checkpoint = node.checkpoints.get(step)
         if checkpoint is None:
-            checkpoint = Checkpoint(
-                key=node.key(step), step=step, node=node, size=size, state_digest=state_digest
-            )
+            checkpoint = Checkpoint(key=node.key(step), step=step, node=node)
             node.checkpoints[step] = checkpoint
             self._touch(node, step)
         return checkpoint

@@ -2,8 +2,8 @@
 
 A stage is a range of steps cut at forks, at wanted steps and at stored checkpoints. Its parent is
 the stage that ends where it begins; without one it starts from a stored checkpoint, or from
-nothing. This is what people look at (``hippo plan``, statuses); the scheduler works on the same
-thing kept up to date (``frontier.py``).
+nothing. People look at this form (``hippo plan``, statuses); the scheduler works on the same
+tree, kept up to date (``frontier.py``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hippo.plan.search_plan import NO_WORK, Node, SearchPlan, TrialId
+from hippo.plan.nodes import NO_WORK, Node, TrialId
+from hippo.plan.search_plan import SearchPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Stage:
 def build_stage_tree(plan: SearchPlan, *, with_resting: bool = True) -> list[Stage]:
     """All stages that unfulfilled wants need, parents first. A stage of no steps only evaluates.
 
-    ``with_resting``: also those for which nobody is to work, as their studies are at rest.
+    ``with_resting``: include stages that only suspended or ended studies want.
     """
 
     def asked(node: Node) -> set[int]:

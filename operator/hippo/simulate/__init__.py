@@ -5,7 +5,6 @@ from hippo.simulate.comparison import Comparison, compare
 from hippo.simulate.curves import Curves, RecordedCurves, SyntheticCurves
 from hippo.simulate.pace import Pace
 from hippo.simulate.recorded_curves import find_curves
-from hippo.simulate.replaying import replay
 from hippo.simulate.simulation import Simulation, SimulationOptions, Tally
 
 __all__ = [
@@ -21,5 +20,4 @@ __all__ = [
     "compare",
     "find_bounds",
     "find_curves",
-    "replay",
 ]

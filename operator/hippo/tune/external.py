@@ -1,4 +1,4 @@
-"""Trials that a user's own program asks for: the tuner only keeps order.
+"""Takes trials from a user's own program: the tuner only keeps order.
 
 Requests come numbered from a mailbox. Each is answered once: by a decision that carries its number,
 or by a refusal. Both are durable, so whoever replays them and then reads the mailbox from its
@@ -44,8 +44,8 @@ class ExternalTuner(Tuner):
 
     # -- what is known -----------------------------------------------------------------------------
 
-    def requested(self, number: int, request: Request) -> None:
-        """A request is in the mailbox. Told again, in any run, it is of no account."""
+    def submit(self, number: int, request: Request) -> None:
+        """Take a request from the mailbox. It counts once, however often it is submitted."""
         if number in self._answered:
             return
         if isinstance(request, Close):
@@ -53,11 +53,11 @@ class ExternalTuner(Tuner):
         else:
             self._waiting[number] = request
 
-    def refused(self, number: int) -> None:
+    def refuse(self, number: int) -> None:
         self._answered.add(number)
         self._waiting.pop(number, None)
 
-    def decided(self, decision: Decision) -> None:
+    def apply(self, decision: Decision) -> None:
         self._check(decision)
         self._count += 1
         if decision.request is not None:
@@ -82,7 +82,7 @@ class ExternalTuner(Tuner):
                 self._stopped.add(trial)
                 self._pending.discard(trial)
             case "fail":
-                self.observed(Result(trial, decision.steps, None))
+                self.tell(Result(trial, decision.steps, None))
 
     def _check(self, decision: Decision) -> None:
         known = len(self._targets)
@@ -95,8 +95,8 @@ class ExternalTuner(Tuner):
         if not least <= decision.steps <= self.steps:
             raise ValueError(f"decision {decision.index}: step {decision.steps} of {self.steps}")
 
-    def observed(self, result: Result) -> None:
-        """In any order, and as often as one likes."""
+    def tell(self, result: Result) -> None:
+        """Take a result into account. Results may come in any order, and more than once."""
         if rank(result.value, self._goal, self.seed, result.trial)[0]:
             self._failed.add(result.trial)
             self._pending.discard(result.trial)

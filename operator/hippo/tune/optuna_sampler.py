@@ -50,8 +50,8 @@ class OptunaTuner(Tuner):
     def decide(self, idle: int) -> list[Decision]:
         return self._suggestions(min(idle, 1), self.steps)
 
-    def decided(self, decision: Decision) -> None:
-        super().decided(decision)
+    def apply(self, decision: Decision) -> None:
+        super().apply(decision)
         self._drawn.clear()
         if decision.kind == "suggest":
             assert decision.hyperparameters is not None

@@ -174,8 +174,8 @@ class PbtTuner(Tuner):
 
     # -- what is known -----------------------------------------------------------------------------
 
-    def decided(self, decision: Decision) -> None:
-        super().decided(decision)
+    def apply(self, decision: Decision) -> None:
+        super().apply(decision)
         if decision.kind == "suggest":
             assert decision.hyperparameters is not None
             self._hyperparameters.append(decision.hyperparameters)

@@ -29,16 +29,16 @@ class Result:
 
 
 class Tuner(ABC):
-    """What all algorithms share: who was suggested, who is to reach what, and who has ended.
+    """The base of all algorithms: which trials were suggested, their targets, and which have ended.
 
     The caller asks :meth:`decide`, records each decision durably, and then hands it to
-    :meth:`decided`; after a restart it hands over the recorded ones instead. Not thread-safe.
+    :meth:`apply`; after a restart it hands over the recorded ones instead. Not thread-safe.
     """
 
     learns: bool = False
-    """Whether what it suggests depends on results."""
+    """Whether its suggestions depend on results."""
     by_order: str | None = None
-    """What depends on the order in which results come, in words; None: nothing does."""
+    """Says what depends on the order in which results come; None: nothing does."""
     for_idle_workers: ClassVar[bool] = False
     """Whether it asks for trials one by one, as workers have nothing to do."""
 
@@ -73,8 +73,8 @@ class Tuner(ABC):
 
     # -- what is known -----------------------------------------------------------------------------
 
-    def decided(self, decision: Decision) -> None:
-        """A decision was recorded: just now, or before a restart, in order.
+    def apply(self, decision: Decision) -> None:
+        """Take a recorded decision into account: made just now, or before a restart, in order.
 
         Raises ValueError, and changes nothing, if it cannot follow what was decided so far.
         """
@@ -107,10 +107,10 @@ class Tuner(ABC):
                 self._pending.discard(trial)
                 self._halted(trial)
             case "fail":
-                self.observed(Result(trial, decision.steps, None))
+                self.tell(Result(trial, decision.steps, None))
 
-    def passed_over(self, decision: Decision) -> None:
-        """A decision was recorded that is none of the tuner's business: about a replicate.
+    def skip(self, decision: Decision) -> None:
+        """Count a recorded decision that is none of the tuner's business: about a replicate.
 
         Raises ValueError if it is out of order.
         """
@@ -118,10 +118,11 @@ class Tuner(ABC):
             raise ValueError(f"decision {decision.index} came where {self._count} was due")
         self._count += 1
 
-    def observed(self, result: Result) -> None:
-        """A result is known. In any order, and as often as one likes: the first of each counts.
+    def tell(self, result: Result) -> None:
+        """Take a result into account. Results may come in any order, and more than once: the first
+        of each counts.
 
-        Results between the rungs are of no account, but for failures: those count at the next rung.
+        Results between the rungs do not matter, except failures: those count at the next rung.
         """
         rung = next((k for k, step in enumerate(self.rungs) if step >= result.step), None)
         failed = rank(result.value, self._goal, self.seed, result.trial)[0]
@@ -140,7 +141,7 @@ class Tuner(ABC):
 
     @abstractmethod
     def decide(self, idle: int) -> list[Decision]:
-        """What to do next; changes nothing.
+        """The next decisions; changes nothing.
 
         ``idle``: workers without work. Looked at ``for_idle_workers`` only.
         """
@@ -178,16 +179,19 @@ class Tuner(ABC):
         ended = trial in self._stopped or trial in self._failed
         return not ended and self._targets[trial] < self.steps
 
-    def requested(self, number: int, request: Request) -> None:
-        """A user's program asks for something. Only external studies listen."""
+    def submit(self, number: int, request: Request) -> None:
+        """Take a request of a user's program. Only external studies do.
+
+        Raises ValueError if the tuner takes none.
+        """
         raise ValueError(f"request {number} came to a tuner that takes none")
 
     def refusal(self) -> tuple[int, str] | None:
-        """A request that cannot be carried out, and why; :meth:`refused` ends it."""
+        """A request that cannot be carried out, and why; :meth:`refuse` ends it."""
         return None
 
-    def refused(self, number: int) -> None:  # noqa: B027
-        """A refusal was recorded: just now, or before a restart."""
+    def refuse(self, number: int) -> None:  # noqa: B027
+        """Take a recorded refusal into account: made just now, or before a restart."""
 
     def resize(self, max_trials: int | None) -> None:
         """The study's maxTrials has been raised. What was suggested already stays."""

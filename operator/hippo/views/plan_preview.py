@@ -143,7 +143,7 @@ def _play(plan: SearchPlan, study: Study) -> tuple[Tuner, list[PlannedTrial]]:
         for decision in decisions:
             assert decision.index == index
             index += 1
-            tuner.decided(decision)
+            tuner.apply(decision)
             if decision.kind == "suggest":
                 assert decision.hyperparameters is not None
                 written.append(decision.hyperparameters)
@@ -155,7 +155,7 @@ def _play(plan: SearchPlan, study: Study) -> tuple[Tuner, list[PlannedTrial]]:
                 for step in (*decision.marks, decision.steps):
                     asked[trial].append(step)
                     value = _chance(sequences[trial].key(step, "plan"))
-                    tuner.observed(Result(trial, step, value))
+                    tuner.tell(Result(trial, step, value))
     return tuner, [
         PlannedTrial(study.name, i, written[i], sequences[i], nodes[i], tuple(asked[i]))
         for i in range(len(written))

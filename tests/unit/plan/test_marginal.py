@@ -21,7 +21,7 @@ from hippo.plan import (
     marginal_steps,
     unique_steps,
 )
-from hippo.plan.claims import Claim
+from hippo.plan.nodes import Claim
 from tests.unit.plan.test_search_plan import LEAD, TRIALS, hyperparameters
 from tests.world import World, build_study
 
@@ -40,7 +40,7 @@ def build(
     plan = SearchPlan("sig")
     keys = [(Sequence.of(written, 12).key(step, "sig"), step) for written, step in held]
     plan.recall(
-        [StoredCheckpoint(key, step, 1, "d") for key, step in keys[::2]],
+        [StoredCheckpoint(key, step) for key, step in keys[::2]],
         [(key, step, {"m": 1.0}) for key, step in keys[1::2]],
     )
     frontier = Frontier(plan, CostModel())

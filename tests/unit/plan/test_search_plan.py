@@ -150,7 +150,7 @@ def test_what_the_store_holds_is_found_again(
     step = data.draw(st.integers(1, trials[0][1]))
     plan = SearchPlan("sig")
     plan.recall(
-        [StoredCheckpoint(sequence.key(step, "sig"), step, 1, "d")],
+        [StoredCheckpoint(sequence.key(step, "sig"), step)],
         [(sequence.key(step, "sig"), step, {"m": 1.0})],
     )
     for index, (written, _) in enumerate(trials):

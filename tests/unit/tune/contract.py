@@ -156,9 +156,9 @@ class TunerContract:
                     tuner.may_continue(trial) for trial in range(known)
                 ]
             if isinstance(entry, Decision):
-                tuner.decided(entry)
+                tuner.apply(entry)
             else:
-                tuner.observed(entry)
+                tuner.tell(entry)
         assert tuner.finished
         assert tuner.decide(4) == []
 
@@ -168,17 +168,17 @@ class TunerContract:
         told, index = create_tuner(study), 0
         for entry in history:
             if isinstance(entry, Decision):
-                told.decided(entry.model_copy(update={"index": index}))
+                told.apply(entry.model_copy(update={"index": index}))
                 index += 1
             elif entry.value is None:
                 failure = Decision(
                     index=index, kind="fail", trial=entry.trial, steps=entry.step, reason="it broke"
                 )
-                told.decided(failure)
+                told.apply(failure)
                 index += 1
-                told.observed(Result(entry.trial, entry.step, None))
+                told.tell(Result(entry.trial, entry.step, None))
             else:
-                told.observed(entry)
+                told.tell(entry)
         assert told.finished
 
     @staticmethod
@@ -234,7 +234,7 @@ class TunerContract:
             {"steps": 5},
         ):
             with pytest.raises(ValueError, match="decision"):
-                tuner.decided(first.model_copy(update=wrong))
+                tuner.apply(first.model_copy(update=wrong))
         assert tuner.decide(2)[0] == first
 
     def test_results_between_rungs_and_late_ones_change_nothing(self) -> None:
@@ -245,7 +245,7 @@ class TunerContract:
             before = simulation.tuner.decide(2)
             done = simulation.results[-1]
             for extra in (Result(done.trial, done.step, 9.0), Result(done.trial, 5, 9.0)):
-                simulation.tuner.observed(extra)
+                simulation.tuner.tell(extra)
             assert simulation.tuner.decide(2) == before
             simulation.decide()
 

@@ -87,7 +87,7 @@ class Simulation:
         while decisions := self.tuner.decide(self.idle):
             for decision in decisions:
                 self.history.append(decision)
-                self.tuner.decided(decision)
+                self.tuner.apply(decision)
                 if decision.kind in ("suggest", "promote"):
                     self.queue.append((decision.trial, (*decision.marks, decision.steps)))
                 elif decision.kind == "stop":
@@ -108,7 +108,7 @@ class Simulation:
         trial, (step, *rest) = self.running.pop(self.random.randrange(len(self.running)))
         result = Result(trial, step, self.values(trial, step))
         self.history.append(result)
-        self.tuner.observed(result)
+        self.tuner.tell(result)
         if rest and result.value is not None and math.isfinite(result.value):
             self.running.append((trial, tuple(rest)))
         self.start()
@@ -170,9 +170,9 @@ def replay(study: Study, history: list[Decision | Result]) -> Tuner:
     tuner = create_tuner(study)
     for entry in history:
         if isinstance(entry, Decision):
-            tuner.decided(entry)
+            tuner.apply(entry)
         else:
-            tuner.observed(entry)
+            tuner.tell(entry)
     return tuner
 
 

@@ -37,11 +37,11 @@ class Desk:
         self.refusals: dict[int, str] = {}
 
     def ask(self, number: int, request: Request) -> None:
-        self.tuner.requested(number, request)
+        self.tuner.submit(number, request)
         self.settle()
 
     def tell(self, trial: int, step: int, value: float | None = 1.0) -> None:
-        self.tuner.observed(Result(trial, step, value))
+        self.tuner.tell(Result(trial, step, value))
         self.settle()
 
     def settle(self) -> None:
@@ -49,13 +49,13 @@ class Desk:
         while True:
             while (refusal := self.tuner.refusal()) is not None:
                 self.refusals[refusal[0]] = refusal[1]
-                self.tuner.refused(refusal[0])
+                self.tuner.refuse(refusal[0])
             decisions = self.tuner.decide(0)
             assert self.tuner.decide(3) == decisions
             if not decisions:
                 return
             for decision in decisions:
-                self.tuner.decided(decision)
+                self.tuner.apply(decision)
                 self.decisions.append(decision)
 
     def said(self) -> list[tuple[str, int, int, int | None]]:
@@ -193,14 +193,14 @@ def test_every_request_is_answered_once_across_restarts(requests: Any, dice: Any
             desk.tell(*result)
         again = create_tuner(made)
         for decision in desk.decisions:
-            again.decided(decision)
+            again.apply(decision)
         for known in dice.sample(results, len(results)):
-            again.observed(Result(*known))
+            again.tell(Result(*known))
         for earlier in range(number):
             if earlier in desk.refusals:
-                again.refused(earlier)
+                again.refuse(earlier)
             else:
-                again.requested(earlier, queue[earlier])
+                again.submit(earlier, queue[earlier])
         assert again.refusal() is None
         assert again.decide(1) == desk.tuner.decide(1) == []
         assert again.finished == desk.tuner.finished
@@ -280,8 +280,8 @@ def test_schedules_of_all_trials_together_have_a_bound(monkeypatch: pytest.Monke
     )
     again = create_tuner(study())
     for decision in desk.decisions:
-        again.decided(decision)
-    again.requested(5, suggest(lr={"step": {"initial": 0.3, "gamma": 0.5, "every": 10}}))
+        again.apply(decision)
+    again.submit(5, suggest(lr={"step": {"initial": 0.3, "gamma": 0.5, "every": 10}}))
     refused = again.refusal()
     assert refused is not None
     assert refused[0] == 5

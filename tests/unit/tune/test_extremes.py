@@ -91,13 +91,13 @@ def test_every_value_lies_within_its_domain(algorithm: dict[str, Any]) -> None:
     points: list[dict[str, Any]] = []
     while not tuner.finished:
         for decision in tuner.decide(2):
-            tuner.decided(decision)
+            tuner.apply(decision)
             if decision.hyperparameters is not None:
                 points.append(decision.hyperparameters)
             if decision.kind in ("suggest", "promote"):
                 for step in (*decision.marks, decision.steps):
                     value = float(decision.trial * 7919 % 13)
-                    tuner.observed(Result(decision.trial, step, value))
+                    tuner.tell(Result(decision.trial, step, value))
     assert len(points) >= 8
     for point in points:
         Sequence.of(json.loads(json.dumps(point, allow_nan=False)), 12)

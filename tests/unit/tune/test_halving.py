@@ -87,11 +87,11 @@ def test_sha_does_not_depend_on_the_order_of_results() -> None:
 def test_sha_waits_for_the_last_result_of_a_rung() -> None:
     tuner = create_tuner(make_study(sha(), max_trials=9))
     for decision in tuner.decide(1):
-        tuner.decided(decision)
+        tuner.apply(decision)
     for trial in range(8):
-        tuner.observed(Result(trial, 1, float(trial)))
+        tuner.tell(Result(trial, 1, float(trial)))
         assert tuner.decide(9) == []
-    tuner.observed(Result(8, 1, None))
+    tuner.tell(Result(8, 1, None))
     decisions = tuner.decide(0)
     assert [(d.kind, d.trial, d.steps) for d in decisions] == [
         *[("promote", trial, 3) for trial in (7, 6, 5)],
@@ -173,7 +173,7 @@ def jobs(tuner: Tuner, idle: int) -> list[tuple[int, int]]:
     for decision in tuner.decide(idle):
         if decision.kind == "stop":
             break
-        tuner.decided(decision)
+        tuner.apply(decision)
         found.append((decision.trial, tuner.rungs.index(decision.steps)))
     return found
 
@@ -206,9 +206,9 @@ def test_asha_does_what_the_paper_says(seed: int) -> None:
             # The paper knows no failures: an infinite loss, never promoted.
             paper.losses[rung][trial] = float("inf") if failed else sign * value
             paper.promoted[rung] |= {trial} if failed else set()
-            tuner.observed(Result(trial, tuner.rungs[rung], None if failed else value))
+            tuner.tell(Result(trial, tuner.rungs[rung], None if failed else value))
     for decision in tuner.decide(0):
-        tuner.decided(decision)
+        tuner.apply(decision)
     assert tuner.finished
 
 
@@ -234,14 +234,14 @@ def test_asha_gives_its_reasons() -> None:
     tuner = create_tuner(make_study(asha(), max_trials=5))
     assert len(jobs(tuner, 9)) == 5
     for trial, value in enumerate([0.5, 0.9, 0.1]):
-        tuner.observed(Result(trial, 1, value))
+        tuner.tell(Result(trial, 1, value))
     (promotion,) = tuner.decide(9)
     assert promotion.reason == "rung 0 (1 step): 1st of 3 so far, the best one goes on to 3"
-    tuner.decided(promotion)
-    tuner.observed(Result(1, 3, 0.9))
+    tuner.apply(promotion)
+    tuner.tell(Result(1, 3, 0.9))
     assert tuner.decide(9) == []
     for trial in (3, 4):
-        tuner.observed(Result(trial, 1, None))
+        tuner.tell(Result(trial, 1, None))
     assert [(d.kind, d.trial, d.steps, d.reason) for d in tuner.decide(0)] == [
         (
             "stop",
@@ -263,11 +263,11 @@ def test_ten_thousand_trials_are_ordinary() -> None:
     while True:
         decisions = tuner.decide(40 - len(running))
         for decision in decisions:
-            tuner.decided(decision)
+            tuner.apply(decision)
         decided += len(decisions)
         if tuner.finished:
             break
         running += [(d.trial, d.steps) for d in decisions if d.kind != "stop"]
         trial, step = running.pop(generator.randrange(len(running)))
-        tuner.observed(Result(trial, step, generator.random()))
+        tuner.tell(Result(trial, step, generator.random()))
     assert decided > 20_000

@@ -141,10 +141,10 @@ def test_a_failure_before_its_first_rung_counts_there() -> None:
     study = make_study(hyperband(minSteps=3), space=CONTINUOUS)
     tuner = create_tuner(study)
     for decision in tuner.decide(1):
-        tuner.decided(decision)
+        tuner.apply(decision)
     for trial in range(9, 13):
-        tuner.observed(Result(trial, 9, float(trial)))
-    tuner.observed(Result(13, 2, None))
+        tuner.tell(Result(trial, 9, float(trial)))
+    tuner.tell(Result(13, 2, None))
     (best, *rest) = tuner.decide(0)
     assert (best.kind, best.trial, best.steps) == ("promote", 12, 27)
     assert best.reason == "bracket 2 of 3, rung 1 (9 steps): 1st of 5, the best one goes on to 27"
@@ -158,10 +158,10 @@ def test_a_failure_verdict_of_the_engine_closes_a_rung() -> None:
     decisions = tuner.decide(1)
     assert [decision.steps for decision in decisions] == [9, 9, 9, 27, 27]
     for decision in decisions:
-        tuner.decided(decision)
+        tuner.apply(decision)
     for index, trial in enumerate(range(5), start=5):
         steps = decisions[trial].steps
-        tuner.decided(Decision(index=index, kind="fail", trial=trial, steps=steps, reason="broke"))
+        tuner.apply(Decision(index=index, kind="fail", trial=trial, steps=steps, reason="broke"))
     assert tuner.decide(1) == []
     assert tuner.finished
 

@@ -32,14 +32,14 @@ def study_of(trials: int, *, goal: str = "maximize", **settings: int) -> Study:
 def begun(study: Study) -> Tuner:
     tuner = create_tuner(study)
     for decision in tuner.decide(1):
-        tuner.decided(decision)
+        tuner.apply(decision)
     return tuner
 
 
 def report(tuner: Tuner, trial: int, *values: float | None) -> None:
     """The first reports of a trial: at 5, 10, 15 and 20."""
     for step, value in zip((5, 10, 15, 20), values, strict=False):
-        tuner.observed(Result(trial, step, value))
+        tuner.tell(Result(trial, step, value))
 
 
 def stops(tuner: Tuner) -> list[tuple[int, int]]:
@@ -100,7 +100,7 @@ def test_failed_trials_count_as_worst_and_stopped_ones_not_at_all() -> None:
     assert stops(tuner) == []  # the mean of 1 and worst
     report(tuner, 5, 1.0, 1.0, 1.0, 1.0)
     assert stops(tuner) == [(3, 5)]
-    tuner.decided(tuner.decide(0)[0])
+    tuner.apply(tuner.decide(0)[0])
     assert tuner.finished
 
 
@@ -183,7 +183,7 @@ def test_decides_as_a_literal_reading_does(
         step, value = left[trial].pop(0)
         measured = None if (trial, step) in failures else value
         results.setdefault(trial, {})[step] = measured
-        tuner.observed(Result(trial, step, measured))
+        tuner.tell(Result(trial, step, measured))
         if measured is None or not left[trial]:
             del left[trial]
         expected = naive(results, stopped, goal, least=least)
@@ -192,7 +192,7 @@ def test_decides_as_a_literal_reading_does(
         # Now and then a worker goes on before it hears of the verdict.
         if randomness.random() < 0.7:
             for decision in decisions:
-                tuner.decided(decision)
+                tuner.apply(decision)
                 stopped.add(decision.trial)
                 left.pop(decision.trial, None)
     assert tuner.finished == (not naive(results, stopped, goal, least=least))
@@ -209,7 +209,7 @@ def test_equal_trials_count_each() -> None:
 
 def test_a_verdict_of_the_engine_counts_as_a_failure() -> None:
     tuner = begun(study_of(3, minTrials=1))
-    tuner.decided(Decision(index=3, kind="fail", trial=0, steps=20, reason="it broke"))
+    tuner.apply(Decision(index=3, kind="fail", trial=0, steps=20, reason="it broke"))
     report(tuner, 1, 0.1)
     assert stops(tuner) == []
 

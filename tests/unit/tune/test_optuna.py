@@ -46,11 +46,11 @@ def minimise(algorithm: dict[str, Any], trials: int) -> float:
     best = float("inf")
     while not tuner.finished:
         for decision in tuner.decide(1):
-            tuner.decided(decision)
+            tuner.apply(decision)
             assert decision.hyperparameters is not None
             value = bowl(**decision.hyperparameters)
             best = min(best, value)
-            tuner.observed(Result(decision.trial, 27, value))
+            tuner.tell(Result(decision.trial, 27, value))
     return best
 
 
@@ -63,8 +63,8 @@ def told(space: dict[str, Any], sampler: str, trials: int, **settings: Any) -> T
     tuner = create_tuner(make_study(named(sampler, **settings), space=space, max_trials=99))
     for trial in range(trials):
         (decision,) = tuner.decide(1)
-        tuner.decided(decision)
-        tuner.observed(Result(trial, 27, (trial * 7) % 11 if trial % 5 else None))
+        tuner.apply(decision)
+        tuner.tell(Result(trial, 27, (trial * 7) % 11 if trial % 5 else None))
     return tuner
 
 
@@ -123,10 +123,10 @@ def test_learns_from_results(sampler: str) -> None:
         leader, tuner = create_tuner(study), create_tuner(study)  # the same points, other results
         for trial in range(12 if sampler == "cmaes" else 4):
             (decision,) = leader.decide(1)
-            leader.decided(decision)
-            tuner.decided(decision)
-            leader.observed(Result(trial, 27, float(trial)))
-            tuner.observed(Result(trial, 27, float(sign * trial)))
+            leader.apply(decision)
+            tuner.apply(decision)
+            leader.tell(Result(trial, 27, float(trial)))
+            tuner.tell(Result(trial, 27, float(sign * trial)))
         return tuner.decide(1)[0].hyperparameters
 
     assert suggested(1) != suggested(-1)
@@ -139,9 +139,9 @@ def test_cmaes_waits_for_the_results_of_all_earlier_trials() -> None:
         for trial in range(12):
             point = reference._points[trial]  # type: ignore[attr-defined]
             decision = tuner.decide(1)[0].model_copy(update={"hyperparameters": point})
-            tuner.decided(decision)
+            tuner.apply(decision)
         for trial in results:
-            tuner.observed(Result(trial, 27, float(trial)))
+            tuner.tell(Result(trial, 27, float(trial)))
         return tuner
 
     # Without trial 0's result the others are of no account yet; with it they all are.
@@ -180,7 +180,7 @@ def test_several_workers_are_not_sent_to_one_place() -> None:
     points = []
     for _ in range(4):
         (decision,) = tuner.decide(4)
-        tuner.decided(decision)
+        tuner.apply(decision)
         assert decision.hyperparameters is not None
         points.append(canonical_json(decision.hyperparameters))
     assert len(set(points)) == 4

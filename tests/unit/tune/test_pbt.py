@@ -121,11 +121,11 @@ def test_the_worst_are_replaced_first_and_it_is_told_why() -> None:
     study = study_of(space, resample=0, quantile=0.25)
     tuner = create_tuner(study)
     for decision in tuner.decide(0):
-        tuner.decided(decision.model_copy(update={"hyperparameters": {"lr": 0.5}}))
+        tuner.apply(decision.model_copy(update={"hyperparameters": {"lr": 0.5}}))
     for trial in range(7):
-        tuner.observed(Result(trial, 10, float(trial)))
+        tuner.tell(Result(trial, 10, float(trial)))
         assert tuner.decide(8) == []
-    tuner.decided(Decision(index=8, kind="fail", trial=7, steps=10, reason="it broke"))
+    tuner.apply(Decision(index=8, kind="fail", trial=7, steps=10, reason="it broke"))
     decisions = tuner.decide(0)
     assert [(d.kind, d.trial, d.steps) for d in decisions] == [
         *[("promote", trial, 20) for trial in (6, 5, 4, 3, 2, 1)],
@@ -209,9 +209,9 @@ def test_a_child_is_new_before_the_next_round() -> None:
     study = study_of({"x": {"choices": [1, late, 7, 8]}}, population=4, quantile=0.25, resample=0)
     tuner = create_tuner(study)
     for decision in tuner.decide(0):
-        tuner.decided(decision.model_copy(update={"hyperparameters": {"x": 1}}))
+        tuner.apply(decision.model_copy(update={"hyperparameters": {"x": 1}}))
     for trial in range(4):
-        tuner.observed(Result(trial, 10, 0.5))
+        tuner.tell(Result(trial, 10, 0.5))
     child = next(decision for decision in tuner.decide(0) if decision.kind == "suggest")
     assert child.hyperparameters in (
         {"x": {"piecewise": [[0, 1], [10, 7]]}},
@@ -258,7 +258,7 @@ def test_space_is_drawn_from_for_the_first_population_only() -> None:
     tuner = create_tuner(study_of())
     assert tuner.draws_from_space
     for decision in tuner.decide(0):
-        tuner.decided(decision)
+        tuner.apply(decision)
     assert not tuner.draws_from_space
     assert not tuner.exhausted
 
@@ -273,8 +273,8 @@ def test_a_parent_must_be_known() -> None:
     tuner = create_tuner(study_of())
     first = tuner.decide(0)[0]
     with pytest.raises(ValueError, match="parent 3 of 0"):
-        tuner.decided(first.model_copy(update={"parent": 3}))
-    tuner.decided(first)
+        tuner.apply(first.model_copy(update={"parent": 3}))
+    tuner.apply(first)
 
 
 @pytest.mark.parametrize(

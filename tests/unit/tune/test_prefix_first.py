@@ -182,7 +182,7 @@ def test_trials_are_suggested_one_by_one_and_say_why() -> None:
         (decision,) = tuner.decide(8)
         assert decision.trial == trial
         assert decision.reason.startswith(f"draw {trial + 1} of 50 from the space (seed 0): ")
-        tuner.decided(decision)
+        tuner.apply(decision)
 
 
 def run(prefix_first: dict[str, Any], *, merge: bool = True, **algorithm: Any) -> World:

@@ -1,11 +1,11 @@
-"""No study waits for ever: one that has waited long goes before all others, for a while.
+"""Lets no study wait for ever: one that has waited long goes before all others, for a while.
 
 Priorities are strict otherwise, so an endless stream of urgent studies would keep the others from
 every worker. A study without a worker for ``seconds`` becomes overdue: its tuner may ask for a
 trial although no worker is idle, and it gets the next one, which no higher priority takes away for
-a tenth of that time. So of a worker that others could use always, a waiting study has at least an
-eleventh, and ends. Of those that are overdue the one that has waited longest goes first, or a
-short study would wait behind every longer one that comes.
+a tenth of that time. So a waiting study has at least an eleventh of a worker that others could use
+always, and ends. The overdue study that has waited longest goes first; otherwise a short study
+would wait behind every longer one that comes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from hippo.engine.state import StudyRun
 
 GUARDED_SHARE = 0.1
 FIRST_OF_ALL = -1e15
-"""As a place in line: before every priority."""
+"""A place in line before every priority."""
 
 
 class Aging:
-    """Looks at who waits. Times in seconds of the engine's clock."""
+    """Notes how long studies wait. Times in seconds of the engine's clock."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Aging:
         self._now = 0.0
 
     def look(self, now: float) -> None:
+        """Heed the time and who holds a worker."""
         self._now = now
         for name, run in self._studies.items():
             if _wants_a_worker(run) and not self._pool.held(name):
@@ -56,7 +57,7 @@ class Aging:
         return min((moment for moment in moments if moment > self._now), default=math.inf)
 
     def rank(self, study: str) -> float:
-        """Its place in line, the least first: by priority, unless it has waited too long."""
+        """A study's place in line, the least first: by priority, unless it has waited too long."""
         if self.is_overdue(study):
             return FIRST_OF_ALL + self._due[study]
         return -self._studies[study].study.spec.priority
@@ -74,6 +75,6 @@ class Aging:
 
 
 def _wants_a_worker(run: StudyRun) -> bool:
-    """Not if it is for a user's program to ask for something."""
+    """Whether a study may use a worker; False while a user's program has to ask for something."""
     asks = run.tuner.asks_by_itself or run.tuner.awaits_results or not run.is_tuning
     return run.is_active and asks

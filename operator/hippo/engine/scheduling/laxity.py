@@ -4,7 +4,7 @@ W seconds of work on w workers take W / w at least. There is one such *horizon* 
 one for each closed group of studies at their limits (``parallelism.py``).
 
 Some work has fewer workers than that: what only certain studies ask for has no more than these may
-have together. Of all such sets of studies the horizon of a path is that of the set that takes the
+have together. A path's horizon is that of the set, among all such sets, that takes the
 longest. As all of a set's work waits where it has fewer workers than it may, it counts, beside the
 work of others, as one path of that length: it goes first where it is the longest, and what others
 could do as well is left to them. A set that takes longer than all work would is *bound*: it is left
@@ -25,7 +25,7 @@ from hippo.plan import CostModel, Frontier, Head
 
 
 class Laxity:
-    """Of one plan. Owns nothing. ``look`` first, then ask about that moment."""
+    """The laxities of one plan. Owns nothing. Call ``look`` first, then ask about that moment."""
 
     def __init__(
         self, frontier: Frontier, pool: WorkerPool, costs: CostModel, lending: Lending
@@ -73,7 +73,7 @@ class Laxity:
         return max(head.demand.level, self._press(head.demand.studies))
 
     def soonest(self, group: Group | None = None) -> tuple[float, ChainRun]:
-        """The running chain with the shortest path, of a group's or of all; and its seconds."""
+        """The seconds of the shortest running path, of a group or of all, and its chain."""
         self._estimate(group)
         moment, _, chain = self._first(group)
         return moment - self._now, chain
@@ -84,7 +84,7 @@ class Laxity:
         return self._pool.done_at(chain)[0] - self._now
 
     def soonest_to_stay(self, study: str) -> ChainRun:
-        """Of those that a study lends and that are not to leave: the first to be done."""
+        """The first to be done among chains that a study lends and that are not to leave."""
         self._estimate()
         chains = self._pool.chains.values()
         staying = (chain for chain in chains if chain.study == study and not chain.is_leaving)

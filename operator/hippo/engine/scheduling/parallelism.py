@@ -1,4 +1,4 @@
-"""Who lends the workers, so that no study has more than its ``parallelism``.
+"""Which study lends each worker, so that no study has more than its ``parallelism``.
 
 Each worker is lent by one study, which asks for what it trains; others that ask for the same share
 its cost and lend nothing. What holds after every event:
@@ -13,12 +13,12 @@ its cost and lend nothing. What holds after every event:
 
 A study at its limit may have another worker if one that it lends can be taken over by a study that
 asks for the same and is not at its limit, or that can pass on one of its own likewise. So a way is
-looked for through studies that share chains. If there is none, all studies that were met form a
+searched through studies that share chains. If there is none, all studies that were met form a
 *closed group*: all are at their limits, and every worker that trains what one of them asks for is
 lent by one of them. A path of such a group can begin only if a worker of the group leaves
 (``preemption.py``), and the group's work takes as long as so many workers take (``laxity.py``).
 
-A limit that is not below the number of workers binds nobody, and is taken for none.
+A limit that is not below the number of workers binds nobody, and counts as none.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Group = frozenset[str]
 
 
 class Lending:
-    """Of one plan. ``look`` first, then ask about that moment, and lend."""
+    """The lenders of one plan. Call ``look`` first, then ask about that moment, and lend."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class Lending:
         self._asking = asking
         self._default = default
         self.limits: dict[str, int] = {}
-        """Of studies at work whose limit is below the number of workers, or what they lend."""
+        """Limits of active studies that are below the number of workers, or what they lend."""
         self.workers = 0
-        """As many as limits let studies use together."""
-        self._moved: dict[str, None] = {}  # chains of which nothing is known yet
+        """How many workers limits let all studies use together."""
+        self._moved: dict[str, None] = {}  # chains whose askers are not known yet
 
     def look(self, workers: int) -> None:
         """Heed limits as they are now."""
@@ -97,7 +97,7 @@ class Lending:
     # -- questions ---------------------------------------------------------------------------------
 
     def room(self, study: str) -> int:
-        """So many workers more a study may have, if nobody takes over one of its own."""
+        """How many more workers a study may have, if nobody takes over one of its own."""
         limit = self.limits.get(study)
         return self.workers if limit is None else max(0, limit - self._pool.lent[study])
 
@@ -113,7 +113,7 @@ class Lending:
         return met if way is None else None
 
     def capacity(self, studies: Iterable[str]) -> int:
-        """So many workers these studies may have together."""
+        """How many workers these studies may have together."""
         return min(self.workers, sum(self.limits.get(study, self.workers) for study in studies))
 
     def excess(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Launched workers for which there is no room: those of the best right go first.
+"""Queues launched workers that find no room: those of the best right go first.
 
 Where a quota or the nodes are the limit, there is room for fewer workers than studies may have. The
 rest stand in a queue (a scheduler's, Kueue's) that knows nothing of the studies' priorities. So
@@ -34,7 +34,7 @@ _Right = tuple[float, str]
 
 
 class Queue:
-    """Of one plan. Owns nothing but its memory of what it has tried. ``look`` first."""
+    """The queue of one plan. Owns only its memory of what it has tried. Call ``look`` first."""
 
     def __init__(self, studies: Mapping[str, StudyRun], pool: WorkerPool, aging: Aging) -> None:
         self._studies = studies
@@ -49,7 +49,7 @@ class Queue:
         self._room_pause = ROOM_SECONDS
 
     def look(self, now: float) -> None:
-        """See who waits."""
+        """Heed the time and the workers that wait."""
         self._now = now
         chains, waiting = self._pool.chains, self._pool.queued
         self._queued = [
@@ -65,7 +65,7 @@ class Queue:
             self._room_at = now + self._room_pause  # it counts from when they are gone
 
     def next_look(self) -> float:
-        """When something changes by itself; infinite: never."""
+        """When time alone changes something; infinite: never."""
         moments = [self._room_at] if self._queued else self._recent.values()
         return min((moment for moment in moments if moment > self._now), default=math.inf)
 

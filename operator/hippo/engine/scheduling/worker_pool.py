@@ -1,4 +1,4 @@
-"""The chains that run: who lends them, who shares them, who waits, and who is done first.
+"""The running chains: who lends and shares their workers, which wait, and which is done first.
 
 All of it is kept up to date as chains come, change and go, so that no event costs in proportion to
 the number of workers. Who may lend how many is for ``parallelism.py`` to say.
@@ -19,12 +19,12 @@ from hippo.lifecycles import WorkerState
 _Estimate = tuple[float, int, str]  # (when, order, chain)
 
 MOST_STALE = 16
-"""A heap of estimates is made anew when it holds so many times as many as there are chains."""
+"""A heap of estimates is rebuilt when it holds this many entries per chain."""
 
 
 @dataclass(slots=True, eq=False)
 class Crew:
-    """Chains that one study lends and the same studies ask for, and when they are done."""
+    """Chains that one study lends and the same studies ask for; and when they are done."""
 
     lender: str
     askers: tuple[str, ...]  # empty: not known
@@ -173,7 +173,7 @@ class WorkerPool:
     # -- crews -------------------------------------------------------------------------------------
 
     def crews(self, lenders: Iterable[str] | None = None) -> Iterator[Crew]:
-        """Of these studies, or of all."""
+        """The crews that these studies lend, or all crews."""
         for lender in self._crews if lenders is None else lenders:
             yield from self._crews.get(lender, {}).values()
 
