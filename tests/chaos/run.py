@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hippo.kube.manifests import pod_name
+from hippo.kube.pods.manifest import pod_name
 from hippo.protocol.reports import CheckpointSaved, is_bar
 from hippo.store import PlanStore, open_blobs
 from tests.chaos import proxy

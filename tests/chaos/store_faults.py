@@ -11,7 +11,7 @@ from pathlib import Path
 from minio import Minio, MinioAdmin
 from minio.credentials.providers import StaticProvider
 
-from hippo.kube.manifests import pod_name
+from hippo.kube.pods.manifest import pod_name
 from tests.chaos.proxy import Asked, Proxy, Spoil
 from tests.chaos.run import STUDY, Run
 from tests.cluster.commands import run as execute

@@ -14,8 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hippo.kube.controller.controller import Operator, PlanTask
-from hippo.kube.reconciler.status_writer import Reporter
 from tests.model_checking.world import World
 
 LRS: list[Any] = [
@@ -26,18 +24,7 @@ LRS: list[Any] = [
 ]
 
 
-async def _take_turn(self: Operator, task: PlanTask) -> None:
-    """Of versions that have no method for it."""
-    if task.driver is None:
-        task.reporter = Reporter(await self._open(task), self.statuses)
-    assert task.driver is not None
-    assert task.reporter is not None
-    await self._round(task, task.driver, task.reporter)
-
-
 def main() -> None:
-    if not hasattr(Operator, "take_turn"):
-        Operator.take_turn, PlanTask.is_over = _take_turn, False
     world = World()
     world.apply(
         "s",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Coroutine
 from typing import Any, cast
 
-from hippo.kube.client import POD, SEARCH_PLAN, STUDY, TRIAL, Document
-from hippo.kube.controller.controller import Operator, PlanTask
+from hippo.kube.controller.controller import Operator
+from hippo.kube.controller.plan_worker import PlanWorker
 from hippo.kube.observability.metrics import Metrics
+from hippo.kube.resources import POD, SEARCH_PLAN, STUDY, TRIAL, Document
 from hippo.kube.settings import Settings
 from hippo.store import Holder
 from tests.model_checking.faults import Faults
@@ -17,6 +17,9 @@ from tests.model_checking.store import MemoryBlobs
 from tests.unit.kube.memory import copied
 
 WATCHED = {resource.plural: resource for resource in (STUDY, TRIAL, SEARCH_PLAN, POD)}
+
+EPOCH = 1_800_000_000.0
+"""Unix time at the beginning."""
 
 Key = tuple[str, str]
 """Plural and name."""
@@ -39,12 +42,18 @@ class ModelledOperator:
         self._told: dict[Key, Document] = {}  # as its watches have told last
         api = cast(Any, Connection(server, self.faults))
         settings = Settings(store="s3://bucket", identity=identity)
-        self.operator = _WithoutTasks(api, MemoryBlobs(blobs, self.faults), settings, Metrics())
-        tools = dataclasses.replace(self.operator.tools, clock=lambda: server.now)
-        self.operator.tools = tools
+        self.operator = _WithoutTasks(
+            api,
+            MemoryBlobs(blobs, self.faults),
+            settings,
+            Metrics(),
+            clock=lambda: server.now,
+            unix_clock=lambda: EPOCH + server.now,
+            build_holder=self.build_holder,
+        )
 
     @property
-    def plans(self) -> list[PlanTask]:
+    def plans(self) -> list[PlanWorker]:
         return list(self.operator.plans.values())
 
     def build_holder(self, identity: str, *, eagerly: bool = True) -> Holder:
@@ -54,11 +63,11 @@ class ModelledOperator:
 
     async def start(self) -> None:
         """Studies are listed; all else its watches tell later."""
-        await self.operator.look_again()
+        await self.operator.resync.look_again()
 
     async def list_again(self) -> None:
         """What the resync does, and each plan's look at its pods."""
-        await self.operator.look_again()
+        await self.operator.resync.look_again()
         for task in self.plans:
             task.listed = float("-inf")
 

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
-from hippo.kube.client import POD, SEARCH_PLAN, ApiError, Document, Refused, Resource
-from hippo.kube.manifests import pod_name
+from hippo.kube.client import ApiError, Refused
+from hippo.kube.pods.manifest import pod_name
+from hippo.kube.resources import POD, SEARCH_PLAN, Document, Resource
 from tests.model_checking.faults import Faults
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, copied
 

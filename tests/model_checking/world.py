@@ -14,12 +14,12 @@ from unittest import mock
 
 from hippo.gc import sweep
 from hippo.kube import names
-from hippo.kube.client import POD, SEARCH_PLAN, STUDY, TRIAL, Document
+from hippo.kube.resources import POD, SEARCH_PLAN, STUDY, TRIAL, Document
 from hippo.kube.serial_executor import SerialExecutor
 from hippo.protocol.assignments import Assignment
-from hippo.store import Holder, PlanLock, PlanStore
+from hippo.store import PlanStore
 from tests.model_checking.faults import Killed
-from tests.model_checking.operators import ModelledOperator
+from tests.model_checking.operators import EPOCH, ModelledOperator
 from tests.model_checking.running import Runner
 from tests.model_checking.server import Server
 from tests.model_checking.store import MemoryBlobs
@@ -27,19 +27,6 @@ from tests.model_checking.workers import Worker
 from tests.unit.kube.memory import NAMESPACE, study_document
 from tests.world import train_alone
 
-EPOCH = 1_800_000_000.0
-"""Unix time at the beginning."""
-_TIMED = (
-    "controller.admission",
-    "controller.controller",
-    "controller.newer_format",
-    "controller.store_gc",
-    "observability.events",
-    "reconciler.chain_pods",
-    "reconciler.pod_monitor",
-    "reconciler.reconciler",
-    "reconciler.status_writer",
-)
 FINAL = ("Succeeded", "Failed")
 LOCK_SECONDS = 61.0
 
@@ -82,20 +69,10 @@ class World:
         self._results: dict[str, Any] = {}  # of trials, by name
         self.operators_made = 0
         self.taken_back = 0  # pods that were told to leave before they had begun
-        self._current: ModelledOperator | None = None
         self._runner = Runner()
         self._stack = ExitStack()
-        clock = SimpleNamespace(
-            monotonic=lambda: self.server.now, time=lambda: EPOCH + self.server.now
-        )
-        for module in _TIMED:
-            self._stack.enter_context(mock.patch(f"hippo.kube.{module}.time", clock))
+        clock = SimpleNamespace(time=lambda: EPOCH + self.server.now)
         self._stack.enter_context(mock.patch("hippo.session.session.time", clock))
-        for module in ("controller.controller", "reconciler.reconciler"):
-            patched = mock.patch(f"hippo.kube.{module}.build_holder", self._build_holder)
-            self._stack.enter_context(patched)
-        lock = functools.partial(PlanLock, clock=clock.time)
-        self._stack.enter_context(mock.patch("hippo.kube.reconciler.reconciler.PlanLock", lock))
         self._stack.enter_context(mock.patch("asyncio.to_thread", _inline))
         self._stack.enter_context(mock.patch.object(SerialExecutor, "run", _run_inline))
         self._stack.enter_context(mock.patch.object(SerialExecutor, "run_long", _run_long_inline))
@@ -116,10 +93,6 @@ class World:
         self._runner.close()
         self._stack.close()
 
-    def _build_holder(self, identity: str, *, eagerly: bool = True) -> Holder:
-        assert self._current is not None
-        return self._current.build_holder(identity, eagerly=eagerly)
-
     # -- operators ---------------------------------------------------------------------------------
 
     def start_operator(self, slot: int, identity: str) -> None:
@@ -135,9 +108,9 @@ class World:
 
     def take_turn(self, slot: int) -> None:
         """Each of its plans has a round."""
-        for task in self.operators[slot].plans:
-            if slot in self.free_operators() and not task.is_over:
-                self.run(slot, self.operators[slot].operator.take_turn(task))
+        for worker in self.operators[slot].plans:
+            if slot in self.free_operators() and not worker.is_over:
+                self.run(slot, worker.take_turn())
 
     def free_operators(self) -> dict[int, ModelledOperator]:
         """Those that are not held up."""
@@ -157,9 +130,8 @@ class World:
             self._guard(slot, lambda o: self._runner.resume(o.number, o.faults))
 
     def _guard(self, slot: int, act: Callable[[ModelledOperator], None]) -> None:
-        operator = self._current = self.operators[slot]
         try:
-            act(operator)
+            act(self.operators[slot])
         except Killed:
             self.kill_operator(slot)
 

@@ -10,15 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote as quote_path
 
 import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
-from hippo.kube.names import GROUP, SEARCH_PLANS, STUDIES, TRIALS, VERSION
-from hippo.kube.status.bounding import bound_status
-from hippo.kube.status.models import StatusModel
+from hippo.kube.resources import Document, Documents, Resource, StatusModel, dump
 from hippo.model.foreign import quote
 from hippo.store.given import explain_file, read_if_there
 
@@ -35,9 +32,6 @@ _IS_INVALID = " is invalid: "
 """What it says of an object, not of a patch that does not apply."""
 PAGE = 500
 FIELD_MANAGER = "hippo"
-
-Document = dict[str, Any]
-Documents = list[Document]
 
 
 class ApiError(Exception):
@@ -65,31 +59,6 @@ class Conflict(ApiError):
 
 class Refused(ApiError):
     """The object is not as it has to be, or not allowed: trying again cannot help."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """A kind, by its place in the API."""
-
-    root: str
-    plural: str
-
-    def path(self, namespace: str | None, name: str | None = None, sub: str | None = None) -> str:
-        """Within the namespace, whatever a name holds."""
-        parts: list[str] = []
-        if namespace is not None:
-            parts += ["namespaces", namespace]
-        parts += [part for part in (self.plural, name, sub) if part is not None]
-        return "/".join([self.root, *(quote_path(part, safe="") for part in parts)])
-
-
-_OURS = f"/apis/{GROUP}/{VERSION}"
-STUDY = Resource(_OURS, STUDIES)
-TRIAL = Resource(_OURS, TRIALS)
-SEARCH_PLAN = Resource(_OURS, SEARCH_PLANS)
-POD = Resource("/api/v1", "pods")
-EVENT = Resource("/api/v1", "events")
-NAMESPACE = Resource("/api/v1", "namespaces")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +221,6 @@ class Api:
             told = _read_wait(answer.headers)
             raise _translate(answer.status, data, answer.reason, told)
         return _decode(answer.status, data)
-
-
-def dump(status: StatusModel) -> Document:
-    """A status as JSON, within bounds; what is not known is left out."""
-    return bound_status(status.model_dump(mode="json", exclude_none=True))
 
 
 _IN_POD = "KUBERNETES_SERVICE_HOST"

@@ -108,16 +108,18 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
         await _try_to_list(made)
         if settings.metrics_port:
             try:
-                served = await health.serve(metrics, made.find_problem, settings.metrics_port)
+                served = await health.serve(
+                    metrics, made.resync.find_problem, settings.metrics_port
+                )
             except OSError as error:
                 port = settings.metrics_port
                 raise kopf.PermanentError(f"--metrics-port {port}: {error.strerror}") from None
             stack.push_async_callback(served.close)
         made.spawn(made.events.run(), "events")
-        made.spawn(made.resync(), "resync")
+        made.spawn(made.resync.run(), "resync")
 
         async def list_uids() -> set[str]:
-            return {study["metadata"]["uid"] for study in await made.list_studies()}
+            return {study["metadata"]["uid"] for study in await made.resync.list_studies()}
 
         made.spawn(
             sweep_for_ever(
@@ -127,7 +129,7 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
                 namespaces=settings.namespaces,
                 is_open=made.is_open,
                 is_known=made.is_known,
-                identify=made.identify,
+                identify=made.cluster.read,
                 metrics=metrics,
             ),
             "sweeps",
@@ -135,8 +137,8 @@ def _register(registry: kopf.OperatorRegistry, settings: Settings, blobs: Blobs)
         ready.set_result(made)
         where = ", ".join(settings.namespaces) or "all namespaces"
         log.info("looking after %s; the store is %s", where, settings.store)
-        made.store_watch.note_failure(time.monotonic())  # or not: it finds out, and says so
-        made.spawn(made.store_watch.run(), "store")
+        made.shared.store_watch.note_failure(time.monotonic())  # or not: it finds out, and says so
+        made.spawn(made.shared.store_watch.run(), "store")
 
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:
@@ -168,9 +170,9 @@ async def _try_to_list(operator: Operator) -> None:
     while True:
         try:
             what = "Studies cannot be listed"
-            await operator.list_studies()
+            await operator.resync.list_studies()
             what = "the store is not used"
-            await operator.identify()
+            await operator.cluster.read()
             return
         except ApiError as error:
             if time.monotonic() > deadline:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from hippo.kube.client import STUDY
+from hippo.kube.resources import STUDY
 from hippo.model import InvalidSpec, load_studies, parse_study
 from hippo.model.bounds import MAX_DOCUMENT_BYTES, MAX_NODES, MAX_PROBLEMS
 from hippo.model.composing import BoundedComposer, Refused

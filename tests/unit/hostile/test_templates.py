@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hippo.kube import names
-from hippo.kube.manifests import build_pod
+from hippo.kube.pods.manifest import build_pod
 from hippo.kube.pods.template_validation import check_template
 from hippo.kube.settings import Settings
 from hippo.model import InvalidSpec, parse_study

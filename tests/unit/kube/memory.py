@@ -12,21 +12,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from hippo.kube.client import (
-    STUDY,
-    TRIAL,
-    AlreadyExists,
-    Api,
-    ApiError,
-    Conflict,
-    Document,
-    NotFound,
-    Resource,
-    StatusPrecondition,
-    dump,
-)
-from hippo.kube.reconciler.reconciler import Accepted
-from hippo.kube.status.models import StatusModel
+from hippo.kube.accepted_study import Accepted
+from hippo.kube.client import AlreadyExists, Api, ApiError, Conflict, NotFound, StatusPrecondition
+from hippo.kube.resources import STUDY, TRIAL, Document, Resource, StatusModel, dump
 from hippo.model import Study, parse_study
 
 T = TypeVar("T")

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.client import STUDY, ApiError
+from hippo.kube.client import ApiError
+from hippo.kube.resources import STUDY
 from tests.model_checking.world import FINAL, World
 
 NIGHTLY = os.environ.get("HIPPO_TEST_PROFILE") == "nightly"
@@ -42,10 +43,10 @@ def held(world: World) -> dict[str, int]:
     operator = world.operators[0].operator
     return {
         "plans": len(operator.plans),
-        "studies": len(operator._plan_of) + len(operator.statuses._written),
+        "studies": len(operator._plan_of) + len(operator.statuses._known),
         "pods": sum(map(len, operator._pods.values())),
         "namespaces of pods": len(operator._pods),
-        "trials": sum(map(len, operator._user_trials.values())),
+        "trials": sum(map(len, operator.user_trials.by_namespace.values())),
         "reception": len(operator._reception._checked) + len(operator._reception._rejected),
         "gone": len(operator._gone),
         "tasks": len(operator._tasks),

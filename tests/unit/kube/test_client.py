@@ -10,16 +10,8 @@ import pytest
 from kubernetes.aio import client
 
 from hippo.kube import client as module
-from hippo.kube.client import (
-    POD,
-    STUDY,
-    AlreadyExists,
-    Api,
-    ApiError,
-    Conflict,
-    NotFound,
-    Refused,
-)
+from hippo.kube.client import AlreadyExists, Api, ApiError, Conflict, NotFound, Refused
+from hippo.kube.resources import POD, STUDY
 
 
 class Connection:

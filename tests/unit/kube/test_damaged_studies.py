@@ -127,5 +127,5 @@ def plan_of(world: World) -> str:
 
 def find_chain(world: World) -> str:
     task = world.operators[0].plans[0]
-    assert task.driver is not None
-    return next(iter(task.driver.engine.chains))
+    assert task.reconciler is not None
+    return next(iter(task.reconciler.engine.chains))

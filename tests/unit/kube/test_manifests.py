@@ -8,15 +8,8 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.manifests import (
-    MOST_ASKERS,
-    build_dry_runs,
-    build_pod,
-    build_pods,
-    build_trial,
-    event_name,
-    pod_name,
-)
+from hippo.kube.manifests import build_trial, event_name
+from hippo.kube.pods.manifest import MOST_ASKERS, build_dry_runs, build_pod, build_pods, pod_name
 from hippo.kube.settings import Settings, read_default_requests
 from hippo.model import InvalidSpec, Study
 from hippo.protocol.assignments import Assignment, Route, TrainerCall

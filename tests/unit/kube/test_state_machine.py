@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hippo.kube.client import POD, STUDY
+from hippo.kube.resources import POD, STUDY
 from tests.model_checking.world import FINAL, LOCK_SECONDS, World
 
 LRS: list[Any] = [
@@ -346,7 +346,7 @@ class OperatorMachine(RuleBasedStateMachine):
         return (
             all((s.get("status") or {}).get("phase") in FINAL for s in studies)
             and not world.pods("Pending", "Running")
-            and all(task.driver is None for task in plans)
+            and all(task.reconciler is None for task in plans)
         )
 
 

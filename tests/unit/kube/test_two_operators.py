@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.client import POD
 from hippo.kube.reconciler.chain_pods import Chains
 from hippo.kube.reconciler.plan_object import PlanObject
+from hippo.kube.resources import POD
 from hippo.kube.status.models import ChainRecord
 from hippo.store import PlanStore
 from tests.model_checking.world import FINAL, LOCK_SECONDS, World

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.client import POD, SEARCH_PLAN, STUDY
 from hippo.kube.crds.definitions import build_crds
 from hippo.kube.names import ANNOTATION_ASSIGNMENT, ANNOTATION_FORMAT, CLUSTER_FORMAT
+from hippo.kube.resources import POD, SEARCH_PLAN, STUDY
 from hippo.protocol.assignments import TIMED_ASSIGNMENT_VERSION
 from hippo.protocol.records import FORMAT_VERSION
 from tests.model_checking.world import FINAL, World
@@ -187,8 +187,8 @@ def test_what_says_so_is_taken_back_by_who_takes_over(world: World, again: bool)
     assert "newer Hippo" not in study["status"]["message"]
     make_newer(world, "plan.json")  # and once more
     operator = world.operators[0].operator
-    for task in operator.plans.values():
-        world.run(0, operator._drop(task))  # as after a failure of the store
+    for worker in operator.plans.values():
+        world.run(0, worker._drop())  # as after a failure of the store
     take_turns(world, 2)
     assert {progressing(found)["reason"] for found in objects(world)} == {"NewerFormat"}
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 import hippo.model
 from hippo.kube.crds.definitions import build_crds
-from hippo.kube.status.models import StatusModel
+from hippo.kube.resources import StatusModel
 from hippo.model.bounds import MAX_DAYS
 from hippo.model.fields import Duration, PositiveDuration, SpecModel, seconds
 

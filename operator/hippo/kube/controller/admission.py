@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hippo.kube import names
-from hippo.kube.client import POD, Api, ApiError, Refused
-from hippo.kube.manifests import build_dry_runs
+from hippo.kube.accepted_study import Accepted
+from hippo.kube.client import Api, ApiError, Refused
 from hippo.kube.observability.events import Events
+from hippo.kube.pods.manifest import build_dry_runs
 from hippo.kube.pods.template_validation import check_trainer
 from hippo.kube.reconciler.chain_pods import is_for_quota
-from hippo.kube.reconciler.reconciler import Accepted
-from hippo.kube.reconciler.status_writer import StudyStatuses, read_study_status
+from hippo.kube.resources import POD
 from hippo.kube.serial_executor import NoThread, SerialExecutor
 from hippo.kube.settings import Settings
 from hippo.kube.spec_parser import SHARED, ParserFailed, SpecParser, TooCostly
 from hippo.kube.status.conditions import find_condition, set_condition
+from hippo.kube.status.written import StudyStatuses, read_study_status
 from hippo.model import InvalidSpec, Study
 from hippo.model.foreign import quote
 from hippo.model.study import TrainerSpec
@@ -62,8 +63,12 @@ class Reception:
         statuses: StudyStatuses,
         events: Events,
         parser: SpecParser = SHARED,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """``clock`` gives Unix time."""
         self._api = api
+        self._clock = clock
         self._parser = parser
         self._executors: dict[str, SerialExecutor] = {}  # by namespace
         self._results: dict[str, _ParseResult] = {}  # by uid
@@ -211,7 +216,7 @@ class Reception:
                     names.ACCEPTED,
                     True,
                     reason=names.REASON_VALID,
-                    now=time.time(),
+                    now=self._clock(),
                     generation=item.generation,
                 ),
             }
@@ -233,7 +238,7 @@ class Reception:
             False,
             reason=reason,
             message=message,
-            now=time.time(),
+            now=self._clock(),
             generation=generation,
         )
         status.observed_generation = generation

@@ -1,7 +1,7 @@
 """The operator: which studies there are, which plan each belongs to, and one task for each plan.
 
-Watches only fill the caches here and wake tasks; what is done is decided by a round of the plan's
-driver, from all that is known. A plan is opened while one of its studies has not ended.
+Watches only fill the caches here and wake tasks; a round of the plan's reconciler decides what is
+done, from all that is known. A plan is opened while one of its studies has not ended.
 """
 
 from __future__ import annotations
@@ -9,120 +9,82 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import time
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from hippo.kube import names
-from hippo.kube.client import NAMESPACE, POD, STUDY, TRIAL, Api, ApiError, Conflict
+from hippo.kube.accepted_study import Accepted
+from hippo.kube.client import Api, Conflict
 from hippo.kube.controller.admission import Reception, Refusal
-from hippo.kube.controller.newer_format import mark_plan, mark_study
-from hippo.kube.controller.orphan_trials import Strays
-from hippo.kube.controller.plan_change import begin_afresh, mark_left, may_move, take_leave
-from hippo.kube.controller.store_gc import mark_missing
-from hippo.kube.controller.store_outages import StoreWatch, rest
-from hippo.kube.controller.study_faults import Faults, suspended
+from hippo.kube.controller.cluster_identity import ClusterIdentity
+from hippo.kube.controller.plan_worker import PlanWorker, Shared
+from hippo.kube.controller.resync import Resync
+from hippo.kube.controller.store_outages import StoreWatch
+from hippo.kube.controller.study_moves import StudyMoves
+from hippo.kube.controller.user_trial_cache import UserTrialCache
 from hippo.kube.observability.events import Events
 from hippo.kube.observability.metrics import Metrics
 from hippo.kube.pods.state import PodState, observe
-from hippo.kube.reconciler.plan_object import TakenOver, read_status
-from hippo.kube.reconciler.reconciler import Accepted, PlanDriver, Reopen, Tools
-from hippo.kube.reconciler.status_writer import Reporter, StudyStatuses, read_study_status
-from hippo.kube.reconciler.version_skew import VersionSkew
-from hippo.kube.serial_executor import SerialExecutor
+from hippo.kube.reconciler.context import Tools
+from hippo.kube.reconciler.plan_object import read_status
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.spec_parser import ParserFailed
 from hippo.kube.status.builder import show
-from hippo.kube.status.conditions import set_condition
-from hippo.kube.status.models import StudyStatus
-from hippo.lifecycles import StudyFault
+from hippo.kube.status.models import ENDED, StudyStatus
+from hippo.kube.status.written import StudyStatuses
 from hippo.model import Study, signature, signature_document
-from hippo.store import Blobs, LockHeld, LockLost, NewerFormat, StoreError
-from hippo.store.catalog import PLAN_NAME_DIGITS, is_plan_name
-from hippo.store.clusters import OtherCluster, claim
+from hippo.store import Blobs
+from hippo.store.catalog import PLAN_NAME_DIGITS
 
 log = logging.getLogger(__name__)
 
-LEAST_PAUSE, MOST_PAUSE = 1.0, 60.0
-"""Seconds before a plan is opened again after a failure; doubled each time."""
-CLUSTER_NAMESPACE = "kube-system"
-"""A namespace of every cluster, whose uid identifies it."""
-MAX_SILENCE_SECONDS = 120.0
-"""Liveness fails after this many seconds without an answer of the API server."""
-MOVE_SECONDS = 0.5
-"""Between two looks at whether a study has left its plan."""
-GATHER_SECONDS = 0.05
-"""Between what wakes a plan and its round: more may come at once."""
-_ENDED = ("Succeeded", "Failed")
-
-
-@dataclass(eq=False)
-class PlanTask:
-    """What is known of one plan, and the task that works on it."""
-
-    namespace: str
-    name: str
-    document: dict[str, Any]
-    signature: str
-    pods: dict[str, PodState]  # by name
-    studies: dict[str, Accepted] = field(default_factory=dict)  # by name
-    lost: set[str] = field(default_factory=set)
-    """Uids of studies that were deleted, of which the store may not have been told."""
-    listed: float = -math.inf  # when pods were listed, by time.monotonic()
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    driver: PlanDriver | None = None
-    reporter: Reporter | None = None  # of this driver
-    distrusted: set[str] = field(default_factory=set)  # chains, for its drivers
-    held: set[int] = field(default_factory=set)  # generations of the lock, for its drivers
-    told_newer: set[tuple[str, str]] = field(default_factory=set)
-    """Studies, by uid, that say by which message a newer Hippo works on them."""
-    version_skew: VersionSkew = field(default_factory=VersionSkew)  # for its drivers
-    faults: Faults = field(default_factory=Faults)  # of its studies
-    executor: SerialExecutor = field(init=False)  # for its drivers
-    failures: int = 0
-    outage: asyncio.Event | None = None  # set when the store that failed it is back
-    is_over: bool = False  # no study is left
-    task: asyncio.Task[None] | None = None
-
-    def __post_init__(self) -> None:
-        self.executor = SerialExecutor(f"plan {self.namespace}/{self.name}")
-
-    @property
-    def sound(self) -> dict[str, Accepted]:
-        """Its studies without those at fault."""
-        return self.faults.sound(self.studies)
-
 
 class Operator:
-    """Made in the event loop that it runs in."""
+    """Made in the event loop that it runs in.
 
-    def __init__(self, api: Api, blobs: Blobs, settings: Settings, metrics: Metrics) -> None:
-        self.api = api
+    ``clock`` counts seconds from any moment, ``unix_clock`` gives Unix time.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        blobs: Blobs,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        unix_clock: Callable[[], float] = time.time,
+        build_holder: Callable[..., Any] = build_holder,
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.events = Events(api)
-        self.tools = Tools(api, blobs, settings, metrics, self.events.tell)
-        self.store_watch = StoreWatch(blobs, metrics)
+        self.events = Events(api, unix_clock)
         self.statuses = StudyStatuses(api)
-        self.plans: dict[tuple[str, str], PlanTask] = {}
-        self._looked = time.monotonic()  # at all Studies, with success
-        self._plan_of: dict[str, PlanTask] = {}  # by uid of the study
+        self.cluster = ClusterIdentity(api, blobs, settings.cluster_uid)
+        self.user_trials = UserTrialCache(api, on_gone=self._clear_way, on_change=self._wake_study)
+        tools = Tools(
+            api,
+            blobs,
+            settings,
+            metrics,
+            self.events.tell,
+            clock=clock,
+            unix_clock=unix_clock,
+            build_holder=build_holder,
+        )
+        self.shared = Shared(
+            tools, self.statuses, StoreWatch(blobs, metrics), self.user_trials, self._claim
+        )
+        self.plans: dict[tuple[str, str], PlanWorker] = {}
+        self.resync = Resync(api, settings, metrics, self, self.user_trials, clock=clock)
+        self._plan_of: dict[str, PlanWorker] = {}  # by uid of the study
         self._pods: dict[tuple[str, str], dict[str, PodState]] = {}  # by namespace and plan
-        self._with_chains: set[tuple[str, str]] = set()  # SearchPlans that have some recorded
-        self._cluster = settings.cluster_uid
-        self._was_overtaken = False  # another operator is at work: wait for its locks to expire
-        self._user_trials: dict[str, dict[str, Mapping[str, Any]]] = {}  # by namespace, by name
-        self._reception = Reception(api, settings, self.statuses, self.events)
-        self._strays = Strays(api)
-        self._moving: set[str] = set()  # uids of studies that leave a plan for another
+        self._reception = Reception(api, settings, self.statuses, self.events, clock=unix_clock)
+        self._moves = StudyMoves(tools, self, self.spawn)
         self._gone: set[str] = set()  # uids of studies deleted since they were listed last
-        self._has_begun = asyncio.Event()  # studies were listed
-        self._awaited: dict[str, asyncio.Event] = {}
-        """By namespace: set once all its studies that there were at the start are known."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- what watches tell -------------------------------------------------------------------------
@@ -134,12 +96,80 @@ class Operator:
         except Conflict as error:  # it has a later status, of which a watch tells in time
             log.info("study %s: %s", document["metadata"]["name"], error)
 
+    def trial_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
+        """A Trial: those that users made are requests; those made here are made again if lost."""
+        labels = document["metadata"].get("labels") or {}
+        if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
+            self.user_trials.update(document, is_gone=is_gone)
+        elif is_gone:
+            spec = document.get("spec") or {}
+            index = spec.get("index")
+            worker = self._plan_of.get(labels.get(names.LABEL_STUDY_UID, ""))
+            is_own = worker is not None and worker.namespace == document["metadata"]["namespace"]
+            if is_own and worker and worker.reconciler is not None and isinstance(index, int):
+                worker.reconciler.trial_lost(spec.get("study", ""), index)
+                worker.wake.set()
+
+    def pod_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
+        """A pod of a chain."""
+        metadata = document["metadata"]
+        plan = (metadata.get("labels") or {}).get(names.LABEL_PLAN, "")
+        pods = self._pods.setdefault((metadata["namespace"], plan), {})
+        before = pods.get(metadata["name"])
+        if is_gone:
+            pods.pop(metadata["name"], None)
+        else:
+            pods[metadata["name"]] = observe(document)
+        worker = self.plans.get((metadata["namespace"], plan))
+        if worker is None and not pods:
+            self._pods.pop((metadata["namespace"], plan), None)
+        if worker is not None and (is_gone or before != pods[metadata["name"]]):
+            worker.wake.set()
+
+    def plan_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
+        """A SearchPlan: chains that are recorded there are to be seen to their end, also if all
+        studies have ended; one that was deleted by hand is made again, if it is still wanted.
+        """
+        metadata = document["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        with_chains = self.shared.with_chains
+        had_chains = key in with_chains
+        with_chains.discard(key)
+        if not is_gone and (document.get("status") or {}).get("chains"):
+            with_chains.add(key)
+        worker = self.plans.get(key)
+        if is_gone:
+            self.metrics.forget_plan_status(*key)
+        elif worker is None or worker.reconciler is None:
+            with contextlib.suppress(ValidationError):
+                self.metrics.update_plan(*key, read_status(document))
+        is_news = is_gone or (key in with_chains and not had_chains)
+        if worker is not None and worker.reconciler is None and is_news:
+            worker.wake.set()
+
+    # -- what lists tell ---------------------------------------------------------------------------
+
+    def begin_listing(self) -> set[str]:
+        """Uids of all studies that are known before a list of them is read."""
+        self._gone.clear()
+        return set(self._plan_of)
+
+    def end_listing(self, known: Collection[str], there: Collection[str]) -> None:
+        """Forget studies that were ``known`` before the list, and are not ``there``."""
+        self._reception.keep(there)
+        for uid in set(known) - set(there):
+            worker = self._plan_of.get(uid)
+            for name in [n for n, i in worker.studies.items() if i.uid == uid] if worker else []:
+                self.forget_study(uid, name)
+
+    # -- studies -----------------------------------------------------------------------------------
+
     async def _take_study(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
         uid = document["metadata"]["uid"]
         if is_gone or document["metadata"].get("deletionTimestamp"):
             self._gone.add(uid)
             self.metrics.forget_study(*_place(document))
-            self._forget(uid, document["metadata"]["name"])
+            self.forget_study(uid, document["metadata"]["name"])
             return
         try:
             item = await self._reception.accept(document)
@@ -151,97 +181,35 @@ class Operator:
             return
         if uid in self._gone:
             return  # it was listed before it was deleted
-        if uid in self._moving or self._begin_move(item):
+        if self._moves.is_moving(uid) or self._moves.begin(item, self._plan_of.get(uid)):
             return
-        task = self._plan_of.get(uid) or self._find_plan(item)
-        known = task.studies.get(item.study.name)
+        worker = self._plan_of.get(uid) or self._find_plan(item)
+        known = worker.studies.get(item.study.name)
         is_new = known is None or known.uid != uid
         if known is not None and not is_new and known.generation > item.generation:
             return  # it was listed before it was edited
-        self._plan_of[uid] = task
-        task.studies[item.study.name] = item
-        if task.driver is None:
+        self._plan_of[uid] = worker
+        worker.studies[item.study.name] = item
+        if worker.reconciler is None:
             self.statuses.saw(item.document)
         try:
-            await self._reception.welcome(item, task.name)
+            await self._reception.welcome(item, worker.name)
         finally:
             before = (known.generation, known.retry) if known is not None else None
             if is_new or before != (item.generation, item.retry):
-                task.wake.set()
-        if task.driver is None:  # nobody else tells of it: it has ended, or is still to begin
-            status = self.statuses.find(item.document)
-            self.metrics.update_study(task.namespace, item.study.name, status)
-            best = status.best
-            if status.phase in _ENDED and best is not None and best.shown is None:
-                # By an earlier version; nobody else writes it ever again.
-                best = best.model_copy(update={"shown": show(best.value)})
-                await self.statuses.write(item.document, status.model_copy(update={"best": best}))
+                worker.wake.set()
+        if worker.reconciler is None:  # it has ended, or is still to begin
+            await self._show_unopened(item)
 
-    def trial_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
-        """A Trial: those that users made are requests; those made here are made again if lost."""
-        metadata = document["metadata"]
-        namespace, labels = metadata["namespace"], metadata.get("labels") or {}
-        study, status = (document.get("spec") or {}).get("study", ""), document.get("status")
-        if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
-            known = self._user_trials.setdefault(namespace, {})
-            before = known.get(metadata["name"])
-            if is_gone:
-                known.pop(metadata["name"], None)
-            else:
-                known[metadata["name"]] = {
-                    "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
-                    "spec": document.get("spec") or {},
-                    "status": status and {"phase": status.get("phase")},
-                }
-            if is_gone:
-                self._clear_way(namespace, metadata["name"])
-            if is_gone or before is None or before["spec"] != document.get("spec"):
-                self._wake_study(namespace, study)
-        elif is_gone:
-            task = self._plan_of.get(labels.get(names.LABEL_STUDY_UID, ""))
-            index = (document.get("spec") or {}).get("index")
-            if task is None or task.namespace != namespace or not isinstance(index, int):
-                return
-            if task.driver is not None:
-                task.driver.trial_lost(study, index)
-                task.wake.set()
-
-    def pod_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
-        metadata = document["metadata"]
-        plan = (metadata.get("labels") or {}).get(names.LABEL_PLAN, "")
-        pods = self._pods.setdefault((metadata["namespace"], plan), {})
-        before = pods.get(metadata["name"])
-        if is_gone:
-            pods.pop(metadata["name"], None)
-        else:
-            pods[metadata["name"]] = observe(document)
-        task = self.plans.get((metadata["namespace"], plan))
-        if task is None and not pods:
-            self._pods.pop((metadata["namespace"], plan), None)
-        if task is not None and (is_gone or before != pods[metadata["name"]]):
-            task.wake.set()
-
-    def plan_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:
-        """A SearchPlan: chains that are recorded there are to be seen to their end, also if all
-        studies have ended; one that was deleted by hand is made again, if it is still wanted.
-        """
-        metadata = document["metadata"]
-        key = (metadata["namespace"], metadata["name"])
-        had_chains = key in self._with_chains
-        self._with_chains.discard(key)
-        if not is_gone and (document.get("status") or {}).get("chains"):
-            self._with_chains.add(key)
-        task = self.plans.get(key)
-        if is_gone:
-            self.metrics.forget_plan_status(*key)
-        elif task is None or task.driver is None:
-            with contextlib.suppress(ValidationError):
-                self.metrics.update_plan(*key, read_status(document))
-        is_news = is_gone or (key in self._with_chains and not had_chains)
-        if task is not None and task.driver is None and is_news:
-            task.wake.set()
-
-    # -- studies -----------------------------------------------------------------------------------
+    async def _show_unopened(self, item: Accepted) -> None:
+        """Tell of a study whose plan is not open, of which nobody else does. Raises ApiError."""
+        status = self.statuses.find(item.document)
+        self.metrics.update_study(item.study.namespace, item.study.name, status)
+        best = status.best
+        if status.phase in ENDED and best is not None and best.shown is None:
+            # By an earlier version; nobody else writes it ever again.
+            best = best.model_copy(update={"shown": show(best.value)})
+            await self.statuses.write(item.document, status.model_copy(update={"best": best}))
 
     async def _reject(self, document: Mapping[str, Any], reason: str, message: str) -> None:
         is_at_work = document["metadata"]["uid"] in self._plan_of
@@ -249,89 +217,80 @@ class Operator:
         if not is_at_work:
             self.metrics.update_study(*_place(document), StudyStatus(phase="Rejected"))
 
-    def _begin_move(self, item: Accepted) -> bool:
-        """Whether the study is to leave its plan, for that of another trainer."""
-        current = self._plan_of.get(item.uid)
-        if current is not None and current.studies[item.study.name].generation > item.generation:
-            return False  # it was listed before it was edited
-        status = read_study_status(item.document)
-        plan = current.name if current is not None else status.plan
-        signed = signature(signature_document(item.study.spec.trainer, None))
-        if plan is None or not is_plan_name(plan):  # whoever may write statuses may name anything
-            return False
-        if plan == signed[:PLAN_NAME_DIGITS] or not may_move(status):
-            return False
-        self._moving.add(item.uid)
-        self._forget(item.uid, item.study.name)
-        self.spawn(self._move(item, plan), f"study {item.study.name} leaves plan {plan}")
-        return True
-
-    async def _move(self, item: Accepted, plan: str) -> None:
-        """Take the study out of its plan, and then into the one where it belongs."""
-        while True:
-            await asyncio.sleep(MOVE_SECONDS)
-            try:
-                there = await self.api.list(STUDY, item.study.namespace)
-                study = next((s for s in there if s["metadata"]["uid"] == item.uid), None)
-                if study is None or await self._leave(study, plan):
-                    break
-            except (ApiError, LockHeld, StoreError) as error:
-                log.warning("study %s cannot leave plan %s yet: %s", item.study.name, plan, error)
-        self._moving.discard(item.uid)
-        if study is not None:
-            log.info("study %s has left plan %s: its trainer was edited", item.study.name, plan)
-            words = f"nothing was trained in plan {plan}: under another trainer it begins afresh"
-            self.events.tell(study, names.REASON_TRAINER_CHANGED, words, False)
-            await self.study_changed({**study, "status": {}}, is_gone=False)
-
-    async def _leave(self, study: Mapping[str, Any], plan: str) -> bool:
-        """Whether that is done; not while the plan's driver is still at it."""
-        namespace, name = _place(study)
-        uid = str(study["metadata"]["uid"])
-        task = self.plans.get((namespace, plan))
-        if task is not None and task.driver is not None:
-            if name in task.driver.studies or not task.studies:
-                return False
-            await task.driver.mark_left(name, uid)
-        else:
-            holder = build_holder(self.settings.identity)
-            await mark_left(self.tools.blobs, f"{namespace}/{plan}", name, uid, holder)
-        await take_leave(self.api, study, plan)
-        await begin_afresh(self.api, study)
-        return True
-
-    def _find_plan(self, item: Accepted) -> PlanTask:
+    def _find_plan(self, item: Accepted) -> PlanWorker:
         document = signature_document(item.study.spec.trainer, None)
         signed = signature(document)
         key = (item.study.namespace, signed[:PLAN_NAME_DIGITS])
-        task = self.plans.get(key)
-        if task is None:
+        worker = self.plans.get(key)
+        if worker is None:
             pods = self._pods.setdefault(key, {})
-            task = self.plans[key] = PlanTask(*key, document, signed, pods)
-            task.task = self.spawn(self._work(task), f"plan {key[0]}/{key[1]}")
-        return task
+            worker = PlanWorker(*key, document, signed, pods, self.shared, self._forget_plan)
+            self.plans[key] = worker
+            worker.task = self.spawn(self._work(worker), f"plan {worker}")
+        return worker
 
-    def _forget(self, uid: str, name: str) -> None:
+    def forget_study(self, uid: str, name: str) -> None:
+        """Take a study out of its plan."""
         self.statuses.forget(uid)
         self._reception.forget(uid)
-        task = self._plan_of.pop(uid, None)
-        if task is not None and name in task.studies and task.studies[name].uid == uid:
-            del task.studies[name]
-            self.metrics.forget_study(task.namespace, name)
-            task.lost.add(uid)
-            task.wake.set()
+        worker = self._plan_of.pop(uid, None)
+        if worker is not None and name in worker.studies and worker.studies[name].uid == uid:
+            del worker.studies[name]
+            self.metrics.forget_study(worker.namespace, name)
+            worker.lost.add(uid)
+            worker.wake.set()
+
+    def _forget_plan(self, worker: PlanWorker) -> None:
+        """No study is left of it."""
+        key = (worker.namespace, worker.name)
+        self.plans.pop(key, None)
+        if not worker.pods:
+            self._pods.pop(key, None)
+        self.metrics.forget_plan(*key)
 
     def _wake_study(self, namespace: str, name: str) -> None:
-        for task in self.plans.values():
-            if task.namespace == namespace and name in task.studies:
-                task.wake.set()
+        for worker in self.plans.values():
+            if worker.namespace == namespace and name in worker.studies:
+                worker.wake.set()
 
     def _clear_way(self, namespace: str, trial: str) -> None:
-        for task in self.plans.values():
-            if task.namespace == namespace and task.faults.forget_trial(trial):
-                task.wake.set()
+        """A Trial is gone, which may have been in the way of a study at fault."""
+        for worker in self.plans.values():
+            if worker.namespace == namespace and worker.faults.forget_trial(trial):
+                worker.wake.set()
 
-    # -- one task a plan ---------------------------------------------------------------------------
+    # -- what others ask ---------------------------------------------------------------------------
+
+    def find_worker(self, namespace: str, plan: str) -> PlanWorker | None:
+        """The worker of a plan; None if none of its studies is known."""
+        return self.plans.get((namespace, plan))
+
+    def find_study(self, namespace: str, name: str) -> tuple[Study, bool] | None:
+        """An accepted study, and whether it has ended."""
+        for worker in self.plans.values():
+            if worker.namespace == namespace and (item := worker.studies.get(name)) is not None:
+                return item.study, self.statuses.find(item.document).phase in ENDED
+        return None
+
+    def is_open(self, path: str) -> bool:
+        """Whether the plan at this path of the store is being worked on here."""
+        namespace, _, name = path.partition("/")
+        worker = self.plans.get((namespace, name))
+        return worker is not None and worker.reconciler is not None
+
+    def is_known(self, uid: str) -> bool:
+        """Whether there is a study of this uid that was accepted."""
+        return uid in self._plan_of or self._moves.is_moving(uid)
+
+    async def _claim(self, namespace: str, lost: Collection[str]) -> None:
+        """Raises OtherCluster before anything is done to plans of another cluster."""
+        await self.cluster.claim(namespace, lambda uid: uid in lost or self.is_known(uid))
+
+    # -- tasks -------------------------------------------------------------------------------------
+
+    async def _work(self, worker: PlanWorker) -> None:
+        await self.resync.wait_for_start(worker.namespace)
+        await worker.run()
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A task that lives as long as the operator, unless it ends by itself."""
@@ -350,365 +309,8 @@ class Operator:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for plan in self.plans.values():
-            if plan.driver is not None:
-                leave = plan.driver.release if plan.executor.is_busy else plan.driver.close
-                with contextlib.suppress(Exception):
-                    await leave()
-
-    async def _work(self, task: PlanTask) -> None:
-        await self._has_begun.wait()
-        if (begun := self._awaited.get(task.namespace)) is not None:
-            await begun.wait()
-        while not task.is_over:
-            await self._rest(task)
-            await self.take_turn(task)
-
-    async def take_turn(self, task: PlanTask) -> None:
-        """One round of a plan, whatever comes of it."""
-        task.wake.clear()
-        task.outage = None
-        began = time.monotonic()
-        failed = False
-        studies = task.sound
-        try:
-            await self._tell_faults(task)
-            if task.driver is None and not self._is_wanted(task):
-                task.is_over = await self._settle(task)
-                return
-            driver = task.driver or await self._open(task, studies)
-            task.reporter = task.reporter or Reporter(driver, self.statuses)
-            await self._round(task, studies, driver, task.reporter)
-            task.failures = 0
-            task.told_newer.clear()
-        except StudyFault as fault:
-            log.error("plan %s/%s: %s", task.namespace, task.name, fault, exc_info=fault)
-            await self._drop(task)
-            failed = fault.study not in studies
-            if not failed:
-                task.faults.note(studies[fault.study], fault)
-                task.wake.set()
-        except Reopen:
-            await self._drop(task)
-            task.wake.set()
-        except LockHeld as error:
-            failed = True
-            await self._complain(task, names.REASON_LOCKED, str(error), only_new=True)
-        except (TakenOver, LockLost) as error:
-            failed = self._was_overtaken = True
-            log.warning("plan %s/%s: %s", task.namespace, task.name, error)
-            await self._drop(task)
-        except OtherCluster as error:
-            failed = True
-            await self._complain(task, names.REASON_OTHER_CLUSTER, str(error))
-        except NewerFormat as error:
-            failed = True
-            await self._drop(task)
-            await self._leave_alone(task, str(error))
-        except StoreError as error:
-            failed = True
-            self.metrics.note_store_error(task.namespace, task.name)
-            task.outage = self.store_watch.note_failure(began)
-            await self._drop(task)
-            await self._complain(task, names.REASON_STORE, str(error))
-        except ApiError as error:
-            failed = True
-            await self._drop(task)
-            if task.failures:  # not for the first time
-                await self._complain(task, names.REASON_API, str(error))
-            else:
-                log.warning("plan %s/%s: %s", task.namespace, task.name, error)
-        except Exception as error:
-            failed = True
-            log.exception("plan %s/%s: a defect of Hippo", task.namespace, task.name)
-            await self._drop(task)
-            message = f"a defect of Hippo, see the operator's log: {type(error).__name__}"
-            await self._complain(task, names.REASON_DEFECT, message)
-        if failed:
-            task.failures += 1
-        seconds = time.monotonic() - began
-        self.metrics.reconciled(task.namespace, task.name, seconds, error=failed)
-
-    async def _rest(self, task: PlanTask) -> None:
-        """Until there is something to do; after a failure for a while, whatever happens."""
-        if task.failures:
-            pause = min(LEAST_PAUSE * 2.0 ** (task.failures - 1), MOST_PAUSE)
-            return await rest(pause, task.outage)
-        pause = task.driver.pause() if task.driver is not None else self.settings.resync
-        with contextlib.suppress(TimeoutError):
-            # Not wait_for, which in Python 3.11 forgets that it was cancelled if both come at once.
-            async with asyncio.timeout(pause):
-                await task.wake.wait()
-            await asyncio.sleep(GATHER_SECONDS)
-
-    def _is_wanted(self, task: PlanTask) -> bool:
-        """Whether a study has not ended, or a chain of one that has is still recorded."""
-        studies = task.sound
-        if studies and (task.namespace, task.name) in self._with_chains:
-            return True
-        return any(self._may_go_on(item) for item in studies.values())
-
-    def _may_go_on(self, item: Accepted) -> bool:
-        """Whether a study has not ended, or was edited since."""
-        status = self.statuses.find(item.document)
-        is_to_retry = item.retry not in (None, status.retried)
-        is_edited = status.observed_generation != item.generation
-        return status.phase not in _ENDED or is_edited or is_to_retry
-
-    async def _tell_faults(self, task: PlanTask) -> None:
-        """Say in the status of each study that is left out why. Raises ApiError."""
-        if task.faults.forget_gone(task.studies):
-            await self._drop(task)  # the store is told when it is opened
-        for name, item in list(task.studies.items()):
-            message, before = task.faults.find(item), self.statuses.find(item.document)
-            if message is None or before.phase in _ENDED:
-                continue
-            status = suspended(before, item, task.name, message)
-            if await self.statuses.write(item.document, status):
-                self.events.tell(item.document, names.REASON_FAULT, message, True)
-            self.metrics.update_study(task.namespace, name, status)
-
-    async def _open(self, task: PlanTask, studies: Mapping[str, Accepted]) -> PlanDriver:
-        await self._claim(task)
-        driver = PlanDriver(
-            task.namespace,
-            task.name,
-            task.document,
-            task.signature,
-            self.tools,
-            task.distrusted,
-            task.held,
-            task.version_skew,
-            task.executor,
-        )
-        log.info("plan %s/%s: opened for %s", task.namespace, task.name, ", ".join(studies))
-        try:
-            await driver.open(studies, eagerly=not self._was_overtaken)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                await driver.release()
-            raise
-        self._was_overtaken = False
-        task.driver = driver
-        return driver
-
-    async def _round(
-        self,
-        task: PlanTask,
-        studies: Mapping[str, Accepted],
-        driver: PlanDriver,
-        reporter: Reporter,
-    ) -> None:
-        if time.monotonic() - task.listed > self.settings.resync:
-            await self._list_pods(task)
-        trials = self._user_trials.get(task.namespace, {})
-        await driver.reconcile(studies, task.pods, trials)
-        await reporter.report()
-        if driver.is_done and not driver.is_changed:
-            log.info("plan %s/%s: all studies have ended", task.namespace, task.name)
-            await driver.close()
-            task.driver = task.reporter = None  # with all that it knew
-
-    async def _list_pods(self, task: PlanTask) -> None:
-        """A watch may miss that a pod is gone, while it is interrupted."""
-        before = dict(task.pods)
-        selector = f"{names.LABEL_PLAN}={task.name}"
-        found = await self.api.list(POD, task.namespace, labels=selector)
-        listed = {pod["metadata"]["name"]: observe(pod) for pod in found}
-        for name in before.keys() | listed.keys():
-            if task.pods.get(name) is not before.get(name):
-                continue  # the watch has told of it meanwhile
-            if name in listed:
-                task.pods[name] = listed[name]
-            else:
-                task.pods.pop(name, None)
-        task.listed = time.monotonic()
-
-    async def resync(self) -> None:
-        """Loop forever: take in all Studies, and find deletions that no watch has reported."""
-        while True:
-            try:
-                await self.look_again()
-            except ApiError as error:
-                log.warning("Studies cannot be looked at: %s", error)
-            await asyncio.sleep(self.settings.resync if self._has_begun.is_set() else LEAST_PAUSE)
-
-    async def look_again(self) -> None:
-        """Take in all Studies that there are. Raises ApiError if they cannot be listed."""
-        known = set(self._plan_of)
-        self._gone.clear()
-        found = await self.list_studies()
-        self._looked = time.monotonic()
-        self.metrics.note_idle()
-        self.metrics.keep_studies({_place(study) for study in found})
-        there = {study["metadata"]["uid"] for study in found}
-        self._reception.keep(there)
-        for uid in known - there:
-            task = self._plan_of.get(uid)
-            lost = [n for n, i in task.studies.items() if i.uid == uid] if task else []
-            for name in lost:
-                self._forget(uid, name)
-        by_namespace: dict[str, list[dict[str, Any]]] = {}
-        for study in found:
-            by_namespace.setdefault(study["metadata"]["namespace"], []).append(study)
-        if not self._has_begun.is_set():
-            self._awaited = {namespace: asyncio.Event() for namespace in by_namespace}
-            self._has_begun.set()
-        await asyncio.gather(*(self._take_in(*entry) for entry in by_namespace.items()))
-        for namespace in [n for n, trials in self._user_trials.items() if trials]:
-            await self._list_user_trials(namespace)
-        await self._strays.tell(self._user_trials, self._find_study)
-
-    async def _take_in(self, namespace: str, studies: list[dict[str, Any]]) -> None:
-        """Take in listed studies of one namespace, which delays no other namespace."""
-        for study in studies:
-            self._looked = time.monotonic()
-            try:
-                await self.study_changed(study, is_gone=False)
-            except ApiError as error:
-                log.warning("study %s: %s", study["metadata"]["name"], error)
-            except Exception:
-                log.exception("study %s: a defect of Hippo", study["metadata"]["name"])
-        if (begun := self._awaited.pop(namespace, None)) is not None:
-            begun.set()
-
-    async def _list_user_trials(self, namespace: str) -> None:
-        """Find out which are gone. Raises ApiError."""
-        known = dict(self._user_trials[namespace])
-        selector = f"{names.LABEL_MANAGED_BY}!={names.MANAGED_BY}"
-        found = await self.api.list(TRIAL, namespace, labels=selector)
-        there = {trial["metadata"]["uid"] for trial in found}
-        for name, document in known.items():
-            is_same = self._user_trials[namespace].get(name) is document
-            if is_same and document["metadata"]["uid"] not in there:
-                del self._user_trials[namespace][name]
-                self._clear_way(namespace, name)
-                self._wake_study(namespace, document["spec"].get("study", ""))
-
-    def _find_study(self, namespace: str, name: str) -> tuple[Study, bool] | None:
-        for task in self.plans.values():
-            if task.namespace == namespace and (item := task.studies.get(name)) is not None:
-                return item.study, self.statuses.find(item.document).phase in _ENDED
-        return None
-
-    def find_problem(self) -> str | None:
-        """Why the operator does not work; None if it does, as far as it knows."""
-        silence = time.monotonic() - self._looked
-        if silence > max(MAX_SILENCE_SECONDS, 3 * self.settings.resync):
-            return f"Studies could not be looked at for {silence:.0f} s: see the log"
-        return None
-
-    async def list_studies(self) -> list[dict[str, Any]]:
-        """All Studies that this operator looks after, from the server itself."""
-        namespaces: tuple[str | None, ...] = self.settings.namespaces or (None,)
-        lists = [await self.api.list(STUDY, namespace) for namespace in namespaces]
-        return [study for found in lists for study in found]
-
-    async def identify(self) -> str:
-        """The uid of this cluster. Raises ApiError."""
-        if self._cluster is None:
-            try:
-                found = await self.api.get(NAMESPACE, None, CLUSTER_NAMESPACE)
-            except ApiError as error:
-                raise ApiError(
-                    error.status,
-                    f"which cluster this is cannot be told: {error}; let the operator get the"
-                    f" namespace {CLUSTER_NAMESPACE}, as the chart does, or set --cluster-uid"
-                    " (the chart's store.clusterUid)",
-                ) from None
-            self._cluster = str(found["metadata"]["uid"])
-        return self._cluster
-
-    async def _claim(self, task: PlanTask) -> None:
-        """Raises OtherCluster before anything is done to those of another cluster."""
-        cluster, lost = await self.identify(), frozenset(task.lost)
-
-        def is_known(uid: str) -> bool:
-            return uid in lost or self.is_known(uid)
-
-        blobs = self.tools.blobs
-        await asyncio.to_thread(claim, blobs, task.namespace, cluster, is_known=is_known)
-
-    async def _is_ours(self, task: PlanTask) -> bool:
-        try:
-            await self._claim(task)
-        except OtherCluster as error:
-            log.warning("plan %s/%s: %s", task.namespace, task.name, error)
-            return False
-        return True
-
-    def is_open(self, path: str) -> bool:
-        """Whether the plan at this path of the store is being worked on here."""
-        namespace, _, name = path.partition("/")
-        task = self.plans.get((namespace, name))
-        return task is not None and task.driver is not None
-
-    def is_known(self, uid: str) -> bool:
-        """Whether there is a study of this uid that was accepted."""
-        return uid in self._plan_of or uid in self._moving
-
-    async def _settle(self, task: PlanTask) -> bool:
-        """Nothing is to be trained. A plan of which no study is left is forgotten: True."""
-        if task.lost and await self._is_ours(task):
-            there = await self.api.list(STUDY, task.namespace)
-            live = {study["metadata"]["uid"] for study in there}
-            path = f"{task.namespace}/{task.name}"
-            holder = build_holder(self.settings.identity)
-            await asyncio.to_thread(mark_missing, self.tools.blobs, path, live, holder)
-        task.lost.clear()
-        if task.studies:
-            return False
-        self.plans.pop((task.namespace, task.name), None)
-        if not task.pods:
-            self._pods.pop((task.namespace, task.name), None)
-        self.metrics.forget_plan(task.namespace, task.name)
-        return True
-
-    async def _drop(self, task: PlanTask) -> None:
-        """Forget all that the driver knew; pods go on."""
-        driver, task.driver, task.reporter = task.driver, None, None
-        if driver is not None:
-            with contextlib.suppress(Exception):
-                await driver.release()
-
-    async def _complain(
-        self, task: PlanTask, reason: str, message: str, *, only_new: bool = False
-    ) -> None:
-        """Say in statuses what keeps the plan; ``only_new``: of others somebody else tells."""
-        log.warning("plan %s/%s: %s", task.namespace, task.name, message)
-        for item in task.sound.values():
-            status = self.statuses.find(item.document)
-            if status.phase in _ENDED or (only_new and status.phase != "Pending"):
-                continue
-            changed = status.model_copy()
-            changed.message, changed.plan = message, task.name
-            changed.conditions = set_condition(
-                changed.conditions,
-                names.PROGRESSING,
-                False,
-                reason=reason,
-                message=message,
-                now=time.time(),
-                generation=item.generation,
-            )
-            with contextlib.suppress(ApiError):
-                if await self.statuses.write(item.document, changed):
-                    self.events.tell(item.document, reason, message, True)
-
-    async def _leave_alone(self, task: PlanTask, message: str) -> None:
-        """Say that a newer Hippo works on the plan. Only once: a newer operator may be at work and
-        clear the condition.
-        """
-        log.warning("plan %s/%s: %s", task.namespace, task.name, message)
-        place = (task.namespace, task.name)
-        for item in list(task.studies.values()):
-            self.events.tell(item.document, names.REASON_NEWER, message, True)
-            if (item.uid, message) in task.told_newer:
-                continue
-            with contextlib.suppress(ApiError):  # then at the next attempt
-                await mark_study(self.api, item.document, message)
-                await mark_plan(self.api, *place, message)
-                task.told_newer.add((item.uid, message))
+        for worker in self.plans.values():
+            await worker.stop()
 
 
 def _place(document: Mapping[str, Any]) -> tuple[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hippo.kube.client import TRIAL, Api, Conflict, NotFound, Refused, StatusPrecondition
+from hippo.kube.client import Api, Conflict, NotFound, Refused, StatusPrecondition
+from hippo.kube.resources import TRIAL
 from hippo.kube.status.models import TrialStatus
 from hippo.model import External, Study
 

@@ -8,13 +8,13 @@ finds the study where it was and does all of it again.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from hippo.gc import delete_study
 from hippo.kube import names
-from hippo.kube.client import SEARCH_PLAN, STUDY, TRIAL, Api, NotFound
+from hippo.kube.client import Api, NotFound
+from hippo.kube.resources import SEARCH_PLAN, STUDY, TRIAL
 from hippo.kube.status.models import StudyStatus
 from hippo.store import Blobs, Holder, PlanLock, PlanStore
 
@@ -52,9 +52,11 @@ async def take_leave(api: Api, study: Mapping[str, Any], plan: str) -> None:
         await api.patch(SEARCH_PLAN, namespace, plan, body)
 
 
-async def mark_left(blobs: Blobs, path: str, name: str, uid: str, holder: Holder) -> None:
-    """Let the store know that the study has left a plan that is not open. Raises StoreError,
-    LockHeld.
+async def mark_left(
+    blobs: Blobs, path: str, name: str, uid: str, holder: Holder, *, now: float
+) -> None:
+    """Let the store know that the study has left a plan that is not open. ``now`` is Unix time.
+    Raises StoreError, LockHeld.
     """
 
     def mark() -> None:
@@ -63,7 +65,7 @@ async def mark_left(blobs: Blobs, path: str, name: str, uid: str, holder: Holder
             return
         with PlanLock(store, holder, seconds=LOCK_SECONDS):
             if store.read_study(name).get("uid") == uid:
-                delete_study(store, name, now=time.time())
+                delete_study(store, name, now=now)
 
     await asyncio.to_thread(mark)
 

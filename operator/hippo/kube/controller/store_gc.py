@@ -33,7 +33,11 @@ LOCK_SECONDS = 300.0
 
 
 def forget_missing(
-    store: PlanStore, documents: dict[str, dict[str, Any]], live: Collection[str]
+    store: PlanStore,
+    documents: dict[str, dict[str, Any]],
+    live: Collection[str],
+    *,
+    now: float,
 ) -> list[str]:
     """Mark studies of the cluster as deleted whose objects are gone; those that ``hippo run`` made
     have no uid, and are none of ours. The caller holds the lock. Raises StoreError.
@@ -46,17 +50,19 @@ def forget_missing(
         and document.get("deleted") is None
     ]
     for name in gone:
-        delete_study(store, name, now=time.time())
+        delete_study(store, name, now=now)
         documents[name] = store.read_study(name)
     return gone
 
 
-def mark_missing(blobs: Blobs, path: str, live: Collection[str], holder: Holder) -> None:
+def mark_missing(
+    blobs: Blobs, path: str, live: Collection[str], holder: Holder, *, now: float
+) -> None:
     """The same for a plan that is not open. Raises StoreError, LockHeld."""
     store = PlanStore(blobs, path)
     with PlanLock(store, holder, seconds=LOCK_SECONDS):
         documents = {name: store.read_study(name) for name in store.list_studies()}
-        forget_missing(store, documents, live)
+        forget_missing(store, documents, live, now=now)
 
 
 def sweep_store(
@@ -120,7 +126,8 @@ def _sweep_plan(
         uids = {str(document["uid"]) for document in documents.values() if document.get("uid")}
         if not uids:
             return None
-        forget_missing(store, documents, {uid for uid in uids if uid in live or is_known(uid)})
+        there = {uid for uid in uids if uid in live or is_known(uid)}
+        forget_missing(store, documents, there, now=time.time())
         swept, _ = sweep(store, now=time.time(), before_each=lock.renew_if_due)
         if swept.is_gone:
             lock.remove()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hippo.kube import names
-from hippo.kube.reconciler.reconciler import Accepted
+from hippo.kube.accepted_study import Accepted
+from hippo.kube.status.bounding import bound_message
 from hippo.kube.status.conditions import set_condition
 from hippo.kube.status.models import StudyStatus
-from hippo.kube.status.wording import for_cluster
 from hippo.lifecycles import StudyFault, TrialInTheWay
 
 ADVICE = f"edit it, or set the annotation {names.ANNOTATION_RETRY} to a new value"
@@ -27,7 +26,7 @@ class _Fault:
 
 
 class Faults:
-    """Faults of one plan's studies, by generation and retry annotation. Outlives its drivers."""
+    """Faults of one plan's studies, by generation and retry annotation. Outlives reconcilers."""
 
     def __init__(self) -> None:
         self._found: dict[str, _Fault] = {}  # by uid
@@ -66,10 +65,13 @@ class Faults:
         return bool(gone)
 
 
-def suspended(status: StudyStatus, item: Accepted, plan: str, message: str) -> StudyStatus:
+def suspended(
+    status: StudyStatus, item: Accepted, plan: str, message: str, *, now: float
+) -> StudyStatus:
     """The status of a study that is left out."""
     changed = status.model_copy()
-    changed.phase, changed.message, changed.plan = "Suspended", for_cluster(message), plan
+    message = bound_message(message)  # as it is written: the same again is no change
+    changed.phase, changed.message, changed.plan = "Suspended", message, plan
     changed.observed_generation = item.generation
     for type_, is_true in ((names.PROGRESSING, False), (names.SUSPENDED, True)):
         changed.conditions = set_condition(
@@ -78,7 +80,7 @@ def suspended(status: StudyStatus, item: Accepted, plan: str, message: str) -> S
             is_true,
             reason=names.REASON_FAULT,
             message=message,
-            now=time.time(),
+            now=now,
             generation=item.generation,
         )
     return changed

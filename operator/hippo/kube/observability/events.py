@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from hippo.kube.client import EVENT, AlreadyExists, Api, ApiError, NotFound
+from hippo.kube.client import AlreadyExists, Api, ApiError, NotFound
 from hippo.kube.manifests import event_name
+from hippo.kube.resources import EVENT
 from hippo.kube.status.bounding import MAX_EVENT_BYTES, bound_message
 from hippo.kube.status.conditions import format_time
 
@@ -59,8 +60,10 @@ class _Turns:
 class Events:
     """Posts Events from a queue, so that nothing waits for them and none fails anything."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, clock: Callable[[], float] = time.time) -> None:
+        """``clock`` gives Unix time."""
         self._api = api
+        self._clock = clock
         self._queue = _Turns()
         self._counts: OrderedDict[str, int] = OrderedDict()
 
@@ -74,7 +77,7 @@ class Events:
             "namespace": metadata["namespace"],
             "uid": metadata["uid"],
         }
-        now = format_time(time.time())
+        now = format_time(self._clock())
         event = {
             "apiVersion": "v1",
             "kind": "Event",

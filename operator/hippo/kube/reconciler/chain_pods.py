@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hippo.kube import names
-from hippo.kube.client import POD, AlreadyExists, Api, ApiError, NotFound, Refused
-from hippo.kube.manifests import build_pods, pod_name
+from hippo.kube.client import AlreadyExists, Api, ApiError, NotFound, Refused
 from hippo.kube.pods.diagnosis import Cause
+from hippo.kube.pods.manifest import build_pods, pod_name
 from hippo.kube.pods.state import PodPhase, PodState, observe
 from hippo.kube.reconciler.plan_object import PlanObject
+from hippo.kube.resources import POD
 from hippo.kube.settings import Settings
 from hippo.kube.status.models import ChainRecord
 from hippo.model import InvalidSpec, Study
@@ -61,15 +62,24 @@ class _Uncreated:
 class Chains:
     """All chains of one plan that were launched and have not been seen to end."""
 
-    def __init__(self, api: Api, plan: PlanObject, namespace: str, name: str, settings: Settings):
+    def __init__(
+        self,
+        api: Api,
+        plan: PlanObject,
+        namespace: str,
+        name: str,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._api = api
         self._plan = plan
         self._namespace = namespace
         self._name = name
         self._settings = settings
-        self._created: dict[str, float] = {}  # chain -> time.monotonic(); until its pod is seen
+        self._clock = clock
+        self._created: dict[str, float] = {}  # chain -> by the clock; until its pod is seen
         self._uncreated: dict[str, _Uncreated] = {}  # by chain
-        self._create_at = 0.0  # time.monotonic() of the next attempt to create these
+        self._create_at = 0.0  # by the clock: the next attempt to create these
         self.is_tidy = True
         """No pod of a chain that has ended is still to end, as of the last ``tidy``."""
         self._gate = asyncio.Semaphore(AT_ONCE)
@@ -138,16 +148,16 @@ class Chains:
                 raise
             cause = Cause.NO_QUOTA if is_for_quota(error) else Cause.NOT_CREATED
             self._uncreated[chain] = _Uncreated(body, cause, _describe(error))
-            self._create_at = time.monotonic() + CREATE_AGAIN_SECONDS
+            self._create_at = self._clock() + CREATE_AGAIN_SECONDS
             return False
         self._uncreated.pop(chain, None)
-        self._created[chain] = time.monotonic()
+        self._created[chain] = self._clock()
         log.info("pod %s/%s is created", self._namespace, self.pod_of(chain))
         return True
 
     async def create_again(self) -> None:
         """Try to create the pods that could not be, if it is time. Raises ApiError, TakenOver."""
-        if not self._uncreated or time.monotonic() < self._create_at:
+        if not self._uncreated or self._clock() < self._create_at:
             return
         await self._plan.write()  # nobody has taken over since they were recorded
         for chain, waiting in list(self._uncreated.items()):
@@ -179,7 +189,7 @@ class Chains:
         if (uncreated := self._uncreated.get(chain)) is not None:
             return PodState(PodPhase.PENDING, uncreated.cause, uncreated.problem)
         created = self._created.get(chain)
-        if created is not None and time.monotonic() - created < WATCH_LAG_SECONDS:
+        if created is not None and self._clock() - created < WATCH_LAG_SECONDS:
             return PodState(PodPhase.PENDING)
         try:
             return observe(await self._api.get(POD, self._namespace, self.pod_of(chain)))

@@ -9,53 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hippo.kube.client import SEARCH_PLAN, AlreadyExists, Api, ApiError, Conflict, NotFound, dump
+from hippo.kube.client import AlreadyExists, Api, Conflict, NotFound
 from hippo.kube.manifests import build_search_plan
 from hippo.kube.names import CLUSTER_FORMAT
+from hippo.kube.reconciler.errors import NewerPlan, OldDefinitions, TakenOver
+from hippo.kube.resources import SEARCH_PLAN, dump
 from hippo.kube.status.models import SearchPlanStatus
 from hippo.model import Study
 from hippo.protocol.fields import MAX_NAME, check_component
-from hippo.store import NewerFormat, StoreError
 
 _ATTEMPTS = 5
-
-
-class NewerPlan(NewerFormat):
-    """A newer operator has written this object."""
-
-    def __init__(self, name: str, version: int) -> None:
-        StoreError.__init__(
-            self,
-            f"the SearchPlan {name} was written by a newer Hippo (format {version}, this operator"
-            f" knows up to {CLUSTER_FORMAT}): run that version of the operator again",
-        )
-
-
-class NewerPod(NewerFormat):
-    """A newer operator has launched this pod, and it is at work."""
-
-    def __init__(self, name: str) -> None:
-        StoreError.__init__(
-            self,
-            f"the pod {name} was launched by a newer Hippo and is at work: run that version of the"
-            " operator again, or wait until the pod has ended",
-        )
-
-
-class OldDefinitions(ApiError):
-    """The CRDs do not keep what this operator writes."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            0,
-            "the CRDs in this cluster are older than this operator, and would lose what it writes:"
-            " apply those of its version (helm upgrade, or hippo crds | kubectl apply"
-            " --server-side -f -)",
-        )
-
-
-class TakenOver(Exception):
-    """Another operator works on this plan now. One line."""
 
 
 class PlanObject:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hippo.engine import Engine
@@ -31,15 +31,22 @@ class PodWatch:
     """Looks at the pods of one plan."""
 
     def __init__(
-        self, namespace: str, name: str, plan: PlanObject, chains: Chains, metrics: Metrics
+        self,
+        namespace: str,
+        name: str,
+        plan: PlanObject,
+        chains: Chains,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._place = (namespace, name)
         self._plan = plan
         self._chains = chains
         self._metrics = metrics
+        self._clock = clock
         self._timed: set[str] = set()
         self._seen_running: set[str] = set()
-        self._over_since: dict[str, float] = {}  # by chain: time.monotonic()
+        self._over_since: dict[str, float] = {}  # by chain, by the clock
         self._preempted: dict[str, _Preempted] = {}  # by name of the pod
         self.waiting: dict[str, str] = {}
         """Chains whose pods do not begin, and why."""
@@ -115,8 +122,8 @@ class PodWatch:
             most = state.saving_seconds
         else:
             most = SAVING_SECONDS if has_begun or chain in self._seen_running else 0.0
-        since = self._over_since.setdefault(chain, time.monotonic())
-        return time.monotonic() - since < most
+        since = self._over_since.setdefault(chain, self._clock())
+        return self._clock() - since < most
 
     def _forget(self, chain: str) -> None:
         self._seen_running.discard(chain)

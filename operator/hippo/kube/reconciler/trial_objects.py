@@ -18,16 +18,9 @@ from pydantic import ValidationError
 
 from hippo.engine.state import StudyRun, TrialRun
 from hippo.kube import names
-from hippo.kube.client import (
-    TRIAL,
-    AlreadyExists,
-    Api,
-    NotFound,
-    Refused,
-    StatusPrecondition,
-    dump,
-)
+from hippo.kube.client import AlreadyExists, Api, NotFound, Refused, StatusPrecondition
 from hippo.kube.manifests import build_trial, build_trial_spec, trial_name
+from hippo.kube.resources import TRIAL, dump
 from hippo.kube.status.builder import build_trial_status
 from hippo.kube.status.models import TrialStatus
 from hippo.lifecycles import StudyFault, TrialInTheWay

@@ -12,8 +12,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hippo.kube.client import TRIAL, Api, NotFound, Refused
+from hippo.kube.client import Api, NotFound, Refused
 from hippo.kube.reconciler.trial_objects import DecisionBook
+from hippo.kube.resources import TRIAL
 from hippo.kube.spec_parser import SHARED, ParserFailed, SpecParser, TooCostly
 from hippo.kube.status.models import TrialStatus
 from hippo.model import InvalidSpec, Study

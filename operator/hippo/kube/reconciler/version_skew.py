@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from hippo.kube import names
+
 
 class Requested(Protocol):
     """The part of a study that shows whether its user has asked for something new."""
@@ -20,9 +22,18 @@ class Requested(Protocol):
     def retry(self) -> str | None: ...
 
 
+class Launching(Protocol):
+    """Says whether something forbids to launch pods."""
+
+    problem: tuple[str, str] | None
+    """Reason and message, if so."""
+    is_changed: bool
+    """There is a problem that was not there before."""
+
+
 @dataclass(slots=True)
 class VersionSkew:
-    """Whether the image of one plan is known to be incompatible. Outlives the plan's drivers."""
+    """Whether the image of one plan is known to be incompatible. Outlives its reconcilers."""
 
     message: str | None = None
     """The incompatibility and its remedy; None if none is known."""
@@ -39,6 +50,15 @@ class VersionSkew:
             return False
         self.message = None
         return True
+
+    def apply(self, watch: Launching, studies: Mapping[str, Requested]) -> None:
+        """Forbid launches while the image is known not to fit, and allow them again afterwards."""
+        problem = watch.problem
+        if self.clear_if_changed(studies) and problem is not None:
+            watch.problem = None if problem[0] == names.REASON_IMAGE_UNFIT else problem
+        if self.message is not None and watch.problem is None:
+            watch.problem = (names.REASON_IMAGE_UNFIT, self.message)
+            watch.is_changed = True
 
 
 def _describe(studies: Mapping[str, Requested]) -> frozenset[tuple[str, int, str | None]]:

@@ -8,23 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from hippo.kube.resources import StatusModel
 from hippo.model.bounds import LARGEST_NUMBER
-
-
-class StatusModel(BaseModel):
-    """camelCase outside; every number finite or null."""
-
-    model_config = ConfigDict(
-        extra="ignore",
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-        allow_inf_nan=False,
-    )
 
 
 def _clip(value: Any) -> Any:
@@ -33,6 +20,9 @@ def _clip(value: Any) -> Any:
         return min(max(value, 0), MAX_TALLY)
     return value
 
+
+ENDED = ("Succeeded", "Failed")
+"""Phases of a study that has ended."""
 
 MAX_TALLY = 10**18
 """Any number of steps or trials in a status; an API server's integers hold it."""

@@ -10,14 +10,14 @@ from typing import Any, cast
 import pytest
 
 from hippo.kube import names
-from hippo.kube.client import STUDY, Document
+from hippo.kube.accepted_study import Accepted
 from hippo.kube.controller import admission as module
 from hippo.kube.controller.admission import Reception, Refusal
 from hippo.kube.observability.events import Events
-from hippo.kube.reconciler.reconciler import Accepted
-from hippo.kube.reconciler.status_writer import StudyStatuses
+from hippo.kube.resources import STUDY, Document
 from hippo.kube.settings import Settings
 from hippo.kube.spec_parser import ParserFailed, SpecParser, TooCostly
+from hippo.kube.status.written import StudyStatuses
 from hippo.model import InvalidSpec, Study, parse_study
 from tests.unit.kube.controller.test_controller import edited
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, run, study_document

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.client import POD, SEARCH_PLAN, STUDY
 from hippo.kube.controller.controller import Operator
-from hippo.kube.manifests import build_pod
 from hippo.kube.observability.metrics import Metrics
+from hippo.kube.pods.manifest import build_pod
+from hippo.kube.resources import POD, SEARCH_PLAN, STUDY
 from hippo.kube.settings import Settings, read_allowance
 from hippo.model import InvalidSpec
 from hippo.protocol.assignments import Assignment, Route, TrainerCall
@@ -39,7 +39,7 @@ async def operating(
 ) -> AsyncIterator[Operator]:
     made = Operator(server.api, DirectoryBlobs(tmp_path / "store"), settings, Metrics())
     try:
-        await made.look_again()
+        await made.resync.look_again()
         yield made
     finally:
         await made.stop()

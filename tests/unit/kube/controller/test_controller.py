@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from hippo.kube import serial_executor
-from hippo.kube.client import POD, SEARCH_PLAN, STUDY, TRIAL, ApiError, Document, Refused
-from hippo.kube.controller import controller as module
-from hippo.kube.controller.controller import Operator, PlanTask
-from hippo.kube.manifests import build_dry_runs
+from hippo.kube.client import ApiError, Refused
+from hippo.kube.controller import plan_worker as module
+from hippo.kube.controller.controller import Operator
+from hippo.kube.controller.plan_worker import PlanWorker
 from hippo.kube.observability.metrics import Metrics
-from hippo.kube.reconciler.reconciler import PlanDriver
+from hippo.kube.pods.manifest import build_dry_runs
+from hippo.kube.reconciler.reconciler import Reconciler
+from hippo.kube.resources import POD, SEARCH_PLAN, STUDY, TRIAL, Document
 from hippo.kube.settings import Settings
 from hippo.kube.spec_parser import SpecParser
 from hippo.model import signature, signature_document
@@ -65,7 +67,7 @@ async def until(condition: Callable[[], Any], what: str) -> None:
             await asyncio.sleep(0.01)
 
 
-def only(made: Operator) -> PlanTask:
+def only(made: Operator) -> PlanWorker:
     (task,) = made.plans.values()
     return task
 
@@ -82,7 +84,7 @@ def phase(server: MemoryApi, study: str) -> str | None:
 
 
 def is_open(made: Operator) -> bool:
-    return bool(made.plans) and only(made).driver is not None
+    return bool(made.plans) and only(made).reconciler is not None
 
 
 def edited(document: Document, **spec: Any) -> Document:
@@ -100,14 +102,14 @@ def test_no_plan_is_opened_before_all_its_studies_are_known(tmp_path: Path) -> N
         await add_study(server, "a")
         await add_study(server, "b", space={"lr": {"choices": [0.3]}})
         async with operating(server, tmp_path) as first:
-            await first.look_again()
+            await first.resync.look_again()
             await until(lambda: len(server.names(POD)) == 3, "pods")
         pods = server.names(POD)
         async with operating(server, tmp_path) as second:
             await second.study_changed(server.find(STUDY, "b"), is_gone=False)
             await asyncio.sleep(0.3)
             assert not is_open(second)
-            await second.look_again()
+            await second.resync.look_again()
             await until(lambda: is_open(second), "the plan is open")
             await asyncio.sleep(0.1)
             assert server.names(POD) == pods
@@ -120,7 +122,7 @@ def test_a_study_that_is_not_accepted_is_not_taken_for_deleted(tmp_path: Path) -
         server = MemoryApi()
         await add_study(server, "a")
         async with operating(server, tmp_path) as first:
-            await first.look_again()
+            await first.resync.look_again()
             await until(lambda: phase(server, "a") == "Running", "a runs")
         store = store_of(server, "a", tmp_path)
         before = store.read_study("a")
@@ -128,13 +130,13 @@ def test_a_study_that_is_not_accepted_is_not_taken_for_deleted(tmp_path: Path) -
         server.find(STUDY, "a")["spec"]["steps"] = 0
         await add_study(server, "b")
         async with operating(server, tmp_path) as second:
-            await second.look_again()
+            await second.resync.look_again()
             await until(lambda: phase(server, "b") == "Running", "b runs")
             assert store.read_study("a") == before
             server.objects.pop((STUDY.plural, NAMESPACE, "b"))
             for plan in server.names(SEARCH_PLAN):  # as garbage collection does
                 server.objects.pop((SEARCH_PLAN.plural, NAMESPACE, plan))
-            await second.look_again()
+            await second.resync.look_again()
             await until(lambda: not second.plans, "the plan is forgotten")
         assert store.read_study("a") == before
         assert store.read_study("b")["deleted"] is not None
@@ -148,7 +150,7 @@ def test_an_older_list_neither_reverts_an_edit_nor_revives_a_study(tmp_path: Pat
         item = await add_study(server, "a", parallelism=1)
         listed = dict(item.document)
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: is_open(made), "the plan is open")
             await made.study_changed(edited(listed, parallelism=2), is_gone=False)
             await made.study_changed(listed, is_gone=False)
@@ -176,10 +178,10 @@ def test_the_trouble_of_one_study_is_not_that_of_others(tmp_path: Path) -> None:
 
         server.fail = fail
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: phase(server, "c") == "Running", "c runs")
             server.objects.pop((STUDY.plural, NAMESPACE, "c"))
-            await made.look_again()
+            await made.resync.look_again()
             assert "c" not in {n for task in made.plans.values() for n in task.studies}
 
     run(go())
@@ -192,7 +194,7 @@ def test_a_welcome_that_fails_delays_nothing(tmp_path: Path) -> None:
         answers = [ApiError(500, "no")]
         server.fail = lambda verb, *_: answers.pop() if verb == "status" and answers else None
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: phase(server, "a") == "Running", "a runs")
 
     run(go())
@@ -209,7 +211,7 @@ def test_what_keeps_a_plan_for_long_is_said_in_its_studies(tmp_path: Path) -> No
             else None
         )
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             condition: dict[str, Any] = {}
 
             def is_told() -> bool:
@@ -232,7 +234,7 @@ def test_a_study_goes_on_once_the_trial_in_its_way_is_gone(tmp_path: Path) -> No
         in_the_way = {"metadata": {"name": "a-0"}, "spec": {"study": "a"}}
         await server.create(TRIAL, NAMESPACE, in_the_way)
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: phase(server, "a") == "Suspended", "it waits")
             found = server.objects.pop((TRIAL.plural, NAMESPACE, "a-0"))
             made.trial_changed(found, is_gone=True)
@@ -247,11 +249,11 @@ def test_a_plan_that_is_closed_holds_no_memory(tmp_path: Path) -> None:
         server = MemoryApi()
         await add_study(server, "a", algorithm={"name": "external"}, budget={"wallTime": "1s"})
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: is_open(made), "the plan is open")
-            driver = only(made).driver
+            driver = only(made).reconciler
             assert driver is not None
-            held: weakref.ref[PlanDriver] = weakref.ref(driver)
+            held: weakref.ref[Reconciler] = weakref.ref(driver)
             del driver
             await until(lambda: not is_open(made), "the plan is closed")
             assert phase(server, "a") == "Failed"
@@ -268,12 +270,12 @@ def test_a_store_that_was_lost_is_filled_again_from_trials(tmp_path: Path) -> No
         await add_study(server, "a")
         for _ in range(3):
             async with operating(server, tmp_path) as made:
-                await made.look_again()
+                await made.resync.look_again()
                 await until(lambda: phase(server, "a") == "Running", "a runs")
         decisions = store_of(server, "a", tmp_path).read_decisions("a")
         assert len(decisions) == 2
         async with operating(server, tmp_path / "new") as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: is_open(made), "the plan is open")
             assert only(made).failures == 0
         assert store_of(server, "a", tmp_path / "new").read_decisions("a") == decisions
@@ -296,7 +298,7 @@ def test_a_worker_of_another_kind_than_the_first_goes_at_once(tmp_path: Path) ->
         server = MemoryApi()
         await add_study(server, "a")
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: len(server.names(POD)) == 2, "pods")
             store = store_of(server, "a", tmp_path)
             pods = {
@@ -317,7 +319,7 @@ def test_a_worker_of_another_kind_than_the_first_goes_at_once(tmp_path: Path) ->
             first, second = (pods[chain] for chain in sorted(pods))
             await until(lambda: second not in server.names(POD), "the second is removed")
             assert first in server.names(POD)
-            driver = only(made).driver
+            driver = only(made).reconciler
             assert driver is not None
             assert driver.plan.status.fingerprint == {"cpu": "avx2"}
 
@@ -342,18 +344,18 @@ def test_whoever_makes_a_trial_that_no_study_takes_is_told(tmp_path: Path) -> No
             return found["reason"] if found.get("phase") == "Rejected" else None
 
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             for name in ("of-grid", "of-open", "of-over", "of-missing", "done"):
                 made.trial_changed(server.find(TRIAL, name), is_gone=False)
-            await made.look_again()
+            await made.resync.look_again()
             assert "there is no study missing" in str(reason("of-missing"))
             assert "study grid makes its own trials" in str(reason("of-grid"))
             assert reason("of-over") == "study over has ended"
             assert (reason("of-open"), reason("done")) == (None, None)
-            await made.look_again()
+            await made.resync.look_again()
             assert [v for v, _, name in server.calls if name == "of-grid"].count("status") == 1
             await add_study(server, "missing", algorithm={"name": "external"}, steps=7)
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: reason("of-missing") is None, "it is taken after all")
 
     run(go())
@@ -368,12 +370,12 @@ def test_a_users_trial_whose_deletion_no_watch_has_told_is_stopped(tmp_path: Pat
             DirectoryBlobs(tmp_path / "store"), store_of(server, "a", tmp_path).plan, "a"
         )
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             made.trial_changed(made_by_user, is_gone=False)
             await until(lambda: mailbox.count() == 1, "it is asked for")
-            await made.look_again()
+            await made.resync.look_again()
             server.objects.pop((TRIAL.plural, NAMESPACE, "mine"))
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: mailbox.count() == 2, "it is stopped")
             assert mailbox.read(1) == Stop(trial=0)
 
@@ -387,7 +389,7 @@ def test_a_list_of_pods_is_no_newer_than_the_watch(tmp_path: Path) -> None:
         server = MemoryApi()
         await add_study(server, "a", suspend=True)
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: is_open(made), "the plan is open")
             task = only(made)
             labels = {"hippo.dev/plan": task.name}
@@ -407,7 +409,7 @@ def test_a_list_of_pods_is_no_newer_than_the_watch(tmp_path: Path) -> None:
                 return found
 
             server.list = slow  # type: ignore[method-assign]
-            await made._list_pods(task)
+            await task._list_pods()
             assert set(task.pods) == {"comes"}
 
     run(go())
@@ -435,7 +437,7 @@ def test_metrics_of_studies_that_have_ended_outlive_the_operator(tmp_path: Path)
         completed = place.replace(",", ',phase="completed",')
         joined = place.replace(",", ',plan="p",')
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             made.plan_changed(plan | {"status": {"workerSeconds": 81.5}}, is_gone=False)
             found = ask(made)
             assert found[f"hippo_study_worker_seconds_total{{{place}}}"] == 81.5
@@ -451,7 +453,7 @@ def test_metrics_of_studies_that_have_ended_outlive_the_operator(tmp_path: Path)
             gone = server.objects.pop((STUDY.plural, NAMESPACE, "a"))
             await made.study_changed(gone, is_gone=True)
             del server.objects[STUDY.plural, NAMESPACE, "typo"]  # and no watch has told of it
-            await made.look_again()
+            await made.resync.look_again()
             assert not [name for name in ask(made) if "research" in name and "study" in name]
             assert f"hippo_plan_worker_seconds_total{{{of_plan}}}" not in ask(made)
 
@@ -474,7 +476,7 @@ def test_a_namespace_whose_limits_forbid_the_default_requests_has_its_own(tmp_pa
         blobs = DirectoryBlobs(tmp_path / "store")
         made = Operator(server.api, blobs, settings, Metrics())
         try:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: len(server.names(POD)) == 2, "pods")
         finally:
             await made.stop()
@@ -526,19 +528,20 @@ def test_plans_whose_tuners_think_for_long_delay_no_other(
         await add_study(server, "sound")
         with stuck_tuners(monkeypatch) as release:
             async with operating(server, tmp_path) as made:
-                await made.look_again()
+                await made.resync.look_again()
                 await until(lambda: phase(server, "sound") == "Running", "it runs")
                 await until(lambda: len(server.names(POD)) == 2, "it has pods")
                 stuck = [t for t in made.plans.values() if "sound" not in t.studies]
-                await until(lambda: all(t.executor.is_busy for t in stuck), "the others think")
+                executors = [t.carryover.executor for t in stuck]
+                await until(lambda: all(e.is_busy for e in executors), "the others think")
                 renewed.clear()
                 await until(lambda: len(renewed) >= 40, "their locks are renewed")
                 assert not any(phase(server, f"hostile-{n}") == "Running" for n in range(40))
-                assert made.find_problem() is None
-                await made.look_again()
+                assert made.resync.find_problem() is None
+                await made.resync.look_again()
             assert not release.is_set(), "the operator has ended before they have"
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: phase(server, "hostile-39") == "Running", "the next goes on")
 
     run(go())
@@ -565,16 +568,16 @@ def test_a_namespace_whose_studies_take_long_to_read_delays_no_other(
         await add_study(server, "sound")
         try:
             async with operating(server, tmp_path) as made:
-                looks = asyncio.create_task(made.resync())
+                looks = asyncio.create_task(made.resync.run())
                 await until(lambda: phase(server, "sound") == "Running", "it runs")
                 assert not looks.done()
-                assert "bad" in made._awaited
+                assert "bad" in made.resync.awaited
                 late = await add_study(server, "late", space={"lr": {"choices": [0.3]}})
                 await made.study_changed(late.document, is_gone=False)
                 await until(lambda: phase(server, "late") == "Running", "one that comes late runs")
                 assert {namespace for namespace, _ in made.plans} == {NAMESPACE}
                 release.set()
-                await until(lambda: not made._awaited, "all are known")
+                await until(lambda: not made.resync.awaited, "all are known")
                 looks.cancel()
         finally:
             release.set()

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.client import POD, SEARCH_PLAN, STUDY, TRIAL, ApiError
-from hippo.kube.controller import controller as module
+from hippo.kube.client import ApiError
+from hippo.kube.controller import study_moves as module
 from hippo.kube.controller.controller import Operator
 from hippo.kube.controller.plan_change import may_move
+from hippo.kube.resources import POD, SEARCH_PLAN, STUDY, TRIAL
 from hippo.kube.status.models import StudyStatus
 from hippo.store import DirectoryBlobs, PlanStore
 from tests.unit.kube.controller.test_controller import edited, operating, phase, quickly, until
@@ -72,7 +73,7 @@ def test_what_was_not_trained_moves_to_the_plan_of_its_new_trainer(
         server = cluster.server
         await add_study(server, "a")
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: len(server.names(POD)) == 2, "pods")
             await until(lambda: phase(server, "a") == "Running", "it runs")
             before, uids = cluster.plan_of("a"), [_uid(server, n) for n in server.names(TRIAL)]
@@ -87,7 +88,7 @@ def test_what_was_not_trained_moves_to_the_plan_of_its_new_trainer(
             assert not set(uids) & {_uid(server, n) for n in server.names(TRIAL)}
             assert cluster.of_study("a", before)["deleted"] is not None
             assert cluster.of_study("a", cluster.plan_of("a")).get("deleted") is None
-            at_work = [task.name for task in made.plans.values() if task.driver is not None]
+            at_work = [task.name for task in made.plans.values() if task.reconciler is not None]
             assert at_work == [cluster.plan_of("a")]
 
     run(go())
@@ -101,7 +102,7 @@ def test_an_operator_that_is_killed_on_the_way_is_followed_by_one_that_finishes(
         server = cluster.server
         await add_study(server, "a")
         async with operating(server, tmp_path) as first:
-            await first.look_again()
+            await first.resync.look_again()
             await until(lambda: phase(server, "a") == "Running", "it runs")
             before = cluster.plan_of("a")
         for name in server.names(POD):  # its image was never there
@@ -116,11 +117,11 @@ def test_an_operator_that_is_killed_on_the_way_is_followed_by_one_that_finishes(
         server.fail = fail
         async with operating(server, tmp_path) as second:
             with contextlib.suppress(ApiError):
-                await second.look_again()
+                await second.resync.look_again()
             await until(lambda: any(call[0] == verb for call in server.calls[-3:]), "it fails")
         is_down = False
         async with operating(server, tmp_path) as third:
-            await third.look_again()
+            await third.resync.look_again()
             await until(lambda: cluster.has_settled("a", before), "it has moved")
             assert cluster.of_study("a", before)["deleted"] is not None
 
@@ -133,7 +134,7 @@ def test_other_studies_of_the_plan_that_it_leaves_go_on(cluster: Cluster, tmp_pa
         await add_study(server, "a")
         await add_study(server, "b")
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: len(server.names(POD)) == 2, "pods")
             await until(lambda: phase(server, "b") == "Running", "b runs")
             before, pods = cluster.plan_of("a"), server.names(POD)
@@ -156,7 +157,7 @@ def test_memory_and_nodes_may_be_mended_in_place(cluster: Cluster, tmp_path: Pat
         server = cluster.server
         await add_study(server, "a", parallelism=1)
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: phase(server, "a") == "Running", "it runs")
             (pod,) = server.names(POD)
             trainer = {
@@ -223,7 +224,7 @@ def test_a_status_that_names_no_plan_leads_nowhere(
         await add_study(server, "a")
         server.find(STUDY, "a")["status"] = {"phase": "Pending", "plan": plan}
         async with operating(server, tmp_path) as made:
-            await made.look_again()
+            await made.resync.look_again()
             await until(lambda: phase(server, "a") == "Running", "it runs")
             assert len(cluster.plan_of("a")) == 16
 

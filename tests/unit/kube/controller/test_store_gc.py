@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from io import BytesIO
@@ -71,11 +72,11 @@ def test_studies_whose_objects_are_gone_are_marked_as_deleted(tmp_path: Path) ->
     world.add("b", TWO, "uid-b")
     world.add("local", ONE, None)
     documents = world.documents()
-    assert forget_missing(world.store, documents, {"uid-b"}) == ["a"]
+    assert forget_missing(world.store, documents, {"uid-b"}, now=time.time()) == ["a"]
     assert documents == world.documents()
     assert [world.is_deleted(name) for name in ("a", "b", "local")] == [True, False, False]
     since = documents["a"]["deleted"]
-    assert forget_missing(world.store, documents, {"uid-b"}) == []
+    assert forget_missing(world.store, documents, {"uid-b"}, now=time.time()) == []
     assert documents["a"]["deleted"] == since
 
 
@@ -137,10 +138,10 @@ def test_whoever_is_killed_in_a_sweep_keeps_no_study_waiting(tmp_path: Path) -> 
     world.add("a", ONE, "uid-a")
     killed = replace(HOLDER, process_start="1")
     PlanLock(world.store, killed, seconds=300.0).acquire()
-    mark_missing(world.blobs, world.store.plan, set(), HOLDER)
+    mark_missing(world.blobs, world.store.plan, set(), HOLDER, now=time.time())
     assert world.is_deleted("a")
     with PlanLock(world.store, HOLDER), pytest.raises(LockHeld):
-        mark_missing(world.blobs, world.store.plan, set(), HOLDER)
+        mark_missing(world.blobs, world.store.plan, set(), HOLDER, now=time.time())
 
 
 def test_another_clusters_studies_are_left_alone(

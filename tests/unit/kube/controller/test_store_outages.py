@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from hippo.kube.controller import controller
+from hippo.kube.controller import plan_worker
+from hippo.kube.controller.controller import Operator
 from hippo.kube.controller.store_outages import StoreWatch, rest
 from hippo.kube.observability.metrics import Metrics
 from hippo.kube.settings import Settings
@@ -114,23 +115,23 @@ def test_a_plan_goes_on_when_the_store_is_back(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if it held the plan's lock, which it cannot release while the store is away."""
-    monkeypatch.setattr(controller, "LEAST_PAUSE", LONG)
-    monkeypatch.setattr(controller, "MOST_PAUSE", LONG)
+    monkeypatch.setattr(plan_worker, "LEAST_PAUSE", LONG)
+    monkeypatch.setattr(plan_worker, "MOST_PAUSE", LONG)
 
     async def go() -> None:
         server, metrics = MemoryApi(), Metrics(CollectorRegistry())
         await add_study(server, "a")
-        made = controller.Operator(server.api, store, Settings(store="s3://bucket"), metrics)
-        made.store_watch = StoreWatch(store, metrics, every=0.001)
-        made.spawn(made.store_watch.run(), "store")
+        made = Operator(server.api, store, Settings(store="s3://bucket"), metrics)
+        made.shared.store_watch = StoreWatch(store, metrics, every=0.001)
+        made.spawn(made.shared.store_watch.run(), "store")
         store.is_away = True
-        await made.look_again()
+        await made.resync.look_again()
         (task,) = made.plans.values()
         for _ in range(3):
-            await wait_for(lambda: task.driver is None and task.failures > 0)
+            await wait_for(lambda: task.reconciler is None and task.failures > 0)
             await wait_for(partial(has_asked, store, store.asked + 2))
             store.is_away = False
-            await wait_for(lambda: task.driver is not None and task.failures == 0)
+            await wait_for(lambda: task.reconciler is not None and task.failures == 0)
             store.is_away = True
             task.wake.set()
         store.is_away = False

@@ -10,11 +10,12 @@ from unittest import mock
 import pytest
 
 from hippo.kube import names
-from hippo.kube.client import SEARCH_PLAN, STUDY, TRIAL, Document, Refused
+from hippo.kube.client import Refused
 from hippo.kube.controller import admission
 from hippo.kube.controller.orphan_trials import Strays
-from hippo.kube.reconciler import status_writer
+from hippo.kube.reconciler import study_status
 from hippo.kube.reconciler.user_trials import UserTrials
+from hippo.kube.resources import SEARCH_PLAN, STUDY, TRIAL, Document
 from hippo.lifecycles import InvariantViolated, StudyFault, blame
 from hippo.model import Sequence, Space
 from hippo.store.mailbox import Mailbox
@@ -132,14 +133,14 @@ def forking(error: Exception) -> Any:
 
 
 def reporting_on(error: Exception) -> Any:
-    build = status_writer.fill_study_status
+    build = study_status.fill_study_status
 
     def fail(before: Any, engine: Any, run: Any) -> Any:
         if run.name == "hostile":
             raise error
         return build(before, engine, run)
 
-    return mock.patch.object(status_writer, "fill_study_status", fail)
+    return mock.patch.object(study_status, "fill_study_status", fail)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)

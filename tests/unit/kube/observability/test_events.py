@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from hippo.kube.client import EVENT, STUDY, ApiError, Document
+from hippo.kube.client import ApiError
 from hippo.kube.observability import events as module
 from hippo.kube.observability.events import Events
+from hippo.kube.resources import EVENT, STUDY, Document
 from hippo.kube.status.bounding import MAX_EVENT_BYTES
 from tests.unit.kube.memory import MemoryApi, add_study, run
 

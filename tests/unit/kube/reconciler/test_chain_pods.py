@@ -13,7 +13,8 @@ from hippo.kube.client import AlreadyExists, Api, ApiError, NotFound, Refused
 from hippo.kube.pods.state import Cause, PodPhase, PodState
 from hippo.kube.reconciler import chain_pods as module
 from hippo.kube.reconciler.chain_pods import Chains
-from hippo.kube.reconciler.plan_object import PlanObject, TakenOver
+from hippo.kube.reconciler.errors import TakenOver
+from hippo.kube.reconciler.plan_object import PlanObject
 from hippo.kube.settings import Settings
 from hippo.kube.status.models import SearchPlanStatus
 from hippo.model import Study, parse_study

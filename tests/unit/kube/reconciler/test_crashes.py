@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.client import POD, SEARCH_PLAN, TRIAL
-from hippo.kube.manifests import pod_name
+from hippo.kube.accepted_study import Accepted
 from hippo.kube.names import ANNOTATION_ASSIGNMENT
 from hippo.kube.observability.metrics import Metrics
+from hippo.kube.pods.manifest import pod_name
 from hippo.kube.pods.state import PodState, observe
-from hippo.kube.reconciler.reconciler import Accepted, PlanDriver, Tools
-from hippo.kube.reconciler.status_writer import Reporter, StudyStatuses
+from hippo.kube.reconciler.context import PlanIdentity, Tools
+from hippo.kube.reconciler.reconciler import Reconciler
+from hippo.kube.resources import POD, SEARCH_PLAN, TRIAL
 from hippo.kube.settings import Settings
+from hippo.kube.status.written import StudyStatuses
 from hippo.model import signature, signature_document
 from hippo.protocol.assignments import Assignment
 from hippo.store import DirectoryBlobs
@@ -64,22 +66,22 @@ class World:
         document = signature_document(self.first.study.spec.trainer, None)
         signed, settings = signature(document), Settings(store="s3://bucket")
         tools = Tools(self.server.api, self.blobs, settings, Metrics(), lambda *_: None)
-        driver = PlanDriver(NAMESPACE, signed[:16], document, signed, tools)
+        identity = PlanIdentity(NAMESPACE, signed[:16], document, signed)
+        reconciler = Reconciler(identity, tools, StudyStatuses(self.server.api))
         wanted = {item.study.name: item for item in studies}
         try:
-            await driver.open(wanted)
-            reporter = Reporter(driver, StudyStatuses(self.server.api))
+            await reconciler.open(wanted)
             for _ in range(2):
                 trials = {"mine": self.server.find(TRIAL, "mine")}
-                driver._mailroom._due = 0.0
-                await driver.reconcile(wanted, self._pods(), trials)
-                driver.is_changed = True
-                await reporter.report()
+                reconciler._mailroom._due = 0.0
+                await reconciler.reconcile(wanted, self._pods(), trials)
+                reconciler.changes.pending = True
+                await reconciler.report()
         finally:
             fatal, self.fatal = self.fatal, -1
             steps, self.steps = self.steps, itertools.count()
             with contextlib.suppress(Exception):
-                await driver.release()  # that it is gone, its process number tells
+                await reconciler.release()  # that it is gone, its process number tells
             self.fatal, self.steps = fatal, steps
 
     def _pods(self) -> dict[str, PodState]:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.client import SEARCH_PLAN, ApiError, dump
-from hippo.kube.reconciler.plan_object import PlanObject, TakenOver
+from hippo.kube.client import ApiError
+from hippo.kube.reconciler.errors import TakenOver
+from hippo.kube.reconciler.plan_object import PlanObject
+from hippo.kube.resources import SEARCH_PLAN, dump
 from hippo.kube.status.models import ChainRecord, SearchPlanStatus, TreeStage
 from hippo.kube.status.stage_tree import MOST_ENTRIES
 from hippo.model import Study

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hippo.kube import names
-from hippo.kube.client import POD, SEARCH_PLAN, STUDY
+from hippo.kube.resources import POD, SEARCH_PLAN, STUDY
 from tests.model_checking.world import FINAL, World
 
 STEPS = 6
@@ -75,7 +75,7 @@ def test_queued_pods_are_taken_back_for_a_study_of_higher_priority(
         crowd.go(3, works=False)
         assert crowd.recorded() == ["low"] * 3
         crowd.apply("high", [0.5, 0.6], parallelism=2, priority=5)
-        world.run(0, world.operators[0].operator.look_again())
+        world.run(0, world.operators[0].operator.resync.look_again())
         for _ in range(6):
             if restarts:
                 world.kill_operator(0)
@@ -111,7 +111,7 @@ def test_a_study_whose_pods_were_taken_back_says_for_whom() -> None:
         world.start_operator(0, "hippo")
         crowd.go(3)
         crowd.apply("high", [0.5], parallelism=1, priority=5)
-        world.run(0, world.operators[0].operator.look_again())
+        world.run(0, world.operators[0].operator.resync.look_again())
         crowd.go(12)
         assert crowd.recorded() == ["high"]
         conditions = world.server.find(STUDY, "low")["status"]["conditions"]

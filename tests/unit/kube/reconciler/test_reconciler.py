@@ -1,22 +1,25 @@
-"""The driver of one plan, from one operator to the next, without a cluster."""
+"""The reconciler of one plan, from one operator to the next, without a cluster."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hippo.kube import names
-from hippo.kube.client import POD, STUDY, TRIAL
+from hippo.kube.accepted_study import Accepted
 from hippo.kube.names import ANNOTATION_ASSIGNMENT
 from hippo.kube.observability.metrics import Metrics
 from hippo.kube.pods.state import Cause, PodPhase, PodState, observe
-from hippo.kube.reconciler.reconciler import Accepted, PlanDriver, Tools
-from hippo.kube.reconciler.status_writer import Reporter, StudyStatuses
+from hippo.kube.reconciler.context import PlanIdentity, Tools
+from hippo.kube.reconciler.polling import estimate_poll
+from hippo.kube.reconciler.reconciler import Reconciler
+from hippo.kube.resources import POD, STUDY, TRIAL
 from hippo.kube.settings import Settings
+from hippo.kube.status.written import StudyStatuses
 from hippo.model import signature, signature_document
 from hippo.protocol.reports import Began, CheckpointSaved, Ended, Outcome
 from hippo.store import DirectoryBlobs, PlanStore
@@ -28,9 +31,10 @@ class World:
 
     def __init__(self, tmp_path: Path) -> None:
         self.now: float | None = None  # else time goes by itself
+        self.tell: Callable[..., None] = lambda *_: None  # Events
         self.server, self.blobs = MemoryApi(), DirectoryBlobs(tmp_path / "store")
         self.item: Accepted = run(add_study(self.server, "a", space={"lr": {"choices": [0.1]}}))
-        self.driver = self.make()
+        self.reconciler = self.make()
 
     @property
     def studies(self) -> dict[str, Accepted]:
@@ -38,29 +42,35 @@ class World:
 
     @property
     def store(self) -> PlanStore:
-        return PlanStore(self.blobs, f"{NAMESPACE}/{self.driver.name}")
+        return PlanStore(self.blobs, f"{NAMESPACE}/{self.reconciler.identity.name}")
 
-    def make(self) -> PlanDriver:
+    def make(self) -> Reconciler:
         document = signature_document(self.item.study.spec.trainer, None)
         settings = Settings(store="s3://bucket")
         tools = Tools(
-            self.server.api, self.blobs, settings, Metrics(), lambda *_: None, clock=self.clock
+            self.server.api,
+            self.blobs,
+            settings,
+            Metrics(),
+            lambda *event: self.tell(*event),
+            clock=self.clock,
         )
         signed = signature(document)
-        return PlanDriver(NAMESPACE, signed[:16], document, signed, tools)
+        identity = PlanIdentity(NAMESPACE, signed[:16], document, signed)
+        return Reconciler(identity, tools, StudyStatuses(self.server.api))
 
     def clock(self) -> float:
         return time.monotonic() if self.now is None else self.now
 
-    async def open(self) -> PlanDriver:
-        self.driver = self.make()
-        await self.driver.open(self.studies)
-        await self.driver.reconcile(self.studies, {}, {})
-        return self.driver
+    async def open(self) -> Reconciler:
+        self.reconciler = self.make()
+        await self.reconciler.open(self.studies)
+        await self.reconciler.reconcile(self.studies, {}, {})
+        return self.reconciler
 
     @property
     def charged(self) -> tuple[float, float]:
-        study = self.driver.engine.studies["a"]
+        study = self.reconciler.engine.studies["a"]
         return study.worker_seconds, study.steps_trained
 
 
@@ -89,25 +99,25 @@ def test_a_chain_is_charged_once_whoever_saw_it_end(tmp_path: Path, when: str) -
     world = World(tmp_path)
 
     async def go() -> None:
-        driver = await world.open()
-        (chain,) = driver.engine.chains
+        reconciler = await world.open()
+        (chain,) = reconciler.engine.chains
         world.store.write_report(began(chain))
         if when != "unseen":
-            await driver.reconcile(world.studies, {}, {})
-            await driver.note_costs()
+            await reconciler.reconcile(world.studies, {}, {})
+            await reconciler._costs.note_costs(reconciler.studies)
         if when == "seen":
             world.store.write_report(ended(chain, 20.0))
-            await driver.reconcile(world.studies, {}, {})
+            await reconciler.reconcile(world.studies, {}, {})
             assert world.charged == (20.0, 4.0)
-        await driver.release()
+        await reconciler.release()
         if when != "seen":
             world.store.write_report(ended(chain, 20.0))
         for _ in range(3):
-            driver = await world.open()
+            reconciler = await world.open()
             assert world.charged == (20.0, 4.0)
-            assert chain not in driver.engine.chains
-            await driver.note_costs()
-            await driver.release()
+            assert chain not in reconciler.engine.chains
+            await reconciler._costs.note_costs(reconciler.studies)
+            await reconciler.release()
 
     run(go())
 
@@ -117,12 +127,12 @@ def test_a_chain_whose_assignment_cannot_be_read_is_begun_anew(tmp_path: Path) -
     world = World(tmp_path)
 
     async def go() -> None:
-        driver = await world.open()
+        reconciler = await world.open()
         (pod,) = world.server.names(POD)
-        await driver.release()
+        await reconciler.release()
         world.server.find(POD, pod)["metadata"]["annotations"][ANNOTATION_ASSIGNMENT] = "{}"
-        driver = await world.open()
-        (chain,) = driver.engine.chains
+        reconciler = await world.open()
+        (chain,) = reconciler.engine.chains
         assert chain.startswith("r2-")
         (other,) = world.server.names(POD)
         assert other != pod
@@ -134,12 +144,12 @@ def test_pods_at_work_are_adopted(tmp_path: Path) -> None:
     world = World(tmp_path)
 
     async def go() -> None:
-        driver = await world.open()
-        chains, pods = list(driver.engine.chains), world.server.names(POD)
+        reconciler = await world.open()
+        chains, pods = list(reconciler.engine.chains), world.server.names(POD)
         for _ in range(2):
-            await driver.release()
-            driver = await world.open()
-            assert list(driver.engine.chains) == chains
+            await reconciler.release()
+            reconciler = await world.open()
+            assert list(reconciler.engine.chains) == chains
             assert world.server.names(POD) == pods
 
     run(go())
@@ -149,18 +159,18 @@ def test_a_study_that_ended_before_its_status_said_so(tmp_path: Path) -> None:
     world = World(tmp_path)
 
     async def go() -> None:
-        driver = await world.open()
-        await driver.release()
+        reconciler = await world.open()
+        await reconciler.release()
         document = world.store.read_study("a")
         document["status"] |= {"state": "Succeeded", "message": "all trials have ended"}
         world.store.write_study("a", document)
-        driver = await world.open()
-        await Reporter(driver, StudyStatuses(world.server.api)).report()
+        reconciler = await world.open()
+        await reconciler.report()
         status = world.server.find(STUDY, "a")["status"]
         assert (status["phase"], status["message"]) == ("Succeeded", "all trials have ended")
         assert status["progress"] == "1/1"
         assert world.server.find(TRIAL, "a-0")["status"]["phase"] == "Stopped"
-        assert not [c for c in driver.engine.chains.values() if not c.is_leaving]
+        assert not [c for c in reconciler.engine.chains.values() if not c.is_leaving]
 
     run(go())
 
@@ -171,20 +181,19 @@ def test_that_a_study_waits_is_told_at_once_and_other_pods_that_wait_are_not(
     world = World(tmp_path)
 
     async def go() -> None:
-        driver = await world.open()
-        reporter = Reporter(driver, StudyStatuses(world.server.api))
-        await reporter.report()
-        (chain,) = driver.engine.chains
+        reconciler = await world.open()
+        await reconciler.report()
+        (chain,) = reconciler.engine.chains
         told_of = [({chain: "no room"}, names.REASON_WAITING), ({}, names.REASON_RUNNING)]
         for waiting, reason in told_of:
-            driver.watch.waiting = waiting
-            await reporter.report()
+            reconciler.watch.waiting = waiting
+            await reconciler.report()
             conditions = world.server.find(STUDY, "a")["status"]["conditions"]
             (told,) = [item for item in conditions if item["type"] == names.PROGRESSING]
             assert told["reason"] == reason
-        driver.watch.waiting = {"another": "no room", "a third": "no room"}
+        reconciler.watch.waiting = {"another": "no room", "a third": "no room"}
         before = len(world.server.calls)
-        await reporter.report()
+        await reconciler.report()
         assert len(world.server.calls) == before
 
     run(go())
@@ -205,32 +214,26 @@ def failed(document: dict[str, Any], code: int, words: str) -> PodState:
 def test_a_study_whose_pods_cannot_use_the_store_says_so_until_they_can(tmp_path: Path) -> None:
     """The operator's own keys are good; those of the namespace's Secret are not."""
     world = World(tmp_path)
-    clock = [100.0]
     events: list[tuple[str, str]] = []
     refused = "http://store refuses the credentials (InvalidAccessKeyId): check AWS_ACCESS_KEY_ID"
 
     async def go() -> None:
-        driver = world.make()
-        driver.tools = replace(
-            driver.tools,
-            clock=lambda: clock[0],
-            tell=lambda about, reason, message, is_warning: events.append((reason, message)),
-        )
-        world.driver = driver
-        await driver.open(world.studies)
-        reporter = Reporter(driver, StudyStatuses(world.server.api))
+        world.now = 100.0
+        world.tell = lambda about, reason, message, is_warning: events.append((reason, message))
+        reconciler = world.reconciler = world.make()
+        await reconciler.open(world.studies)
 
         async def look(*, failing: bool) -> tuple[str, str, str]:
             """Reason of the condition, its status, and the message."""
-            clock[0] += 90.0  # longer than every pause
+            world.now += 90.0  # longer than every pause
             pods: dict[str, PodState] = {}
-            await driver.reconcile(world.studies, pods, {})
-            for chain in driver.engine.chains if failing else ():
-                name = driver.chains.pod_of(chain)
+            await reconciler.reconcile(world.studies, pods, {})
+            for chain in reconciler.engine.chains if failing else ():
+                name = reconciler.chains.pod_of(chain)
                 words = f"{chain}: cannot write s3://b/reports/{chain}/0.json: {refused}"
                 pods[name] = failed(world.server.find(POD, name), 74, words)
-            await driver.reconcile(world.studies, pods, {})
-            await reporter.report()
+            await reconciler.reconcile(world.studies, pods, {})
+            await reconciler.report()
             status = world.server.find(STUDY, "a")["status"]
             (condition,) = [c for c in status["conditions"] if c["type"] == names.PROGRESSING]
             return condition["reason"], condition["status"], status.get("message", "")
@@ -243,7 +246,7 @@ def test_a_study_whose_pods_cannot_use_the_store_says_so_until_they_can(tmp_path
             assert f"the Secret {names.STORE_SECRET} in namespace {NAMESPACE}" in message
         assert [reason for reason, _ in events].count(names.REASON_STORE) == 1
         await look(failing=False)
-        (chain,) = driver.engine.chains
+        (chain,) = reconciler.engine.chains
         world.store.write_report(began(chain))
         assert await look(failing=False) == (names.REASON_RUNNING, "True", "")
 
@@ -254,12 +257,12 @@ def test_a_retry_is_told_in_the_message(tmp_path: Path) -> None:
     world = World(tmp_path)
 
     async def go() -> None:
-        driver = await world.open()
-        (chain,) = driver.engine.chains
-        pod = driver.chains.pod_of(chain)
+        reconciler = await world.open()
+        (chain,) = reconciler.engine.chains
+        pod = reconciler.chains.pod_of(chain)
         state = failed(world.server.find(POD, pod), 1, "Traceback\nValueError: no")
-        await driver.reconcile(world.studies, {pod: state}, {})
-        await Reporter(driver, StudyStatuses(world.server.api)).report()
+        await reconciler.reconcile(world.studies, {pod: state}, {})
+        await reconciler.report()
         status = world.server.find(STUDY, "a")["status"]
         assert "exit status 1: ValueError: no" in status["message"]
         assert status["message"].endswith("retry 1 of 3 in 5 s")
@@ -278,14 +281,13 @@ def test_one_failure_is_one_event(tmp_path: Path, retries: int) -> None:
     told: list[tuple[str, str]] = []
 
     async def go() -> None:
-        driver = world.make()
-        tools = replace(driver.tools, tell=lambda _, *event: told.append(event[:2]))
-        driver.tools = tools
-        await driver.open({"b": world.item})
-        (chain,) = driver.engine.chains
+        world.tell = lambda _, *event: told.append(event[:2])
+        reconciler = world.make()
+        await reconciler.open({"b": world.item})
+        (chain,) = reconciler.engine.chains
         pod = PodState(PodPhase.FAILED, Cause.OUT_OF_MEMORY, "out of memory: use less")
         (name,) = world.server.names(POD)
-        await driver.reconcile({"b": world.item}, {name: pod}, {})
+        await reconciler.reconcile({"b": world.item}, {name: pod}, {})
         said = "; retry 1 of 1 in 5 s" if retries else ""
         assert told == [(names.REASON_CHAIN_FAILED, f"{chain}: out of memory: use less{said}")]
 
@@ -297,17 +299,16 @@ def test_a_study_that_waits_longer_is_no_news(tmp_path: Path) -> None:
     told: list[str] = []
 
     async def go() -> None:
-        driver = await world.open()
-        driver.tools = replace(driver.tools, tell=lambda _, *event: told.append(event[1]))
-        reporter = Reporter(driver, StudyStatuses(world.server.api))
-        await reporter.report()
-        (chain,) = driver.engine.chains
+        reconciler = await world.open()
+        world.tell = lambda _, *event: told.append(event[1])
+        await reconciler.report()
+        (chain,) = reconciler.engine.chains
         told.clear()
         waits = ["used: pods=4, limited: pods=4", "used: pods=9, limited: pods=9", "its image"]
         for message in waits:
-            driver.watch.waiting = {chain: message}
-            driver.is_changed = True
-            await reporter.report()
+            reconciler.watch.waiting = {chain: message}
+            reconciler.changes.pending = True
+            await reconciler.report()
             conditions = world.server.find(STUDY, "a")["status"]["conditions"]
             assert message in [item["message"] for item in conditions]
         assert told == [waits[0], waits[2]]
@@ -342,15 +343,15 @@ def test_reports_are_looked_for_when_they_are_due_by_the_clock(
     world.now = 100.0
 
     async def go() -> None:
-        driver = await world.open()
-        (chain,) = driver.engine.chains.values()
+        reconciler = await world.open()
+        (chain,) = reconciler.engine.chains.values()
         world.store.write_report(began(chain.name))
         world.store.write_report(saved(chain.name, 2, chain.claim.node.key(2)))
         world.now = 110.0
-        await driver.reconcile(world.studies, {}, {})
-        assert driver.engine.costs.is_known
+        await reconciler.reconcile(world.studies, {}, {})
+        assert reconciler.engine.costs.is_known
         world.now = 110.0 + later
-        assert driver._estimate_poll() == pytest.approx(pause)
+        assert estimate_poll(reconciler.engine, world.now) == pytest.approx(pause)
 
     run(go())
 
@@ -361,18 +362,18 @@ def test_the_gap_between_chains_is_told_from_the_last_step_on(tmp_path: Path) ->
     world.now = 100.0
 
     async def go() -> None:
-        driver = await world.open()
-        (chain,) = driver.engine.chains.values()
+        reconciler = await world.open()
+        (chain,) = reconciler.engine.chains.values()
         world.store.write_report(began(chain.name, 2.0))
         world.now = 102.0
-        await driver.reconcile(world.studies, {}, {})
+        await reconciler.reconcile(world.studies, {}, {})
         world.store.write_report(ended(chain.name, 7.0))  # the step ended then
         world.now = 111.5
-        await driver.reconcile(world.studies, {}, {})
-        (after,) = driver.engine.chains
+        await reconciler.reconcile(world.studies, {}, {})
+        (after,) = reconciler.engine.chains
         assert after != chain.name
-        labels = {"namespace": NAMESPACE, "plan": driver.name}
-        read = driver.tools.metrics.registry.get_sample_value
+        labels = {"namespace": NAMESPACE, "plan": reconciler.identity.name}
+        read = reconciler.tools.metrics.registry.get_sample_value
         assert read("hippo_chain_gap_seconds_count", labels) == 1
         assert read("hippo_chain_gap_seconds_sum", labels) == pytest.approx(4.5)
 
@@ -396,10 +397,11 @@ def test_a_study_that_names_no_parallelism_has_the_operator_s_however_idle_other
         blobs = DirectoryBlobs(tmp_path / "store")
         tools = Tools(server.api, blobs, settings, Metrics(), lambda *_: None)
         signed = signature(document)
-        driver = PlanDriver(NAMESPACE, signed[:16], document, signed, tools)
-        await driver.open(studies)
-        await driver.reconcile(studies, {}, {})
-        assert driver.engine.workers == 4
-        assert sorted(chain.study for chain in driver.engine.chains.values()) == ["a", "b"]
+        identity = PlanIdentity(NAMESPACE, signed[:16], document, signed)
+        reconciler = Reconciler(identity, tools, StudyStatuses(server.api))
+        await reconciler.open(studies)
+        await reconciler.reconcile(studies, {}, {})
+        assert reconciler.engine.workers == 4
+        assert sorted(chain.study for chain in reconciler.engine.chains.values()) == ["a", "b"]
 
     run(go())

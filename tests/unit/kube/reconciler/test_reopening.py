@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.client import STUDY, TRIAL, Document
+from hippo.kube.resources import STUDY, TRIAL, Document
 from hippo.protocol.reports import Ended, Outcome, WorkerError
 from hippo.store import PlanStore
 from tests.model_checking.store import MemoryBlobs
@@ -53,7 +53,7 @@ def status(world: World) -> Document:
 def is_at_rest(world: World, phase: str) -> Callable[[], bool]:
     def look() -> bool:
         plans = world.operators[0].plans
-        return status(world).get("phase") == phase and all(p.driver is None for p in plans)
+        return status(world).get("phase") == phase and all(p.reconciler is None for p in plans)
 
     return look
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from hippo.engine.state import ChainRun
 from hippo.kube import names
-from hippo.kube.client import POD, STUDY
 from hippo.kube.pods.state import PodPhase, PodState
-from hippo.kube.reconciler.status_writer import Reporter, StudyStatuses
+from hippo.kube.resources import POD, STUDY
 from hippo.protocol.reports import CheckpointSaved, Report
-from tests.unit.kube.memory import run
+from tests.unit.kube.memory import NAMESPACE, run
 from tests.unit.kube.reconciler.test_reconciler import World, began
 
 LEAST = 120.0
@@ -24,34 +23,33 @@ class Watched(World):
 
     async def begin(self) -> None:
         await self.open()
-        (self.chain,) = self.driver.engine.chains
-        self.reporter = Reporter(self.driver, StudyStatuses(self.server.api))
+        (self.chain,) = self.reconciler.engine.chains
         self.events: list[str] = []
-        self.driver.tools = replace(self.driver.tools, tell=self.tell)
-        self.begun_at = self.driver.engine.now
+        self.tell = self.note
+        self.begun_at = self.reconciler.engine.now
 
-    def tell(self, _: Any, reason: str, message: str, is_warning: bool) -> None:
+    def note(self, _: Any, reason: str, message: str, is_warning: bool) -> None:
         self.events.append(f"{reason} {is_warning}")
 
     @property
     def running(self) -> ChainRun:
-        return self.driver.engine.chains[self.chain]
+        return self.reconciler.engine.chains[self.chain]
 
     async def hear(self, report: Report) -> None:
         self.store.write_report(report)
-        await asyncio.sleep(0.01)  # between two looks at reports the driver rests
-        await self.driver.reconcile(self.studies, {}, {})
+        await asyncio.sleep(0.01)  # between two looks at reports the reconciler rests
+        await self.reconciler.reconcile(self.studies, {}, {})
 
     async def look(self, seconds: float, *, running: bool = True) -> dict[str, Any] | None:
         """The condition, so many seconds after the last sign of life."""
         chain = self.running
         since = chain.step_time if chain.begun else self.begun_at
         names_ = {self.chain} if running else set()
-        self.driver.stalls.look(
-            self.driver.engine, running=names_, now=since + seconds, unix_now=1e9 + seconds
+        self.reconciler.stalls.look(
+            self.reconciler.engine, running=names_, now=since + seconds, unix_now=1e9 + seconds
         )
-        self.driver.is_changed = True
-        await self.reporter.report()
+        self.reconciler.changes.pending = True
+        await self.reconciler.report()
         conditions = self.server.find(STUDY, "a")["status"]["conditions"]
         return next((item for item in conditions if item["type"] == names.STALLED), None)
 
@@ -83,10 +81,10 @@ def test_a_setup_that_does_not_end_is_told(tmp_path: Path) -> None:
         told = await world.look(LEAST + 1)
         assert told is not None
         assert (told["status"], told["reason"]) == ("True", "NoStepEnded")
-        pod = world.driver.chains.pod_of(world.chain)
+        pod = world.reconciler.chains.pod_of(world.chain)
         assert told["message"] == (
             f"setup() has not ended since 2001-09-09T01:46:40Z: {world.chain} stands at step 0, in"
-            f" pod {pod}; see kubectl logs -n {world.driver.namespace} {pod} -c trainer"
+            f" pod {pod}; see kubectl logs -n {NAMESPACE} {pod} -c trainer"
         )
         assert world.server.find(STUDY, "a")["status"]["message"] == told["message"]
         again = await world.look(2 * LEAST)
@@ -124,7 +122,7 @@ def test_what_was_measured_tells_sooner_and_slow_steps_have_more_patience(tmp_pa
         await world.begin()
         await world.hear(began(world.chain))
         await world.hear(saved(world.running, 2, number=1, seconds=2 * step))
-        assert world.driver.engine.costs.mean_step == step
+        assert world.reconciler.engine.costs.mean_step == step
         assert world.running.claim.stop_at == 4
         assert await world.look(patience - 1) is None
         assert await world.look(patience + 1) is not None
@@ -155,11 +153,11 @@ def test_whoever_leaves_or_ends_is_forgotten(tmp_path: Path) -> None:
         await world.begin()
         await world.look(0.0)
         assert await world.look(LEAST + 1) is not None
-        del world.driver.engine.chains[world.chain]
-        assert world.driver.stalls.look(world.driver.engine, running=(), now=1e6, unix_now=1e9), (
-            "there are others than before"
-        )
-        assert not world.driver.stalls.found
+        del world.reconciler.engine.chains[world.chain]
+        assert world.reconciler.stalls.look(
+            world.reconciler.engine, running=(), now=1e6, unix_now=1e9
+        ), "there are others than before"
+        assert not world.reconciler.stalls.found
 
     run(go())
 
@@ -171,19 +169,19 @@ def test_a_hung_chain_that_nobody_wants_is_removed_after_its_grace(tmp_path: Pat
     async def go() -> None:
         await world.begin()
         await world.hear(began(world.chain))
-        driver, pod = world.driver, world.driver.chains.pod_of(world.chain)
+        reconciler, pod = world.reconciler, world.reconciler.chains.pod_of(world.chain)
         suspended = world.item.study.model_copy(
             update={"spec": world.item.study.spec.model_copy(update={"suspend": True})}
         )
         studies = {"a": replace(world.item, study=suspended)}
         moments = [0.0, 599.0, 602.0, 603.0]
-        clock = driver.tools.clock() + 1.0
+        clock = reconciler.tools.clock() + 1.0
         removed = []
         for moment in moments:
-            driver.tools = replace(driver.tools, clock=lambda now=clock + moment: now)
-            await driver.reconcile(studies, {pod: PodState(PodPhase.RUNNING)}, {})
+            world.now = clock + moment
+            await reconciler.reconcile(studies, {pod: PodState(PodPhase.RUNNING)}, {})
             removed.append(pod not in world.server.names(POD))
-        assert driver.engine.chains[world.chain].is_leaving
+        assert reconciler.engine.chains[world.chain].is_leaving
         assert removed == [False, False, True, True]
 
     run(go())

@@ -11,9 +11,10 @@ from hippo.engine import Engine
 from hippo.engine.events import StudyAdded
 from hippo.engine.options import EngineOptions
 from hippo.engine.state import StudyRun
-from hippo.kube.client import STUDY, TRIAL, ApiError
+from hippo.kube.client import ApiError
 from hippo.kube.reconciler import trial_objects as module
 from hippo.kube.reconciler.trial_objects import DecisionBook, read_decisions
+from hippo.kube.resources import STUDY, TRIAL
 from hippo.model import Study
 from hippo.plan import SearchPlan
 from hippo.protocol.decisions import Decision

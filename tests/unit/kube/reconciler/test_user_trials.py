@@ -6,9 +6,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from hippo.kube.client import TRIAL, Document
 from hippo.kube.reconciler.trial_objects import DecisionBook
 from hippo.kube.reconciler.user_trials import UserTrials
+from hippo.kube.resources import TRIAL, Document
 from hippo.kube.spec_parser import ParserFailed, SpecParser, TooCostly
 from hippo.model import Sequence
 from hippo.protocol.requests import Promote, Request, Stop, Suggest, Taken

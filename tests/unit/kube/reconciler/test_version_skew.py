@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from hippo.kube import names
-from hippo.kube.client import SEARCH_PLAN, STUDY
 from hippo.kube.controller.plan_change import may_move
 from hippo.kube.pods.state import Cause, observe, outcome
-from hippo.kube.reconciler.status_writer import read_study_status
+from hippo.kube.resources import SEARCH_PLAN, STUDY
+from hippo.kube.status.written import read_study_status
 from hippo.protocol.compatibility import EXIT_INCOMPATIBLE, MARK
 from hippo.protocol.reports import Outcome
 from tests.model_checking.world import World
@@ -152,8 +152,8 @@ def test_what_outlives_its_driver_is_not_tried_again(world: World) -> None:
     take_turns(world, 3)
     before = len(world.server.pods())
     operator = world.operators[0].operator
-    for task in operator.plans.values():
-        world.run(0, operator._drop(task))  # as after a failure of the store
+    for worker in operator.plans.values():
+        world.run(0, worker._drop())  # as after a failure of the store
     take_turns(world, 20)
     assert len(world.server.pods()) == before
     assert condition(world)["reason"] == names.REASON_IMAGE_UNFIT

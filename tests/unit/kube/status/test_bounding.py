@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.kube.client import dump
 from hippo.kube.controller.admission import read_retry
+from hippo.kube.resources import dump
 from hippo.kube.status.bounding import (
     MAX_CHAINS,
     MAX_CHANGES_BYTES,
