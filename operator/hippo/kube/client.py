@@ -24,12 +24,12 @@ AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0)
 """Before a request is made again that failed for reasons of the server's, or had no answer. One
 that was done all the same does no harm: what was created exists, what was written conflicts."""
 MOST_SECONDS = 10.0
-"""Of a wait that the server asks for."""
+"""Longest wait that is granted to a server that asks for one."""
 _PASSING = {0, 429, 500, 502, 503, 504}
 _TOO_LARGE = ("etcdserver: request is too large", "trying to send message larger than max")
-"""What a server says, with status 500, of an object that its database does not take."""
+"""Phrases of a server, with status 500, for an object that its database does not take."""
 _IS_INVALID = " is invalid: "
-"""What it says of an object, not of a patch that does not apply."""
+"""Phrase of a server for an invalid object, as opposed to a patch that does not apply."""
 PAGE = 500
 FIELD_MANAGER = "hippo"
 
@@ -70,7 +70,7 @@ class StatusPrecondition:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> StatusPrecondition:
-        """What an object of the API server says."""
+        """As an object of the API server has it."""
         status = document.get("status")
         return cls(status is not None, (status or {}).get("phase"))
 
@@ -278,7 +278,7 @@ def _find_kubeconfigs() -> list[str]:
 
 
 async def _load_kubeconfig(files: list[str], configuration: client.Configuration) -> None:
-    """Raises ApiError. What is in such a file may be secret, and errors of parsers quote it."""
+    """Raises ApiError, whose message quotes nothing of the file: its content may be secret."""
     try:
         await config.load_kube_config(  # type: ignore[no-untyped-call]
             os.pathsep.join(files), client_configuration=configuration

@@ -1,4 +1,4 @@
-"""The objects that the operator creates, as pure functions of what is wanted."""
+"""SearchPlans, Trials and names of Events that the operator creates, as pure functions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def build_trial(study: Study, uid: str, decisions: list[Decision]) -> Document:
 
 
 def build_trial_spec(study: str, decisions: list[Decision]) -> Document:
-    """What decisions say of a trial: all of them, and what they come to."""
+    """The spec of a trial: all decisions on it, and what they come to."""
     first = decisions[0]
     going = [decision for decision in decisions if decision.kind in ("suggest", "promote")]
     spec: Document = {

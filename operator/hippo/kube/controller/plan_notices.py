@@ -1,4 +1,4 @@
-"""What studies of a plan say of it while no round of it succeeds."""
+"""Tells in the statuses of a plan's studies why no round of it succeeds."""
 
 from __future__ import annotations
 

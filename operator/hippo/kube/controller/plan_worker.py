@@ -40,7 +40,7 @@ GATHER_SECONDS = 0.05
 
 @dataclass(eq=False)
 class Shared:
-    """What the workers of all plans share."""
+    """The surroundings that the workers of all plans share."""
 
     tools: Tools
     statuses: StudyStatuses
@@ -57,7 +57,7 @@ class Shared:
 
 @dataclass(eq=False)
 class PlanWorker:
-    """What is known of one plan, and the task that works on it."""
+    """One plan: its studies and pods as they are known, and the task that works on it."""
 
     namespace: str
     name: str
@@ -142,7 +142,7 @@ class PlanWorker:
     async def _recover(
         self, error: Exception, studies: Mapping[str, Accepted], began: float
     ) -> bool:
-        """What follows from an error of a turn; whether it counts as a failure of the plan, after
+        """React to an error of a turn. Returns whether it counts as a failure of the plan, after
         which the next turn waits.
         """
         match error:
@@ -234,7 +234,6 @@ class PlanWorker:
             await self._list_pods()
         trials = self.shared.user_trials.find(self.namespace)
         await reconciler.reconcile(studies, self.pods, trials)
-        await reconciler.report()
         if reconciler.is_done:
             log.info("plan %s: all studies have ended", self)
             await reconciler.close()

@@ -16,7 +16,7 @@ from hippo.kube.status.bounding import MAX_EVENT_BYTES, bound_message
 from hippo.kube.status.conditions import format_time
 
 MAX_WAITING = 1000
-"""Events that are not posted yet. Of more, the oldest of the namespace that has most are dropped:
+"""Events that are not posted yet. Beyond that the oldest of the fullest namespace are dropped:
 they are no record."""
 _REMEMBERED = 2000
 

@@ -1,8 +1,7 @@
-"""What the operator tells Prometheus of its studies, its plans and itself.
+"""Metrics of the operator's studies, its plans and itself, for Prometheus.
 
-Gauges and totals of studies and plans are their statuses once more, read when Prometheus asks: an
-update costs a reference, whatever the number of trials, and what is forgotten vanishes. What
-happens and passes by (reports, pods, rounds of the operator) is counted when it is noted. Labels
+Gauges and totals of studies and plans are their statuses once more (``status_collector``). Reports,
+pods and rounds of the operator pass by, and are counted when they are noted. Labels
 name a namespace or a plan, or are one of few words; never a trial, a chain or a pod. Whoever can
 reach the port reads all of it, so names and best values of studies are told on request only.
 """
@@ -10,31 +9,22 @@ reach the port reads all of it, so names and best values of studies are told on 
 from __future__ import annotations
 
 import time
-from collections import Counter as Tally
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Collection, Iterable
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
-from hippo.kube.status.models import SearchPlanStatus, StudyStatus, TrialCounts
+from hippo.kube.observability.status_collector import PLAN, StatusCollector
+from hippo.kube.status.models import SearchPlanStatus, StudyStatus
 from hippo.protocol.reports import Began, CheckpointSaved, MetricsReported, Outcome, Report
-
-STUDY, PLAN = ["namespace", "study"], ["namespace", "plan"]
-PHASES: Final = ("Rejected", "Pending", "Running", "Suspended", "Succeeded", "Failed")
-TRIAL_PHASES: Final = ("pending", "paused", "completed", "stopped", "diverged", "failed")
-STAGE_STATES: Final = ("done", "running", "pending", "failed")
 
 _BYTES = tuple(float(4**exponent) for exponent in range(5, 20))  # 1 KiB to 256 GiB
 _SHORT = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _LONG = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0, 14400.0, 86400.0)
 
 _CAUSES = {
-    # Of chains that told how they ended: nothing has to be found out about their pods.
+    # Chains that told how they ended: nothing has to be found out about their pods.
     Outcome.FAILED: "trainer_error",
     Outcome.INVALID: "invalid_trainer",
     Outcome.REFUSED: "foreign_checkpoint",
@@ -67,7 +57,7 @@ class Metrics:
             prometheus_client.GCCollector(registry=registry)
         self.registry = registry
         self._clock = clock
-        self._statuses = _Statuses(per_study)
+        self._statuses = StatusCollector(per_study)
         registry.register(self._statuses)
         self._of_plans: list[Counter | Histogram] = []
 
@@ -169,7 +159,7 @@ class Metrics:
         self._statuses.studies.pop((namespace, name), None)
 
     def keep_studies(self, there: Collection[tuple[str, str]]) -> None:
-        """Of all others, by namespace and name, nobody has told that they were deleted."""
+        """Forget all studies but these, by namespace and name: their deletion was not reported."""
         for key in self._statuses.studies.keys() - set(there):
             del self._statuses.studies[key]
 
@@ -286,188 +276,3 @@ class Metrics:
         metric = Counter(name, text, [*PLAN, *labels], registry=self.registry)
         self._of_plans.append(metric)
         return metric
-
-
-@dataclass(frozen=True, slots=True)
-class _Study:
-    status: StudyStatus
-    progress: object
-    last_progress: float  # Unix time
-
-
-def _progress(status: StudyStatus) -> object:
-    """Changes whenever the study comes nearer to its end, and when it begins to run."""
-    trials = status.trials or TrialCounts()
-    ended = tuple(getattr(trials, phase) for phase in TRIAL_PHASES if phase != "pending")
-    return status.phase == "Running", status.steps_reached, status.worker_seconds, ended
-
-
-class _Statuses(Collector):
-    """Makes samples of the latest statuses when asked."""
-
-    def __init__(self, per_study: bool) -> None:
-        self._per_study = per_study
-        self.studies: dict[tuple[str, str], _Study] = {}
-        self.plans: dict[tuple[str, str], SearchPlanStatus] = {}
-
-    def update_study(self, key: tuple[str, str], status: StudyStatus, now: float) -> None:
-        before, progress = self.studies.get(key), _progress(status)
-        since = before.last_progress if before and before.progress == progress else now
-        self.studies[key] = _Study(status.model_copy(), progress, since)
-
-    def describe(self) -> Iterator[Metric]:
-        """The names, for the registry."""
-        return self.collect()
-
-    def collect(self) -> Iterator[Metric]:
-        yield self._count_studies()
-        yield from self._collect_namespaces()
-        if self._per_study:
-            yield from self._collect_studies()
-        yield from self._collect_plans()
-
-    def _count_studies(self) -> Metric:
-        family = GaugeMetricFamily(
-            "hippo_studies", "Studies by phase.", None, ["namespace", "phase"]
-        )
-        counts = Tally(
-            (namespace, study.status.phase or "Pending")
-            for (namespace, _), study in self.studies.items()
-        )
-        for namespace in sorted({namespace for namespace, _ in self.studies}):
-            for phase in PHASES:
-                family.add_metric([namespace, phase], counts[namespace, phase])
-        return family
-
-    def _collect_namespaces(self) -> Iterator[Metric]:
-        trials = GaugeMetricFamily(
-            "hippo_trials", "Trials by phase, over all studies.", None, ["namespace", "phase"]
-        )
-        progress = GaugeMetricFamily(
-            "hippo_studies_oldest_progress_timestamp_seconds",
-            "When the running study that has waited longest last came nearer to its end.",
-            labels=["namespace"],
-        )
-        counts: dict[str, Tally[str]] = {}
-        oldest: dict[str, float] = {}
-        for (namespace, _), study in self.studies.items():
-            tally = counts.setdefault(namespace, Tally())
-            for phase in TRIAL_PHASES if study.status.trials is not None else ():
-                tally[phase] += getattr(study.status.trials, phase)
-            if study.status.phase == "Running":
-                before = oldest.get(namespace, study.last_progress)
-                oldest[namespace] = min(before, study.last_progress)
-        for namespace, tally in sorted(counts.items()):
-            for phase in TRIAL_PHASES:
-                trials.add_metric([namespace, phase], tally[phase])
-        for namespace, since in sorted(oldest.items()):
-            progress.add_metric([namespace], since)
-        yield from (trials, progress)
-
-    def _collect_studies(self) -> Iterator[Metric]:
-        info = GaugeMetricFamily(
-            "hippo_study_info",
-            "Always 1: tells in which plan a study is, to join its metrics with the plan's.",
-            labels=[*STUDY, "plan"],
-        )
-        trials = GaugeMetricFamily(
-            "hippo_study_trials", "Trials of a study by phase.", labels=[*STUDY, "phase"]
-        )
-        requested = GaugeMetricFamily(
-            "hippo_study_requested_steps", "Steps of all trials, each counted alone.", labels=STUDY
-        )
-        reached = GaugeMetricFamily(
-            "hippo_study_reached_steps", "Of these, steps whose results are there.", labels=STUDY
-        )
-        merged = GaugeMetricFamily(
-            "hippo_study_merge_ratio",
-            "Steps requested / steps once merged; 1: nothing is shared.",
-            labels=STUDY,
-        )
-        best = GaugeMetricFamily(
-            "hippo_study_best_objective", "Objective of the best trial so far.", labels=STUDY
-        )
-        worker = CounterMetricFamily(
-            "hippo_study_worker_seconds",
-            "Worker-seconds charged to a study; the cost of a shared stage is split evenly.",
-            labels=STUDY,
-        )
-        saved = GaugeMetricFamily(
-            "hippo_study_saved_worker_seconds",
-            "Estimate: worker-seconds that its trials would have cost one by one, less those"
-            " charged.",
-            labels=STUDY,
-        )
-        progress = GaugeMetricFamily(
-            "hippo_study_last_progress_timestamp_seconds",
-            "When a running study has last come nearer to its end: a result, or a report of work.",
-            labels=STUDY,
-        )
-        for key, study in sorted(self.studies.items()):
-            status = study.status
-            if status.plan is not None:
-                info.add_metric([*key, status.plan], 1)
-            if status.trials is not None:
-                for phase in TRIAL_PHASES:
-                    trials.add_metric([*key, phase], getattr(status.trials, phase))
-            _add(requested, key, status.steps_requested)
-            _add(reached, key, status.steps_reached)
-            _add(merged, key, status.merge_rate)
-            _add(best, key, status.best.value if status.best is not None else None)
-            _add(worker, key, status.worker_seconds)
-            hours = status.saved_hours
-            _add(saved, key, hours * 3600 if hours is not None else None)
-            _add(progress, key, study.last_progress if status.phase == "Running" else None)
-        yield from (info, trials, requested, reached, merged, best, worker, saved, progress)
-
-    def _collect_plans(self) -> Iterator[Metric]:
-        stages = GaugeMetricFamily(
-            "hippo_plan_stages", "Stages of a plan's tree by state.", labels=[*PLAN, "state"]
-        )
-        chains = GaugeMetricFamily(
-            "hippo_plan_chains", "Chains that are launched and have not ended.", labels=PLAN
-        )
-        requested = GaugeMetricFamily(
-            "hippo_plan_requested_steps",
-            "Steps of all trials of a plan's studies, each counted alone.",
-            labels=PLAN,
-        )
-        unique = GaugeMetricFamily(
-            "hippo_plan_unique_steps", "The same steps once merged.", labels=PLAN
-        )
-        trained = CounterMetricFamily(
-            "hippo_plan_trained_steps", "Steps that workers have trained.", labels=PLAN
-        )
-        merged = GaugeMetricFamily(
-            "hippo_plan_merge_ratio",
-            "Steps requested / steps once merged, over all studies of a plan.",
-            labels=PLAN,
-        )
-        worker = CounterMetricFamily(
-            "hippo_plan_worker_seconds", "Worker-seconds that a plan has taken.", labels=PLAN
-        )
-        saved = GaugeMetricFamily(
-            "hippo_plan_saved_worker_seconds",
-            "Estimate: worker-seconds that trials would have cost one by one, less those taken.",
-            labels=PLAN,
-        )
-        for key, status in sorted(self.plans.items()):
-            if status.stages is not None:
-                for state in STAGE_STATES:
-                    stages.add_metric([*key, state], getattr(status.stages, state))
-            chains.add_metric(key, len(status.chains))
-            _add(requested, key, status.steps_requested)
-            _add(unique, key, status.steps_unique)
-            _add(trained, key, status.steps_trained)
-            _add(merged, key, status.merge_rate)
-            _add(worker, key, status.worker_seconds)
-            _add(saved, key, status.saved_seconds)
-        yield from (stages, chains, requested, unique, trained, merged, worker, saved)
-
-
-def _add(
-    family: GaugeMetricFamily | CounterMetricFamily, key: tuple[str, str], value: float | None
-) -> None:
-    """What is not known has no sample."""
-    if value is not None:
-        family.add_metric(list(key), value)

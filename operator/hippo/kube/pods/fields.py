@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from hippo.kube import names
+
 MAX_WORDS = 300
-"""Characters that are quoted of others."""
+"""Characters of a foreign message that are quoted."""
 
 
 def get_map(value: Any, *path: str) -> Mapping[str, Any]:
-    """What lies there, or nothing."""
+    """The mapping at this path; an empty one if there is none."""
     for field in path:
         value = value.get(field) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}
@@ -29,7 +31,7 @@ def find_named(value: Any, name: str) -> Mapping[str, Any]:
 
 
 def read_exit_code(ended: Mapping[str, Any]) -> int | None:
-    """Of the state of a container that has ended."""
+    """The exit code in the state of a container that has ended."""
     code = ended.get("exitCode")
     return code if isinstance(code, int) else None
 
@@ -55,6 +57,29 @@ def read_words(holder: Mapping[str, Any]) -> str:
 
 
 def read_last_line(ended: Mapping[str, Any]) -> str:
-    """Of a termination message, which may be the end of a log: there an error is named last."""
+    """The last line of a termination message: in the end of a log, an error is named last."""
     lines = [line for line in str(ended.get("message") or "").splitlines() if line.strip()]
     return read_words({"message": lines[-1]}) if lines else ""
+
+
+def describe_memory_limit(pod: Mapping[str, Any]) -> str:
+    """The trainer's memory limit in parentheses, after a space; empty if it has none."""
+    container = find_named(get_map(pod, "spec").get("containers"), names.TRAINER_CONTAINER)
+    limit = get_map(container, "resources", "limits").get("memory")
+    return f" (limit {limit})" if limit else ""
+
+
+def read_node(pod: Mapping[str, Any]) -> str:
+    """The name of the pod's node; ``?`` if it has none."""
+    return str(get_map(pod, "spec").get("nodeName") or "?")
+
+
+def read_namespace(pod: Mapping[str, Any]) -> str:
+    """The pod's namespace."""
+    return str(get_map(pod, "metadata").get("namespace") or "default")
+
+
+def describe_logs(pod: Mapping[str, Any], container: str) -> str:
+    """The command that shows a container's log."""
+    name = get_map(pod, "metadata").get("name")
+    return f"kubectl logs -n {read_namespace(pod)} {name} -c {container}"

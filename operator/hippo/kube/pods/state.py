@@ -1,4 +1,4 @@
-"""What a Pod's status says: where the pod stands, and why, in a line for the person who reads it.
+"""Reads a Pod's status: where the pod stands, and why, in a line for the person who reads it.
 
 The engine learns from reports how a chain went. The status tells the rest: why a pod does not
 begin, and what ended a chain that left no report.
@@ -12,14 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 from hippo.kube import names
-from hippo.kube.pods.diagnosis import (
-    WAITS_FOR_ROOM,
-    Cause,
-    describe_silence,
-    explain_disruption,
-    explain_end,
-    explain_wait,
-)
+from hippo.kube.pods.causes import WAITS_FOR_ROOM, Cause
+from hippo.kube.pods.diagnosis import describe_silence, explain_disruption, explain_end
 from hippo.kube.pods.fields import (
     find_condition,
     find_named,
@@ -28,10 +22,11 @@ from hippo.kube.pods.fields import (
     read_exit_code,
     read_time,
 )
+from hippo.kube.pods.waiting import explain_wait
 from hippo.protocol.reports import Outcome
 
 DEFAULT_GRACE_SECONDS = 30.0
-"""Of Kubernetes, for pods that do not say."""
+"""Kubernetes' default, for pods that do not say."""
 MAX_IMAGE = 512
 """Characters of an image ID that are kept; real ones are shorter."""
 
@@ -62,7 +57,7 @@ class PodState:
     created_at: float | None = None
     scheduled_at: float | None = None
     started_at: float | None = None
-    """Of the trainer's container."""
+    """When the trainer's container started."""
     finished_at: float | None = None
     gone_by: float | None = None
     """The pod is being deleted, and its grace ends then. One that is still there long after is on a
@@ -86,11 +81,6 @@ class PodState:
     def is_queued(self) -> bool:
         """Whether it waits for room alone: it begins once others leave."""
         return self.phase is PodPhase.PENDING and self.cause in WAITS_FOR_ROOM
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether it will not begin before a person has done something."""
-        return self.phase is PodPhase.PENDING and self.cause in (Cause.IMAGE_PULL, Cause.CONFIG)
 
 
 GONE = PodState(

@@ -17,7 +17,7 @@ from typing import Any
 
 from hippo.kube import names
 from hippo.kube.client import AlreadyExists, Api, ApiError, NotFound, Refused
-from hippo.kube.pods.diagnosis import Cause
+from hippo.kube.pods.causes import Cause
 from hippo.kube.pods.manifest import build_pods, pod_name
 from hippo.kube.pods.state import PodPhase, PodState, observe
 from hippo.kube.reconciler.plan_object import PlanObject

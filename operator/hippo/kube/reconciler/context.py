@@ -1,4 +1,4 @@
-"""What the parts of a plan's reconciler share, and the constants that several of them use."""
+"""Collaborators and constants that the parts of a plan's reconciler share."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ ADVICE = Advice(
     retry=f"set the annotation {names.ANNOTATION_RETRY} to a new value",
     metric="delete the study, mend spec.objective.metric and create it again: results are reused",
 )
-"""What users of a cluster do to let a study go on."""
+"""Remedies by which users of a cluster let a study go on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the reconcilers of all plans share."""
+    """Tools that the reconcilers of all plans share."""
 
     api: Api
     blobs: Blobs
@@ -77,7 +77,7 @@ class PlanIdentity:
 
 @dataclass(slots=True)
 class Carryover:
-    """What a plan's reconciler leaves to the next one in this process."""
+    """State that a plan's reconciler leaves to the next one in this process."""
 
     executor: SerialExecutor = field(default_factory=lambda: SerialExecutor("plan"))
     """Does what takes processor time."""

@@ -1,4 +1,4 @@
-"""What a plan's studies have cost, written to the store so that it outlives the operator."""
+"""Writes the costs of a plan's studies to the store, so that they outlive the operator."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ class PlanObject:
         return str(self._document["metadata"]["uid"])
 
     async def read_generation(self) -> int:
-        """Of the last hold on the plan that its object knows; 0 if there is none. A store that was
-        lost, or replaced, counts from the beginning. Raises ApiError, NewerPlan.
+        """The generation of the last hold on the plan that its object knows; 0 if there is none. A
+        store that was lost, or replaced, counts from the beginning. Raises ApiError, NewerPlan.
         """
         try:
             found = await self._api.get(SEARCH_PLAN, self._namespace, self._name)

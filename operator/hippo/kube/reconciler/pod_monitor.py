@@ -1,4 +1,4 @@
-"""What the pods of running chains tell that no report does: that they do not begin, or are gone."""
+"""Monitors the pods of running chains for what no report tells: they do not begin, or are gone."""
 
 from __future__ import annotations
 

@@ -15,48 +15,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from hippo.engine import Engine
-from hippo.engine.events import Queued, Tick, WorkerGone, WorkersChanged
-from hippo.engine.state import StudyRun
+from hippo.engine.events import Tick
 from hippo.kube import names
 from hippo.kube.accepted_study import Accepted
-from hippo.kube.pods.state import PodState, observe
+from hippo.kube.pods.state import PodState
 from hippo.kube.reconciler.chain_pods import Chains
-from hippo.kube.reconciler.context import (
-    LOCK_SECONDS,
-    Carryover,
-    Changes,
-    PlanContext,
-    PlanIdentity,
-    Tools,
-)
-from hippo.kube.reconciler.costs import CostRecorder
-from hippo.kube.reconciler.engine_pump import EnginePump, PlanThread
-from hippo.kube.reconciler.executor import Performer
-from hippo.kube.reconciler.launch_gaps import LaunchGaps
+from hippo.kube.reconciler.context import LOCK_SECONDS, Carryover, Changes, PlanIdentity, Tools
+from hippo.kube.reconciler.opening import Opening
 from hippo.kube.reconciler.plan_object import PlanObject
 from hippo.kube.reconciler.pod_monitor import PodWatch
-from hippo.kube.reconciler.polling import (
-    LEAST_POLL_SECONDS,
-    MAILBOX_SECONDS,
-    PollSchedule,
-)
-from hippo.kube.reconciler.report_intake import ReportIntake
-from hippo.kube.reconciler.report_reader import ReportReader
+from hippo.kube.reconciler.polling import LEAST_POLL_SECONDS, MAILBOX_SECONDS, PollSchedule
 from hippo.kube.reconciler.snapshot import Snapshot
 from hippo.kube.reconciler.stalls import StallWatch
 from hippo.kube.reconciler.status_writer import StatusWriter
-from hippo.kube.reconciler.studies import LiveStudies, count_workers, owners_of
-from hippo.kube.reconciler.study_events import StudyEvents
-from hippo.kube.reconciler.takeover import adopt, build_engine, check_pods, read_store
 from hippo.kube.reconciler.unwanted_chains import UnwantedChains
-from hippo.kube.resources import STUDY
 from hippo.kube.status.written import StudyStatuses
-from hippo.session.inbox import Mailroom
-from hippo.session.session import Session
-from hippo.store import PlanLock, PlanStore, plan_path
-
-MOST_PROBLEMS = 10
-"""Damaged records that are told of when a plan is opened."""
 
 
 class Reconciler:
@@ -86,9 +59,6 @@ class Reconciler:
         self._carryover = carryover or Carryover()
         self._writer = StatusWriter(tools, self._carryover.executor, statuses)
         self._schedule = PollSchedule()
-        self._queued: frozenset[str] = frozenset()  # chains, as the engine was told
-        place, metrics = identity.place, tools.metrics
-        self._gaps = LaunchGaps(lambda gap: metrics.note_gap(*place, gap), tools.clock)
 
     # -- opening and closing -----------------------------------------------------------------------
 
@@ -97,136 +67,23 @@ class Reconciler:
 
         ``eagerly``: from an operator of the same identity, which then must be gone.
         """
-        store = await self._take_lock(eagerly=eagerly)
-        await self._take_object(studies)
-        self._carryover.version_skew.apply(self.watch, studies)
-        pods = await self.chains.find_recorded()
-        # From the server: one that is there but not accepted, or not seen yet, was not deleted.
-        there = await self.tools.api.list(STUDY, self.identity.namespace)
-        live = {study["metadata"]["uid"] for study in there}
-        missed = frozenset(item.uid for item in studies.values() if item.uid not in live)
-        studies = {name: item for name, item in studies.items() if item.uid in live}
-        session = await self._thread.run(lambda: self._read(store, studies, live))
-        await self._build_parts(store, session, studies, missed)
-        for item in sorted(studies.values(), key=lambda item: (item.created, item.study.name)):
-            await self._live.add(item)
-        for problem in session.records.problems[:MOST_PROBLEMS]:
-            words = f"{problem}; it is trained again if it is needed"
-            self._events.warn(None, names.REASON_NOTICE, words)
-        ended = await adopt(self._context, pods, self._carryover.distrusted)
-        await self._tell_queued(frozenset(c for c, pod in pods.items() if observe(pod).is_queued))
-        await self._tell_workers()
-        for report in ended:  # charged already, with all else that the store held
-            self._intake.note_ended(report)
-            await self._pump.feed(WorkerGone(report.chain, report.outcome, report.error))
-
-    async def _take_lock(self, *, eagerly: bool) -> PlanStore:
-        tools, identity = self.tools, self.identity
-        store = PlanStore(tools.blobs, plan_path(identity.namespace, identity.signature))
-        holder = tools.build_holder(tools.settings.identity, eagerly=eagerly)
-        self._lock = PlanLock(store, holder, seconds=LOCK_SECONDS, clock=tools.unix_clock)
-        self._thread = PlanThread(self._carryover.executor, self._lock)
-        self.plan = PlanObject(tools.api, *identity.place)
-        known = await self.plan.read_generation()
-        await check_pods(tools.api, identity)  # before anything is written
-        held = self._carryover.held
-        await asyncio.to_thread(lambda: self._lock.acquire(above=known, own=held))
-        held.clear()
-        held.add(self._lock.generation)
-        return store
-
-    async def _take_object(self, studies: Mapping[str, Accepted]) -> None:
-        """Write the lock's generation into the SearchPlan, and read its chains."""
-        tools, place = self.tools, self.identity.place
-        lead = max(studies.values(), key=lambda item: (item.study.spec.priority, item.created))
-        await self.plan.ensure(
-            signature=self.identity.signature,
-            study=lead.study,
-            owners=owners_of(studies),
-            generation=self._lock.generation,
-        )
-        self._owners = {item.uid for item in studies.values()}
-        self.chains = Chains(tools.api, self.plan, *place, tools.settings, tools.clock)
-        self.watch = PodWatch(*place, self.plan, self.chains, tools.metrics, tools.clock)
-        self.stalls = StallWatch(self._locate)
-
-    def _read(self, store: PlanStore, studies: Mapping[str, Accepted], live: set[str]) -> Session:
-        session = read_store(
-            store,
+        opening = Opening(
             self.identity,
-            self.plan,
-            live,
-            may_be_writing=bool(self.chains.records),
-            now=self.tools.unix_clock(),
-        )
-        self.engine = build_engine(
-            session, self.tools.settings, generation=self._lock.generation, live=studies
-        )
-        return session
-
-    async def _build_parts(
-        self,
-        store: PlanStore,
-        session: Session,
-        studies: Mapping[str, Accepted],
-        missed: frozenset[str],
-    ) -> None:
-        tools, clock = self.tools, self.tools.clock
-        reports = ReportReader(store)
-        self._events = StudyEvents(self.studies, tools.tell)
-        self._performer = performer = Performer(
-            store,
-            self.engine,
-            self.plan,
-            self.chains,
-            reports,
-            finished=self._finish,
-            tell=self._events.warn,
-            launched=self._gaps.note_launch,
-        )
-        self._pump = EnginePump(self.engine, self._thread, performer, clock)
-        self._context = context = PlanContext(
-            self.identity,
-            tools,
-            self._lock,
-            self._thread,
-            self.plan,
-            self.chains,
-            self.watch,
-            reports,
-            session,
-            self.engine,
-            self._pump,
-            self._events,
-            self.changes,
-        )
-        self._costs = CostRecorder(session, self.engine, reports, self._lock)
-        given = [item.study for item in studies.values()]
-        self._mailroom = performer.mailroom = await self._thread.run(
-            lambda: Mailroom(store, self.engine, given, clock)
-        )
-        self._live = LiveStudies(
-            context,
-            self._mailroom,
-            performer.books,
-            self._costs,
+            self.tools,
+            self._carryover,
             studies=self.studies,
-            owners=self._owners,
-            missed=missed,
-            tell_workers=self._tell_workers,
+            changes=self.changes,
+            eagerly=eagerly,
         )
-        self._intake = ReportIntake(
-            context,
-            self._costs,
-            self._gaps,
-            self._carryover.version_skew,
-            studies=self.studies,
-            tell_workers=self._tell_workers,
-        )
-        self._unwanted = UnwantedChains(self.engine, self.chains, clock)
-
-    async def _finish(self, run: StudyRun) -> None:
-        await self._live.finish(run)
+        self._lock = opening.lock
+        parts = await opening.open(studies)
+        context = self._context = parts.context
+        self.engine, self.plan, self.chains = context.engine, context.plan, context.chains
+        self.watch, self.stalls = context.watch, StallWatch(self._locate)
+        self._performer, self._mailroom, self._costs = parts.performer, parts.mailroom, parts.costs
+        self._live, self._intake, self._gaps = parts.live, parts.intake, parts.gaps
+        self._capacity = parts.capacity
+        self._unwanted = UnwantedChains(self.engine, self.chains, self.tools.clock)
 
     def _locate(self, chain: str) -> str:
         pod = self.chains.pod_of(chain)
@@ -252,10 +109,20 @@ class Reconciler:
         pods: Mapping[str, PodState],
         user_trials: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """Bring everything in line: what is wanted, what has happened, what is to be done.
+        """One round: bring everything in line, and then write statuses.
 
         ``pods`` may change meanwhile: pods are watched, and some are created here.
         """
+        await self.advance(studies, pods, user_trials)
+        await self.report()
+
+    async def advance(
+        self,
+        studies: Mapping[str, Accepted],
+        pods: Mapping[str, PodState],
+        user_trials: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """Tell the engine what is wanted and what has happened, and execute what follows."""
         await asyncio.to_thread(self._lock.renew_if_due)
         await self._feed_wishes(studies, user_trials)
         await self._feed_reports()
@@ -269,33 +136,34 @@ class Reconciler:
         studies: Mapping[str, Accepted],
         user_trials: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """What users want: Studies, Trials, and requests in mailboxes."""
+        """Tell the engine what users want: by Studies, Trials, and requests in mailboxes."""
         await self._live.heed(studies)
         self._carryover.version_skew.apply(self.watch, studies)
         await self._live.heed_requests(user_trials)
 
     async def _feed_reports(self) -> None:
+        """Tell the engine what workers have reported."""
         if self._schedule.may_read(self.tools.clock()):
             await self._intake.take(await self._context.reports.read_news())
             self._schedule.note_read(self.engine, self.tools.clock())
         self._schedule.plan_next(self.engine, self.tools.clock())
 
     async def _feed_pods(self, pods: Mapping[str, PodState]) -> None:
-        """How pods ended, after their last reports; and which wait for room."""
+        """Tell the engine how pods ended, after their last reports; and which wait for room."""
         await self._intake.note_ends(await self.watch.look(self.engine, pods))
         for study, message in self.watch.tell_preempted(pods):
-            self._events.warn(study, names.REASON_CHAIN_PREEMPTED, message)
-        await self._tell_queued(self.watch.queued)
+            self._context.events.warn(study, names.REASON_CHAIN_PREEMPTED, message)
+        await self._capacity.tell_queued(self.watch.queued)
 
     async def _feed_time(self) -> None:
-        """How many workers there may be, and what time it is."""
-        await self._tell_workers()
+        """Tell the engine how many workers there may be, and what time it is."""
+        await self._capacity.tell_workers()
         if self._performer.wake_at <= self.tools.clock():
             self._performer.wake_at = math.inf
-        await self._pump.feed(Tick())
+        await self._context.pump.feed(Tick())
 
     async def _tidy(self, pods: Mapping[str, PodState]) -> None:
-        """What follows from a round beside the engine's commands."""
+        """Do what follows from a round beside the engine's commands."""
         await self._unwanted.hurry()
         self._gaps.forget()
         await asyncio.to_thread(self._mailroom.publish)
@@ -313,25 +181,10 @@ class Reconciler:
         await self.chains.tidy(pods)
         await self._context.reports.fold()
 
-    async def _tell_queued(self, chains: frozenset[str]) -> None:
-        """Pods of these would begin if there were room."""
-        if chains != self._queued:
-            self._queued = chains
-            await self._pump.feed(Queued(chains))
-
-    async def _tell_workers(self) -> None:
-        """As many as active studies may have; none while something forbids to launch."""
-        count = 0
-        if self.watch.problem is None:
-            count = count_workers(self.engine, self.tools.settings)
-        await self._pump.feed(WorkersChanged(count))
-
     # -- statuses ----------------------------------------------------------------------------------
 
     async def report(self) -> None:
-        """Write the statuses of the plan as the round has left it, if they are due. The round is
-        not over before.
-        """
+        """Write the statuses of the plan as the round has left it, if they are due."""
         snapshot = self._take_snapshot()
         if self._writer.is_due(snapshot, has_changed=self.changes.pending):
             self.changes.pending = False
@@ -348,7 +201,6 @@ class Reconciler:
 
     def _take_snapshot(self) -> Snapshot:
         return Snapshot(
-            namespace=self.identity.namespace,
             name=self.identity.name,
             engine=self.engine,
             studies=dict(self.studies),

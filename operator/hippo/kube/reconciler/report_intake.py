@@ -1,4 +1,4 @@
-"""What workers report and how their pods end, told to the engine and to metrics."""
+"""Tells the engine and metrics what workers report, and how their pods end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ReportIntake:
     # -- reports -----------------------------------------------------------------------------------
 
     async def take(self, reports: Sequence[Report]) -> None:
-        """Tell the engine what workers have reported: of many together, so that what comes of it is
+        """Tell the engine what workers have reported, in batches, so that what comes of a batch is
         written together. Raises StoreError for a report that cannot be.
         """
         for start in range(0, len(reports), REPORTS_AT_ONCE):
@@ -108,8 +108,8 @@ class ReportIntake:
     # -- pods --------------------------------------------------------------------------------------
 
     async def note_ends(self, over: Sequence[tuple[str, PodState | None]]) -> None:
-        """Pods are over. Their last reports were written before they ended; of whom no end is among
-        them, the pod tells how it ended.
+        """Pods are over. Their last reports were written before they ended; where no end is among
+        these, the pod tells how the chain ended.
         """
         if over:
             chains = [chain for chain, _ in over]
@@ -145,7 +145,9 @@ class ReportIntake:
             await context.pump.feed(WorkerGone(chain, how, error))
 
     async def _note_version_skew(self, chain: str, state: PodState) -> None:
-        """As if it had not been launched; no other is, before it is looked at by a person."""
+        """Treat the chain as if it had not been launched. No other is launched before a person has
+        seen to the image.
+        """
         context = self._context
         self._note_over(chain, outcome(state), str(state.cause))
         self._version_skew.note(state.message, self._studies)

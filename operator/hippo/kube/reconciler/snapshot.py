@@ -17,7 +17,6 @@ from hippo.kube.status.models import SearchPlanStatus
 class Snapshot:
     """A plan as a round has left it. Nothing feeds the engine until statuses are written."""
 
-    namespace: str
     name: str
     engine: Engine
     studies: Mapping[str, Accepted]
@@ -52,7 +51,7 @@ class Snapshot:
         return self._find_better(name) if not own else None
 
     def _find_better(self, name: str) -> tuple[str, str] | None:
-        """Whose pods wait for room, if that is why a study has none."""
+        """The study whose pods wait for room, if that is why another has none."""
         engine = self.engine
         queued = {chain.study for chain in engine.chains.values() if chain.name in self.queued}
         priority = engine.studies[name].study.spec.priority

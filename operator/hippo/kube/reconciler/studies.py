@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from hippo.engine import Engine
 from hippo.engine.events import StudyAdded, StudyChanged, StudyRemoved
 from hippo.engine.state import StudyRun
 from hippo.gc import delete_study
@@ -21,7 +20,6 @@ from hippo.kube.reconciler.errors import CANNOT_BE, NOT_A_STUDYS_FAULT, Reopen
 from hippo.kube.reconciler.trial_objects import DecisionBook
 from hippo.kube.reconciler.user_trials import UserTrials
 from hippo.kube.resources import TRIAL
-from hippo.kube.settings import Settings
 from hippo.lifecycles import StudyFault, blame
 from hippo.model import External, InvalidSpec, editable_changes
 from hippo.session.inbox import Mailroom
@@ -160,7 +158,7 @@ class LiveStudies:
     async def _reconsider(
         self, item: Accepted, book: DecisionBook, event: StudyAdded
     ) -> StudyAdded:
-        """A study that has ended goes on if its limits allow it now; failed trials are tried again
+        """Let a study that has ended go on if its limits allow it now, and try failed trials again
         if somebody asks.
         """
         study, context, session = item.study, self._context, self._context.session
@@ -194,7 +192,7 @@ class LiveStudies:
     # -- a study changes, ends or goes -------------------------------------------------------------
 
     async def _change(self, known: Accepted, item: Accepted) -> Accepted:
-        """What may change takes effect; after anything else the study goes on as it was."""
+        """Let an edit take effect if it may; after any other the study goes on as it was."""
         context, name = self._context, item.study.name
         try:
             changed = editable_changes(known.study, item.study)
@@ -262,16 +260,6 @@ class LiveStudies:
             await trials.write_refusals(self._context.tools.api)
         await book.restore()
         self.is_behind |= not await book.write_statuses(self._context.engine.studies[name])
-
-
-def count_workers(engine: Engine, settings: Settings) -> int:
-    """As many as active studies may have."""
-    wanted = sum(
-        run.study.spec.parallelism or settings.default_parallelism
-        for run in engine.studies.values()
-        if run.is_active
-    )
-    return min(wanted, settings.max_workers)
 
 
 def owners_of(studies: Mapping[str, Accepted]) -> list[dict[str, Any]]:

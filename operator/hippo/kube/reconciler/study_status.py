@@ -141,7 +141,7 @@ _FIGURES = re.compile(r" \(\d+ pods wait\)$|\d+")
 
 
 def _kind_of(condition: Condition) -> tuple[str, str]:
-    """What it is about: as pods come and go, and a quota fills, only figures change."""
+    """The subject of a condition: as pods come and go, and a quota fills, only figures change."""
     return condition.reason, _FIGURES.sub("", condition.message)
 
 

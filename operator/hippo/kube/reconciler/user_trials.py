@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Asked:
-    """What has been asked for on behalf of a Trial."""
+    """Requests that were posted on behalf of a Trial."""
 
     number: int  # of the request that suggests it
     steps: int

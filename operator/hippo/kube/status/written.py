@@ -69,7 +69,7 @@ class StudyStatuses:
         return True
 
     def saw(self, document: Mapping[str, Any]) -> None:
-        """What the cluster says, while nobody writes here: another operator may."""
+        """Take over the cluster's status, while nobody writes here: another operator may."""
         self._known[document["metadata"]["uid"]] = _Known.read(document)
 
     def forget(self, uid: str) -> None:

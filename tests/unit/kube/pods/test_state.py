@@ -752,24 +752,6 @@ def test_exit_statuses_are_those_of_the_runner() -> None:
     assert outcome(state) is Outcome.PREEMPTED
 
 
-def test_who_needs_a_person() -> None:
-    stuck = {name for name, (given_pod, *_) in CASES.items() if observe(given_pod).is_stuck}
-    assert stuck == {
-        "no such claim",
-        "image missing",
-        "image never pulled",
-        "image name",
-        "store secret missing",
-        "store secret lacks a key",
-        "certificate missing",
-        "another secret missing",
-        "root",
-        "cannot be created",
-        "image of an init container",
-        "sidecar ends again and again",
-    }
-
-
 def test_a_pod_fails_by_its_deadline_before_its_trainer_has_left() -> None:
     late = {"reason": "DeadlineExceeded", "message": "Pod was active on the node longer than..."}
     state = observe(pod("Failed", RUNNING, spec={"terminationGracePeriodSeconds": 630}, **late))

@@ -74,7 +74,7 @@ class World:
             for _ in range(2):
                 trials = {"mine": self.server.find(TRIAL, "mine")}
                 reconciler._mailroom._due = 0.0
-                await reconciler.reconcile(wanted, self._pods(), trials)
+                await reconciler.advance(wanted, self._pods(), trials)
                 reconciler.changes.pending = True
                 await reconciler.report()
         finally:

@@ -65,7 +65,7 @@ class World:
     async def open(self) -> Reconciler:
         self.reconciler = self.make()
         await self.reconciler.open(self.studies)
-        await self.reconciler.reconcile(self.studies, {}, {})
+        await self.reconciler.advance(self.studies, {}, {})
         return self.reconciler
 
     @property
@@ -103,11 +103,11 @@ def test_a_chain_is_charged_once_whoever_saw_it_end(tmp_path: Path, when: str) -
         (chain,) = reconciler.engine.chains
         world.store.write_report(began(chain))
         if when != "unseen":
-            await reconciler.reconcile(world.studies, {}, {})
+            await reconciler.advance(world.studies, {}, {})
             await reconciler._costs.note_costs(reconciler.studies)
         if when == "seen":
             world.store.write_report(ended(chain, 20.0))
-            await reconciler.reconcile(world.studies, {}, {})
+            await reconciler.advance(world.studies, {}, {})
             assert world.charged == (20.0, 4.0)
         await reconciler.release()
         if when != "seen":
@@ -227,12 +227,12 @@ def test_a_study_whose_pods_cannot_use_the_store_says_so_until_they_can(tmp_path
             """Reason of the condition, its status, and the message."""
             world.now += 90.0  # longer than every pause
             pods: dict[str, PodState] = {}
-            await reconciler.reconcile(world.studies, pods, {})
+            await reconciler.advance(world.studies, pods, {})
             for chain in reconciler.engine.chains if failing else ():
                 name = reconciler.chains.pod_of(chain)
                 words = f"{chain}: cannot write s3://b/reports/{chain}/0.json: {refused}"
                 pods[name] = failed(world.server.find(POD, name), 74, words)
-            await reconciler.reconcile(world.studies, pods, {})
+            await reconciler.advance(world.studies, pods, {})
             await reconciler.report()
             status = world.server.find(STUDY, "a")["status"]
             (condition,) = [c for c in status["conditions"] if c["type"] == names.PROGRESSING]
@@ -261,7 +261,7 @@ def test_a_retry_is_told_in_the_message(tmp_path: Path) -> None:
         (chain,) = reconciler.engine.chains
         pod = reconciler.chains.pod_of(chain)
         state = failed(world.server.find(POD, pod), 1, "Traceback\nValueError: no")
-        await reconciler.reconcile(world.studies, {pod: state}, {})
+        await reconciler.advance(world.studies, {pod: state}, {})
         await reconciler.report()
         status = world.server.find(STUDY, "a")["status"]
         assert "exit status 1: ValueError: no" in status["message"]
@@ -287,7 +287,7 @@ def test_one_failure_is_one_event(tmp_path: Path, retries: int) -> None:
         (chain,) = reconciler.engine.chains
         pod = PodState(PodPhase.FAILED, Cause.OUT_OF_MEMORY, "out of memory: use less")
         (name,) = world.server.names(POD)
-        await reconciler.reconcile({"b": world.item}, {name: pod}, {})
+        await reconciler.advance({"b": world.item}, {name: pod}, {})
         said = "; retry 1 of 1 in 5 s" if retries else ""
         assert told == [(names.REASON_CHAIN_FAILED, f"{chain}: out of memory: use less{said}")]
 
@@ -348,7 +348,7 @@ def test_reports_are_looked_for_when_they_are_due_by_the_clock(
         world.store.write_report(began(chain.name))
         world.store.write_report(saved(chain.name, 2, chain.claim.node.key(2)))
         world.now = 110.0
-        await reconciler.reconcile(world.studies, {}, {})
+        await reconciler.advance(world.studies, {}, {})
         assert reconciler.engine.costs.is_known
         world.now = 110.0 + later
         assert estimate_poll(reconciler.engine, world.now) == pytest.approx(pause)
@@ -366,10 +366,10 @@ def test_the_gap_between_chains_is_told_from_the_last_step_on(tmp_path: Path) ->
         (chain,) = reconciler.engine.chains.values()
         world.store.write_report(began(chain.name, 2.0))
         world.now = 102.0
-        await reconciler.reconcile(world.studies, {}, {})
+        await reconciler.advance(world.studies, {}, {})
         world.store.write_report(ended(chain.name, 7.0))  # the step ended then
         world.now = 111.5
-        await reconciler.reconcile(world.studies, {}, {})
+        await reconciler.advance(world.studies, {}, {})
         (after,) = reconciler.engine.chains
         assert after != chain.name
         labels = {"namespace": NAMESPACE, "plan": reconciler.identity.name}
@@ -400,7 +400,7 @@ def test_a_study_that_names_no_parallelism_has_the_operator_s_however_idle_other
         identity = PlanIdentity(NAMESPACE, signed[:16], document, signed)
         reconciler = Reconciler(identity, tools, StudyStatuses(server.api))
         await reconciler.open(studies)
-        await reconciler.reconcile(studies, {}, {})
+        await reconciler.advance(studies, {}, {})
         assert reconciler.engine.workers == 4
         assert sorted(chain.study for chain in reconciler.engine.chains.values()) == ["a", "b"]
 

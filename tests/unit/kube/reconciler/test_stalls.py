@@ -38,7 +38,7 @@ class Watched(World):
     async def hear(self, report: Report) -> None:
         self.store.write_report(report)
         await asyncio.sleep(0.01)  # between two looks at reports the reconciler rests
-        await self.reconciler.reconcile(self.studies, {}, {})
+        await self.reconciler.advance(self.studies, {}, {})
 
     async def look(self, seconds: float, *, running: bool = True) -> dict[str, Any] | None:
         """The condition, so many seconds after the last sign of life."""
@@ -179,7 +179,7 @@ def test_a_hung_chain_that_nobody_wants_is_removed_after_its_grace(tmp_path: Pat
         removed = []
         for moment in moments:
             world.now = clock + moment
-            await reconciler.reconcile(studies, {pod: PodState(PodPhase.RUNNING)}, {})
+            await reconciler.advance(studies, {pod: PodState(PodPhase.RUNNING)}, {})
             removed.append(pod not in world.server.names(POD))
         assert reconciler.engine.chains[world.chain].is_leaving
         assert removed == [False, False, True, True]
