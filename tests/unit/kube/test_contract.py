@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from hippo.kube.client import STUDY, TRIAL
+from hippo.kube.resources import STUDY, TRIAL
 from hippo.store import PlanStore
 from tests.driver_contract import Document, DriverContract, Run
 from tests.model_checking.store import MemoryBlobs

@@ -100,14 +100,14 @@ def deciding(error: Exception) -> Any:
 
 
 def observing(error: Exception) -> Any:
-    observe = GridTuner.observed
+    observe = GridTuner.tell
 
     def fail(tuner: GridTuner, result: Any) -> None:
         if len(tuner._targets) and tuner._point(0)["lr"] == ODD:
             raise error
         observe(tuner, result)
 
-    return mock.patch.object(GridTuner, "observed", fail)
+    return mock.patch.object(GridTuner, "tell", fail)
 
 
 def reading(error: Exception) -> Any:
