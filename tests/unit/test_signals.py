@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.provenance import ROOT
 
 _ASK = "import signal; print([signal.getsignal(n) == signal.SIG_IGN for n in (1, 2, 3)])"
@@ -24,6 +26,7 @@ def test_this_run_goes_on_ignoring_them():
 """
 
 
+@pytest.mark.slow
 def test_what_a_run_of_tests_ignores_its_children_do_not(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
     (tmp_path / "test_it.py").write_text(_TEST)

@@ -30,7 +30,7 @@ from hippo.protocol.reports import (
 )
 
 
-class Chains:
+class ChainPods:
     """Takes reports; what is told of a chain that has ended is ignored."""
 
     def __init__(

@@ -6,26 +6,26 @@
 from hippo.gc.collector import Collection, collect
 from hippo.gc.deletion import delete_study
 from hippo.gc.eviction import Stored, choose_evictions
-from hippo.gc.inventory import Holdings, build_holdings, read_holdings
+from hippo.gc.inventory import Inventory, build_inventory, read_inventory
 from hippo.gc.listing import PlanListing, StudyListing, list_store
 from hippo.gc.retention_policy import Intent, Scope, read_intent
 from hippo.gc.sweeper import Swept, sweep
 
 __all__ = [
     "Collection",
-    "Holdings",
     "Intent",
+    "Inventory",
     "PlanListing",
     "Scope",
     "Stored",
     "StudyListing",
     "Swept",
-    "build_holdings",
+    "build_inventory",
     "choose_evictions",
     "collect",
     "delete_study",
     "list_store",
-    "read_holdings",
     "read_intent",
+    "read_inventory",
     "sweep",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hippo.gc.eviction import Stored, choose_evictions
-from hippo.gc.inventory import Holdings
+from hippo.gc.inventory import Inventory
 from hippo.gc.sweeper import Swept, sweep
 from hippo.plan import CostModel
 from hippo.plan.restore import build_costs
@@ -79,14 +79,14 @@ def collect(
             try:
                 with reading(f"plan {path}"), contextlib.ExitStack() as plan_stack:
                     lock = plan_stack.enter_context(locks.hold(store))
-                    swept, holdings = sweep(
+                    swept, inventory = sweep(
                         store, now=now, dry_run=dry_run, before_each=partial(locks.renew, path)
                     )
                     if swept.is_gone:
                         if lock is not None:
                             lock.remove()
                     elif max_bytes is not None:
-                        opened.append(_Opened(store, swept, _appraise(store, holdings, now)))
+                        opened.append(_Opened(store, swept, _appraise(store, inventory, now)))
                         stack.enter_context(plan_stack.pop_all())
             except LockHeld as error:
                 swept = Swept(path, skipped=error.by)
@@ -178,30 +178,30 @@ def _evict(opened: list[_Opened], excess: int, locks: _Locks) -> int:
     return excess
 
 
-def _appraise(store: PlanStore, holdings: Holdings, now: float) -> list[Stored]:
+def _appraise(store: PlanStore, inventory: Inventory, now: float) -> list[Stored]:
     """Every checkpoint of a plan with its size and what it would take to train it again."""
-    records = holdings.records
+    records = inventory.records
     costs = build_costs(records.reports)
     sizes = measure(store.plan, store.blobs.list(f"{store.plan}/")).checkpoints
     known: dict[str, Stored] = {}
     for manifest in sorted(records.manifests.values(), key=lambda manifest: manifest.step):
         key = manifest.key
-        place = holdings.places.get(key)
+        place = inventory.places.get(key)
         earlier = place.node.latest_checkpoint(place.step - 1) if place is not None else None
         known[key] = Stored(
             identity=(store.plan, key),
             step=manifest.step,
             size=sizes.get(key, manifest.size),
-            seconds=_seconds(holdings, costs, manifest),
+            seconds=_seconds(inventory, costs, manifest),
             before=known[earlier.key] if earlier is not None else None,
-            is_protected=any(i.forbids_eviction(key) for i in holdings.holders(key, now)),
+            is_protected=any(i.forbids_eviction(key) for i in inventory.holders(key, now)),
         )
     return list(known.values())
 
 
-def _seconds(holdings: Holdings, costs: CostModel, manifest: Manifest) -> Callable[[int], float]:
+def _seconds(inventory: Inventory, costs: CostModel, manifest: Manifest) -> Callable[[int], float]:
     """How long it takes to train from a step before a checkpoint to it."""
-    place = holdings.places.get(manifest.key)
+    place = inventory.places.get(manifest.key)
     if place is None:  # from which sequence is not known
         return lambda begun: (manifest.step - begun) * costs.mean_step
     sequence = place.node.sequence

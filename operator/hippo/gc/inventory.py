@@ -23,7 +23,7 @@ from hippo.store import PlanRecords, PlanStore, StoreError, reading
 
 
 @dataclass(slots=True)
-class Holdings:
+class Inventory:
     """One plan as it is stored."""
 
     records: PlanRecords
@@ -46,19 +46,19 @@ class Holdings:
             self.plan.drop_checkpoint(place)
 
 
-def read_holdings(store: PlanStore) -> Holdings:
+def read_inventory(store: PlanStore) -> Inventory:
     """Raises StoreError if a study or its decisions cannot be read, or a newer Hippo has written
     any record of the plan: then nothing may go.
     """
     with reading(f"plan {store.plan}"):
         store.check_formats()
         documents = {name: store.read_study(name) for name in store.list_studies()}
-        return build_holdings(store, store.load(), documents)
+        return build_inventory(store, store.load(), documents)
 
 
-def build_holdings(
+def build_inventory(
     store: PlanStore, records: PlanRecords, documents: dict[str, dict[str, Any]]
-) -> Holdings:
+) -> Inventory:
     """The same from what has been read already. Raises StoreError."""
     if records.signature is None and (documents or records.problems):
         raise StoreError(
@@ -88,7 +88,7 @@ def build_holdings(
         for key in _on_the_way(ends):
             owners[key].add(name)
     intents = tuple(read_intent(document) for document in documents.values())
-    return Holdings(records, documents, intents, plan, places, owners)
+    return Inventory(records, documents, intents, plan, places, owners)
 
 
 def _insert(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hippo.gc.inventory import Holdings, read_holdings
+from hippo.gc.inventory import Inventory, read_inventory
 from hippo.gc.retention_policy import Intent
 from hippo.protocol.reports import MetricsReported
 from hippo.store import (
@@ -87,7 +87,7 @@ def _read(blobs: Blobs, path: str, infos: Iterable[BlobInfo], now: float) -> Pla
     try:
         with reading(f"plan {path}"):
             _see_who_uses(store, listing)
-            _describe(listing, read_holdings(store), sizes, now)
+            _describe(listing, read_inventory(store), sizes, now)
     except StoreError as error:
         return PlanListing(
             namespace, name, sizes.total, in_use=listing.in_use, problems=(str(error),)
@@ -95,8 +95,8 @@ def _read(blobs: Blobs, path: str, infos: Iterable[BlobInfo], now: float) -> Pla
     return listing
 
 
-def _describe(listing: PlanListing, holdings: Holdings, sizes: PlanSizes, now: float) -> None:
-    records = holdings.records
+def _describe(listing: PlanListing, inventory: Inventory, sizes: PlanSizes, now: float) -> None:
+    records = inventory.records
     listing.entrypoint = str((records.signature or {}).get("entrypoint", ""))
     listing.problems = records.problems
     results = {
@@ -106,19 +106,19 @@ def _describe(listing: PlanListing, holdings: Holdings, sizes: PlanSizes, now: f
         if isinstance(report, MetricsReported)
     }
     listing.results = len(results)
-    kept: dict[str, list[int]] = {study: [] for study in holdings.documents}
+    kept: dict[str, list[int]] = {study: [] for study in inventory.documents}
     for key, manifest in records.manifests.items():
         size = sizes.checkpoints.get(key, manifest.size)
         listing.checkpoints += 1
         listing.checkpoint_bytes += size
-        holders = holdings.holders(key, now)
+        holders = inventory.holders(key, now)
         for intent in holders:
             kept[intent.study].append(size)
         if not holders:
             listing.unwanted += 1
             listing.unwanted_bytes += size
     listing.studies = [
-        _read_study(holdings, intent, kept[intent.study], now) for intent in holdings.intents
+        _read_study(inventory, intent, kept[intent.study], now) for intent in inventory.intents
     ]
 
 
@@ -129,8 +129,8 @@ def _see_who_uses(store: PlanStore, listing: PlanListing) -> None:
         listing.in_use = error.by
 
 
-def _read_study(holdings: Holdings, intent: Intent, kept: list[int], now: float) -> StudyListing:
-    document: dict[str, Any] = holdings.documents[intent.study]
+def _read_study(inventory: Inventory, intent: Intent, kept: list[int], now: float) -> StudyListing:
+    document: dict[str, Any] = inventory.documents[intent.study]
     status = document.get("status") or {}
     return StudyListing(
         name=intent.study,

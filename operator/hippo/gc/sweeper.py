@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hippo.gc.inventory import Holdings, read_holdings
+from hippo.gc.inventory import Inventory, read_inventory
 from hippo.protocol.reports import Ended, Report
 from hippo.store import PlanStore, measure
 
@@ -36,18 +36,18 @@ def sweep(
     now: float,
     dry_run: bool = False,
     before_each: Callable[[], None] = lambda: None,
-) -> tuple[Swept, Holdings]:
-    """Remove what may go; the holdings are what is left.
+) -> tuple[Swept, Inventory]:
+    """Remove what may go; the inventory is what is left.
 
     The caller holds the plan's lock, and may renew it ``before_each`` deletion. A plan without
     studies goes altogether, but for the lock: that is the caller's. Raises StoreError, also if what
     studies want cannot be told; nothing is removed then.
     """
-    holdings = read_holdings(store)
-    records = holdings.records
+    inventory = read_inventory(store)
+    records = inventory.records
     sizes = measure(store.plan, store.blobs.list(f"{store.plan}/"))
-    over = [intent.study for intent in holdings.intents if intent.is_over(now)]
-    unwanted = [key for key in records.manifests if not holdings.holders(key, now)]
+    over = [intent.study for intent in inventory.intents if intent.is_over(now)]
+    unwanted = [key for key in records.manifests if not inventory.holders(key, now)]
     swept = Swept(
         plan=store.plan,
         checkpoints=len(unwanted),
@@ -55,14 +55,14 @@ def sweep(
         studies=tuple(over),
         problems=records.problems,
     )
-    if len(over) == len(holdings.intents) and not records.problems:
+    if len(over) == len(inventory.intents) and not records.problems:
         swept.is_gone, swept.freed = True, sizes.total
         if not dry_run:
             store.remove(before_each)
-        return swept, holdings
+        return swept, inventory
     for key in [*unwanted, *sorted(records.orphans)]:
         swept.freed += sizes.checkpoints.get(key, 0)
-        holdings.drop(key)
+        inventory.drop(key)
         if not dry_run:
             before_each()
             store.delete_checkpoint(key)
@@ -83,7 +83,7 @@ def sweep(
     if not dry_run:
         before_each()
         store.fold(ended)
-    return swept, holdings
+    return swept, inventory
 
 
 def _has_ended(reports: list[Report]) -> bool:

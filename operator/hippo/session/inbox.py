@@ -29,7 +29,7 @@ class _Box:
     requests: int = 0  # taken to the engine
 
 
-class Mailroom:
+class Inbox:
     """The mailboxes of all external studies of a run. Nothing it keeps is needed again."""
 
     def __init__(

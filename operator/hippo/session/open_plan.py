@@ -16,7 +16,7 @@ from hippo.engine.options import EngineOptions
 from hippo.engine.state import StudyRun
 from hippo.model import Study
 from hippo.session.charges import chain_prefix
-from hippo.session.inbox import Mailroom
+from hippo.session.inbox import Inbox
 from hippo.session.session import Session
 from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, Unreadable, reading
 
@@ -32,7 +32,7 @@ class OpenPlan:
     lock: PlanLock
     session: Session
     engine: Engine
-    inbox: Mailroom
+    inbox: Inbox
     not_cleaned: str | None = None  # why unfinished writes of killed writers stay
     has_news: bool = False  # reports have been read since charges were noted
 
@@ -75,7 +75,7 @@ class OpenPlan:
             costs=session.build_costs(),
             kept=session.kept_by_others({study.name for study in studies}),
         )
-        inbox = Mailroom(store, engine, studies, clock)
+        inbox = Inbox(store, engine, studies, clock)
         return cls(lock, session, engine, inbox, not_cleaned)
 
     @property

@@ -11,7 +11,7 @@ from hippo.engine.events import StudyAdded
 from hippo.engine.reopening import Advice, Verdict, reconsider, tell_reason
 from hippo.engine.reopening import Spending as TimeSpent
 from hippo.engine.state import StudyRun
-from hippo.gc import Scope, build_holdings, read_intent
+from hippo.gc import Scope, build_inventory, read_intent
 from hippo.lifecycles import End, EndReason, InvariantViolated, StudyState, TrialState
 from hippo.model import (
     InvalidSpec,
@@ -328,11 +328,11 @@ class Session:
             return lambda key: False
         try:
             with reading(f"plan {self.store.plan}"):
-                holdings = build_holdings(self.store, self.records, others)
+                inventory = build_inventory(self.store, self.records, others)
         except StoreError:  # what they want cannot be told
             return lambda key: True
         now = time.time()
-        return lambda key: bool(holdings.holders(key, now))
+        return lambda key: bool(inventory.holders(key, now))
 
     def differences_to_earlier(self, name: str) -> list[str]:
         """Fields of the trainer that have changed since a study, new here, was worked on in another

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,6 +135,7 @@ REQUESTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(REQUESTS, st.integers(0, 2**32), st.booleans())
 def test_any_requests_with_any_faults(requests: list[Request], seed: int, faults: bool) -> None:
     dice = random.Random(seed)

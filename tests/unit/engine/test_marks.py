@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
+
 from hippo.engine.events import StudyAdded
 from hippo.lifecycles import StudyState, TrialState
 from tests.unit.engine.test_properties import check_results
@@ -82,6 +84,7 @@ def test_a_diverged_mark_ends_the_trial_and_its_chain() -> None:
     assert len(world.trained) <= 8
 
 
+@pytest.mark.slow
 def test_faults_between_marks_lose_no_result() -> None:
     for seed in range(40):
         world = World([study_of()], workers=3, costs=Costs(save=0.3, linger=seed % 2))

@@ -120,6 +120,7 @@ def test_every_step_is_trained_once_and_results_are_exact(world: World) -> None:
     assert world.notices == [], "a checkpoint was missing when it was needed"
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(worlds(most=2), st.integers(1, 3))
 def test_routes_that_are_cut_short_change_nothing(world: World, most: int) -> None:
@@ -272,6 +273,7 @@ def _results(world: World) -> list[dict[int, Any]]:
     return [dict(trial.results) for run in runs for trial in run.trials]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(worlds(most=1), st.integers(0, 2**16))
 def test_decisions_do_not_depend_on_faults(world: World, seed: int) -> None:
@@ -351,6 +353,7 @@ def test_the_engine_is_deterministic(world: World, seed: int) -> None:
     assert world.run().log == again.run().log
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(worlds())
 def test_a_finished_run_starts_no_worker_again(world: World) -> None:

@@ -136,6 +136,7 @@ def test_later_reuse_costs_nothing() -> None:
     assert world.engine.studies["a"].worker_seconds == paid
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(worlds())
 def test_every_second_is_paid_once(world: World) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from hippo.cli import store as store_commands
 from hippo.cli.render.output import Output
-from hippo.gc import Collection, collect, delete_study, list_store, read_holdings
+from hippo.gc import Collection, collect, delete_study, list_store, read_inventory
 from hippo.store import Blobs, DirectoryBlobs, PlanLock, PlanStore, StoreError, list_plans, measure
 from tests.unit.gc.stored import STEPS, StoredPlan
 from tests.unit.store.test_loading import DyingBlobs
@@ -76,9 +76,9 @@ def test_all_that_lies_on_the_way_of_a_trial_is_retained(blobs: DirectoryBlobs) 
     theirs = plan.add_checkpoint(OTHER, 6)
     plan.add_study("a", FORKED, retain="all")
     plan.add_study("b", OTHER, retain="none")
-    holdings = read_holdings(plan.store)
-    assert [i.study for i in holdings.holders(shared, NOW)] == ["a"]
-    assert holdings.holders(theirs, NOW) == []
+    inventory = read_inventory(plan.store)
+    assert [i.study for i in inventory.holders(shared, NOW)] == ["a"]
+    assert inventory.holders(theirs, NOW) == []
     collect(blobs, now=NOW)
     assert plan.stored() == {shared, ours}
 
@@ -221,6 +221,7 @@ def test_of_a_plan_with_damaged_records_the_rest_is_cleaned(blobs: DirectoryBlob
     assert {torn, report} <= set(names(blobs))
 
 
+@pytest.mark.slow
 def test_killed_anywhere_nothing_needed_is_lost_and_the_next_one_goes_on(tmp_path: Path) -> None:
     blobs = DirectoryBlobs(tmp_path / "before")
     going, staying = StoredPlan(blobs, version="1"), StoredPlan(blobs, version="2")

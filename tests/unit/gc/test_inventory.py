@@ -5,10 +5,11 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hippo.gc import read_holdings
+from hippo.gc import read_inventory
 from hippo.protocol.decisions import Decision
 from hippo.store import DirectoryBlobs
 from tests.unit.gc.stored import STEPS, StoredPlan
@@ -23,6 +24,7 @@ trials = st.lists(st.sampled_from(TRIALS), unique_by=str, max_size=4)
 steps = st.integers(1, STEPS)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(
     ours=trials,
@@ -40,7 +42,7 @@ def test_a_study_owns_what_lies_on_the_way_of_its_trials(
             plan.add_study(name, *written, retain="all")
         for written, step in stored:
             plan.add_checkpoint(written, step, apart="" if is_merged else "ours-0")
-        holdings = read_holdings(plan.store)
+        inventory = read_inventory(plan.store)
         for key, manifest in plan.store.load().manifests.items():
             expected = {
                 name
@@ -48,8 +50,8 @@ def test_a_study_owns_what_lies_on_the_way_of_its_trials(
                 for index, trial in enumerate(written)
                 if plan.key(trial, manifest.step, "" if is_merged else f"{name}-{index}") == key
             }
-            assert {intent.study for intent in holdings.holders(key, 1e9)} == expected
-            assert (key in holdings.places) == bool(expected)
+            assert {intent.study for intent in inventory.holders(key, 1e9)} == expected
+            assert (key in inventory.places) == bool(expected)
 
 
 def test_a_replicate_goes_its_own_way() -> None:
@@ -69,9 +71,9 @@ def test_a_replicate_goes_its_own_way() -> None:
         plan.store.write_decision("s", replicate)
         ours = plan.add_checkpoint(TRIALS[0], 6, apart="seed 7")
         foreign = plan.add_checkpoint(TRIALS[0], 6, apart="seed 8")
-        holdings = read_holdings(plan.store)
-        assert holdings.holders(ours, 1e9)
-        assert not holdings.holders(foreign, 1e9)
+        inventory = read_inventory(plan.store)
+        assert inventory.holders(ours, 1e9)
+        assert not inventory.holders(foreign, 1e9)
 
 
 def test_a_trial_that_was_never_to_go_so_far_does_not_own_what_is_farther() -> None:
@@ -84,6 +86,6 @@ def test_a_trial_that_was_never_to_go_so_far_does_not_own_what_is_farther() -> N
                 decision["hyperparameters"] = TRIALS[0]
             plan.store.write_decision("halving", Decision.model_validate(decision))
         near, far = plan.add_checkpoint(TRIALS[0], 6), plan.add_checkpoint(TRIALS[0], 7)
-        holdings = read_holdings(plan.store)
-        assert holdings.holders(near, 1e9)
-        assert not holdings.holders(far, 1e9)
+        inventory = read_inventory(plan.store)
+        assert inventory.holders(near, 1e9)
+        assert not inventory.holders(far, 1e9)

@@ -84,6 +84,7 @@ def test_many_small_values_are_refused_before_they_are_parsed(item: bytes, versi
         assert peak < TIMES * len(data) + LEAST
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("text", [b'"', b'\\"', b'"\\', b'\\\\"', b"{[,"])
 @pytest.mark.parametrize("ends", [b'"', b"", b"\\", b'\\"'])

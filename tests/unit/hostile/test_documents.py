@@ -50,6 +50,7 @@ WHOLE = study_document(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.one_of(spoilt(WHOLE), anything))
 def test_a_spoilt_study_is_refused_in_lines_or_is_one(document: Any) -> None:
@@ -66,6 +67,7 @@ def test_a_spoilt_study_is_refused_in_lines_or_is_one(document: Any) -> None:
     assert time.process_time() - began < SECONDS
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(spoilt({"study": "s", "hyperparameters": {"lr": 0.1}, "steps": 2, "index": 0}))
 def test_a_spoilt_trial_is_refused_or_is_one(spec: Any) -> None:
@@ -278,6 +280,7 @@ TOKENS = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.lists(TOKENS, max_size=25).map("".join))
 def test_any_text_is_studies_or_is_refused(text: str) -> None:

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 MODULES = {*("pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml")}
 CALLS = {"eval", "exec", "compile", "torch.load", "numpy.load", "np.load", "os.system"}
@@ -48,6 +50,7 @@ def find_dangers() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_nothing_runs_what_it_reads() -> None:
     assert len(list(sources())) > 150
     assert find_dangers() == []

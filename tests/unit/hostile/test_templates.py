@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -236,6 +237,7 @@ def violations(pod: dict[str, Any]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(templates())
 def test_no_template_raises_a_pod_above_the_restricted_standard(template: Any) -> None:

@@ -47,7 +47,7 @@ def held(world: World) -> dict[str, int]:
         "pods": sum(map(len, operator._pods.values())),
         "namespaces of pods": len(operator._pods),
         "trials": sum(map(len, operator.user_trials.by_namespace.values())),
-        "reception": len(operator._reception._checked) + len(operator._reception._rejected),
+        "reception": len(operator._admission._checked) + len(operator._admission._rejected),
         "gone": len(operator._gone),
         "tasks": len(operator._tasks),
     }

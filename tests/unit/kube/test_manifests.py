@@ -124,6 +124,7 @@ def test_pods_keep_checkpoints_in_the_namespaces_claim() -> None:
     assert "HIPPO_CACHE_DIR" not in json.dumps(pod())
 
 
+@pytest.mark.slow
 def test_what_no_api_server_takes_is_refused_by_name() -> None:
     """Labels of all who ask, and annotations of 256 kB in all."""
     many = CHAIN.model_copy(update={"studies": tuple(f"s{n}" for n in range(10_000))})

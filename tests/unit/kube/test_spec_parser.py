@@ -75,6 +75,7 @@ def many(count: int) -> dict[str, Any]:
     return {"lr": {"piecewise": [[0, 0.1], [1, lrs[0]]]}, **{f"x{i}": x for i, x in enumerate(lrs)}}
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_refused_and_the_next_is_read_by_another() -> None:
     parser = SpecParser(seconds=0.3)
     try:
@@ -88,6 +89,7 @@ def test_what_takes_too_long_is_refused_and_the_next_is_read_by_another() -> Non
         parser.close()
 
 
+@pytest.mark.slow
 def test_what_needs_too_much_memory_is_refused() -> None:
     parser = SpecParser(memory=8 << 20)
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.chain_pods import ChainPods
 from hippo.kube.reconciler.plan_object import PlanObject
 from hippo.kube.resources import POD
 from hippo.kube.status.models import ChainRecord
@@ -78,6 +78,7 @@ def hold_up_everywhere(other: str) -> None:
     assert len(pods_when_held) > 2, "it was held up between pods"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["hippo", "another"])
 def test_no_stage_gets_two_pods_whenever_one_is_overtaken(other: str) -> None:
     """The first may be held up for any time: also in the middle of a launch."""
@@ -95,13 +96,13 @@ def test_a_chain_that_is_not_barred_is_found_out(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_launch_without_a_record_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def launch(self: Chains, wanted: Any) -> list[Any]:
+    async def launch(self: ChainPods, wanted: Any) -> list[Any]:
         for item in wanted:
             self.records[item[0].chain] = ChainRecord(name=item[0].chain, study=item[1].name)
             await self._build(*item)
         return []
 
-    monkeypatch.setattr(Chains, "launch", launch)
+    monkeypatch.setattr(ChainPods, "launch", launch)
     world = begin()
     try:
         with pytest.raises(AssertionError, match="no SearchPlan told of it"):

@@ -76,6 +76,7 @@ def test_an_absurd_text_takes_no_time() -> None:
     assert time.process_time() - began < 60  # a square would take hours
 
 
+@pytest.mark.slow
 @given(hostile_texts, st.integers(0, 60))
 def test_a_text_is_clipped_to_bytes(text: str, most: int) -> None:
     clipped = clip(text, most)

@@ -45,6 +45,7 @@ def check_random_pairs(seed: int, count: int) -> None:
         check_pair(one, other, STEPS, rng.choice([STEPS, STEPS, 70]))
 
 
+@pytest.mark.slow
 def test_sequences_agree_as_long_as_their_values_do() -> None:
     check_random_pairs(1, 300)
 
@@ -54,6 +55,7 @@ def test_thousands_of_sequences_agree_as_long_as_their_values_do() -> None:
     check_random_pairs(2, 4_000)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(strategies.related_schedules())
 def test_related_schedules(written: list[Any]) -> None:
@@ -65,6 +67,7 @@ NEAR = (0.1, 0.10000000000000002, 0.1000000000000001, 5e-324, 1e-323, 1e-320, 0.
 SLOW = (0.5, 0.9999999999999999, 1.0000000000000002, -0.5, 0.1, 1e-300, 0.999999999999)
 
 
+@pytest.mark.slow
 def test_rounding_never_makes_different_values_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strategies, "NUMBERS", NEAR)
     monkeypatch.setattr(strategies, "GAMMAS", SLOW)

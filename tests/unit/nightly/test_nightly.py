@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.nightly.pieces import CHECKED_STEPS, HOURS, choose, list_pieces
 from tests.nightly.record import Night
 from tests.nightly.report import summarize, unmet
@@ -79,6 +81,7 @@ def test_what_a_night_never_came_to_is_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_properties_take_more_examples_at_night_and_are_counted(tmp_path: Path) -> None:
     test, figures = tmp_path / "test_it.py", tmp_path / "figures"
     test.write_text(

@@ -97,6 +97,7 @@ def test_trials_cost_in_sum_what_they_train_together(trials: list[Any]) -> None:
     assert total == count_unique_steps(plan, targets)
 
 
+@pytest.mark.slow
 @given(TRIALS, hyperparameters())
 def test_going_farther_never_costs_less(trials: list[Any], written: dict[str, Any]) -> None:
     plan = build(trials, [], [])

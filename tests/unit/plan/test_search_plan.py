@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,6 +94,7 @@ def test_the_order_of_insertion_does_not_matter(
     assert {(s.key, s.parent) for s in build_stage_tree(build(mixed))} == one
 
 
+@pytest.mark.slow
 @given(TRIALS, st.sets(st.integers(0, 200), max_size=6))
 @settings(max_examples=200)
 def test_the_frontier_is_the_stage_tree_kept_up_to_date(

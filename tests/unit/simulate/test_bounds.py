@@ -95,6 +95,7 @@ def find_shortest(tasks: Tasks, m: int, limits: dict[str, int]) -> int:
     return time
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(tiny(), st.integers(1, 4))
 def test_no_schedule_within_limits_ends_before_the_bound(made: list[Study], m: int) -> None:

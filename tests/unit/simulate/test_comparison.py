@@ -71,6 +71,7 @@ def drawn(simulation: Simulation) -> list[Any]:
     return [d.hyperparameters for d in of_study if d.kind == "suggest" and d.seed is None]
 
 
+@pytest.mark.slow
 @given(studies(most=2), OPTIONS)
 @settings(max_examples=25)
 def test_trial_by_trial_decides_as_the_stage_tree(
@@ -107,6 +108,7 @@ def test_draws_depend_neither_on_merging_nor_on_time(
     assert drawn(runs[0]) == planned  # by ``hippo plan``
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix_first", [None, {"candidates": 3}])
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "qmc"])
 def test_optuna_draws_alike_on_one_worker_and_is_followed_on_several(
@@ -141,6 +143,7 @@ def test_what_is_followed_ends_where_the_other_ended(algorithm: dict[str, Any]) 
     assert len(alone.trials) <= len(tree.trials)
 
 
+@pytest.mark.slow
 def test_a_record_that_breaks_off_is_followed_to_an_end() -> None:
     study = build_study(space=SPACE, algorithm=DRAWING[2], maxTrials=12)
     whole = Simulation([study], synthetic(study), SimulationOptions(3)).run()

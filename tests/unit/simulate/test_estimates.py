@@ -34,6 +34,7 @@ def watch(study: Any, options: SimulationOptions) -> tuple[float, list[tuple[flo
     return simulation.now, told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [SHORT, LATE], ids=["apart", "forked late"])
 @pytest.mark.parametrize(("workers", "parallelism"), [(2, None), (8, None), (8, 2), (2, 8)])
 def test_short_trials_take_as_long_as_was_said(

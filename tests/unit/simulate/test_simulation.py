@@ -73,6 +73,7 @@ def verdicts(decisions: list[Decision]) -> set[Any]:
     return {(d.kind, d.trial, d.steps, str(d.hyperparameters), d.parent, d.seed) for d in decisions}
 
 
+@pytest.mark.slow
 @given(studies(most=2), COSTS, st.booleans())
 @example(EQUALLY_LONG, Costs(step=0.75), False)
 @settings(max_examples=30)

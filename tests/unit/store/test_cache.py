@@ -175,6 +175,7 @@ def test_it_is_cleared_and_goes_on(kept: Kept) -> None:
     assert kept.cache.get(name, 7) == b"weights"
 
 
+@pytest.mark.slow
 def test_two_processes_keep_the_bound_and_read_only_what_was_put(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     with (
@@ -206,6 +207,7 @@ def put_elsewhere(folder: Path, first: str, wrapper: list[str] | None = None) ->
     return processes.run(_PUT, str(folder), first, wrapper=wrapper or []).splitlines()
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path, namespace: list[str]) -> None:
     folder = tmp_path / "cache"
     folder.mkdir()
@@ -240,6 +242,7 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
     assert os.listdir(folder) == []
 
 
+@pytest.mark.slow
 def test_a_limit_of_file_sizes(tmp_path: Path) -> None:
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))"
     line, files = put_elsewhere(tmp_path / "cache", limit)

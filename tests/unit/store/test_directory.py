@@ -44,6 +44,7 @@ def left_over(root: Path) -> list[str]:
     return os.listdir(root / ".tmp")
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_left_is_swept_and_a_live_one_is_spared(root: Path) -> None:
     with (
         processes.start(STALLED_WRITER, str(root), "dead") as dead,

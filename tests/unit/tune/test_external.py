@@ -174,6 +174,7 @@ REQUESTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(REQUESTS, st.randoms(use_true_random=False))
 def test_every_request_is_answered_once_across_restarts(requests: Any, dice: Any) -> None:
     """Requests and results in any order; at each moment a restart gives the same tuner."""

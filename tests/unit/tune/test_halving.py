@@ -254,6 +254,7 @@ def test_asha_gives_its_reasons() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_ten_thousand_trials_are_ordinary() -> None:
     study = make_study(asha(), max_trials=10_000, space=CONTINUOUS, steps=243)
     tuner = create_tuner(study)

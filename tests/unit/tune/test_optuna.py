@@ -72,6 +72,7 @@ def assembled(space: Space, coordinates: dict[str, Any]) -> dict[str, Any]:
     return space.assemble(lambda dimension: coordinates[dimension.path])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_finds_better_points_than_chance(sampler: str) -> None:
     seeds = range(7)
@@ -116,6 +117,7 @@ def test_copes_with_choices_within_choices(sampler: str, settings: dict[str, Any
         assert point["only"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "gp"])
 def test_learns_from_results(sampler: str) -> None:
     def suggested(sign: int) -> object:
@@ -201,6 +203,7 @@ def test_further_candidates_are_other_draws(sampler: str) -> None:
     assert [canonical_json(tuner._candidate(5, attempt)) for attempt in range(4)] == points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_says_nothing_and_changes_no_setting(
     sampler: str, capfd: pytest.CaptureFixture[str]

@@ -46,6 +46,7 @@ def merge_rate(prefix_first: dict[str, Any] | None, seed: int) -> float:
     return analyse([study(prefix_first, seed)]).merge_rate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_random_trials_share_more(seed: int) -> None:
     plain = merge_rate(None, seed)
@@ -54,6 +55,7 @@ def test_random_trials_share_more(seed: int) -> None:
     assert merge_rate({"weight": 3}, seed) > 2.0 * plain
 
 
+@pytest.mark.slow
 def test_the_more_weight_the_more_is_shared() -> None:
     rates = [sum(merge_rate({"weight": weight}, seed) for seed in range(3)) for weight in (0, 6)]
     assert rates == sorted(rates)
@@ -120,6 +122,7 @@ def test_what_adds_nothing_is_taken_last() -> None:
     assert set(order[-3:]) == set(map(str, values[1:4]))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(hyperparameters(), st.integers(1, 12)), max_size=6), hyperparameters())
 @settings(max_examples=200)
 def test_a_point_costs_the_steps_that_it_shares_with_no_trial_so_far(

@@ -50,7 +50,7 @@ class _ParseResult:
     error: InvalidSpec | None = None
 
 
-class Reception:
+class StudyAdmission:
     """Checks, by the model and a dry run of a pod, what the CRD's schema and rules cannot.
 
     Documents are parsed off the event loop, those of one namespace one after the other.

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from hippo.kube import names
 from hippo.kube.accepted_study import Accepted
 from hippo.kube.client import Api, Conflict
-from hippo.kube.controller.admission import Reception, Refusal
+from hippo.kube.controller.admission import Refusal, StudyAdmission
 from hippo.kube.controller.cluster_identity import ClusterIdentity
 from hippo.kube.controller.plan_worker import PlanWorker, Shared
 from hippo.kube.controller.resync import Resync
@@ -82,7 +82,9 @@ class Operator:
         self.resync = Resync(api, settings, metrics, self, self.user_trials, clock=clock)
         self._plan_of: dict[str, PlanWorker] = {}  # by uid of the study
         self._pods: dict[tuple[str, str], dict[str, PodState]] = {}  # by namespace and plan
-        self._reception = Reception(api, settings, self.statuses, self.events, clock=unix_clock)
+        self._admission = StudyAdmission(
+            api, settings, self.statuses, self.events, clock=unix_clock
+        )
         self._moves = StudyMoves(tools, self, self.spawn)
         self._gone: set[str] = set()  # uids of studies deleted since they were listed last
         self._tasks: set[asyncio.Task[None]] = set()
@@ -156,7 +158,7 @@ class Operator:
 
     def end_listing(self, known: Collection[str], there: Collection[str]) -> None:
         """Forget studies that were ``known`` before the list, and are not ``there``."""
-        self._reception.keep(there)
+        self._admission.keep(there)
         for uid in set(known) - set(there):
             worker = self._plan_of.get(uid)
             for name in [n for n, i in worker.studies.items() if i.uid == uid] if worker else []:
@@ -172,7 +174,7 @@ class Operator:
             self.forget_study(uid, document["metadata"]["name"])
             return
         try:
-            item = await self._reception.accept(document)
+            item = await self._admission.accept(document)
         except ParserFailed as error:
             log.error("study %s: %s", document["metadata"]["name"], error)
             return  # until all are looked at again
@@ -193,7 +195,7 @@ class Operator:
         if worker.reconciler is None:
             self.statuses.saw(item.document)
         try:
-            await self._reception.welcome(item, worker.name)
+            await self._admission.welcome(item, worker.name)
         finally:
             before = (known.generation, known.retry) if known is not None else None
             if is_new or before != (item.generation, item.retry):
@@ -213,7 +215,7 @@ class Operator:
 
     async def _reject(self, document: Mapping[str, Any], reason: str, message: str) -> None:
         is_at_work = document["metadata"]["uid"] in self._plan_of
-        await self._reception.reject(document, reason, message, is_at_work=is_at_work)
+        await self._admission.reject(document, reason, message, is_at_work=is_at_work)
         if not is_at_work:
             self.metrics.update_study(*_place(document), StudyStatus(phase="Rejected"))
 
@@ -232,7 +234,7 @@ class Operator:
     def forget_study(self, uid: str, name: str) -> None:
         """Take a study out of its plan."""
         self.statuses.forget(uid)
-        self._reception.forget(uid)
+        self._admission.forget(uid)
         worker = self._plan_of.pop(uid, None)
         if worker is not None and name in worker.studies and worker.studies[name].uid == uid:
             del worker.studies[name]

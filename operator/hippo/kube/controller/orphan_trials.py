@@ -14,7 +14,7 @@ FindStudy = Callable[[str, str], tuple[Study, bool] | None]
 """By namespace and name: an accepted study, and whether it has ended."""
 
 
-class Strays:
+class OrphanTrials:
     """Says so in their statuses, once."""
 
     def __init__(self, api: Api) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from hippo.kube.client import Api, ApiError
-from hippo.kube.controller.orphan_trials import Strays
+from hippo.kube.controller.orphan_trials import OrphanTrials
 from hippo.kube.controller.user_trial_cache import UserTrialCache
 from hippo.kube.observability.metrics import Metrics
 from hippo.kube.resources import STUDY
@@ -57,7 +57,7 @@ class Resync:
         self._metrics = metrics
         self._studies = studies
         self._trials = trials
-        self._strays = Strays(api)
+        self._orphan_trials = OrphanTrials(api)
         self._clock = clock
         self._looked = clock()  # at all Studies, with success
         self._has_begun = asyncio.Event()  # studies were listed
@@ -97,7 +97,7 @@ class Resync:
             self._has_begun.set()
         await asyncio.gather(*(self._take_in(*entry) for entry in by_namespace.items()))
         await self._trials.drop_deleted()
-        await self._strays.tell(self._trials.by_namespace, self._studies.find_study)
+        await self._orphan_trials.tell(self._trials.by_namespace, self._studies.find_study)
 
     async def _take_in(self, namespace: str, studies: list[dict[str, Any]]) -> None:
         """Take in listed studies of one namespace, which delays no other namespace."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hippo.engine import Engine
 from hippo.engine.events import Queued, WorkersChanged
 from hippo.kube.reconciler.engine_pump import EnginePump
-from hippo.kube.reconciler.pod_monitor import PodWatch
+from hippo.kube.reconciler.pod_monitor import PodMonitor
 from hippo.kube.settings import Settings
 
 
@@ -13,7 +13,7 @@ class Capacity:
     """Tells the engine how many workers there may be, and which wait for room."""
 
     def __init__(
-        self, engine: Engine, pump: EnginePump, watch: PodWatch, settings: Settings
+        self, engine: Engine, pump: EnginePump, watch: PodMonitor, settings: Settings
     ) -> None:
         self._engine = engine
         self._pump = pump

@@ -59,7 +59,7 @@ class _Uncreated:
     problem: str
 
 
-class Chains:
+class ChainPods:
     """All chains of one plan that were launched and have not been seen to end."""
 
     def __init__(

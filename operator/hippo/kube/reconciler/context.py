@@ -12,10 +12,10 @@ from hippo.engine.reopening import Advice
 from hippo.kube import names
 from hippo.kube.client import Api
 from hippo.kube.observability.metrics import Metrics
-from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.chain_pods import ChainPods
 from hippo.kube.reconciler.engine_pump import EnginePump, PlanThread
 from hippo.kube.reconciler.plan_object import PlanObject
-from hippo.kube.reconciler.pod_monitor import PodWatch
+from hippo.kube.reconciler.pod_monitor import PodMonitor
 from hippo.kube.reconciler.report_reader import ReportReader
 from hippo.kube.reconciler.study_events import StudyEvents
 from hippo.kube.reconciler.version_skew import VersionSkew
@@ -104,8 +104,8 @@ class PlanContext:
     lock: PlanLock
     thread: PlanThread
     plan: PlanObject
-    chains: Chains
-    watch: PodWatch
+    chains: ChainPods
+    watch: PodMonitor
     reports: ReportReader
     session: Session
     engine: Engine

@@ -10,7 +10,7 @@ from typing import TypeVar
 from hippo.engine import Engine
 from hippo.engine.commands import Command
 from hippo.engine.events import Event
-from hippo.kube.reconciler.executor import Performer
+from hippo.kube.reconciler.executor import Executor
 from hippo.kube.serial_executor import SerialExecutor
 from hippo.store import PlanLock
 
@@ -36,11 +36,11 @@ class EnginePump:
     """``clock`` counts seconds."""
 
     def __init__(
-        self, engine: Engine, thread: PlanThread, performer: Performer, clock: Callable[[], float]
+        self, engine: Engine, thread: PlanThread, executor: Executor, clock: Callable[[], float]
     ) -> None:
         self._engine = engine
         self._thread = thread
-        self._performer = performer
+        self._executor = executor
         self._clock = clock
 
     async def feed(self, *events: Event) -> None:
@@ -48,7 +48,7 @@ class EnginePump:
         waiting: Sequence[Event] = events
         while waiting:
             commands = await self._thread.run(partial(self._handle, waiting))
-            waiting = await self._performer.carry_out(commands)
+            waiting = await self._executor.carry_out(commands)
 
     def _handle(self, events: Sequence[Event]) -> list[Command]:
         now = self._clock()

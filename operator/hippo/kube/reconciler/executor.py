@@ -24,20 +24,20 @@ from hippo.engine.commands import (
 from hippo.engine.events import Event, WorkerGone
 from hippo.engine.state import StudyRun
 from hippo.kube import names
-from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.chain_pods import ChainPods
 from hippo.kube.reconciler.plan_object import PlanObject
 from hippo.kube.reconciler.report_reader import ReportReader
-from hippo.kube.reconciler.trial_objects import DecisionBook
+from hippo.kube.reconciler.trial_objects import TrialObjects
 from hippo.model import Study
 from hippo.protocol.assignments import Assignment
 from hippo.protocol.decisions import Decision
 from hippo.protocol.reports import Outcome, WorkerError
-from hippo.session.inbox import Mailroom
+from hippo.session.inbox import Inbox
 from hippo.store import PlanStore, StoreError
 from hippo.store.concurrency import map_together
 
 
-class Performer:
+class Executor:
     """Of one plan. Any command may raise StoreError, ApiError or TakenOver; none after it is then
     carried out, and the engine that gave them is ahead of what is durable: drop it.
     """
@@ -47,7 +47,7 @@ class Performer:
         store: PlanStore,
         engine: Engine,
         plan: PlanObject,
-        chains: Chains,
+        chains: ChainPods,
         reports: ReportReader,
         *,
         finished: Callable[[StudyRun], Awaitable[None]],
@@ -63,9 +63,9 @@ class Performer:
         self._finished = finished
         self._tell = tell
         self._launched = launched
-        self.books: dict[str, DecisionBook] = {}
+        self.books: dict[str, TrialObjects] = {}
         """Of live studies; what is decided about others need not be kept."""
-        self.mailroom: Mailroom | None = None
+        self.inbox: Inbox | None = None
         self.wake_at = math.inf
         """When the engine wants to be told the time."""
 
@@ -132,8 +132,8 @@ class Performer:
     async def _do(self, command: Command) -> None:
         match command:
             case Refuse(study, number, message):
-                assert self.mailroom is not None
-                await asyncio.to_thread(self.mailroom.refuse, study, number, message)
+                assert self.inbox is not None
+                await asyncio.to_thread(self.inbox.refuse, study, number, message)
             case Finish(name, _, _):
                 await self._finished(self._engine.studies[name])
             case Notify(message, name):

@@ -15,7 +15,7 @@ from hippo.kube import names
 from hippo.kube.accepted_study import Accepted
 from hippo.kube.pods.state import observe
 from hippo.kube.reconciler.capacity import Capacity
-from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.chain_pods import ChainPods
 from hippo.kube.reconciler.context import (
     LOCK_SECONDS,
     Carryover,
@@ -26,17 +26,17 @@ from hippo.kube.reconciler.context import (
 )
 from hippo.kube.reconciler.costs import CostRecorder
 from hippo.kube.reconciler.engine_pump import EnginePump, PlanThread
-from hippo.kube.reconciler.executor import Performer
+from hippo.kube.reconciler.executor import Executor
 from hippo.kube.reconciler.launch_gaps import LaunchGaps
 from hippo.kube.reconciler.plan_object import PlanObject
-from hippo.kube.reconciler.pod_monitor import PodWatch
+from hippo.kube.reconciler.pod_monitor import PodMonitor
 from hippo.kube.reconciler.report_intake import ReportIntake
 from hippo.kube.reconciler.report_reader import ReportReader
 from hippo.kube.reconciler.studies import LiveStudies, owners_of
 from hippo.kube.reconciler.study_events import StudyEvents
 from hippo.kube.reconciler.takeover import adopt, build_engine, check_pods, read_store
 from hippo.kube.resources import STUDY
-from hippo.session.inbox import Mailroom
+from hippo.session.inbox import Inbox
 from hippo.session.session import Session
 from hippo.store import PlanLock, PlanStore, plan_path
 
@@ -49,8 +49,8 @@ class Parts:
     """The parts of an open plan's reconciler."""
 
     context: PlanContext
-    performer: Performer
-    mailroom: Mailroom
+    executor: Executor
+    inbox: Inbox
     costs: CostRecorder
     gaps: LaunchGaps
     capacity: Capacity
@@ -90,8 +90,8 @@ class Opening:
         tools, identity = self._tools, self._identity
         await self._take_lock()
         await self._take_object(studies)
-        chains = Chains(tools.api, self._plan, *identity.place, tools.settings, tools.clock)
-        watch = PodWatch(*identity.place, self._plan, chains, tools.metrics, tools.clock)
+        chains = ChainPods(tools.api, self._plan, *identity.place, tools.settings, tools.clock)
+        watch = PodMonitor(*identity.place, self._plan, chains, tools.metrics, tools.clock)
         self._carryover.version_skew.apply(watch, studies)
         pods = await chains.find_recorded()
         # From the server: one that is there but not accepted, or not seen yet, was not deleted.
@@ -134,7 +134,7 @@ class Opening:
         )
 
     def _read(
-        self, studies: Collection[str], live: Collection[str], chains: Chains
+        self, studies: Collection[str], live: Collection[str], chains: ChainPods
     ) -> tuple[Session, Engine]:
         session = read_store(
             self._store,
@@ -153,8 +153,8 @@ class Opening:
         self,
         session: Session,
         engine: Engine,
-        chains: Chains,
-        watch: PodWatch,
+        chains: ChainPods,
+        watch: PodMonitor,
         studies: Mapping[str, Accepted],
         *,
         given: Mapping[str, Accepted],
@@ -168,7 +168,7 @@ class Opening:
         async def finish(run: StudyRun) -> None:
             await live.finish(run)
 
-        performer = Performer(
+        executor = Executor(
             self._store,
             engine,
             self._plan,
@@ -189,20 +189,20 @@ class Opening:
             reports,
             session,
             engine,
-            EnginePump(engine, self._thread, performer, tools.clock),
+            EnginePump(engine, self._thread, executor, tools.clock),
             events,
             self._changes,
         )
         costs = CostRecorder(session, engine, reports, self.lock)
         specs = [item.study for item in studies.values()]
-        mailroom = performer.mailroom = await self._thread.run(
-            lambda: Mailroom(self._store, engine, specs, tools.clock)
+        inbox = executor.inbox = await self._thread.run(
+            lambda: Inbox(self._store, engine, specs, tools.clock)
         )
         capacity = Capacity(engine, context.pump, watch, tools.settings)
         live = LiveStudies(
             context,
-            mailroom,
-            performer.books,
+            inbox,
+            executor.books,
             costs,
             studies=self._studies,
             owners={item.uid for item in given.values()},
@@ -217,4 +217,4 @@ class Opening:
             studies=self._studies,
             tell_workers=capacity.tell_workers,
         )
-        return Parts(context, performer, mailroom, costs, gaps, capacity, live, intake)
+        return Parts(context, executor, inbox, costs, gaps, capacity, live, intake)

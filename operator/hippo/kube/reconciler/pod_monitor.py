@@ -10,7 +10,7 @@ from hippo.engine import Engine
 from hippo.kube import names
 from hippo.kube.observability.metrics import Metrics
 from hippo.kube.pods.state import GONE, Cause, PodPhase, PodState
-from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.chain_pods import ChainPods
 from hippo.kube.reconciler.plan_object import PlanObject
 
 SAVING_SECONDS = 10.0
@@ -27,7 +27,7 @@ class _Preempted:
     message: str = GONE.message
 
 
-class PodWatch:
+class PodMonitor:
     """Looks at the pods of one plan."""
 
     def __init__(
@@ -35,7 +35,7 @@ class PodWatch:
         namespace: str,
         name: str,
         plan: PlanObject,
-        chains: Chains,
+        chains: ChainPods,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -19,11 +19,11 @@ from hippo.engine.events import Tick
 from hippo.kube import names
 from hippo.kube.accepted_study import Accepted
 from hippo.kube.pods.state import PodState
-from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.chain_pods import ChainPods
 from hippo.kube.reconciler.context import LOCK_SECONDS, Carryover, Changes, PlanIdentity, Tools
 from hippo.kube.reconciler.opening import Opening
 from hippo.kube.reconciler.plan_object import PlanObject
-from hippo.kube.reconciler.pod_monitor import PodWatch
+from hippo.kube.reconciler.pod_monitor import PodMonitor
 from hippo.kube.reconciler.polling import LEAST_POLL_SECONDS, MAILBOX_SECONDS, PollSchedule
 from hippo.kube.reconciler.snapshot import Snapshot
 from hippo.kube.reconciler.stalls import StallWatch
@@ -41,8 +41,8 @@ class Reconciler:
 
     engine: Engine
     plan: PlanObject
-    chains: Chains
-    watch: PodWatch
+    chains: ChainPods
+    watch: PodMonitor
     stalls: StallWatch
 
     def __init__(
@@ -80,7 +80,7 @@ class Reconciler:
         context = self._context = parts.context
         self.engine, self.plan, self.chains = context.engine, context.plan, context.chains
         self.watch, self.stalls = context.watch, StallWatch(self._locate)
-        self._performer, self._mailroom, self._costs = parts.performer, parts.mailroom, parts.costs
+        self._executor, self._inbox, self._costs = parts.executor, parts.inbox, parts.costs
         self._live, self._intake, self._gaps = parts.live, parts.intake, parts.gaps
         self._capacity = parts.capacity
         self._unwanted = UnwantedChains(self.engine, self.chains, self.tools.clock)
@@ -158,15 +158,15 @@ class Reconciler:
     async def _feed_time(self) -> None:
         """Tell the engine how many workers there may be, and what time it is."""
         await self._capacity.tell_workers()
-        if self._performer.wake_at <= self.tools.clock():
-            self._performer.wake_at = math.inf
+        if self._executor.wake_at <= self.tools.clock():
+            self._executor.wake_at = math.inf
         await self._context.pump.feed(Tick())
 
     async def _tidy(self, pods: Mapping[str, PodState]) -> None:
         """Do what follows from a round beside the engine's commands."""
         await self._unwanted.hurry()
         self._gaps.forget()
-        await asyncio.to_thread(self._mailroom.publish)
+        await asyncio.to_thread(self._inbox.publish)
         if self.chains.forget(self.chains.records.keys() - self.engine.chains.keys()):
             await self.plan.write()
             self.changes.pending |= self._has_ended
@@ -233,7 +233,7 @@ class Reconciler:
         now = self.tools.clock()
         moments = [
             now + min(self.tools.settings.resync, LOCK_SECONDS / 4),
-            self._performer.wake_at,
+            self._executor.wake_at,
         ]
         if self.engine.chains:
             moments.append(self._schedule.next_look)

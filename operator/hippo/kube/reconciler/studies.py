@@ -17,12 +17,12 @@ from hippo.kube.manifests import owner
 from hippo.kube.reconciler.context import ADVICE, PlanContext
 from hippo.kube.reconciler.costs import CostRecorder
 from hippo.kube.reconciler.errors import CANNOT_BE, NOT_A_STUDYS_FAULT, Reopen
-from hippo.kube.reconciler.trial_objects import DecisionBook
+from hippo.kube.reconciler.trial_objects import TrialObjects
 from hippo.kube.reconciler.user_trials import UserTrials
 from hippo.kube.resources import TRIAL
 from hippo.lifecycles import StudyFault, blame
 from hippo.model import External, InvalidSpec, editable_changes
-from hippo.session.inbox import Mailroom
+from hippo.session.inbox import Inbox
 from hippo.store import RESTORE, Unreadable
 
 
@@ -34,8 +34,8 @@ class LiveStudies:
     def __init__(
         self,
         context: PlanContext,
-        mailroom: Mailroom,
-        books: dict[str, DecisionBook],
+        inbox: Inbox,
+        books: dict[str, TrialObjects],
         costs: CostRecorder,
         *,
         studies: dict[str, Accepted],
@@ -49,7 +49,7 @@ class LiveStudies:
         ``tell_workers`` tells the engine how many workers there may be.
         """
         self._context = context
-        self._mailroom = mailroom
+        self._inbox = inbox
         self._books = books
         self._costs = costs
         self._studies = studies
@@ -100,7 +100,7 @@ class LiveStudies:
             own = {key: doc for key, doc in objects.items() if doc["spec"].get("study") == name}
             with blame(name, *NOT_A_STUDYS_FAULT):
                 await self._context.thread.run(partial(trials.post, own))
-        for request in await asyncio.to_thread(self._mailroom.collect):
+        for request in await asyncio.to_thread(self._inbox.collect):
             await self._context.pump.feed(request)
 
     @property
@@ -122,8 +122,8 @@ class LiveStudies:
     async def _admit(self, item: Accepted) -> None:
         """Raises Unreadable if the study's own records are damaged, or contradict each other."""
         study, context, session = item.study, self._context, self._context.session
-        if study.name in self._mailroom.damaged:
-            raise Unreadable(self._mailroom.damaged[study.name])
+        if study.name in self._inbox.damaged:
+            raise Unreadable(self._inbox.damaged[study.name])
         try:
             event = await context.thread.run(lambda: session.admit(study, uid=item.uid))
         except InvalidSpec as error:  # the cluster lets nobody change it, so the store was
@@ -131,7 +131,7 @@ class LiveStudies:
             raise Unreadable(
                 f"what the store holds is another study: {reason}: {RESTORE}"
             ) from None
-        book = DecisionBook(context.tools.api, session.store, event.study, item.uid)
+        book = TrialObjects(context.tools.api, session.store, event.study, item.uid)
         decisions = await book.recover()
         if study.name not in session.documents:
             await asyncio.to_thread(lambda: session.write_study(event.study, None, uid=item.uid))
@@ -148,7 +148,7 @@ class LiveStudies:
             reason = " ".join(str(error).split())
             raise Unreadable(f"its decisions cannot be followed: {reason}: {RESTORE}") from error
 
-    async def _open_user_trials(self, item: Accepted, book: DecisionBook) -> UserTrials:
+    async def _open_user_trials(self, item: Accepted, book: TrialObjects) -> UserTrials:
         made = f"{names.LABEL_MANAGED_BY}!={names.MANAGED_BY}"
         namespace, store = item.study.namespace, self._context.session.store
         there = await self._context.tools.api.list(TRIAL, namespace, labels=made)
@@ -156,7 +156,7 @@ class LiveStudies:
         return await self._context.thread.run(lambda: UserTrials(store, item.study, book, live))
 
     async def _reconsider(
-        self, item: Accepted, book: DecisionBook, event: StudyAdded
+        self, item: Accepted, book: TrialObjects, event: StudyAdded
     ) -> StudyAdded:
         """Let a study that has ended go on if its limits allow it now, and try failed trials again
         if somebody asks.
@@ -211,7 +211,7 @@ class LiveStudies:
     async def finish(self, run: StudyRun) -> None:
         """A study has ended."""
         await self._costs.note_spending()
-        await asyncio.to_thread(self._mailroom.publish)  # whoever sees the end finds all answers
+        await asyncio.to_thread(self._inbox.publish)  # whoever sees the end finds all answers
         if run.name in self._studies:
             await asyncio.to_thread(self._context.lock.renew)
             await self._costs.write_study(run)
@@ -253,7 +253,7 @@ class LiveStudies:
             with blame(name, *NOT_A_STUDYS_FAULT):
                 await self._write_trials(name, book)
 
-    async def _write_trials(self, name: str, book: DecisionBook) -> None:
+    async def _write_trials(self, name: str, book: TrialObjects) -> None:
         if name in self._user_trials:
             trials = self._user_trials[name]
             await asyncio.to_thread(trials.read_refusals)

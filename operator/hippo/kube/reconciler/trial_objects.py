@@ -40,7 +40,7 @@ MOST_STATUSES = 200
 """Written in one round; the rest follows in the next."""
 
 
-class DecisionBook:
+class TrialObjects:
     """The Trials of one study, as its decisions make them."""
 
     def __init__(self, api: Api, store: PlanStore, study: Study, uid: str) -> None:

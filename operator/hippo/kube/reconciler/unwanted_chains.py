@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 
 from hippo.engine import Engine
-from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.chain_pods import ChainPods
 
 
 class UnwantedChains:
     """Deletes the pods of chains that do not leave by themselves. ``clock`` counts seconds."""
 
-    def __init__(self, engine: Engine, chains: Chains, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, chains: ChainPods, clock: Callable[[], float]) -> None:
         self._engine = engine
         self._chains = chains
         self._clock = clock

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hippo.kube.client import Api, NotFound, Refused
-from hippo.kube.reconciler.trial_objects import DecisionBook
+from hippo.kube.reconciler.trial_objects import TrialObjects
 from hippo.kube.resources import TRIAL
 from hippo.kube.spec_parser import SHARED, ParserFailed, SpecParser, TooCostly
 from hippo.kube.status.models import TrialStatus
@@ -42,7 +42,7 @@ class UserTrials:
         self,
         store: PlanStore,
         study: Study,
-        book: DecisionBook,
+        book: TrialObjects,
         live: Collection[str],
         parser: SpecParser = SHARED,
     ) -> None:

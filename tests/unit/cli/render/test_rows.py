@@ -50,6 +50,7 @@ def test_nothing_is_lost_in_any_width(width: int) -> None:
         assert all(squeeze(cell) in squeeze(text) for row in rows for cell in row)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(*[st.text(min_size=1, max_size=50)] * 5), min_size=1, max_size=4),

@@ -56,6 +56,7 @@ def check_limits(world: World, before: dict[str, int]) -> None:
             assert not asking or chain.study in asking
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(worlds())
 def test_no_study_ever_has_more_workers_than_it_may(world: World) -> None:

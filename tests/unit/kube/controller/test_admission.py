@@ -12,7 +12,7 @@ import pytest
 from hippo.kube import names
 from hippo.kube.accepted_study import Accepted
 from hippo.kube.controller import admission as module
-from hippo.kube.controller.admission import Reception, Refusal
+from hippo.kube.controller.admission import Refusal, StudyAdmission
 from hippo.kube.observability.events import Events
 from hippo.kube.resources import STUDY, Document
 from hippo.kube.settings import Settings
@@ -51,7 +51,7 @@ class Fixture:
         api = self.server.api
         statuses = StudyStatuses(api)
         settings = Settings(store="s3://bucket")
-        self.reception = Reception(api, settings, statuses, Events(api), self.parser)
+        self.reception = StudyAdmission(api, settings, statuses, Events(api), self.parser)
 
     async def accept(self, document: Document) -> Accepted | Refusal:
         return await self.reception.accept(document)
@@ -178,7 +178,7 @@ def test_the_real_reader_accepts_what_the_model_does() -> None:
         item = await add_study(server, "a")
         statuses = StudyStatuses(server.api)
         settings = Settings(store="s3://bucket")
-        reception = Reception(server.api, settings, statuses, Events(server.api))
+        reception = StudyAdmission(server.api, settings, statuses, Events(server.api))
         assert await reception.accept(item.document) == item
 
     run(go())
@@ -196,7 +196,7 @@ def test_the_loop_goes_on_while_a_document_of_many_pieces_is_read() -> None:
         }
         body = study_document("a", steps=100_000, space=space)
         document = await server.create(STUDY, NAMESPACE, body)
-        reception = Reception(
+        reception = StudyAdmission(
             server.api, Settings(store="s3://b"), StudyStatuses(server.api), Events(server.api)
         )
         longest = 0.0

@@ -505,6 +505,7 @@ def hostile_trainer(number: int) -> Document:
     return {"entrypoint": "trainer:Trainer", "image": "digits:1", "version": str(number)}
 
 
+@pytest.mark.slow
 def test_plans_whose_tuners_think_for_long_delay_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hippo.kube import names
 from hippo.kube.client import Refused
 from hippo.kube.controller import admission
-from hippo.kube.controller.orphan_trials import Strays
+from hippo.kube.controller.orphan_trials import OrphanTrials
 from hippo.kube.reconciler import study_status
 from hippo.kube.reconciler.user_trials import UserTrials
 from hippo.kube.resources import SEARCH_PLAN, STUDY, TRIAL, Document
@@ -574,7 +574,7 @@ def test_a_trial_of_a_study_that_holds_what_cannot_be_is_made_anew(world: World)
 
 
 def test_a_stray_whose_status_is_not_taken_keeps_no_other_from_being_told(world: World) -> None:
-    strays = Strays(world.server.api)
+    strays = OrphanTrials(world.server.api)
     for name in ("hostile", "other"):
         put_trial(world, name, {})
     found = {name: world.server.find(TRIAL, name) for name in ("hostile", "other")}
@@ -586,7 +586,7 @@ def test_a_stray_whose_status_is_not_taken_keeps_no_other_from_being_told(world:
 
 def test_a_trial_that_another_operator_has_taken_is_no_stray(world: World) -> None:
     """This one has seen neither the study nor the Trial's status yet."""
-    strays = Strays(world.server.api)
+    strays = OrphanTrials(world.server.api)
     put_trial(world, "taken", {})
     seen = copied(world.server.find(TRIAL, "taken"))
     world.server.find(TRIAL, "taken")["status"] = {"phase": "Running"}

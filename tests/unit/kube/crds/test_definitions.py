@@ -231,6 +231,7 @@ def _studies(draw: st.DrawFn) -> dict[str, Any]:
     return _study(space=space, algorithm=draw(st.sampled_from(_ALGORITHMS)), **draw(others))
 
 
+@pytest.mark.slow
 @given(_studies())
 def test_what_the_model_takes_the_schema_takes(document: dict[str, Any]) -> None:
     try:

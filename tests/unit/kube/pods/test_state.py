@@ -791,6 +791,7 @@ def damage(value: Any, data: st.DataObject) -> Any:
     return [damage(item, data) if index == place else item for index, item in enumerate(value)]
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(st.sampled_from(sorted(CASES)), st.data())
 def test_a_damaged_status_raises_nothing(name: str, data: st.DataObject) -> None:

@@ -705,12 +705,14 @@ def try_to_merge(template: Any) -> dict[str, Any] | None:
     return None
 
 
+@pytest.mark.slow
 @given(templates)
 def test_merging_again_changes_nothing(template: dict[str, Any]) -> None:
     once = try_to_merge(template)
     assert once is None or merge_pod(once, template) == once
 
 
+@pytest.mark.slow
 @given(templates)
 def test_no_template_makes_a_pod_less_secure(template: dict[str, Any]) -> None:
     pod = try_to_merge(template)
@@ -736,6 +738,7 @@ def test_no_template_makes_a_pod_less_secure(template: dict[str, Any]) -> None:
     assert pod["metadata"] == BASE["metadata"]
 
 
+@pytest.mark.slow
 @given(st.recursive(scalars, lambda x: st.one_of(st.lists(x), st.dictionaries(words, x))))
 def test_nothing_else_is_raised(anything: Any) -> None:
     for template in (anything, {"spec": anything}, {"spec": {"containers": anything}}):

@@ -12,7 +12,7 @@ import pytest
 from hippo.kube.client import AlreadyExists, Api, ApiError, NotFound, Refused
 from hippo.kube.pods.state import Cause, PodPhase, PodState
 from hippo.kube.reconciler import chain_pods as module
-from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.chain_pods import ChainPods
 from hippo.kube.reconciler.errors import TakenOver
 from hippo.kube.reconciler.plan_object import PlanObject
 from hippo.kube.settings import Settings
@@ -65,7 +65,7 @@ class Plan:
 class World:
     def __init__(self, *answers: ApiError | None) -> None:
         self.server, self.plan = Server(list(answers)), Plan()
-        self.chains = Chains(
+        self.chains = ChainPods(
             cast(Api, self.server),
             cast(PlanObject, self.plan),
             "research",

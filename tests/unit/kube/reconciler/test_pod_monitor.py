@@ -15,9 +15,9 @@ from hippo.kube import names
 from hippo.kube.observability.metrics import Metrics
 from hippo.kube.pods.state import GONE, Cause, PodPhase, PodState
 from hippo.kube.reconciler import pod_monitor
-from hippo.kube.reconciler.chain_pods import Chains
+from hippo.kube.reconciler.chain_pods import ChainPods
 from hippo.kube.reconciler.plan_object import PlanObject
-from hippo.kube.reconciler.pod_monitor import PodWatch
+from hippo.kube.reconciler.pod_monitor import PodMonitor
 from hippo.kube.status.models import ChainRecord, SearchPlanStatus
 
 Over = list[tuple[str, PodState | None]]
@@ -34,8 +34,8 @@ class World:
     running: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        plan, chains = cast(PlanObject, self), cast(Chains, self)
-        self.watch = PodWatch("research", "plan", plan, chains, Metrics())
+        plan, chains = cast(PlanObject, self), cast(ChainPods, self)
+        self.watch = PodMonitor("research", "plan", plan, chains, Metrics())
 
     def add(self, chain: str, state: PodState | None, **engine: bool) -> None:
         self.records[chain] = ChainRecord(name=chain, study="study")

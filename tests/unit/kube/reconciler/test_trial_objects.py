@@ -13,7 +13,7 @@ from hippo.engine.options import EngineOptions
 from hippo.engine.state import StudyRun
 from hippo.kube.client import ApiError
 from hippo.kube.reconciler import trial_objects as module
-from hippo.kube.reconciler.trial_objects import DecisionBook, read_decisions
+from hippo.kube.reconciler.trial_objects import TrialObjects, read_decisions
 from hippo.kube.resources import STUDY, TRIAL
 from hippo.model import Study
 from hippo.plan import SearchPlan
@@ -32,8 +32,8 @@ class World:
         self.uid = item.uid
         self.store = PlanStore(DirectoryBlobs(tmp_path / "store"), f"{NAMESPACE}/plan")
 
-    def book(self) -> DecisionBook:
-        return DecisionBook(self.server.api, self.store, self.study, self.uid)
+    def book(self) -> TrialObjects:
+        return TrialObjects(self.server.api, self.store, self.study, self.uid)
 
     def trial(self, name: str) -> list[Decision]:
         return read_decisions(self.server.find(TRIAL, name))

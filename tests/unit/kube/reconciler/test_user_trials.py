@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from hippo.kube.reconciler.trial_objects import DecisionBook
+from hippo.kube.reconciler.trial_objects import TrialObjects
 from hippo.kube.reconciler.user_trials import UserTrials
 from hippo.kube.resources import TRIAL, Document
 from hippo.kube.spec_parser import ParserFailed, SpecParser, TooCostly
@@ -30,7 +30,7 @@ class World:
 
     def start(self) -> None:
         live = {document["metadata"]["uid"] for document in self.objects.values()}
-        self.book = DecisionBook(self.server.api, self.store, self.study, self.uid)
+        self.book = TrialObjects(self.server.api, self.store, self.study, self.uid)
         self.trials = UserTrials(self.store, self.study, self.book, live)
 
     @property

@@ -280,6 +280,7 @@ def test_a_million_steps_have_no_more_runs_than_two_hundred(written: Any) -> Non
     assert many.key(200, "s") == few.key(200, "s")
 
 
+@pytest.mark.slow
 def test_ten_thousand_trials_have_as_many_keys_as_there_are_points() -> None:
     rng = random.Random(0)
     of_choices = [

@@ -118,6 +118,7 @@ def test_a_drawn_piecewise_is_a_point_and_not_a_history() -> None:
     assert [Sequence.of(back, STEPS).values(t)["x"] for t in (69, 70)] == [0.7, 0.9]
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 50),
     st.lists(st.integers(1, STEPS - 1), min_size=1, max_size=6, unique=True).map(sorted),

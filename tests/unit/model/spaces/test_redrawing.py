@@ -110,6 +110,7 @@ def test_so_have_integers(domain: dict[str, Any], expected: set[int]) -> None:
     assert points == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_finite", [True, False])
 def test_a_redrawn_draw_is_distributed_like_a_draw(is_finite: bool) -> None:
     """A step of Gibbs sampling; or else weight 0 would not be unbiased.

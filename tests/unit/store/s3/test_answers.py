@@ -112,6 +112,7 @@ LISTINGS: dict[str, str | bytes] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LISTINGS)
 def test_a_listing_that_is_none(server: Server, blobs: S3Blobs, name: str) -> None:
     server.say(LISTINGS[name])
