@@ -25,7 +25,7 @@ from tests.model_checking.world import World
 from tests.unit.hostile.values import anything, deep, spoilt
 from tests.unit.kube.memory import NAMESPACE, study_document
 
-SECONDS = 20.0
+SECONDS = 60.0
 """Of the processor, not of a busy machine's clock: what grows without bound takes far more."""
 WHOLE = study_document(
     "s",

@@ -21,13 +21,13 @@ from hippo.kube.pods.manifest import pod_name
 from hippo.kube.pods.state import PodState, observe
 from hippo.kube.reconciler.context import PlanIdentity, Tools
 from hippo.kube.reconciler.reconciler import Reconciler
-from hippo.kube.resources import POD, SEARCH_PLAN, TRIAL
+from hippo.kube.resources import POD, SEARCH_PLAN, STUDY, TRIAL
 from hippo.kube.settings import Settings
 from hippo.kube.status.written import StudyStatuses
 from hippo.model import signature, signature_document
 from hippo.protocol.assignments import Assignment
 from hippo.store import DirectoryBlobs
-from tests.unit.kube.memory import NAMESPACE, MemoryApi, add_study, add_trial, run
+from tests.unit.kube.memory import NAMESPACE, MemoryApi, accepted, add_study, add_trial, run
 
 FORK = {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [2]}}
 
@@ -68,7 +68,8 @@ class World:
         tools = Tools(self.server.api, self.blobs, settings, Metrics(), lambda *_: None)
         identity = PlanIdentity(NAMESPACE, signed[:16], document, signed)
         reconciler = Reconciler(identity, tools, StudyStatuses(self.server.api))
-        wanted = {item.study.name: item for item in studies}
+        names = [item.study.name for item in studies]
+        wanted = {name: accepted(self.server.find(STUDY, name)) for name in names}  # as it lists
         try:
             await reconciler.open(wanted)
             for _ in range(2):
