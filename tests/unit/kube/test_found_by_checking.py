@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from hippo.kube.resources import STUDY
 from tests.model_checking.world import World
+from tests.unit.kube.memory import copied
 from tests.unit.kube.test_state_machine import OperatorMachine
 
 LRS: list[Any] = [0.1, {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [3]}}]
@@ -97,3 +99,17 @@ def test_a_watch_that_repeats_an_old_document_takes_no_status_back(world: World)
         world.run(0, operator.repeat(key))
     world.take_turn(0)
     assert [s["status"]["phase"] for s in world.studies()] == ["Succeeded"]
+
+
+def test_a_list_from_before_a_write_and_its_watch_event_conflict_with_nothing(world: World) -> None:
+    """The same new study is told of twice at once: both documents have no status yet."""
+    world.apply("s", steps=7, space={"lr": {"choices": [0.1]}}, maxTrials=1)
+    (study,) = [copied(found) for found in world.studies()]
+    world.start_operator(0, "hippo")
+    operator = world.operators[0].operator
+    world.run(0, operator.study_changed(study, is_gone=False))
+    written = world.server.count("status", STUDY)
+    for _ in range(2):
+        world.run(0, operator.study_changed(study, is_gone=False))
+    assert world.server.count("status", STUDY) == written
+    assert world.studies()[0]["status"]["phase"] == "Pending"

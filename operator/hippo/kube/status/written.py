@@ -22,10 +22,12 @@ class _Known:
 
     status: StudyStatus
     precondition: StatusPrecondition
+    version: int  # of the object, as far as it can be compared
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> _Known:
-        return cls(read_study_status(document), StatusPrecondition.read(document))
+        precondition = StatusPrecondition.read(document)
+        return cls(read_study_status(document), precondition, _version(document))
 
 
 @dataclass(eq=False)
@@ -53,8 +55,9 @@ class StudyStatuses:
         if status == known.status:
             return False
         name, precondition = metadata["name"], StatusPrecondition(True, status.phase)
+        version = known.version
         try:
-            await self.api.set_status(
+            written = await self.api.set_status(
                 STUDY, metadata["namespace"], name, status, precondition=known.precondition
             )
         except NotFound:
@@ -65,15 +68,27 @@ class StudyStatuses:
         except Refused as error:  # of an object that a later CRD would not take
             log.warning("the status of study %s cannot be written: %s", name, error)
             precondition = known.precondition
-        self._known[metadata["uid"]] = _Known(status, precondition)
+        else:
+            version = _version(written)
+        self._known[metadata["uid"]] = _Known(status, precondition, version)
         return True
 
     def saw(self, document: Mapping[str, Any]) -> None:
-        """Take over the cluster's status, while nobody writes here: another operator may."""
-        self._known[document["metadata"]["uid"]] = _Known.read(document)
+        """Take over the cluster's status, while nobody writes here: another operator may. A
+        document from before the last write here tells nothing.
+        """
+        found, known = _Known.read(document), self._known.get(document["metadata"]["uid"])
+        if known is None or known.version <= found.version:
+            self._known[document["metadata"]["uid"]] = found
 
     def forget(self, uid: str) -> None:
         self._known.pop(uid, None)
+
+
+def _version(document: Mapping[str, Any]) -> int:
+    """The resourceVersion, which API servers count up; 0 of one that does not."""
+    version = str(document["metadata"].get("resourceVersion", ""))
+    return int(version) if version.isdecimal() else 0
 
 
 def read_study_status(document: Mapping[str, Any]) -> StudyStatus:
