@@ -309,7 +309,7 @@ def test_no_study_is_taken_in_the_releases_own_namespace(release: Release) -> No
 
 
 def test_a_study_goes_on_while_its_operator_is_replaced(release: Release, team: Site) -> None:
-    team.apply(team.study("steady", {"lr": LRS}, config={"sleep": 2.0}))
+    team.apply(team.study("steady", {"lr": LRS}, config={"sleep": 8.0}))
     team.wait_for("steady", "Running")
     before = {release.find_pod_name()}
 
