@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from hippo.engine import Engine
 from hippo.engine.events import Adopted
 from hippo.engine.options import EngineOptions
+from hippo.gc import forget_missing
 from hippo.kube import names
 from hippo.kube.client import Api
-from hippo.kube.controller.store_gc import forget_missing
 from hippo.kube.pods.state import observe
 from hippo.kube.reconciler.context import (
     ADVICE,
