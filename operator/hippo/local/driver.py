@@ -223,12 +223,11 @@ class LocalDriver:
     def _close(self) -> None:
         """Leave the store tidy. Raises RunStopped, which says why, if studies are unfinished."""
         unfinished = [run for run in self.engine.studies.values() if not run.state.is_final]
-        self._plan.close(
-            self._workers.counted,
-            ended=self._workers.ended,
-            unfinished=unfinished,
-            is_idle=self._workers.is_idle,
-        )
+        self._plan.inbox.publish()
+        for run in unfinished:
+            self._plan.write_study(run)
+        self._plan.note_charges(self._workers.counted)
+        self._plan.close(self._workers.ended, is_idle=self._workers.is_idle)
         if self._halt is not None:
             raise RunStopped(f"{self._halt}; nothing is lost: put it right and run again")
         if (interrupted := self._interrupts.explain()) is not None:
