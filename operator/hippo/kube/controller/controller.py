@@ -109,7 +109,7 @@ class Operator:
             worker = self._plan_of.get(labels.get(names.LABEL_STUDY_UID, ""))
             is_own = worker is not None and worker.namespace == document["metadata"]["namespace"]
             if is_own and worker and worker.reconciler is not None and isinstance(index, int):
-                worker.reconciler.trial_lost(spec.get("study", ""), index)
+                worker.reconciler.trial_lost(spec.get("study", ""), index, document)
                 worker.wake.set()
 
     def pod_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:

@@ -243,9 +243,9 @@ class Reconciler:
             moments.append(now + MAILBOX_SECONDS)
         return max(0.0, min(moments) - now)
 
-    def trial_lost(self, study: str, index: int) -> None:
-        """A Trial that the operator made is gone; it is made again."""
-        self._live.trial_lost(study, index)
+    def trial_lost(self, study: str, index: int, document: Mapping[str, Any]) -> None:
+        """A Trial that the operator made is gone, as it was last; it is made again."""
+        self._live.trial_lost(study, index, document)
 
     async def mark_left(self, name: str, uid: str) -> None:
         """A study that is not here belongs to another plan from now on. Raises StoreError."""

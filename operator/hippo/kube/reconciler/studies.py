@@ -233,10 +233,10 @@ class LiveStudies:
 
     # -- Trials ------------------------------------------------------------------------------------
 
-    def trial_lost(self, study: str, index: int) -> None:
+    def trial_lost(self, study: str, index: int, document: Mapping[str, Any]) -> None:
         """A Trial that the operator made is gone; it is made again."""
         if study in self._books:
-            self._books[study].lost(index)
+            self._books[study].lost(index, document)
 
     async def write_trials(self) -> None:
         """Bring Trials and their statuses up to date, some at a time."""
