@@ -20,6 +20,7 @@ from hippo.kube.serial_executor import NoThread, SerialExecutor
 from hippo.kube.settings import Settings
 from hippo.kube.spec_parser import SHARED, ParserFailed, SpecParser, TooCostly
 from hippo.kube.status.conditions import find_condition, set_condition
+from hippo.kube.status.models import may_go_on
 from hippo.kube.status.written import StudyStatuses, read_study_status
 from hippo.model import InvalidSpec, Study
 from hippo.model.foreign import quote
@@ -125,7 +126,7 @@ class StudyAdmission:
             )
         uid = metadata["uid"]
         status = document.get("status") or {}
-        if not _is_over(document):
+        if _may_go_on(document):
             own, allowance = self._settings.own_namespace, self._settings.allowance
             await executor.run(check_trainer, study.spec.trainer, study.namespace, own, allowance)
         is_new = uid not in self._checked
@@ -249,15 +250,17 @@ class StudyAdmission:
         self._events.tell(document, reason, message, True)
 
 
-def _is_over(document: Mapping[str, Any]) -> bool:
-    """Whether a study has ended as it stands: no pod will be made of it, so it keeps its status
-    though it might not be taken today.
+def _may_go_on(document: Mapping[str, Any]) -> bool:
+    """If not, no pod will be made of a study: it keeps its status though it might not be taken
+    today.
     """
     status, metadata = document.get("status") or {}, document["metadata"]
-    return (
-        status.get("phase") in ("Succeeded", "Failed")
-        and status.get("observedGeneration") == metadata["generation"]
-        and read_retry(metadata) in (None, status.get("retried"))
+    return may_go_on(
+        phase=status.get("phase"),
+        observed_generation=status.get("observedGeneration"),
+        generation=metadata["generation"],
+        retried=status.get("retried"),
+        retry=read_retry(metadata),
     )
 
 
