@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hippo.kube.client import Api, Conflict, NotFound
-from hippo.kube.resources import STUDY
+from hippo.kube.resources import STUDY, dump
 from hippo.kube.status.models import StudyStatus
 from hippo.kube.status.preconditions import StatusPreconditions
 
@@ -36,8 +36,8 @@ class StudyStatuses:
         """Whether there was anything to write. Raises ApiError; Conflict if the study has another
         phase than is known here: an operator that was overtaken ends here.
         """
-        metadata = document["metadata"]
-        if status == self.find(document):
+        metadata, known = document["metadata"], self.find(document)
+        if status == known or dump(status) == dump(known):  # bounded, as they are written
             return False
         uid, place = metadata["uid"], (metadata["namespace"], metadata["name"])
         try:
