@@ -7,15 +7,12 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from hippo.gc import sweep
 from hippo.kube import names
 from hippo.kube.resources import POD, SEARCH_PLAN, STUDY, TRIAL, Document
-from hippo.kube.serial_executor import SerialExecutor
 from hippo.protocol.assignments import Assignment
 from hippo.store import PlanStore
 from tests.model_checking.faults import Killed
@@ -34,14 +31,6 @@ LOCK_SECONDS = 61.0
 async def _inline(call: Any, /, *arguments: Any, **options: Any) -> Any:
     """As asyncio.to_thread, without a thread: each run gives the same."""
     return call(*arguments, **options)
-
-
-async def _run_inline(_: SerialExecutor, call: Any, /, *arguments: Any, **options: Any) -> Any:
-    return call(*arguments, **options)
-
-
-async def _run_long_inline(_: SerialExecutor, call: Any, meanwhile: Any) -> Any:
-    return call()
 
 
 class World:
@@ -70,12 +59,8 @@ class World:
         self.operators_made = 0
         self.taken_back = 0  # pods that were told to leave before they had begun
         self._runner = Runner()
-        self._stack = ExitStack()
-        clock = SimpleNamespace(time=lambda: EPOCH + self.server.now)
-        self._stack.enter_context(mock.patch("hippo.session.session.time", clock))
-        self._stack.enter_context(mock.patch("asyncio.to_thread", _inline))
-        self._stack.enter_context(mock.patch.object(SerialExecutor, "run", _run_inline))
-        self._stack.enter_context(mock.patch.object(SerialExecutor, "run_long", _run_long_inline))
+        self._without_threads = mock.patch("asyncio.to_thread", _inline)
+        self._without_threads.start()
 
     @classmethod
     def restored(cls, document: Document) -> World:
@@ -91,7 +76,7 @@ class World:
 
     def close(self) -> None:
         self._runner.close()
-        self._stack.close()
+        self._without_threads.stop()
 
     # -- operators ---------------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ class OpenPlan:
         """
         studies = list(studies)
         with reading(f"plan {store.plan}"):
-            session = Session.open(store, document)
+            session = Session.open(store, document, unix_clock)
         on_read(session)
         if not keeps_orphans:
             for key in session.records.orphans:

@@ -66,11 +66,13 @@ class StudyAdmission:
         parser: SpecParser = SHARED,
         *,
         clock: Callable[[], float] = time.time,
+        build_executor: Callable[[str], SerialExecutor] = SerialExecutor,
     ) -> None:
-        """``clock`` gives Unix time."""
+        """``clock`` gives Unix time; ``build_executor`` a thread, by its name."""
         self._api = api
         self._clock = clock
         self._parser = parser
+        self._build_executor = build_executor
         self._executors: dict[str, SerialExecutor] = {}  # by namespace
         self._results: dict[str, _ParseResult] = {}  # by uid
         self._refused: dict[str, None] = {}  # uids of those with an error, oldest first
@@ -116,9 +118,10 @@ class StudyAdmission:
 
     async def _accept(self, document: Mapping[str, Any]) -> Accepted:
         metadata = document["metadata"]
-        executor = self._executors.setdefault(
-            metadata["namespace"], SerialExecutor(f"studies of {metadata['namespace']}")
-        )
+        namespace = metadata["namespace"]
+        if namespace not in self._executors:
+            self._executors[namespace] = self._build_executor(f"studies of {namespace}")
+        executor = self._executors[namespace]
         study = await self._parse_once(document, executor)
         if study.spec.trainer.image is None:
             raise InvalidSpec.at(

@@ -23,7 +23,6 @@ from hippo.kube.reconciler.context import Carryover, PlanIdentity, Tools
 from hippo.kube.reconciler.errors import Reopen, TakenOver
 from hippo.kube.reconciler.reconciler import Reconciler
 from hippo.kube.resources import POD, STUDY
-from hippo.kube.serial_executor import SerialExecutor
 from hippo.kube.status.models import may_go_on
 from hippo.kube.status.written import StudyStatuses
 from hippo.lifecycles import StudyFault
@@ -81,7 +80,7 @@ class PlanWorker:
     _notices: PlanNotices = field(init=False)
 
     def __post_init__(self) -> None:
-        self.carryover = Carryover(SerialExecutor(f"plan {self}"))
+        self.carryover = Carryover(self.shared.tools.build_executor(f"plan {self}"))
         self._notices = PlanNotices(
             self.namespace, self.name, self.shared.tools, self.shared.statuses
         )

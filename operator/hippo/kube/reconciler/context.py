@@ -59,6 +59,8 @@ class Tools:
     unix_clock: Callable[[], float] = time.time
     build_holder: Callable[..., Holder] = build_holder
     """As whom this operator holds locks, by its identity."""
+    build_executor: Callable[[str], SerialExecutor] = SerialExecutor
+    """A thread by its name."""
 
 
 @dataclass(frozen=True, slots=True)
