@@ -97,6 +97,23 @@ class World:
             if slot in self.free_operators() and not worker.is_over:
                 self.run(slot, worker.take_turn())
 
+    def catch_up(self, slot: int) -> None:
+        """Its watches tell an operator of all that has changed."""
+        operator = self.operators[slot]
+        for key in operator.behind():
+            self.run(slot, operator.deliver(key))
+
+    def go_on(self, rounds: int = 1, *, actions: int | None = None, seconds: float = 0.0) -> None:
+        """Rounds of the operator in slot 0, which knows all; after each, pods begin and do so many
+        actions (None: they stand still), and so many seconds pass.
+        """
+        for _ in range(rounds):
+            self.catch_up(0)
+            self.take_turn(0)
+            if actions is not None:
+                self.serve_pods(actions)
+            self.server.now += seconds
+
     def free_operators(self) -> dict[int, ModelledOperator]:
         """Those that are not held up."""
         return {
