@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar, cast
 
 from hippo.kube.controller.controller import Operator
 from hippo.kube.controller.plan_worker import PlanWorker
 from hippo.kube.observability.metrics import Metrics
 from hippo.kube.resources import POD, SEARCH_PLAN, STUDY, TRIAL, Document
+from hippo.kube.serial_executor import SerialExecutor
 from hippo.kube.settings import Settings
 from hippo.store import Holder
 from tests.model_checking.faults import Faults
 from tests.model_checking.server import Connection, Server
 from tests.model_checking.store import MemoryBlobs
 from tests.unit.kube.memory import copied
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 WATCHED = {resource.plural: resource for resource in (STUDY, TRIAL, SEARCH_PLAN, POD)}
 
@@ -23,6 +27,16 @@ EPOCH = 1_800_000_000.0
 
 Key = tuple[str, str]
 """Plural and name."""
+
+
+class _Inline(SerialExecutor):
+    """Without a thread: each run gives the same."""
+
+    async def run(self, call: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> T:
+        return call(*arguments, **options)
+
+    async def run_long(self, call: Callable[[], T], meanwhile: Callable[[], Awaitable[None]]) -> T:
+        return call()
 
 
 class _WithoutTasks(Operator):
@@ -50,6 +64,7 @@ class ModelledOperator:
             clock=lambda: server.now,
             unix_clock=lambda: EPOCH + server.now,
             build_holder=self.build_holder,
+            build_executor=_Inline,
         )
 
     @property

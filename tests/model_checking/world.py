@@ -7,15 +7,12 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from hippo.gc import sweep
 from hippo.kube import names
 from hippo.kube.resources import POD, SEARCH_PLAN, STUDY, TRIAL, Document
-from hippo.kube.serial_executor import SerialExecutor
 from hippo.protocol.assignments import Assignment
 from hippo.store import PlanStore
 from tests.model_checking.faults import Killed
@@ -34,14 +31,6 @@ LOCK_SECONDS = 61.0
 async def _inline(call: Any, /, *arguments: Any, **options: Any) -> Any:
     """As asyncio.to_thread, without a thread: each run gives the same."""
     return call(*arguments, **options)
-
-
-async def _run_inline(_: SerialExecutor, call: Any, /, *arguments: Any, **options: Any) -> Any:
-    return call(*arguments, **options)
-
-
-async def _run_long_inline(_: SerialExecutor, call: Any, meanwhile: Any) -> Any:
-    return call()
 
 
 class World:
@@ -70,12 +59,8 @@ class World:
         self.operators_made = 0
         self.taken_back = 0  # pods that were told to leave before they had begun
         self._runner = Runner()
-        self._stack = ExitStack()
-        clock = SimpleNamespace(time=lambda: EPOCH + self.server.now)
-        self._stack.enter_context(mock.patch("hippo.session.session.time", clock))
-        self._stack.enter_context(mock.patch("asyncio.to_thread", _inline))
-        self._stack.enter_context(mock.patch.object(SerialExecutor, "run", _run_inline))
-        self._stack.enter_context(mock.patch.object(SerialExecutor, "run_long", _run_long_inline))
+        self._without_threads = mock.patch("asyncio.to_thread", _inline)
+        self._without_threads.start()
 
     @classmethod
     def restored(cls, document: Document) -> World:
@@ -91,7 +76,7 @@ class World:
 
     def close(self) -> None:
         self._runner.close()
-        self._stack.close()
+        self._without_threads.stop()
 
     # -- operators ---------------------------------------------------------------------------------
 
@@ -111,6 +96,23 @@ class World:
         for worker in self.operators[slot].plans:
             if slot in self.free_operators() and not worker.is_over:
                 self.run(slot, worker.take_turn())
+
+    def catch_up(self, slot: int) -> None:
+        """Its watches tell an operator of all that has changed."""
+        operator = self.operators[slot]
+        for key in operator.behind():
+            self.run(slot, operator.deliver(key))
+
+    def go_on(self, rounds: int = 1, *, actions: int | None = None, seconds: float = 0.0) -> None:
+        """Rounds of the operator in slot 0, which knows all; after each, pods begin and do so many
+        actions (None: they stand still), and so many seconds pass.
+        """
+        for _ in range(rounds):
+            self.catch_up(0)
+            self.take_turn(0)
+            if actions is not None:
+                self.serve_pods(actions)
+            self.server.now += seconds
 
     def free_operators(self) -> dict[int, ModelledOperator]:
         """Those that are not held up."""

@@ -4,7 +4,7 @@
 """
 
 from hippo.gc.collector import Collection, collect
-from hippo.gc.deletion import delete_study
+from hippo.gc.deletion import delete_study, forget_missing
 from hippo.gc.eviction import Stored, choose_evictions
 from hippo.gc.inventory import Inventory, build_inventory, read_inventory
 from hippo.gc.listing import PlanListing, StudyListing, list_store
@@ -24,6 +24,7 @@ __all__ = [
     "choose_evictions",
     "collect",
     "delete_study",
+    "forget_missing",
     "list_store",
     "read_intent",
     "read_inventory",

@@ -38,12 +38,12 @@ from hippo.engine.events import (
     WorkersChanged,
 )
 from hippo.engine.options import EngineOptions
-from hippo.local.admission import Admission
 from hippo.local.devices import default_workers, find_equal_gpus, find_gpus
 from hippo.local.interrupts import LEAVE_SECONDS, Interrupts, describe_stopping
 from hippo.local.options import Observer, RunOptions, RunStopped
 from hippo.local.study_edits import StudyFiles
 from hippo.local.study_files import LocatedStudy, build_signature_document
+from hippo.local.study_starts import StudyStarts
 from hippo.local.worker_server import WorkerServer
 from hippo.local.workers import Workers
 from hippo.model import signature
@@ -176,9 +176,9 @@ class LocalDriver:
             self.observer.notified(f"{problem}; it is trained again", None)
 
     def _admit(self) -> None:
-        admission = Admission(self._plan, self.options, self.observer)
-        added = admission.admit(item.study for item in self.studies)
-        self._stay_ended = admission.stay_ended
+        starts = StudyStarts(self._plan, self.options, self.observer)
+        added = starts.admit(item.study for item in self.studies)
+        self._stay_ended = starts.stay_ended
         for event in added:
             if not self.options.merge and not event.followed and event.ended is None:
                 reason = other_trials(event.study, create_tuner(event.study))
@@ -223,12 +223,11 @@ class LocalDriver:
     def _close(self) -> None:
         """Leave the store tidy. Raises RunStopped, which says why, if studies are unfinished."""
         unfinished = [run for run in self.engine.studies.values() if not run.state.is_final]
-        self._plan.close(
-            self._workers.counted,
-            ended=self._workers.ended,
-            unfinished=unfinished,
-            is_idle=self._workers.is_idle,
-        )
+        self._plan.inbox.publish()
+        for run in unfinished:
+            self._plan.write_study(run)
+        self._plan.note_charges(self._workers.counted)
+        self._plan.close(self._workers.ended, is_idle=self._workers.is_idle)
         if self._halt is not None:
             raise RunStopped(f"{self._halt}; nothing is lost: put it right and run again")
         if (interrupted := self._interrupts.explain()) is not None:

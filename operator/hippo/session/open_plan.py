@@ -6,7 +6,8 @@ loop calls it from a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from hippo.engine import Engine
 from hippo.engine.events import StudyAdded
 from hippo.engine.options import EngineOptions
 from hippo.engine.state import StudyRun
+from hippo.gc import forget_missing
 from hippo.model import Study
 from hippo.session.charges import chain_prefix
 from hippo.session.inbox import Inbox
@@ -47,7 +49,9 @@ class OpenPlan:
         *,
         clock: Callable[[], float],
         on_read: Callable[[Session], None],
+        unix_clock: Callable[[], float] = time.time,
         keeps_orphans: bool = False,
+        live: Collection[str] | None = None,
     ) -> OpenPlan:
         """Read the plan, and build an engine that knows its results. ``lock`` is held.
 
@@ -55,11 +59,12 @@ class OpenPlan:
         what others retain stays. ``options``: chains are named after the lock's generation,
         whatever they say. ``clock``: seconds, monotonic. ``on_read``: called with what was read,
         before anything is removed. ``keeps_orphans``: for a plan whose live workers may be about to
-        write the manifests of data that has none.
+        write the manifests of data that has none. ``live``: uids of all studies that a cluster has,
+        where others of its studies were deleted; None where there is no cluster.
         """
         studies = list(studies)
         with reading(f"plan {store.plan}"):
-            session = Session.open(store, document)
+            session = Session.open(store, document, unix_clock)
         on_read(session)
         if not keeps_orphans:
             for key in session.records.orphans:
@@ -69,6 +74,8 @@ class OpenPlan:
             store.blobs.clean(older_than_seconds=STALE_SECONDS)
         except StoreError as error:  # a right that nothing else needs
             not_cleaned = str(error)
+        if live is not None:
+            forget_missing(store, session.documents, live, now=unix_clock())
         engine = Engine(
             session.build_plan(),
             replace(options, chain_prefix=chain_prefix(lock.generation)),
@@ -122,23 +129,12 @@ class OpenPlan:
         self.note_charges(counted)
         self.inbox.publish()
 
-    def close(
-        self,
-        counted: Mapping[str, int],
-        *,
-        ended: Iterable[str],
-        unfinished: Iterable[StudyRun],
-        is_idle: bool,
-    ) -> None:
-        """Leave the store tidy; the lock stays held.
+    def close(self, ended: Iterable[str], *, is_idle: bool) -> None:
+        """Leave the store tidy, after all else is noted; the lock stays held.
 
-        ``ended``: chains whose reports may be folded into the ledger. ``unfinished``: studies whose
-        standing is noted. ``is_idle``: no worker is left that may write.
+        ``ended``: chains whose reports may be folded into the ledger. ``is_idle``: no worker is
+        left that may write.
         """
-        self.inbox.publish()
-        for run in unfinished:
-            self.write_study(run)
-        self.note_charges(counted)
         self.store.fold(ended)
         if is_idle:
             self.store.remove_fragments()

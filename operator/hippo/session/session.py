@@ -61,14 +61,17 @@ class Session:
     forgotten: set[str] = field(
         default_factory=set
     )  # studies that had been deleted, now begun anew
+    clock: Callable[[], float] = time.time  # gives Unix time
 
     @classmethod
-    def open(cls, store: PlanStore, document: dict[str, Any]) -> Session:
+    def open(
+        cls, store: PlanStore, document: dict[str, Any], clock: Callable[[], float] = time.time
+    ) -> Session:
         """Raises StoreError. The caller holds the plan's lock."""
         store.initialise(document)
         records = store.load()
         spent = settle(store.read_spending(), records.reports)
-        session = cls(store, signature(document), records, spent)
+        session = cls(store, signature(document), records, spent, clock=clock)
         for name in store.list_studies():
             try:
                 session.documents[name] = store.read_study(name)
@@ -240,7 +243,7 @@ class Session:
         uid: str | None = None,
     ) -> None:
         """Note a study, and how it stands: what it retains holds for later runs too."""
-        status: dict[str, Any] = {"wallSeconds": wall_seconds, "updated": time.time()}
+        status: dict[str, Any] = {"wallSeconds": wall_seconds, "updated": self.clock()}
         if run is not None and run.state.is_final:
             status |= {"state": run.state.value, "message": run.message}
             if run.end is not None:
@@ -274,7 +277,7 @@ class Session:
             "reason": run.end.value,
             "limits": {name: limit for name, limit in limits.items() if limit is not None},
             "isOpen": run.end.is_early or any(t.state is TrialState.FAILED for t in run.trials),
-            "at": known.get("at", time.time()),
+            "at": known.get("at", self.clock()),
         }
 
     def rewrite_study(self, study: Study) -> None:
@@ -331,7 +334,7 @@ class Session:
                 inventory = build_inventory(self.store, self.records, others)
         except StoreError:  # what they want cannot be told
             return lambda key: True
-        now = time.time()
+        now = self.clock()
         return lambda key: bool(inventory.holders(key, now))
 
     def differences_to_earlier(self, name: str) -> list[str]:

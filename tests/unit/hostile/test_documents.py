@@ -87,13 +87,7 @@ def test_the_operator_takes_in_whatever_an_api_server_might_hold(documents: list
                 found = {**study_document(f"s{number}"), "spec": document["spec"]}
                 world._runner.do(world.server.create(STUDY, NAMESPACE, found))
         world.start_operator(0, "hippo")
-        for _ in range(20):
-            operator = world.operators[0]
-            for key in operator.behind():
-                world.run(0, operator.deliver(key))
-            world.take_turn(0)
-            world.serve_pods(actions=3)
-            world.server.now += 2.0
+        world.go_on(20, actions=3, seconds=2.0)
         reasons = {
             condition["reason"]
             for study in world.studies()

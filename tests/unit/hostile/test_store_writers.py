@@ -27,13 +27,7 @@ LRS: list[Any] = [
 
 
 def take_turns(world: World, number: int) -> None:
-    for _ in range(number):
-        operator = world.operators[0]
-        for key in operator.behind():
-            world.run(0, operator.deliver(key))
-        world.take_turn(0)
-        world.serve_pods(actions=2)
-        world.server.now += 2.0
+    world.go_on(number, actions=2, seconds=2.0)
 
 
 @pytest.mark.slow

@@ -29,11 +29,7 @@ class TestOperator(DriverContract):
                 world.apply(study["metadata"]["name"], **study["spec"])
             world.start_operator(0, "hippo")
             for _ in range(ROUNDS):
-                for key in world.operators[0].behind():
-                    world.run(0, world.operators[0].deliver(key))
-                world.take_turn(0)
-                world.serve_pods(actions=4)
-                world.server.now += 3.0
+                world.go_on(actions=4, seconds=3.0)
                 world.check()
             world.check_end()
             return read_run(world)

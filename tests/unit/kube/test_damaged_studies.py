@@ -25,20 +25,10 @@ def world() -> Iterator[World]:
     for name, spec in FAMILY.items():
         world.apply(name, steps=6, algorithm={"name": "grid"}, trainer=TRAINER, **spec)
     world.start_operator(0, "hippo")
-    for _ in range(4):
-        take_turn(world)
+    world.go_on(4, actions=2, seconds=2.0)
     assert {study["status"]["phase"] for study in world.studies()} == {"Running"}
     yield world
     world.close()
-
-
-def take_turn(world: World) -> None:
-    operator = world.operators[0]
-    for key in operator.behind():
-        world.run(0, operator.deliver(key))
-    world.take_turn(0)
-    world.serve_pods(actions=2)
-    world.server.now += 2.0
 
 
 def restart(world: World) -> None:
@@ -96,7 +86,7 @@ def test_others_go_on_and_nothing_of_it_is_lost(world: World, case: str) -> None
     theirs = {n: d for n, d in world.blobs.items() if "/studies/bad/" in n}
     restart(world)
     for _ in range(30):
-        take_turn(world)
+        world.go_on(actions=2, seconds=2.0)
     assert see(world, "good")["phase"] == "Succeeded"
     assert see(world, "bad")["phase"] == "Suspended"
     assert told in see(world, "bad")["message"]
@@ -107,7 +97,7 @@ def test_others_go_on_and_nothing_of_it_is_lost(world: World, case: str) -> None
     world.blobs[name] = sound  # from a backup
     world.annotate("bad", "now")
     for _ in range(30):
-        take_turn(world)
+        world.go_on(actions=2, seconds=2.0)
     assert see(world, "bad")["phase"] == "Succeeded"
 
 
@@ -116,7 +106,7 @@ def test_a_control_that_cannot_be_read_costs_its_chain_only(world: World) -> Non
     world.blobs[f"{plan_of(world)}/control/{chain}.json"] = b"[" * 1000
     restart(world)
     for _ in range(30):
-        take_turn(world)
+        world.go_on(actions=2, seconds=2.0)
     for name in FAMILY:
         assert see(world, name)["phase"] == "Succeeded"
 

@@ -28,16 +28,10 @@ def begin() -> World:
     return world
 
 
-def catch_up(world: World, slot: int) -> None:
-    operator = world.operators[slot]
-    for key in operator.behind():
-        world.run(slot, operator.deliver(key))
-
-
 def finish(world: World, slot: int) -> None:
     for _ in range(MOST):
         for each in list(world.free_operators()):
-            catch_up(world, each)
+            world.catch_up(each)
             world.take_turn(each)
         world.serve_pods(actions=2)
         world.server.now += 2.0
@@ -46,7 +40,7 @@ def finish(world: World, slot: int) -> None:
             break
     world.kill_operator(1 - slot)
     for _ in range(40):
-        catch_up(world, slot)
+        world.catch_up(slot)
         world.take_turn(slot)
         world.server.now += 3.0
     world.check_end()
@@ -64,7 +58,7 @@ def hold_up_everywhere(other: str) -> None:
                 pods_when_held.add(world.server.count("create", POD))
                 world.server.now += LOCK_SECONDS
                 world.start_operator(1, other)
-                catch_up(world, 1)
+                world.catch_up(1)
                 for _ in range(3):
                     world.take_turn(1)
                     world.server.now += 1.0

@@ -28,14 +28,6 @@ def world(request: pytest.FixtureRequest) -> Any:
     world.close()
 
 
-def take_turns(world: World, number: int = 1) -> None:
-    operator = world.operators[0]
-    for _ in range(number):
-        for key in operator.behind():
-            world.run(0, operator.deliver(key))
-        world.take_turn(0)
-
-
 def test_a_study_begun_by_an_earlier_version_is_finished(world: World) -> None:
     before = set(world.trained)
     assert before
@@ -45,7 +37,7 @@ def test_a_study_begun_by_an_earlier_version_is_finished(world: World) -> None:
     assert running, "pods of the earlier version are at work"
 
     world.start_operator(0, "hippo")
-    take_turns(world)
+    world.go_on()
     status = world.server.find(SEARCH_PLAN, plan["metadata"]["name"])["status"]
     adopted = {chain["name"] for chain in status["chains"]}
     assert adopted & set(recorded), "they go on under the new version"
@@ -57,14 +49,14 @@ def test_a_study_begun_by_an_earlier_version_is_finished(world: World) -> None:
 
 def finish(world: World) -> None:
     for _ in range(200):
-        take_turns(world)
+        world.go_on()
         world.serve_pods(actions=3)
         world.server.now += 2.0
         world.check()  # also that nothing that was saved is trained again
         if all(study["status"]["phase"] in FINAL for study in world.studies()):
             break
     for _ in range(20):
-        take_turns(world)
+        world.go_on()
         world.server.now += 3.0
     world.check_end()
 
@@ -104,7 +96,7 @@ def check_left_alone(world: World, words: str) -> None:
     before = json.dumps(rest(), default=str)
     world.start_operator(0, "hippo")
     for _ in range(3):
-        take_turns(world)
+        world.go_on()
         world.server.now += 70.0
     assert json.dumps(rest(), default=str) == before
     queue = world.operators[0].operator.events._queue
@@ -160,7 +152,7 @@ def test_pods_that_a_newer_version_launched_are_left_alone(
 def test_once_such_pods_have_ended_the_plan_is_taken_up(world: World) -> None:
     launch_newer(world, NEXT)
     world.start_operator(0, "hippo")
-    take_turns(world)
+    world.go_on()
     for pod in world.pods("Running", "Pending"):
         world.server.remove(POD, pod["metadata"]["name"])
     finish(world)
@@ -174,14 +166,14 @@ def test_what_says_so_is_taken_back_by_who_takes_over(world: World, again: bool)
     ours = world.blobs[name]
     make_newer(world, "plan.json")
     world.start_operator(0, "hippo")
-    take_turns(world, 2)
+    world.go_on(2)
     assert {progressing(found)["reason"] for found in objects(world)} == {"NewerFormat"}
     world.blobs[name] = ours
     if again:
         world.kill_operator(0)
         world.start_operator(0, "hippo")
     world.server.now += 70.0
-    take_turns(world, 3)
+    world.go_on(3)
     assert {progressing(found)["reason"] for found in objects(world)} == {"Running"}
     (study,) = world.studies()
     assert "newer Hippo" not in study["status"]["message"]
@@ -189,7 +181,7 @@ def test_what_says_so_is_taken_back_by_who_takes_over(world: World, again: bool)
     operator = world.operators[0].operator
     for worker in operator.plans.values():
         world.run(0, worker._drop())  # as after a failure of the store
-    take_turns(world, 2)
+    world.go_on(2)
     assert {progressing(found)["reason"] for found in objects(world)} == {"NewerFormat"}
 
 
@@ -197,13 +189,13 @@ def test_one_who_knows_better_is_not_contradicted_again_and_again(world: World) 
     """A newer operator and an older one, while one replaces the other."""
     make_newer(world, "plan.json")
     world.start_operator(0, "hippo")
-    take_turns(world)
+    world.go_on()
     (study,) = world.studies()
     progressing(study).update(status="True", reason="Running", message="")
     world.server.touch(study)
     for _ in range(3):
         world.server.now += 70.0
-        take_turns(world)
+        world.go_on()
     assert progressing(world.studies()[0])["reason"] == "Running"
 
 
@@ -218,7 +210,7 @@ def test_definitions_that_lose_what_is_written_are_told_of(
 
     monkeypatch.setattr(world.server, "replace_status", forgetful)
     world.start_operator(0, "hippo")
-    take_turns(world, 2)
+    world.go_on(2)
     (study,) = world.studies()
     assert "the CRDs in this cluster are older than this operator" in study["status"]["message"]
     assert world.server.pods() == world.pods("Running", "Succeeded", "Pending")

@@ -67,11 +67,23 @@ def test_what_is_settled_and_closed_is_found_again(plan: StoredPlan) -> None:
     opened.has_news = True
     opened.note_costs({"r1-00000": 2}, ["a"])
     assert not opened.has_news
-    opened.close({"r1-00000": 2}, ended=[], unfinished=[run], is_idle=True)
+    opened.settle({"r1-00000": 2})
+    opened.write_study(run)
+    opened.close([], is_idle=True)
     opened.lock.release()
     again = open_plan(plan).admit(STUDY)
     assert (again.worker_seconds, again.steps_trained) == (30.0, 3.0)
     assert (again.wall_seconds, again.ended) == (7.0, None)
+
+
+def test_studies_that_a_cluster_has_no_more_are_marked_as_deleted(plan: StoredPlan) -> None:
+    plan.add_study("gone", ONE)
+    plan.store.write_study("gone", {**plan.store.read_study("gone"), "uid": "uid-gone"})
+    for live, deleted in ((None, None), ({"uid-gone"}, None), (set[str](), 7.0)):
+        opened = open_plan(plan, live=live, unix_clock=lambda: 7.0)
+        assert plan.store.read_study("gone").get("deleted") == deleted
+        assert opened.session.documents["gone"].get("deleted") == deleted
+        opened.lock.release()
 
 
 def test_charges_are_noted_only_if_there_is_news(plan: StoredPlan) -> None:

@@ -20,6 +20,7 @@ from hippo.kube.serial_executor import NoThread, SerialExecutor
 from hippo.kube.settings import Settings
 from hippo.kube.spec_parser import SHARED, ParserFailed, SpecParser, TooCostly
 from hippo.kube.status.conditions import find_condition, set_condition
+from hippo.kube.status.models import may_go_on
 from hippo.kube.status.written import StudyStatuses, read_study_status
 from hippo.model import InvalidSpec, Study
 from hippo.model.foreign import quote
@@ -65,11 +66,13 @@ class StudyAdmission:
         parser: SpecParser = SHARED,
         *,
         clock: Callable[[], float] = time.time,
+        build_executor: Callable[[str], SerialExecutor] = SerialExecutor,
     ) -> None:
-        """``clock`` gives Unix time."""
+        """``clock`` gives Unix time; ``build_executor`` a thread, by its name."""
         self._api = api
         self._clock = clock
         self._parser = parser
+        self._build_executor = build_executor
         self._executors: dict[str, SerialExecutor] = {}  # by namespace
         self._results: dict[str, _ParseResult] = {}  # by uid
         self._refused: dict[str, None] = {}  # uids of those with an error, oldest first
@@ -115,9 +118,10 @@ class StudyAdmission:
 
     async def _accept(self, document: Mapping[str, Any]) -> Accepted:
         metadata = document["metadata"]
-        executor = self._executors.setdefault(
-            metadata["namespace"], SerialExecutor(f"studies of {metadata['namespace']}")
-        )
+        namespace = metadata["namespace"]
+        if namespace not in self._executors:
+            self._executors[namespace] = self._build_executor(f"studies of {namespace}")
+        executor = self._executors[namespace]
         study = await self._parse_once(document, executor)
         if study.spec.trainer.image is None:
             raise InvalidSpec.at(
@@ -125,7 +129,7 @@ class StudyAdmission:
             )
         uid = metadata["uid"]
         status = document.get("status") or {}
-        if not _is_over(document):
+        if _may_go_on(document):
             own, allowance = self._settings.own_namespace, self._settings.allowance
             await executor.run(check_trainer, study.spec.trainer, study.namespace, own, allowance)
         is_new = uid not in self._checked
@@ -249,15 +253,17 @@ class StudyAdmission:
         self._events.tell(document, reason, message, True)
 
 
-def _is_over(document: Mapping[str, Any]) -> bool:
-    """Whether a study has ended as it stands: no pod will be made of it, so it keeps its status
-    though it might not be taken today.
+def _may_go_on(document: Mapping[str, Any]) -> bool:
+    """If not, no pod will be made of a study: it keeps its status though it might not be taken
+    today.
     """
     status, metadata = document.get("status") or {}, document["metadata"]
-    return (
-        status.get("phase") in ("Succeeded", "Failed")
-        and status.get("observedGeneration") == metadata["generation"]
-        and read_retry(metadata) in (None, status.get("retried"))
+    return may_go_on(
+        phase=status.get("phase"),
+        observed_generation=status.get("observedGeneration"),
+        generation=metadata["generation"],
+        retried=status.get("retried"),
+        retry=read_retry(metadata),
     )
 
 

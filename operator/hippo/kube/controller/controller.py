@@ -30,6 +30,7 @@ from hippo.kube.observability.metrics import Metrics
 from hippo.kube.pods.state import PodState, observe
 from hippo.kube.reconciler.context import Tools
 from hippo.kube.reconciler.plan_object import read_status
+from hippo.kube.serial_executor import SerialExecutor
 from hippo.kube.settings import Settings, build_holder
 from hippo.kube.spec_parser import ParserFailed
 from hippo.kube.status.builder import show
@@ -45,7 +46,8 @@ log = logging.getLogger(__name__)
 class Operator:
     """Made in the event loop that it runs in.
 
-    ``clock`` counts seconds from any moment, ``unix_clock`` gives Unix time.
+    ``clock`` counts seconds from any moment, ``unix_clock`` gives Unix time; ``build_executor``
+    makes a thread, by its name.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Operator:
         clock: Callable[[], float] = time.monotonic,
         unix_clock: Callable[[], float] = time.time,
         build_holder: Callable[..., Any] = build_holder,
+        build_executor: Callable[[str], SerialExecutor] = SerialExecutor,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -74,6 +77,7 @@ class Operator:
             clock=clock,
             unix_clock=unix_clock,
             build_holder=build_holder,
+            build_executor=build_executor,
         )
         self.shared = Shared(
             tools, self.statuses, StoreWatch(blobs, metrics), self.user_trials, self._claim
@@ -83,7 +87,12 @@ class Operator:
         self._plan_of: dict[str, PlanWorker] = {}  # by uid of the study
         self._pods: dict[tuple[str, str], dict[str, PodState]] = {}  # by namespace and plan
         self._admission = StudyAdmission(
-            api, settings, self.statuses, self.events, clock=unix_clock
+            api,
+            settings,
+            self.statuses,
+            self.events,
+            clock=unix_clock,
+            build_executor=build_executor,
         )
         self._moves = StudyMoves(tools, self, self.spawn)
         self._gone: set[str] = set()  # uids of studies deleted since they were listed last
@@ -109,7 +118,7 @@ class Operator:
             worker = self._plan_of.get(labels.get(names.LABEL_STUDY_UID, ""))
             is_own = worker is not None and worker.namespace == document["metadata"]["namespace"]
             if is_own and worker and worker.reconciler is not None and isinstance(index, int):
-                worker.reconciler.trial_lost(spec.get("study", ""), index)
+                worker.reconciler.trial_lost(spec.get("study", ""), index, document)
                 worker.wake.set()
 
     def pod_changed(self, document: Mapping[str, Any], *, is_gone: bool) -> None:

@@ -23,8 +23,7 @@ from hippo.kube.reconciler.context import Carryover, PlanIdentity, Tools
 from hippo.kube.reconciler.errors import Reopen, TakenOver
 from hippo.kube.reconciler.reconciler import Reconciler
 from hippo.kube.resources import POD, STUDY
-from hippo.kube.serial_executor import SerialExecutor
-from hippo.kube.status.models import ENDED
+from hippo.kube.status.models import may_go_on
 from hippo.kube.status.written import StudyStatuses
 from hippo.lifecycles import StudyFault
 from hippo.store import LockHeld, LockLost, NewerFormat, StoreError
@@ -81,7 +80,7 @@ class PlanWorker:
     _notices: PlanNotices = field(init=False)
 
     def __post_init__(self) -> None:
-        self.carryover = Carryover(SerialExecutor(f"plan {self}"))
+        self.carryover = Carryover(self.shared.tools.build_executor(f"plan {self}"))
         self._notices = PlanNotices(
             self.namespace, self.name, self.shared.tools, self.shared.statuses
         )
@@ -271,11 +270,14 @@ class PlanWorker:
         return any(self._may_go_on(item) for item in studies.values())
 
     def _may_go_on(self, item: Accepted) -> bool:
-        """Whether a study has not ended, or was edited since."""
         status = self.shared.statuses.find(item.document)
-        is_to_retry = item.retry not in (None, status.retried)
-        is_edited = status.observed_generation != item.generation
-        return status.phase not in ENDED or is_edited or is_to_retry
+        return may_go_on(
+            phase=status.phase,
+            observed_generation=status.observed_generation,
+            generation=item.generation,
+            retried=status.retried,
+            retry=item.retry,
+        )
 
     async def _settle(self) -> bool:
         """Nothing is to be trained. Returns True, and forgets the plan, if no study is left."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
-from hippo.gc import Swept, delete_study, sweep
+from hippo.gc import Swept, forget_missing, sweep
 from hippo.kube.client import ApiError
 from hippo.kube.observability.metrics import Metrics
 from hippo.store import (
@@ -32,33 +32,12 @@ FIRST_SECONDS = 60.0
 LOCK_SECONDS = 300.0
 
 
-def forget_missing(
-    store: PlanStore,
-    documents: dict[str, dict[str, Any]],
-    live: Collection[str],
-    *,
-    now: float,
-) -> list[str]:
-    """Mark studies of the cluster as deleted whose objects are gone; those that ``hippo run`` made
-    have no uid, and are none of ours. The caller holds the lock. Raises StoreError.
-    """
-    gone = [
-        name
-        for name, document in documents.items()
-        if document.get("uid") is not None
-        and document["uid"] not in live
-        and document.get("deleted") is None
-    ]
-    for name in gone:
-        delete_study(store, name, now=now)
-        documents[name] = store.read_study(name)
-    return gone
-
-
 def mark_missing(
     blobs: Blobs, path: str, live: Collection[str], holder: Holder, *, now: float
 ) -> None:
-    """The same for a plan that is not open. Raises StoreError, LockHeld."""
+    """Mark studies as deleted whose objects are gone, in a plan that is not open. ``live``: uids of
+    all Studies there are. Raises StoreError, LockHeld.
+    """
     store = PlanStore(blobs, path)
     with PlanLock(store, holder, seconds=LOCK_SECONDS):
         documents = {name: store.read_study(name) for name in store.list_studies()}

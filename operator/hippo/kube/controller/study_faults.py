@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from hippo.kube import names
 from hippo.kube.accepted_study import Accepted
-from hippo.kube.status.bounding import bound_message
 from hippo.kube.status.conditions import set_condition
 from hippo.kube.status.models import StudyStatus
 from hippo.lifecycles import StudyFault, TrialInTheWay
@@ -70,7 +69,6 @@ def suspended(
 ) -> StudyStatus:
     """The status of a study that is left out."""
     changed = status.model_copy()
-    message = bound_message(message)  # as it is written: the same again is no change
     changed.phase, changed.message, changed.plan = "Suspended", message, plan
     changed.observed_generation = item.generation
     for type_, is_true in ((names.PROGRESSING, False), (names.SUSPENDED, True)):

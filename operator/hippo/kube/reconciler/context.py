@@ -21,6 +21,7 @@ from hippo.kube.reconciler.study_events import StudyEvents
 from hippo.kube.reconciler.version_skew import VersionSkew
 from hippo.kube.serial_executor import SerialExecutor
 from hippo.kube.settings import Settings, build_holder
+from hippo.session.open_plan import OpenPlan
 from hippo.session.session import Session
 from hippo.store import Blobs, Holder, PlanLock
 
@@ -58,6 +59,8 @@ class Tools:
     unix_clock: Callable[[], float] = time.time
     build_holder: Callable[..., Holder] = build_holder
     """As whom this operator holds locks, by its identity."""
+    build_executor: Callable[[str], SerialExecutor] = SerialExecutor
+    """A thread by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +104,25 @@ class PlanContext:
 
     identity: PlanIdentity
     tools: Tools
-    lock: PlanLock
+    plan: OpenPlan
+    """Its methods wait for the store: call them from a thread."""
     thread: PlanThread
-    plan: PlanObject
+    plan_object: PlanObject
     chains: ChainPods
     watch: PodMonitor
     reports: ReportReader
-    session: Session
-    engine: Engine
     pump: EnginePump
     events: StudyEvents
     changes: Changes
+
+    @property
+    def engine(self) -> Engine:
+        return self.plan.engine
+
+    @property
+    def session(self) -> Session:
+        return self.plan.session
+
+    @property
+    def lock(self) -> PlanLock:
+        return self.plan.lock

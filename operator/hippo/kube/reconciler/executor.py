@@ -46,6 +46,7 @@ class Executor:
         self,
         store: PlanStore,
         engine: Engine,
+        inbox: Inbox,
         plan: PlanObject,
         chains: ChainPods,
         reports: ReportReader,
@@ -57,6 +58,7 @@ class Executor:
         """``tell``: study (None: all), reason, message. ``launched``: so many pods were created."""
         self._store = store
         self._engine = engine
+        self._inbox = inbox
         self._plan = plan
         self._chains = chains
         self._reports = reports
@@ -65,7 +67,6 @@ class Executor:
         self._launched = launched
         self.books: dict[str, TrialObjects] = {}
         """Of live studies; what is decided about others need not be kept."""
-        self.inbox: Inbox | None = None
         self.wake_at = math.inf
         """When the engine wants to be told the time."""
 
@@ -132,8 +133,7 @@ class Executor:
     async def _do(self, command: Command) -> None:
         match command:
             case Refuse(study, number, message):
-                assert self.inbox is not None
-                await asyncio.to_thread(self.inbox.refuse, study, number, message)
+                await asyncio.to_thread(self._inbox.refuse, study, number, message)
             case Finish(name, _, _):
                 await self._finished(self._engine.studies[name])
             case Notify(message, name):

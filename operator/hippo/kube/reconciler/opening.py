@@ -5,11 +5,11 @@ reconciler with all that is durable in them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from hippo.engine import Engine
 from hippo.engine.events import WorkerGone
+from hippo.engine.options import EngineOptions
 from hippo.engine.state import StudyRun
 from hippo.kube import names
 from hippo.kube.accepted_study import Accepted
@@ -17,14 +17,18 @@ from hippo.kube.pods.state import observe
 from hippo.kube.reconciler.capacity import Capacity
 from hippo.kube.reconciler.chain_pods import ChainPods
 from hippo.kube.reconciler.context import (
+    ADVICE,
+    LINGER_SECONDS,
     LOCK_SECONDS,
+    LONGEST_ROUTE,
+    RETRY_SECONDS,
+    WORKER_POLL_SECONDS,
     Carryover,
     Changes,
     PlanContext,
     PlanIdentity,
     Tools,
 )
-from hippo.kube.reconciler.costs import CostRecorder
 from hippo.kube.reconciler.engine_pump import EnginePump, PlanThread
 from hippo.kube.reconciler.executor import Executor
 from hippo.kube.reconciler.launch_gaps import LaunchGaps
@@ -34,9 +38,11 @@ from hippo.kube.reconciler.report_intake import ReportIntake
 from hippo.kube.reconciler.report_reader import ReportReader
 from hippo.kube.reconciler.studies import LiveStudies, owners_of
 from hippo.kube.reconciler.study_events import StudyEvents
-from hippo.kube.reconciler.takeover import adopt, build_engine, check_pods, read_store
+from hippo.kube.reconciler.takeover import adopt, check_pods
 from hippo.kube.resources import STUDY
-from hippo.session.inbox import Inbox
+from hippo.kube.settings import Settings
+from hippo.model import Study
+from hippo.session.open_plan import OpenPlan
 from hippo.session.session import Session
 from hippo.store import PlanLock, PlanStore, plan_path
 
@@ -50,8 +56,6 @@ class Parts:
 
     context: PlanContext
     executor: Executor
-    inbox: Inbox
-    costs: CostRecorder
     gaps: LaunchGaps
     capacity: Capacity
     live: LiveStudies
@@ -83,26 +87,29 @@ class Opening:
         holder = tools.build_holder(tools.settings.identity, eagerly=eagerly)
         self.lock = PlanLock(self._store, holder, seconds=LOCK_SECONDS, clock=tools.unix_clock)
         self._thread = PlanThread(carryover.executor, self.lock)
-        self._plan = PlanObject(tools.api, *identity.place)
+        self._plan_object = PlanObject(tools.api, *identity.place)
 
     async def open(self, studies: Mapping[str, Accepted]) -> Parts:
         """Take over the plan, and give the engine all there is: results, decisions, live pods."""
         tools, identity = self._tools, self._identity
         await self._take_lock()
         await self._take_object(studies)
-        chains = ChainPods(tools.api, self._plan, *identity.place, tools.settings, tools.clock)
-        watch = PodMonitor(*identity.place, self._plan, chains, tools.metrics, tools.clock)
+        place = identity.place
+        chains = ChainPods(tools.api, self._plan_object, *place, tools.settings, tools.clock)
+        watch = PodMonitor(*place, self._plan_object, chains, tools.metrics, tools.clock)
         self._carryover.version_skew.apply(watch, studies)
         pods = await chains.find_recorded()
         # From the server: one that is there but not accepted, or not seen yet, was not deleted.
         there = await tools.api.list(STUDY, identity.namespace)
         live = {study["metadata"]["uid"] for study in there}
         wanted = {name: item for name, item in studies.items() if item.uid in live}
-        session, engine = await self._thread.run(lambda: self._read(wanted, live, chains))
-        parts = await self._build(session, engine, chains, watch, wanted, given=studies)
+        specs = [item.study for item in wanted.values()]
+        may_write = bool(chains.records)
+        plan = await self._thread.run(lambda: self._open_plan(specs, live, keeps_orphans=may_write))
+        parts = self._build(plan, chains, watch, wanted.keys(), given=studies)
         for item in sorted(wanted.values(), key=lambda item: (item.created, item.study.name)):
             await parts.live.add(item)
-        for problem in session.records.problems[:MOST_PROBLEMS]:
+        for problem in plan.session.records.problems[:MOST_PROBLEMS]:
             words = f"{problem}; it is trained again if it is needed"
             parts.context.events.warn(None, names.REASON_NOTICE, words)
         ended = await adopt(parts.context, pods, self._carryover.distrusted)
@@ -116,7 +123,7 @@ class Opening:
         return parts
 
     async def _take_lock(self) -> None:
-        known = await self._plan.read_generation()
+        known = await self._plan_object.read_generation()
         await check_pods(self._tools.api, self._identity)  # before anything is written
         held = self._carryover.held
         await asyncio.to_thread(lambda: self.lock.acquire(above=known, own=held))
@@ -126,40 +133,45 @@ class Opening:
     async def _take_object(self, studies: Mapping[str, Accepted]) -> None:
         """Write the lock's generation into the SearchPlan, and read its chains."""
         lead = max(studies.values(), key=lambda item: (item.study.spec.priority, item.created))
-        await self._plan.ensure(
+        await self._plan_object.ensure(
             signature=self._identity.signature,
             study=lead.study,
             owners=owners_of(studies),
             generation=self.lock.generation,
         )
 
-    def _read(
-        self, studies: Collection[str], live: Collection[str], chains: ChainPods
-    ) -> tuple[Session, Engine]:
-        session = read_store(
+    def _open_plan(
+        self, studies: Iterable[Study], live: Collection[str], *, keeps_orphans: bool
+    ) -> OpenPlan:
+        return OpenPlan.open(
             self._store,
-            self._identity,
-            self._plan,
-            live,
-            may_be_writing=bool(chains.records),
-            now=self._tools.unix_clock(),
+            self.lock,
+            self._identity.document,
+            studies,
+            _build_options(self._tools.settings),
+            clock=self._tools.clock,
+            on_read=self._pin_fingerprint,
+            unix_clock=self._tools.unix_clock,
+            keeps_orphans=keeps_orphans,
+            live=live,
         )
-        engine = build_engine(
-            session, self._tools.settings, generation=self.lock.generation, live=studies
-        )
-        return session, engine
 
-    async def _build(
+    def _pin_fingerprint(self, session: Session) -> None:
+        """Let the SearchPlan tell on which kind of machine the plan was trained so far."""
+        status, manifests = self._plan_object.status, session.records.manifests
+        if not status.fingerprint and manifests:
+            status.fingerprint = dict(next(iter(manifests.values())).fingerprint)
+
+    def _build(
         self,
-        session: Session,
-        engine: Engine,
+        plan: OpenPlan,
         chains: ChainPods,
         watch: PodMonitor,
-        studies: Mapping[str, Accepted],
+        there: Collection[str],
         *,
         given: Mapping[str, Accepted],
     ) -> Parts:
-        """``studies`` are those that are there of the ``given`` ones."""
+        """``there`` names those of the ``given`` studies that exist."""
         tools, place = self._tools, self._identity.place
         reports = ReportReader(self._store)
         events = StudyEvents(self._studies, tools.tell)
@@ -170,8 +182,9 @@ class Opening:
 
         executor = Executor(
             self._store,
-            engine,
-            self._plan,
+            plan.engine,
+            plan.inbox,
+            self._plan_object,
             chains,
             reports,
             finished=finish,
@@ -181,40 +194,44 @@ class Opening:
         context = PlanContext(
             self._identity,
             tools,
-            self.lock,
+            plan,
             self._thread,
-            self._plan,
+            self._plan_object,
             chains,
             watch,
             reports,
-            session,
-            engine,
-            EnginePump(engine, self._thread, executor, tools.clock),
+            EnginePump(plan.engine, self._thread, executor, tools.clock),
             events,
             self._changes,
         )
-        costs = CostRecorder(session, engine, reports, self.lock)
-        specs = [item.study for item in studies.values()]
-        inbox = executor.inbox = await self._thread.run(
-            lambda: Inbox(self._store, engine, specs, tools.clock)
-        )
-        capacity = Capacity(engine, context.pump, watch, tools.settings)
+        capacity = Capacity(plan.engine, context.pump, watch, tools.settings)
         live = LiveStudies(
             context,
-            inbox,
             executor.books,
-            costs,
             studies=self._studies,
             owners={item.uid for item in given.values()},
-            missed=frozenset(item.uid for name, item in given.items() if name not in studies),
+            missed=frozenset(item.uid for name, item in given.items() if name not in there),
             tell_workers=capacity.tell_workers,
         )
         intake = ReportIntake(
             context,
-            costs,
             gaps,
             self._carryover.version_skew,
             studies=self._studies,
             tell_workers=capacity.tell_workers,
         )
-        return Parts(context, executor, inbox, costs, gaps, capacity, live, intake)
+        return Parts(context, executor, gaps, capacity, live, intake)
+
+
+def _build_options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        linger=LINGER_SECONDS,
+        poll=WORKER_POLL_SECONDS,
+        default_parallelism=settings.default_parallelism,
+        window=settings.window,
+        longest_route=LONGEST_ROUTE,
+        keeps_foreign=True,
+        retry_pause=RETRY_SECONDS,
+        outlasts_store=True,
+        advice=ADVICE,
+    )

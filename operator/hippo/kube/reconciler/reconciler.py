@@ -40,7 +40,7 @@ class Reconciler:
     """
 
     engine: Engine
-    plan: PlanObject
+    plan_object: PlanObject
     chains: ChainPods
     watch: PodMonitor
     stalls: StallWatch
@@ -78,11 +78,11 @@ class Reconciler:
         self._lock = opening.lock
         parts = await opening.open(studies)
         context = self._context = parts.context
-        self.engine, self.plan, self.chains = context.engine, context.plan, context.chains
-        self.watch, self.stalls = context.watch, StallWatch(self._locate)
-        self._executor, self._inbox, self._costs = parts.executor, parts.inbox, parts.costs
+        self.engine, self.plan_object = context.engine, context.plan_object
+        self.chains, self.watch = context.chains, context.watch
+        self.stalls = StallWatch(self._locate)
+        self._executor, self._capacity = parts.executor, parts.capacity
         self._live, self._intake, self._gaps = parts.live, parts.intake, parts.gaps
-        self._capacity = parts.capacity
         self._unwanted = UnwantedChains(self.engine, self.chains, self.tools.clock)
 
     def _locate(self, chain: str) -> str:
@@ -91,10 +91,11 @@ class Reconciler:
 
     async def close(self) -> None:
         """Leave the store tidy, and let others have the plan."""
-        await self._costs.note_spending()
-        await self._context.reports.fold(all_=True)
-        if not self.chains.records and self.chains.is_tidy:
-            await asyncio.to_thread(self._context.session.store.remove_fragments)
+        plan, reports = self._context.plan, self._context.reports
+        await asyncio.to_thread(plan.note_charges, dict(reports.counted))
+        ended = await reports.end_folding()
+        is_idle = not self.chains.records and self.chains.is_tidy
+        await asyncio.to_thread(lambda: plan.close(ended, is_idle=is_idle))
         await self.release()
 
     async def release(self) -> None:
@@ -166,9 +167,9 @@ class Reconciler:
         """Do what follows from a round beside the engine's commands."""
         await self._unwanted.hurry()
         self._gaps.forget()
-        await asyncio.to_thread(self._inbox.publish)
+        await asyncio.to_thread(self._context.plan.inbox.publish)
         if self.chains.forget(self.chains.records.keys() - self.engine.chains.keys()):
-            await self.plan.write()
+            await self.plan_object.write()
             self.changes.pending |= self._has_ended
         self.changes.pending |= self.stalls.look(
             self.engine,
@@ -190,12 +191,13 @@ class Reconciler:
             self.changes.pending = False
             await self._writer.write_studies(snapshot)
             status = await self._writer.build_plan_status(snapshot)
-            if status != self.plan.status:
-                self.plan.status = status
-                await self.plan.write()
+            if status != self.plan_object.status:
+                self.plan_object.status = status
+                await self.plan_object.write()
             self.tools.metrics.update_plan(*self.identity.place, status)
             await self._live.write_trials()
-            await self._costs.note_costs(self.studies)
+            counted = dict(self._context.reports.counted)
+            await asyncio.to_thread(self._context.plan.note_costs, counted, list(self.studies))
         elif self._live.is_behind:
             await self._live.write_trials()
 
@@ -205,7 +207,7 @@ class Reconciler:
             engine=self.engine,
             studies=dict(self.studies),
             documents=self._context.session.documents,
-            plan_status=self.plan.status,
+            plan_status=self.plan_object.status,
             reopened=self._live.reopened,
             inexact=frozenset(self._intake.inexact),
             problem=self.watch.problem,
@@ -222,7 +224,7 @@ class Reconciler:
 
     @property
     def _has_ended(self) -> bool:
-        return self.engine.is_finished and not self.plan.status.chains
+        return self.engine.is_finished and not self.plan_object.status.chains
 
     # -- between rounds ----------------------------------------------------------------------------
 
@@ -241,9 +243,9 @@ class Reconciler:
             moments.append(now + MAILBOX_SECONDS)
         return max(0.0, min(moments) - now)
 
-    def trial_lost(self, study: str, index: int) -> None:
-        """A Trial that the operator made is gone; it is made again."""
-        self._live.trial_lost(study, index)
+    def trial_lost(self, study: str, index: int, document: Mapping[str, Any]) -> None:
+        """A Trial that the operator made is gone, as it was last; it is made again."""
+        self._live.trial_lost(study, index, document)
 
     async def mark_left(self, name: str, uid: str) -> None:
         """A study that is not here belongs to another plan from now on. Raises StoreError."""

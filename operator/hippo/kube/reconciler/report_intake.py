@@ -10,7 +10,6 @@ from hippo.kube import names
 from hippo.kube.accepted_study import Accepted
 from hippo.kube.pods.state import GONE, Cause, PodState, outcome
 from hippo.kube.reconciler.context import PlanContext
-from hippo.kube.reconciler.costs import CostRecorder
 from hippo.kube.reconciler.errors import CANNOT_BE
 from hippo.kube.reconciler.launch_gaps import LaunchGaps
 from hippo.kube.reconciler.report_reader import Pace
@@ -28,7 +27,6 @@ class ReportIntake:
     def __init__(
         self,
         context: PlanContext,
-        costs: CostRecorder,
         gaps: LaunchGaps,
         version_skew: VersionSkew,
         *,
@@ -39,7 +37,6 @@ class ReportIntake:
         workers there may be.
         """
         self._context = context
-        self._costs = costs
         self._gaps = gaps
         self._version_skew = version_skew
         self._studies = studies
@@ -66,7 +63,7 @@ class ReportIntake:
 
     async def _note(self, report: Report) -> None:
         context = self._context
-        self._costs.has_news = True
+        context.plan.has_news = True
         place, metrics = context.identity.place, context.tools.metrics
         metrics.note_report(*place, report, self._pace.lag(report, context.tools.clock()))
         if isinstance(report, Ended):
@@ -85,7 +82,7 @@ class ReportIntake:
 
     def note_ended(self, report: Ended) -> None:
         """A worker has reported its end."""
-        self._costs.has_news = True
+        self._context.plan.has_news = True
         self._note_over(report.chain, report.outcome, None)
         chain = self._context.engine.chains.get(report.chain)
         if chain is not None and report.outcome is Outcome.PREEMPTED:
@@ -96,10 +93,10 @@ class ReportIntake:
         known goes at once: no other could take what it saves.
         """
         context = self._context
-        pinned, own = context.plan.status.fingerprint, report.fingerprint
+        pinned, own = context.plan_object.status.fingerprint, report.fingerprint
         chain = context.engine.chains.get(report.chain)
         if not pinned:
-            context.plan.status.fingerprint = dict(own)
+            context.plan_object.status.fingerprint = dict(own)
         if not pinned or chain is None or all(own[n] == pinned[n] for n in own.keys() & pinned):
             return
         if context.engine.studies[chain.study].study.spec.trainer.exactness == "strict":
@@ -151,8 +148,9 @@ class ReportIntake:
         context = self._context
         self._note_over(chain, outcome(state), str(state.cause))
         self._version_skew.note(state.message, self._studies)
-        if not context.plan.status.fingerprint:  # no worker's: the tag may be another image's soon
-            context.plan.status.image_id = None
+        status = context.plan_object.status
+        if not status.fingerprint:  # no worker's: the tag may be another image's soon
+            status.image_id = None
         self._version_skew.apply(context.watch, self._studies)
         await self._tell_workers()
         await context.pump.feed(WorkerGone(chain, Outcome.STOPPED, None))

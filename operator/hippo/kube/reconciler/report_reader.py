@@ -121,21 +121,28 @@ class ReportReader:
             self._read.pop(chain, None)
             self._ended.append(chain)
 
-    async def fold(self, *, all_: bool = False) -> None:
+    async def fold(self) -> None:
         """Move the reports of ended chains into the ledger, many at a time.
 
         That is thousands of requests, so it goes on beside what follows; what it fails with is
-        raised here the next time. With ``all_`` nothing is left to do afterwards.
+        raised here the next time.
         """
-        if self._folding is not None and (all_ or self._folding.done()):
-            folding, self._folding = self._folding, None
-            if (error := await folding) is not None:
-                raise error
-        if self._folding is None and self._ended and (all_ or len(self._ended) >= FOLD_AFTER):
+        if self._folding is not None and self._folding.done():
+            await self._await_folding()
+        if self._folding is None and len(self._ended) >= FOLD_AFTER:
             chains, self._ended = self._ended, []
             self._folding = asyncio.create_task(self._fold(chains), name="fold")
-            if all_:
-                await self.fold(all_=True)
+
+    async def end_folding(self) -> list[str]:
+        """Wait for what ``fold`` has begun; returns the ended chains that are not folded yet."""
+        await self._await_folding()
+        chains, self._ended = self._ended, []
+        return chains
+
+    async def _await_folding(self) -> None:
+        folding, self._folding = self._folding, None
+        if folding is not None and (error := await folding) is not None:
+            raise error
 
     async def _fold(self, chains: list[str]) -> StoreError | None:
         try:

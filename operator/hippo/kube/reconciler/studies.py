@@ -15,14 +15,12 @@ from hippo.kube import names
 from hippo.kube.accepted_study import Accepted
 from hippo.kube.manifests import owner
 from hippo.kube.reconciler.context import ADVICE, PlanContext
-from hippo.kube.reconciler.costs import CostRecorder
 from hippo.kube.reconciler.errors import CANNOT_BE, NOT_A_STUDYS_FAULT, Reopen
 from hippo.kube.reconciler.trial_objects import TrialObjects
 from hippo.kube.reconciler.user_trials import UserTrials
 from hippo.kube.resources import TRIAL
 from hippo.lifecycles import StudyFault, blame
 from hippo.model import External, InvalidSpec, editable_changes
-from hippo.session.inbox import Inbox
 from hippo.store import RESTORE, Unreadable
 
 
@@ -34,9 +32,7 @@ class LiveStudies:
     def __init__(
         self,
         context: PlanContext,
-        inbox: Inbox,
         books: dict[str, TrialObjects],
-        costs: CostRecorder,
         *,
         studies: dict[str, Accepted],
         owners: set[str],
@@ -49,9 +45,7 @@ class LiveStudies:
         ``tell_workers`` tells the engine how many workers there may be.
         """
         self._context = context
-        self._inbox = inbox
         self._books = books
-        self._costs = costs
         self._studies = studies
         self._owners = owners
         self._missed = missed
@@ -74,7 +68,7 @@ class LiveStudies:
                 await self._heed_study(item)
         owners = {item.uid for item in self._studies.values()}
         if owners != self._owners and owners:
-            await self._context.plan.set_owners(owners_of(self._studies))
+            await self._context.plan_object.set_owners(owners_of(self._studies))
             self._owners = owners
 
     async def _heed_study(self, item: Accepted) -> None:
@@ -100,7 +94,7 @@ class LiveStudies:
             own = {key: doc for key, doc in objects.items() if doc["spec"].get("study") == name}
             with blame(name, *NOT_A_STUDYS_FAULT):
                 await self._context.thread.run(partial(trials.post, own))
-        for request in await asyncio.to_thread(self._inbox.collect):
+        for request in await asyncio.to_thread(self._context.plan.inbox.collect):
             await self._context.pump.feed(request)
 
     @property
@@ -122,10 +116,8 @@ class LiveStudies:
     async def _admit(self, item: Accepted) -> None:
         """Raises Unreadable if the study's own records are damaged, or contradict each other."""
         study, context, session = item.study, self._context, self._context.session
-        if study.name in self._inbox.damaged:
-            raise Unreadable(self._inbox.damaged[study.name])
         try:
-            event = await context.thread.run(lambda: session.admit(study, uid=item.uid))
+            event = await context.thread.run(lambda: context.plan.admit(study, uid=item.uid))
         except InvalidSpec as error:  # the cluster lets nobody change it, so the store was
             reason = str(error).splitlines()[0]
             raise Unreadable(
@@ -210,11 +202,11 @@ class LiveStudies:
 
     async def finish(self, run: StudyRun) -> None:
         """A study has ended."""
-        await self._costs.note_spending()
-        await asyncio.to_thread(self._inbox.publish)  # whoever sees the end finds all answers
+        plan, counted = self._context.plan, dict(self._context.reports.counted)
+        await asyncio.to_thread(plan.settle, counted)
         if run.name in self._studies:
-            await asyncio.to_thread(self._context.lock.renew)
-            await self._costs.write_study(run)
+            await asyncio.to_thread(plan.lock.renew)
+            await asyncio.to_thread(plan.write_study, run)
         self._context.changes.pending = True
 
     async def _remove(self, name: str) -> None:
@@ -241,10 +233,10 @@ class LiveStudies:
 
     # -- Trials ------------------------------------------------------------------------------------
 
-    def trial_lost(self, study: str, index: int) -> None:
+    def trial_lost(self, study: str, index: int, document: Mapping[str, Any]) -> None:
         """A Trial that the operator made is gone; it is made again."""
         if study in self._books:
-            self._books[study].lost(index)
+            self._books[study].lost(index, document)
 
     async def write_trials(self) -> None:
         """Bring Trials and their statuses up to date, some at a time."""

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from hippo.engine import Engine
 from hippo.engine.events import Adopted
-from hippo.engine.options import EngineOptions
 from hippo.kube import names
 from hippo.kube.client import Api
-from hippo.kube.controller.store_gc import forget_missing
 from hippo.kube.pods.state import observe
-from hippo.kube.reconciler.context import (
-    ADVICE,
-    LINGER_SECONDS,
-    LONGEST_ROUTE,
-    RETRY_SECONDS,
-    WORKER_POLL_SECONDS,
-    PlanContext,
-    PlanIdentity,
-)
+from hippo.kube.reconciler.context import PlanContext, PlanIdentity
 from hippo.kube.reconciler.errors import CANNOT_BE, NewerPod, Reopen
-from hippo.kube.reconciler.plan_object import PlanObject
 from hippo.kube.resources import POD
-from hippo.kube.settings import Settings
 from hippo.protocol.assignments import TIMED_ASSIGNMENT_VERSION, Assignment
 from hippo.protocol.reports import Ended, Report
-from hippo.session.charges import chain_prefix
-from hippo.session.session import Session
 from hippo.store import (
-    STALE_SECONDS,
     NewerFormat,
-    PlanStore,
-    StoreError,
     Unreadable,
-    reading,
 )
 from hippo.store.encoding import decode
 
@@ -49,58 +29,6 @@ async def check_pods(api: Api, identity: PlanIdentity) -> None:
     selector = f"{names.LABEL_PLAN}={identity.name}"
     for pod in await api.list(POD, identity.namespace, labels=selector):
         _check_pod(pod)
-
-
-def read_store(
-    store: PlanStore,
-    identity: PlanIdentity,
-    plan: PlanObject,
-    live: Collection[str],
-    *,
-    may_be_writing: bool,
-    now: float,
-) -> Session:
-    """Read the plan's records, and tidy them. ``live``: uids of all Studies there are.
-    ``may_be_writing``: chains may be at work, and about to write a checkpoint's manifest. ``now``
-    is Unix time. Raises StoreError.
-    """
-    with reading(f"plan {store.plan}"):
-        session = Session.open(store, identity.document)
-    if not may_be_writing:
-        for key in session.records.orphans:
-            store.delete_checkpoint(key)
-    with contextlib.suppress(StoreError):  # a right that nothing else needs
-        store.blobs.clean(older_than_seconds=STALE_SECONDS)
-    forget_missing(store, session.documents, live, now=now)
-    if not plan.status.fingerprint and session.records.manifests:
-        first = next(iter(session.records.manifests.values()))
-        plan.status.fingerprint = dict(first.fingerprint)
-    return session
-
-
-def build_engine(
-    session: Session, settings: Settings, *, generation: int, live: Collection[str]
-) -> Engine:
-    """The engine of a plan that was read. ``generation`` is the lock's, ``live`` names the studies
-    that are to be added.
-    """
-    return Engine(
-        session.build_plan(),
-        EngineOptions(
-            chain_prefix=chain_prefix(generation),
-            linger=LINGER_SECONDS,
-            poll=WORKER_POLL_SECONDS,
-            default_parallelism=settings.default_parallelism,
-            window=settings.window,
-            longest_route=LONGEST_ROUTE,
-            keeps_foreign=True,
-            retry_pause=RETRY_SECONDS,
-            outlasts_store=True,
-            advice=ADVICE,
-        ),
-        costs=session.build_costs(),
-        kept=session.kept_by_others(set(live)),
-    )
 
 
 async def adopt(

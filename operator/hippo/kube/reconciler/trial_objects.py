@@ -10,26 +10,24 @@ decisions once the gap is closed.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from hippo.engine.state import StudyRun, TrialRun
 from hippo.kube import names
-from hippo.kube.client import AlreadyExists, Api, NotFound, Refused, StatusPrecondition
+from hippo.kube.client import AlreadyExists, Api, NotFound, Refused
 from hippo.kube.manifests import build_trial, build_trial_spec, trial_name
 from hippo.kube.resources import TRIAL, dump
 from hippo.kube.status.builder import build_trial_status
 from hippo.kube.status.models import TrialStatus
+from hippo.kube.status.preconditions import StatusPreconditions
 from hippo.lifecycles import StudyFault, TrialInTheWay
 from hippo.model import InvalidSpec, Study
 from hippo.model.trial import TrialSpec, parse_trial_spec
 from hippo.protocol.decisions import Decision, format_of
 from hippo.store import PlanStore
-
-log = logging.getLogger(__name__)
 
 AT_ONCE = 16
 """Requests to the API server in flight."""
@@ -51,7 +49,7 @@ class TrialObjects:
         self._decisions: dict[int, list[Decision]] = {}  # by trial
         self._written: dict[int, tuple[Any, ...]] = {}  # what statuses were made of
         self._found: dict[int, Any] = {}  # statuses as an earlier operator left them, by trial
-        self._held: dict[int, StatusPrecondition] = {}  # statuses in the cluster, by trial
+        self._preconditions = StatusPreconditions[int](api, TRIAL, "trial")  # by trial
         self._present: set[int] = set()  # trials whose objects exist as they should
         self.user_trials: dict[int, str | None] = {}
         """Trials that users made, by the number of the request that came of each: names of their
@@ -70,7 +68,7 @@ class TrialObjects:
             if decisions:
                 held[decisions[0].trial] = decisions
                 self._found[decisions[0].trial] = document.get("status")
-                self._held[decisions[0].trial] = StatusPrecondition.read(document)
+                self._preconditions.saw(decisions[0].trial, document)
         known = await asyncio.to_thread(self._store.read_decisions, self._study.name)
         while (following := written.get(len(known))) is not None:
             await asyncio.to_thread(self._store.write_decision, self._study.name, following)
@@ -123,12 +121,17 @@ class TrialObjects:
         """Make Trials again that somebody has removed."""
         await self._write_trials([trial for trial in self._decisions if trial not in self._present])
 
-    def lost(self, index: int) -> None:
-        """The object of a trial is gone."""
+    def lost(self, index: int, document: Mapping[str, Any]) -> None:
+        """The object of a trial is gone, unless it was another one that this document tells of."""
+        if not self._preconditions.is_outdated(index, document):
+            self._forget(index)
+
+    def _forget(self, index: int) -> None:
+        """There is no object of a trial."""
         self._present.discard(index)
         self._written.pop(index, None)
         self._found.pop(index, None)
-        self._held.pop(index, None)
+        self._preconditions.forget(index)
 
     async def write_statuses(self, run: StudyRun) -> bool:
         """Bring the statuses of Trials up to date, some at a time; whether all are."""
@@ -155,20 +158,15 @@ class TrialObjects:
         if self._found.pop(trial.index, None) == dump(status):
             self._written[trial.index] = known
             return
-        place = (self._study.namespace, name)
-        held = self._held.get(trial.index)
+        if trial.request in self.user_trials:
+            self._preconditions.forget(trial.index)  # its user's requests are answered there too
         async with self._gate:
             try:
-                await self._api.set_status(TRIAL, *place, status, precondition=held)
+                await self._preconditions.write(trial.index, self._study.namespace, name, status)
             except NotFound:
                 if trial.request not in self.user_trials:
-                    self.lost(trial.index)
+                    self._forget(trial.index)
                     return
-            except Refused as error:  # of an object that a later CRD would not take
-                log.warning("the status of trial %s cannot be written: %s", name, error)
-            else:
-                if name == trial.name:
-                    self._held[trial.index] = StatusPrecondition(True, status.phase)
         self._written[trial.index] = known
 
     async def _write_trials(self, trials: Iterable[int]) -> None:
@@ -203,27 +201,28 @@ class TrialObjects:
                     return
                 except NotFound:
                     pass
-            self.lost(index)
+            self._forget(index)
             body = build_trial(self._study, self._uid, decisions)
             try:
-                await self._api.create(TRIAL, namespace, body)
+                made = await self._api.create(TRIAL, namespace, body)
             except AlreadyExists:
-                await self._replace(namespace, name, body)
-            else:
-                self._held[index] = StatusPrecondition(exists=False, phase=None)
+                made = await self._replace(namespace, name, body)
+            self._preconditions.saw(index, made)
         self._present.add(index)
 
-    async def _replace(self, namespace: str, name: str, body: dict[str, Any]) -> None:
-        """Put a Trial in place of one of its name: the same, or one that was never acted on."""
+    async def _replace(self, namespace: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Put a Trial in place of one of its name: the same, or one that was never acted on.
+        Returns the one that is there then.
+        """
         found = await self._api.get(TRIAL, namespace, name)
         labels = found["metadata"].get("labels") or {}
         is_ours = labels.get(names.LABEL_STUDY_UID) == self._uid and _is_owned_by(found, self._uid)
         if is_ours and read_decisions(found) == read_decisions(body):
-            return
+            return found
         if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
             raise TrialInTheWay(self._study.name, name)
         await self._api.delete(TRIAL, namespace, name, uid=found["metadata"]["uid"])
-        await self._api.create(TRIAL, namespace, body)
+        return await self._api.create(TRIAL, namespace, body)
 
 
 def _is_owned_by(document: dict[str, Any], uid: str) -> bool:

@@ -24,6 +24,23 @@ def _clip(value: Any) -> Any:
 ENDED = ("Succeeded", "Failed")
 """Phases of a study that has ended."""
 
+
+def may_go_on(
+    *,
+    phase: str | None,
+    observed_generation: int | None,
+    generation: int,
+    retried: str | None,
+    retry: str | None,
+) -> bool:
+    """Whether a study has not ended, or was edited since, or is to try failed trials again.
+
+    The first two and ``retried`` are of its status; ``retry`` is what its annotation says now.
+    """
+    is_edited = observed_generation != generation
+    return phase not in ENDED or is_edited or retry not in (None, retried)
+
+
 MAX_TALLY = 10**18
 """Any number of steps or trials in a status; an API server's integers hold it."""
 Tally = Annotated[

@@ -321,7 +321,7 @@ def test_a_worker_of_another_kind_than_the_first_goes_at_once(tmp_path: Path) ->
             assert first in server.names(POD)
             driver = only(made).reconciler
             assert driver is not None
-            assert driver.plan.status.fingerprint == {"cpu": "avx2"}
+            assert driver.plan_object.status.fingerprint == {"cpu": "avx2"}
 
     run(go())
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from hippo.gc import Swept
-from hippo.kube.controller.store_gc import forget_missing, mark_missing, sweep_store
+from hippo.kube.controller.store_gc import mark_missing, sweep_store
 from hippo.kube.settings import build_holder
 from hippo.store import DirectoryBlobs, Holder, LockHeld, PlanLock, PlanStore, StoreError, clusters
 from tests.unit.gc.stored import STEPS, StoredPlan
@@ -64,20 +64,6 @@ class World:
 
     def documents(self) -> dict[str, dict[str, Any]]:
         return {name: self.store.read_study(name) for name in self.store.list_studies()}
-
-
-def test_studies_whose_objects_are_gone_are_marked_as_deleted(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.add("a", ONE, "uid-a")
-    world.add("b", TWO, "uid-b")
-    world.add("local", ONE, None)
-    documents = world.documents()
-    assert forget_missing(world.store, documents, {"uid-b"}, now=time.time()) == ["a"]
-    assert documents == world.documents()
-    assert [world.is_deleted(name) for name in ("a", "b", "local")] == [True, False, False]
-    since = documents["a"]["deleted"]
-    assert forget_missing(world.store, documents, {"uid-b"}, now=time.time()) == []
-    assert documents["a"]["deleted"] == since
 
 
 def test_what_a_deleted_study_kept_goes_after_its_ttl(tmp_path: Path) -> None:

@@ -45,13 +45,7 @@ def world() -> Iterator[World]:
 
 
 def turn(world: World, count: int = 12) -> None:
-    for _ in range(count):
-        operator = world.operators[0]
-        for key in operator.behind():
-            world.run(0, operator.deliver(key))
-        world.take_turn(0)
-        world.serve_pods(actions=4)
-        world.server.now += 5.0
+    world.go_on(count, actions=4, seconds=5.0)
 
 
 def apply_both(world: World, **hostile: Any) -> None:
@@ -332,8 +326,11 @@ def test_a_trial_that_cannot_be_taken_stops_nobody(world: World, kind: str) -> N
     assert bad["phase"] == "Completed" or bad["reason"].count("\n") == 0
 
 
-def test_trials_that_cannot_be_read_are_their_studys_affair(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("what", "read"), [(UserTrials, "post"), (Mailbox, "count")], ids=["trials", "requests"]
+)
+def test_trials_and_requests_that_cannot_be_read_are_their_studys_affair(
+    world: World, what: type, read: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     external = {"name": "external"}
     world.apply("hostile", steps=4, space={"lr": {"choices": [0.1]}}, algorithm=external)
@@ -342,7 +339,7 @@ def test_trials_that_cannot_be_read_are_their_studys_affair(
     def fail(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(UserTrials, "post", fail)
+    monkeypatch.setattr(what, read, fail)
     world.start_operator(0, "hippo")
     turn(world)
     check_only_hostile_stands(world, "MemoryError")
@@ -361,22 +358,6 @@ def test_a_study_whose_trials_the_server_refuses_stops_no_other(world: World) ->
     world.start_operator(0, "hippo")
     turn(world)
     check_only_hostile_stands(world, "the API server does not take its Trials: spec.hyper")
-
-
-def test_requests_that_cannot_be_read_are_their_studys_affair(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    external = {"name": "external"}
-    world.apply("hostile", steps=4, space={"lr": {"choices": [0.1]}}, algorithm=external)
-    world.apply("sound", steps=4, space={"lr": {"choices": [0.1]}})
-
-    def fail(*_: Any) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(Mailbox, "count", fail)
-    world.start_operator(0, "hippo")
-    turn(world)
-    check_only_hostile_stands(world, "MemoryError")
 
 
 def test_blame_names_a_study_and_leaves_alone_what_is_not_its_own() -> None:

@@ -74,7 +74,7 @@ class World:
             await reconciler.open(wanted)
             for _ in range(2):
                 trials = {"mine": self.server.find(TRIAL, "mine")}
-                reconciler._inbox._due = 0.0
+                reconciler._context.plan.inbox._due = 0.0
                 await reconciler.advance(wanted, self._pods(), trials)
                 reconciler.changes.pending = True
                 await reconciler.report()

@@ -25,10 +25,7 @@ class Crowded:
     def go(self, rounds: int = 1, *, works: bool = True) -> None:
         world = self.world
         for _ in range(rounds):
-            operator = world.operators[0]
-            for key in operator.behind():
-                world.run(0, operator.deliver(key))
-            world.take_turn(0)
+            world.go_on()
             self.schedule()
             if works:
                 for pod in world.pods("Running"):

@@ -68,6 +68,11 @@ class World:
         await self.reconciler.advance(self.studies, {}, {})
         return self.reconciler
 
+    def note_costs(self) -> None:
+        """What a round notes once its statuses are written."""
+        context = self.reconciler._context
+        context.plan.note_costs(context.reports.counted, self.reconciler.studies)
+
     @property
     def charged(self) -> tuple[float, float]:
         study = self.reconciler.engine.studies["a"]
@@ -104,7 +109,7 @@ def test_a_chain_is_charged_once_whoever_saw_it_end(tmp_path: Path, when: str) -
         world.store.write_report(began(chain))
         if when != "unseen":
             await reconciler.advance(world.studies, {}, {})
-            await reconciler._costs.note_costs(reconciler.studies)
+            world.note_costs()
         if when == "seen":
             world.store.write_report(ended(chain, 20.0))
             await reconciler.advance(world.studies, {}, {})
@@ -116,7 +121,7 @@ def test_a_chain_is_charged_once_whoever_saw_it_end(tmp_path: Path, when: str) -
             reconciler = await world.open()
             assert world.charged == (20.0, 4.0)
             assert chain not in reconciler.engine.chains
-            await reconciler._costs.note_costs(reconciler.studies)
+            world.note_costs()
             await reconciler.release()
 
     run(go())

@@ -33,12 +33,7 @@ def world() -> Iterator[World]:
 
 def go_on(world: World, until: Callable[[], Any], rounds: int = 200) -> None:
     for _ in range(rounds):
-        operator = world.operators[0]
-        for key in operator.behind():
-            world.run(0, operator.deliver(key))
-        world.take_turn(0)
-        world.serve_pods(actions=3)
-        world.server.now += 1.0
+        world.go_on(actions=3, seconds=1.0)
         world.check()
         if until():
             return

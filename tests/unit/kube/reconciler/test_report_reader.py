@@ -143,7 +143,7 @@ def test_ended_chains_are_folded_and_stay_readable(tmp_path: Path) -> None:
     reader.ended(["r1-1"])
     run(reader.fold())
     assert store.load().unfolded == {"r1-1"}, "one chain is not worth a chunk"
-    run(reader.fold(all_=True))
+    store.fold(run(reader.end_folding()))
     records = store.load()
     assert not records.unfolded
     assert numbers(records.reports["r1-1"])[-1] == ("r1-1", 3)
@@ -168,6 +168,6 @@ def test_rounds_go_on_while_chains_are_folded_and_are_told_if_that_fails(tmp_pat
         await reader.fold()
         may_go_on.set()
         with pytest.raises(StoreError, match="disk is full"):
-            await reader.fold(all_=True)
+            await reader.end_folding()
 
     run(go())

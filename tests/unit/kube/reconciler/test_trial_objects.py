@@ -11,7 +11,7 @@ from hippo.engine import Engine
 from hippo.engine.events import StudyAdded
 from hippo.engine.options import EngineOptions
 from hippo.engine.state import StudyRun
-from hippo.kube.client import ApiError
+from hippo.kube.client import ApiError, Conflict
 from hippo.kube.reconciler import trial_objects as module
 from hippo.kube.reconciler.trial_objects import TrialObjects, read_decisions
 from hippo.kube.resources import STUDY, TRIAL
@@ -210,3 +210,43 @@ def test_trials_of_users_that_are_gone_keep_no_others_from_being_told(
     calls = len(world.server.calls)
     assert run(book.write_statuses(engine.studies["a"]))
     assert len(world.server.calls) == calls
+
+
+def test_the_end_of_an_earlier_object_tells_nothing_of_the_one_in_its_place(tmp_path: Path) -> None:
+    """A watch tells late that a Trial was removed by hand, which has been made again since."""
+    world = World(tmp_path, **EXTERNAL)
+    study, book = running(world, 1), world.book()
+    run(book.write([suggest(0, 0)]))
+    gone = world.server.objects.pop((TRIAL.plural, NAMESPACE, "a-0"))
+    run(book.write([promote(1, 0)]))  # the first to find out
+    assert run(book.write_statuses(study))
+    book.lost(0, gone)
+    world.server.find(TRIAL, "a-0")["status"]["phase"] = "Running"  # by who has overtaken
+    study.trials[0].reason = "it is news"
+    run(book.restore())
+    with pytest.raises(Conflict):
+        run(book.write_statuses(study))
+
+
+def test_the_end_of_the_object_that_is_there_makes_it_again(tmp_path: Path) -> None:
+    world = World(tmp_path, **EXTERNAL)
+    study, book = running(world, 1), world.book()
+    run(book.write([suggest(0, 0)]))
+    assert run(book.write_statuses(study))
+    book.lost(0, world.server.objects.pop((TRIAL.plural, NAMESPACE, "a-0")))
+    run(book.restore())
+    assert run(book.write_statuses(study))
+    assert world.server.find(TRIAL, "a-0")["status"]["phase"] == "Pending"
+
+
+def test_a_trial_whose_creation_was_not_answered_is_written_over_as_it_is_found(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, **EXTERNAL)
+    study, book = running(world, 1), world.book()
+    run(world.book().write([suggest(0, 0)]))
+    world.server.find(TRIAL, "a-0")["status"] = {"phase": "Pending"}
+    run(book.write([suggest(0, 0)]))
+    world.server.find(TRIAL, "a-0")["status"]["phase"] = "Running"
+    with pytest.raises(Conflict):
+        run(book.write_statuses(study))

@@ -37,12 +37,7 @@ def world() -> Iterator[World]:
 
 
 def take_turns(world: World, number: int = 1) -> None:
-    operator = world.operators[0]
-    for _ in range(number):
-        for key in operator.behind():
-            world.run(0, operator.deliver(key))
-        world.take_turn(0)
-        world.server.now += 5.0
+    world.go_on(number, seconds=5.0)
 
 
 def end(world: World, code: int, words: str, reason: str = "Error") -> int:

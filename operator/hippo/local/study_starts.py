@@ -1,4 +1,4 @@
-"""Admits the studies of a run to its plan: new ones, unfinished ones, and ones that had ended."""
+"""Starts the studies of a run: new ones, unfinished ones, and ones that had ended."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hippo.session.open_plan import OpenPlan
 
 
 @dataclass(slots=True)
-class Admission:
-    """Admits studies to an open plan."""
+class StudyStarts:
+    """Admits the studies of a run to its open plan."""
 
     plan: OpenPlan
     options: RunOptions
