@@ -180,8 +180,9 @@ class Hyperband(_Halving):
 
 
 class Median(DrawingSettings):
-    """Random search with the median stopping rule: a trial below the median of completed trials
-    stops.
+    """Random search with the median stopping rule.
+
+    A trial that falls below the median of the completed trials is stopped.
     """
 
     name: Literal["median"] = "median"
@@ -200,8 +201,9 @@ class Median(DrawingSettings):
 
 
 class Pbt(AlgorithmSettings):
-    """Synchronous population-based training: the worst members are replaced by perturbed copies of
-    the best.
+    """Synchronous population-based training (PBT), with truncation selection.
+
+    The worst members of each round are replaced by perturbed copies of the best.
     """
 
     bounded: ClassVar[bool] = True

@@ -10,8 +10,7 @@ V = TypeVar("V")
 
 
 class ByteCache(Generic[K, V]):
-    """A cache of the most recently used entries, of at most ``most`` bytes by the sizes given to
-    it.
+    """A cache of the most recently used entries, of at most ``most`` bytes.
 
     It has two generations: when the young one is full, the old one is dropped. Every operation
     leaves it in a state that is valid for other threads.

@@ -1,5 +1,4 @@
-"""A YAML composer with bounds: oversized files are refused, by line and column, before they are
-built.
+"""A bounded YAML composer: refuses oversized files, by line and column, before building them.
 
 Nodes and text are counted as if every alias were expanded, in time proportional to the file: an
 anchor's content is counted once, and its size is added for each alias.

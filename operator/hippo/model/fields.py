@@ -53,9 +53,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class SpecModel(BaseModel):
-    """Base of all parts of a study: camelCase in documents, snake_case in Python, frozen and
-    strict.
-    """
+    """Base of all parts of a study: camelCase outside, snake_case in Python, frozen, strict."""
 
     model_config = ConfigDict(
         frozen=True,

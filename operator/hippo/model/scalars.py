@@ -69,9 +69,7 @@ def _scalar(value: Any, path: str) -> bool | int | float | str:
 
 
 def _item(value: Any, path: str) -> Any:
-    """Returns the element of a scalar or 0-dimensional array; the object itself if it is a time or
-    masked.
-    """
+    """Returns the element of a scalar or 0-d array; times and masked values unchanged."""
     shape = tuple(getattr(value, "shape", ()))
     if shape:
         raise InvalidSpec.at(

@@ -1,4 +1,4 @@
-"""The Study object: what to train, over which space, for how long, and within which budget."""
+"""The Study object: its specification, validation and parsing."""
 
 from __future__ import annotations
 
@@ -152,9 +152,7 @@ class Objective(SpecModel):
 
 
 class Budget(SpecModel):
-    """Limits on what the study may spend; it ends with its results so far once any limit is
-    reached.
-    """
+    """Limits on the study's spending; when one is reached, it ends with its results so far."""
 
     worker_hours: Annotated[float, Real(0, MAX_WORKER_HOURS, above=True)] | None = None
     """Total time of all workers. A shared stage is charged in equal parts to the studies that need
@@ -231,7 +229,7 @@ class Checkpoints(SpecModel):
 
 
 class StudySpec(SpecModel):
-    """What to train, over which space, for how long, and within which budget."""
+    """The specification of a study: trainer, space, algorithm, length, limits and budget."""
 
     objective: Objective
     """The metric by which trials are compared."""
@@ -259,8 +257,7 @@ class StudySpec(SpecModel):
     suspend: bool = False
     """While true, running work is saved and stopped; it resumes when this is false again."""
     budget: Budget = Budget()
-    """Limits on what the study may spend; it ends with its results so far once any limit is
-    reached."""
+    """Limits on the study's spending; when one is reached, it ends with its results so far."""
     retries: Annotated[int, Whole(0, MAX_RETRIES)] = 3
     """Number of retries of a failing chain. Defaults to 3."""
     trainer: TrainerSpec

@@ -138,9 +138,7 @@ class CostModel:
         self.gap += (max(0.0, seconds) - self.gap) * weight
 
     def settle(self) -> bool:
-        """Adopts estimates that moved by more than a tenth; returns whether levels must be
-        recomputed.
-        """
+        """Adopts estimates that moved by over a tenth; returns whether to recompute levels."""
         moved = self._steps.settle()
         for mean in self._classes.values():
             moved = mean.settle() or moved

@@ -107,7 +107,7 @@ class Frontier:
         turn: Callable[[str], Turn | None],
         weigh: Callable[[Pool], tuple[float, ...]] = lambda pool: (),
     ) -> tuple[Head, str] | None:
-        """Returns the head to start next and the study that is charged a worker for it, or None.
+        """Returns the head to start next and the study that lends the worker for it, or None.
 
         The study with the least ``turn`` comes first; a turn of None excludes a study. Among equal
         turns, the pool with the least ``weigh`` comes first, then the longest path.

@@ -22,8 +22,7 @@ from hippo.plan.search_plan import SearchPlan
 
 
 def marginal_steps(plan: SearchPlan, sequence: Sequence, steps: int) -> int:
-    """Returns the training steps that a trial of ``sequence`` up to ``steps`` would add to the
-    plan.
+    """Returns the training steps that a trial of ``sequence`` up to ``steps`` would add.
 
     The result is ``unique_steps(build_stage_tree(plan))`` with the trial wanted, minus the same
     without it; steps that running chains have passed without saving count again. The plan is not
@@ -79,9 +78,7 @@ def _begun(plan: SearchPlan, sequence: Sequence, steps: int) -> int | None:
 
 
 def _last_at_hand(node: Node, last: int) -> int | None:
-    """Returns the greatest step t <= ``last`` of a node whose state needs no extra training, or
-    None.
-    """
+    """Returns the last step t <= ``last`` of a node whose state needs no more training, or None."""
     positions = set(node.checkpoints)
     for claim in node.claims:
         positions.update(step for step in claim.saves() if node.start < step <= node.end)

@@ -115,8 +115,7 @@ class SearchPlan:
         return sequence.key(step, self.signature) in self._stored_metrics
 
     def latest_in_store(self, sequence: Sequence, begun: int, end: int) -> int | None:
-        """Returns the last step ``begun < t <= end`` whose state the store held and no sequence has
-        reached.
+        """Returns the last step ``begun < t <= end`` whose unreached state the store held.
 
         Computes one key per distinct step that the store held. Returns None if there is none.
         """
@@ -197,9 +196,7 @@ class SearchPlan:
         return upper
 
     def want(self, node: Node, step: int, trial: TrialId, lead: Lead) -> Metrics | None:
-        """Wants metrics at ``step`` on the way to ``node``; returns them if they are known, else
-        None.
-        """
+        """Wants metrics at ``step`` on the way to ``node``; returns them if known, else None."""
         node = node.at(step)
         known = node.metrics.get(step)
         if known is not None:

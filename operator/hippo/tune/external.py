@@ -241,9 +241,7 @@ class ExternalTuner(Tuner):
         return Decision.model_validate({**fields, "request": request, "reason": reason})
 
     def _final_stops(self) -> list[Decision]:
-        """Returns a stop of a trial that could continue, once the study is closed and all is
-        trained.
-        """
+        """Returns a stop of a trial that could continue, once a closed study is trained."""
         if self._closed is None or self._pending or self._waiting:
             return []
         trials = (trial for trial in range(len(self._targets)) if self.may_continue(trial))

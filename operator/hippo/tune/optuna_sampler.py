@@ -46,9 +46,7 @@ class OptunaTuner(Tuner):
         self._points: list[dict[str, Any]] = []
         self._seen: set[str] = set()
         self._values: dict[int, float] = {}  # by trial, ascending: the least is the best
-        self._drawn: dict[
-            tuple[int, int], dict[str, Any]
-        ] = {}  # draws since the last new information
+        self._drawn: dict[tuple[int, int], dict[str, Any]] = {}  # since the last news
 
     def decide(self, idle: int) -> list[Decision]:
         return self._suggestions(min(idle, 1), self.steps)

@@ -288,9 +288,7 @@ def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution
     if isinstance(template, Uniform):
         return FloatDistribution(template.low, template.high, log=template.log)
     last = template.pick(template.size - 1)
-    if (
-        template.log and template.step > 1
-    ):  # Optuna does not support both; admit() finds the nearest
+    if template.log and template.step > 1:  # not both in Optuna; admit() finds the nearest
         return FloatDistribution(template.low, last, log=True)
     return IntDistribution(template.low, last, log=template.log, step=template.step)
 

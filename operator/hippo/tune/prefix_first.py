@@ -44,9 +44,7 @@ class PrefixFirstDraws:
         self._space = space
         self._seed = seed
         self._steps = steps
-        self._asked = SearchPlan(
-            "prefix-first"
-        )  # every point, up to the step it was first asked to reach
+        self._asked = SearchPlan("prefix-first")  # every point, up to its first target
         self._points: list[Point] = []
         self._known: set[str] = set()
         self.passed = 0

@@ -54,9 +54,7 @@ class Standing:
             insort(self._waiting, rank)
 
     def settle(self, trial: int) -> None:
-        """Records that the trial was promoted or never will be. Idempotent; harmless without a
-        result.
-        """
+        """Records that the trial was promoted or never will be. Idempotent."""
         rank = self._ranks.get(trial)
         if rank is None:
             return

@@ -44,9 +44,7 @@ class Tuner(ABC):
     def __init__(
         self, study: Study, *, rungs: tuple[int, ...] | None = None, seed: int = 0
     ) -> None:
-        """``rungs``: steps at which trials are compared, ascending, the last being the study's
-        steps.
-        """
+        """``rungs``: steps at which trials are compared, up to the study's steps."""
         spec = study.spec
         self.steps: int = spec.steps
         self.rungs: tuple[int, ...] = rungs if rungs is not None else (spec.steps,)

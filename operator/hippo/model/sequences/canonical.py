@@ -1,5 +1,4 @@
-"""The canonical form of a hyper-parameter: runs that depend on its values, not on how it is
-written.
+"""The canonical form of a hyper-parameter: runs that depend only on its values.
 
 Pieces are recut from step 0. At step s, if a function that occurs nearby gives the values on at
 least nine steps from s, a *long run* of that function begins at s and extends for as long as the

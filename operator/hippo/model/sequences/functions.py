@@ -36,9 +36,7 @@ class Function(ABC):
         """Returns the value at a step, rounded once."""
 
     def monotone_until(self, step: int) -> int | None:
-        """Returns a later step up to which, inclusively, values are monotone from ``step``; None
-        for ever.
-        """
+        """Returns a later step up to which (inclusive) values are monotone; None for ever."""
         return None
 
     def part(self, step: int) -> tuple[Function, int | None]:

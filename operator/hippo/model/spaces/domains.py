@@ -149,9 +149,7 @@ class Uniform(Template):
         return self.at(unit(seed, index, place))
 
     def nearest_level(self, written: float, levels: int) -> float:
-        """Returns the middle of the level that holds a number; ``levels`` split the domain's scale
-        evenly.
-        """
+        """Returns the middle of the level that holds a number; ``levels`` split the scale."""
         at = self.position(written)
         return self.at((min(int(at * levels), levels - 1) + 0.5) / levels)
 

@@ -141,8 +141,7 @@ class Space:
     def redraw(
         self, point: Mapping[str, Any], seed: int, index: int, *, levels: int
     ) -> dict[str, Any]:
-        """Returns the point with one place drawn again and quantized; the result may be the same
-        point.
+        """Returns the point, maybe unchanged, with one place drawn again and quantized.
 
         A place is the position of a domain, also within a schedule. It is drawn too: first the
         hyper-parameter, with equal probabilities. The result depends only on the arguments.
@@ -173,8 +172,7 @@ class Space:
         return draws.point(index)
 
     def fork_steps(self, sequence: Sequence) -> tuple[int, ...]:
-        """Returns steps s, ascending, 0 < s < sequence.steps, where another point may diverge from
-        it.
+        """Returns ascending steps, 0 < s < sequence.steps, where another point may diverge from it.
 
         Exact for finite domains of up to some hundreds of points within one choice. A continuous
         domain is represented by a few points, so a point that coincides with the sequence by chance
