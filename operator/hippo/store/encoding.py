@@ -118,7 +118,7 @@ class StudyRecord(Record):
 
     @field_validator("document")
     @classmethod
-    def _has_its_shape(cls, document: dict[str, Any]) -> dict[str, Any]:
+    def _check_shape(cls, document: dict[str, Any]) -> dict[str, Any]:
         try:
             StudyShape.model_validate(document)
         except ValidationError as error:
@@ -136,7 +136,7 @@ class LedgerChunk(Record):
     ]
 
     @model_validator(mode="after")
-    def _holds_the_reports_of_its_chains(self) -> LedgerChunk:
+    def _check_chains(self) -> LedgerChunk:
         for name, reports in self.chains.items():
             if any(report.chain != name for report in reports):
                 raise ValueError(f"chains.{name}: holds a report of another chain")

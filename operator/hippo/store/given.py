@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from hippo.model.foreign import as_line
 from hippo.store.blobs import StoreError
 
-_USER_INFO = re.compile(
-    r"^([\w+.-]*:)?.*@", re.DOTALL
-)  # up to the last @: a key may contain any character
+_USER_INFO = re.compile(r"^([\w+.-]*:)?.*@", re.DOTALL)  # up to the last @: keys may contain it
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 
 

@@ -34,12 +34,8 @@ _UNLOADED = (Kind.SPENDING, Kind.CONTROL, Kind.REQUEST, Kind.ANSWER)
 class PlanRecords:
     """The records of a plan's store. Damaged ones are left out and described in ``problems``."""
 
-    signature: dict[str, Any] | None = (
-        None  # the document given to initialise(); None if there is none
-    )
-    manifests: dict[str, Manifest] = field(
-        default_factory=dict
-    )  # by key, sorted; their data exists
+    signature: dict[str, Any] | None = None  # the document given to initialise(), if any
+    manifests: dict[str, Manifest] = field(default_factory=dict)  # by key, sorted; data exists
     reports: dict[str, list[Report]] = field(default_factory=dict)  # by chain, sorted; in order
     unfolded: frozenset[str] = frozenset()  # chains with reports outside the ledger
     broken: frozenset[str] = frozenset()  # chains with a damaged or missing report
@@ -204,9 +200,7 @@ def _read_manifests(
 def _read_live_reports(
     blobs: Blobs, layout: Layout, problems: list[str], held: Held
 ) -> tuple[list[Report], frozenset[str], set[str]]:
-    """Returns reports outside the ledger, the chains that have some, and chains with unreadable
-    ones.
-    """
+    """Returns reports outside the ledger, their chains, and chains with unreadable reports."""
     reports: list[Report] = []
     chains, broken = set[str](), set[str]()
     infos = layout.numbered(blobs.list(layout.reports))

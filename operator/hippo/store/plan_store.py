@@ -333,8 +333,7 @@ class PlanStore:
         self.blobs.put(self._layout.spending, encode(spending, Kind.SPENDING))
 
     def read_spending(self) -> Spending | None:
-        """Returns the spending; None if there is none or it is damaged: reports yield nearly the
-        same.
+        """Returns the spending; None if missing or damaged, since reports yield nearly the same.
 
         Raises StoreError.
         """

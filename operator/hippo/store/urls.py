@@ -14,8 +14,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def open_blobs(url: str) -> Blobs:
-    """Returns the store at a path, ``file:///path`` or ``s3://bucket/prefix``, without accessing
-    it.
+    """Returns the store at a path, ``file:///path`` or ``s3://bucket/prefix``; no access yet.
 
     S3 settings come from the environment: see ``s3.settings``. Raises StoreError.
     """
