@@ -380,7 +380,7 @@ def test_members_of_a_population_whose_places_are_taken_stay_failed() -> None:
     world.run_again("s", retry=True).run()
     assert world.decisions["s"] == decided
     assert world.verdicts["s"] == (
-        "all trials have ended; what failed is of no account any more; pbt draws its population and"
+        "all trials have ended; the failed trials no longer matter; pbt draws its population and"
         " no more; to train on, give it another name"
     )
 
