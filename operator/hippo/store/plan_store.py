@@ -73,10 +73,7 @@ class PlanStore:
             raise StoreError(f"{what} belongs to another trainer: use another --store")
 
     def read_signature(self) -> dict[str, Any] | None:
-        """Returns the document given to ``initialise``; None if it is missing or damaged.
-
-        Raises StoreError.
-        """
+        """Returns the document given to ``initialise``; None if unreadable. Raises StoreError."""
         return loading.read_signature(self.blobs, self._layout, [])
 
     # Checkpoints
@@ -278,10 +275,8 @@ class PlanStore:
             )
 
     def read_decisions(self, study: str) -> list[Decision]:
-        """Returns all decisions, in order. Raises StoreError.
-
-        Raises Unreadable if one is missing, damaged or about an unknown trial: none is ever made
-        again.
+        """Returns all decisions, in order. Raises StoreError; Unreadable if one is missing, damaged
+        or about an unknown trial, since none is ever made again.
         """
         return loading.read_decisions(self.blobs, self._layout, study)
 
@@ -333,10 +328,7 @@ class PlanStore:
         self.blobs.put(self._layout.spending, encode(spending, Kind.SPENDING))
 
     def read_spending(self) -> Spending | None:
-        """Returns the spending; None if missing or damaged, since reports yield nearly the same.
-
-        Raises StoreError.
-        """
+        """Returns the spending; None if missing or damaged: reports suffice. Raises StoreError."""
         try:
             data = fetch(self.blobs, self._layout.spending, Kind.SPENDING)
             return decode(Spending.model_validate_json, data, self._layout.spending)
@@ -353,11 +345,7 @@ class PlanStore:
         loading.check_formats(self.blobs, self._layout)
 
     def load(self) -> PlanRecords:
-        """Returns everything computed so far.
-
-        Raises Unreadable if it is too much to hold at once; StoreError if the store fails or is
-        newer.
-        """
+        """Returns everything computed so far. Raises Unreadable if it is too much; StoreError."""
         return loading.load(self.blobs, self._layout)
 
     def fold(self, chains: Iterable[str]) -> None:
