@@ -1,4 +1,4 @@
-"""The engine: events in, commands out. Pure: no clock, no I/O."""
+"""The engine: events in, commands out. It is pure: no clock, no I/O."""
 
 from hippo.engine.engine import Engine
 

@@ -1,8 +1,7 @@
-"""Charges studies for what chains cost, and says when a study's budget is spent.
+"""Charges studies for the cost of chains, and determines when a study's budget is spent.
 
-The cost between two reports of a chain is split evenly over the studies that ask, at that time, for
-something at or beyond the steps trained. The unit is worker-seconds. Reusing what is stored
-costs nothing.
+The cost between two reports of a chain is split evenly over the studies that want something at or
+beyond the steps trained at that time. The unit is worker-seconds. Reusing stored results is free.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from hippo.plan import Claim, CostModel
 from hippo.protocol.reports import Began, CheckpointSaved, MetricsReported, Report
 
 LEAST_SECONDS = 1e-6
-"""A budget counts as spent when less than this is left: otherwise rounding would ask for ticks that
+"""A budget counts as spent when less than this is left; otherwise rounding would request ticks that
 change nothing."""
 
 Asking = Callable[[Claim, int], tuple[str, ...]]
-"""The studies that ask for anything after a step on a chain's way, or behind it."""
+"""Returns the studies that want something beyond a step of a chain's route, or below its end."""
 
 
 class Accounting:
-    """Charges studies as reports come. Studies and the worker pool are the engine's."""
+    """Charges studies as reports arrive. The studies and the worker pool belong to the engine."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class Accounting:
         self._advice = advice
 
     def charge(self, chain: ChainRun, report: Report, now: float) -> None:
-        """Split what the chain has cost since its last report; note how long its steps took."""
+        """Splits the chain's cost since its last report over studies; records its step times."""
         steps = report.trained - chain.trained
         seconds = report.worker_seconds - chain.worker_seconds
         since = chain.origin_step + report.trained - (1 if steps else 0)
@@ -67,11 +66,11 @@ class Accounting:
         chain.overhead += _overhead_of(report)
 
     def note_end(self, chain: ChainRun, now: float) -> None:
-        """Measure what else the chain took until its end: processes, reports, the driver's turn."""
+        """Measures the chain's remaining time at its end: processes, reports, driver latency."""
         self._costs.observe_gap(now - chain.launched - chain.train_seconds - chain.overhead)
 
     def find_spent(self, run: StudyRun, now: float) -> str | None:
-        """Says which budget of the study is spent, if any; asks for a tick when one will be."""
+        """Returns a message if a budget is spent; else requests a tick for when one will be."""
         budget = run.study.spec.budget
         if budget.worker_hours is not None:
             spent, per_second = self._estimate(run, now)
@@ -89,7 +88,7 @@ class Accounting:
         return None
 
     def _estimate(self, run: StudyRun, now: float) -> tuple[float, float]:
-        """A study's worker-seconds, by estimate since the last reports; and what a second adds."""
+        """Returns a study's worker-seconds, estimated since the last reports, and their rate."""
         spent, per_second = run.worker_seconds, 0.0
         for chain in self._pool.chains.values():
             if chain.begun and run.name in chain.studies:
@@ -99,7 +98,7 @@ class Accounting:
         return spent, per_second
 
     def _wake_for(self, run: StudyRun, moment: float, now: float) -> None:
-        """Ask for a tick, once."""
+        """Requests a tick, unless an earlier one is pending."""
         if not now < run.wakes_at <= moment:
             run.wakes_at = moment
             self._emit(WakeAt(moment))

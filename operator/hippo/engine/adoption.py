@@ -1,8 +1,8 @@
-"""Adopts workers that outlive their driver: rebuilds a chain from assignment, control and reports.
+"""Adopts workers that outlive their driver: rebuilds chains from assignments, controls and reports.
 
-A driver whose workers do not die with it (an operator and its pods) does not launch again, after a
-restart, what is still at work. The promises of a chain follow from its route, the newest control
-and its answer; its position follows from its reports.
+A driver whose workers survive it (an operator with its pods) does not relaunch running work after a
+restart. A chain's promises follow from its route, the newest control and the answer to it; its
+position follows from its reports.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from hippo.protocol.reports import Arrived, Began, CheckpointSaved, ControlAnswe
 def adopt_chain(plan: SearchPlan, event: Adopted, known: Collection[str], now: float) -> ChainRun:
     """Returns the chain as the engine that launched it knew it, up to its last report.
 
-    ``known``: the names of all studies. The plan holds their trials already.
-
-    Raises InvariantViolated if the chain belongs to another plan.
+    ``known`` are the names of all studies. The plan already contains their trials. Raises
+    InvariantViolated if the chain belongs to another plan.
     """
     assignment, reports = event.assignment, event.reports
     standing, pending, leaves = _read_control(event)
@@ -90,8 +89,9 @@ def adopt_chain(plan: SearchPlan, event: Adopted, known: Collection[str], now: f
 
 
 def _read_control(event: Adopted) -> tuple[Route, Control | None, bool]:
-    """The route that the worker has accepted, the control that it has not answered, and whether it
-    was told to stop; the route is then the one before, whose promises hold until it has left.
+    """Returns the accepted route, the unanswered control if any, and whether the chain must stop.
+
+    If it must stop, the route is the previous one, whose promises hold until it has exited.
     """
     route, control = event.assignment.route, event.control
     if control is None:

@@ -1,4 +1,4 @@
-"""What running chains tell: progress, checkpoints, metrics, answers to controls, and their ends."""
+"""Handles what running chains report: progress, checkpoints, metrics, answers to controls, ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from hippo.protocol.reports import (
 
 
 class ChainPods:
-    """Takes reports; what is told of a chain that has ended is ignored."""
+    """Processes reports; ignores reports of chains that have ended."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ChainPods:
         self._outbox = outbox
 
     def adopt(self, event: Adopted, now: float) -> None:
-        """Take up a chain where its reports leave it; what is no longer wanted of it is trimmed."""
+        """Adopts a chain as its reports leave it; promises no longer wanted are trimmed."""
         chain = adopt_chain(self._plan, event, self._studies, now)
         self._retention.pin_attached()
         self._pool.add(chain)
@@ -68,7 +68,7 @@ class ChainPods:
         self._scheduler.reconsider([chain.claim])
 
     def note_report(self, report: Report, now: float) -> None:
-        """A chain has reported; its reports come in order."""
+        """Handles a report; the reports of a chain arrive in order."""
         chain = self._pool.chains.get(report.chain)
         if chain is None:
             return
@@ -99,7 +99,7 @@ class ChainPods:
             self._frontier.relevel()
 
     def note_progress(self, name: str, step: int, now: float) -> None:
-        """A chain has ended this step."""
+        """Records that a chain has completed this step."""
         chain = self._pool.chains.get(name)
         if chain is not None and step >= chain.step:
             chain.step, chain.step_time = step, now
@@ -107,7 +107,7 @@ class ChainPods:
             self._frontier.unsettled.add(chain.claim)
 
     def note_gone(self, name: str, outcome: Outcome, error: WorkerError | None, now: float) -> None:
-        """A chain's worker is gone without a report of its end."""
+        """Handles a worker that disappeared without a final report."""
         if name in self._pool.chains:
             self._end(self._pool.chains[name], outcome, error, now)
 
@@ -147,7 +147,7 @@ class ChainPods:
                         self._retention.keep_last_state(run, trial)
                 elif self._progress.hand_over(run, trial, report.step, report.metrics):
                     given.append((run, trial))
-        for run, trial in given:  # once all have it: a study that ends now takes no more results
+        for run, trial in given:  # afterwards, since an ended study accepts no more results
             with blame(run.name):
                 self._progress.check_target(run, trial)
 

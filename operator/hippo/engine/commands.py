@@ -1,7 +1,7 @@
 """Commands: what the engine tells drivers to do.
 
-Drivers carry them out in order, and each durably before the next: a decision is on disk before the
-work that follows from it begins.
+Drivers execute them in order, each durably before the next: a decision is on disk before the work
+that follows from it begins.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hippo.protocol.decisions import Decision
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Write a decision of a study durably. If that fails, carry out no further command."""
+    """Write a decision of a study durably. If that fails, execute no further command."""
 
     study: str
     decision: Decision
@@ -23,7 +23,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Write durably that a request will not be carried out, and why."""
+    """Record durably that a request is refused, and why."""
 
     study: str
     number: int
@@ -35,7 +35,7 @@ class Launch:
     """Start a worker."""
 
     assignment: Assignment
-    study: str  # which lends the worker
+    study: str  # the lender, whose parallelism counts the worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Steer:
 
 @dataclass(frozen=True, slots=True)
 class DeleteCheckpoint:
-    """Delete a checkpoint that nothing needs any more, or that is damaged."""
+    """Delete a checkpoint that is no longer needed, or is damaged."""
 
     key: str
     step: int
@@ -55,7 +55,7 @@ class DeleteCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """A study has ended; ``best`` is the index of its best trial."""
+    """Announce that a study has ended; ``best`` is the index of its best trial."""
 
     study: str
     state: StudyState
@@ -66,7 +66,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Show the user a message of one line that is worth reading now."""
+    """Show the user a one-line message now."""
 
     message: str
     study: str | None = None
@@ -74,14 +74,14 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class WakeAt:
-    """Send a Tick at this time, if nothing else comes before."""
+    """Send a Tick at this time, unless another event comes before."""
 
     time: float
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Stop all work in order: going on makes no sense, as the store cannot be written."""
+    """Stop all work in order, because the store cannot be written."""
 
     message: str
 

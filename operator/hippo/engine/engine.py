@@ -1,15 +1,15 @@
 """The engine: events in, commands out.
 
-It decides everything and does nothing: no I/O, no clock, no randomness of its own. The same events
-in the same order give the same commands, whoever drives it: worker processes on this machine, pods,
-or virtual time. Its state can be lost at any moment: decisions and results, both in the store,
-bring it back.
+It decides everything and executes nothing: no I/O, no clock, no randomness of its own. The same
+events in the same order yield the same commands, whichever driver sends them: worker processes on
+this machine, pods, or virtual time. Its state can be lost at any moment, because decisions and
+results in the store restore it.
 
-The engine takes each event in three moves: it notes what the event says, lets tuners decide on what
-is known, and hands out work.
+The engine handles each event in three steps: it records the event, lets tuners decide, and
+schedules work.
 
-The law behind it: a stage is a pure function, so its result is addressed by its content key.
-Whoever asks for the same key asks for the same work, and gets it from the plan if it is known.
+A stage is a pure function, so its result is addressed by its content key. Requests for the same key
+are the same work, and are answered from the plan if the result is known.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Engine:
         kept: Callable[[str], bool] = lambda key: False,
         policy: SchedulingPolicy = LEAST_LAXITY,
     ) -> None:
-        """``kept`` tells, by key, which stored checkpoints others need: these stay."""
+        """``kept`` tells by key whether others need a stored checkpoint, which then stays."""
         self.plan = plan
         self.options = options
         self.costs = costs if costs is not None else CostModel()
@@ -120,7 +120,7 @@ class Engine:
         )
 
     def handle(self, event: Event, now: float) -> list[Command]:
-        """Take one event; returns the commands to carry out, in order. ``now`` never goes back."""
+        """Handles one event; returns the commands to execute, in order. ``now`` never decreases."""
         self.now = max(now, self.now)
         self._outbox.clear()
         self._progress.look(self.now)
@@ -140,15 +140,15 @@ class Engine:
 
     @property
     def is_finished(self) -> bool:
-        """Every study has ended and no worker is left."""
+        """Whether every study has ended and no worker is left."""
         return not self.chains and all(run.state.is_final for run in self.studies.values())
 
     def find_trouble(self, study: str) -> Trouble | None:
-        """Why an active study does not go on as it should, if so."""
+        """Returns why an active study is not progressing normally, or None."""
         return self._failures.find_trouble(study) if self.studies[study].is_active else None
 
     def count_free_workers(self) -> int:
-        """Workers that could begin something at once."""
+        """Returns the number of workers that could start at once."""
         return max(0, self.workers - len(self.chains))
 
     def _note(self, event: Event) -> None:
@@ -177,7 +177,7 @@ class Engine:
                 pass
 
     def _delete_unneeded(self) -> None:
-        """Delete checkpoints that nothing needs any more."""
+        """Deletes checkpoints that are no longer needed."""
         self.frontier.refresh(self.now)
         for run in self.studies.values():
             is_over = run.state.is_final and run.is_interrupted

@@ -14,9 +14,9 @@ from hippo.protocol.requests import Request
 
 @dataclass(frozen=True, slots=True)
 class StudyAdded:
-    """Train a study. ``decisions`` of an earlier run are replayed.
+    """Trains a study. ``decisions`` of an earlier run are replayed.
 
-    ``followed``: decisions of another run, made again in place of the tuner's own.
+    ``followed`` are decisions of another run that are repeated instead of asking the tuner.
     """
 
     study: Study
@@ -25,54 +25,53 @@ class StudyAdded:
     worker_seconds: float = 0.0  # spent before
     steps_trained: float = 0.0  # trained before
     wall_seconds: float = 0.0  # active before
-    ended: End | None = None  # how it has ended in an earlier run
-    reopened: bool = False  # it goes on after that end; its last decisions say with which trials
-    more_follow: bool = False  # other studies or workers follow at once: nothing is deleted, and
-    # no work is handed out, before they are known
+    ended: End | None = None  # its end in an earlier run
+    reopened: bool = False  # it was reopened after that end; its last decisions reopen trials
+    more_follow: bool = False  # others follow at once: nothing is deleted or scheduled before
 
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A worker that an earlier driver launched is still at work; its studies were added before."""
+    """A worker that an earlier driver launched is still running; its studies were added before."""
 
     assignment: Assignment
-    study: str  # which lends the worker
-    control: Control | None = None  # the newest that was sent
+    study: str  # the lender, whose parallelism counts the worker
+    control: Control | None = None  # the newest one sent
     reports: tuple[Report, ...] = ()  # all so far, without Ended; the plan knows their results
     more_follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StudyChanged:
-    """An editable field of a study has another value."""
+    """An editable field of a study has changed."""
 
     study: Study
 
 
 @dataclass(frozen=True, slots=True)
 class StudyRemoved:
-    """Nobody wants this study any more; others that share its work are unharmed."""
+    """A study was removed; studies that share its work are unaffected."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class WorkersChanged:
-    """How many workers there may be at once."""
+    """The number of available workers has changed."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A worker has written a report; those of one chain come in their order, once each."""
+    """A worker has written a report; a chain's reports arrive in order, once each."""
 
     report: Report
 
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """A hint that may be lost: a chain has ended this step."""
+    """A chain has completed this step. A hint that may be lost."""
 
     chain: str
     step: int
@@ -89,7 +88,7 @@ class WorkerGone:
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """A user's program asks an external study for something; in the order of numbers."""
+    """A user's program sends a request to an external study; in the order of numbers."""
 
     study: str
     number: int
@@ -99,7 +98,7 @@ class Requested:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """All launched workers that find no room at present. They may begin at any moment."""
+    """All launched workers that lack resources at present. They may start at any moment."""
 
     chains: frozenset[str]
 

@@ -1,8 +1,8 @@
-"""Handles chains that do not end as they should: retries, pauses, verdicts.
+"""Handles chains that do not end normally: retries, back-off, verdicts.
 
-A failed chain is tried again from its last checkpoint, with growing pauses. A failure that is not
-the trainer's fault does not count as an attempt. A stage that fails for good fails the trials that
-need it, and no others.
+A failed chain is retried from its last checkpoint, with exponential back-off. A failure that is not
+the trainer's fault does not count as an attempt. A stage that fails for good fails only the trials
+that need it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from hippo.plan import Node, SearchPlan
 from hippo.protocol.reports import Outcome, WorkerError
 
 MAX_STORE_FAILURES = 5
-"""The engine halts once more chains in a row than this have ended because of the store."""
+"""The engine halts when more chains in a row than this have ended because of the store."""
 LONGEST_STORE_PAUSE = 60.0
-"""Seconds between two chains that try a store which fails."""
+"""Longest pause, in seconds, between two chains that try a failing store."""
 
 FailTrial = Callable[[StudyRun, TrialRun, int, str, str], None]
 """Records that a trial cannot reach a step: (study, trial, step, content key, message)."""
 
 
 class FailurePolicy:
-    """Retries are counted here and begin afresh with every run; verdicts are durable decisions."""
+    """Counts retries, from zero in every run; verdicts are durable decisions."""
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class FailurePolicy:
         self._emit = emit
         self._fail_trial = fail_trial
         self._failures: dict[str, int] = {}  # failed attempts by the key of a chain's first stage
-        self._refused: dict[str, int] = {}  # attempts refused, by the same key
-        self._idle_preemptions: dict[str, int] = {}  # before anything was trained, by the same key
+        self._refused: dict[str, int] = {}  # refused attempts by the same key
+        self._idle_preemptions: dict[str, int] = {}  # before any training, by the same key
         self._held: list[tuple[float, Node]] = []
         self._store = StoreTrouble(lambda n: min(self._pause(n), LONGEST_STORE_PAUSE))
         self._retries = Retries()
@@ -54,11 +54,11 @@ class FailurePolicy:
     def note_end(
         self, chain: ChainRun, outcome: Outcome, error: WorkerError | None, now: float
     ) -> None:
-        """A chain has ended and given back its promises."""
+        """Handles the end of a chain whose promises were released."""
         self._now = now
         match outcome:
             case Outcome.STOPPED if not chain.begun:
-                pass  # taken back before it did anything: it tells nothing of its work
+                pass  # withdrawn before it started, so it says nothing about its work
             case Outcome.COMPLETED | Outcome.STOPPED:
                 self._failures.pop(chain.origin, None)
                 self._refused.pop(chain.origin, None)
@@ -78,26 +78,26 @@ class FailurePolicy:
                 self._retry_or_fail(chain, error)
 
     def note_report(self) -> None:
-        """A worker has written something to the store."""
+        """Records that a worker has written to the store."""
         self._store.note_report()
 
     def note_saved(self, chain: ChainRun) -> None:
-        """A chain has written a checkpoint: the store works, and so does its trainer."""
+        """Records that a chain has saved a checkpoint: the store and its trainer work."""
         self._store.note_saved()
         self._retries.forget(chain.origin)
 
     def limit_workers(self, workers: int, chains: Collection[ChainRun], now: float) -> int:
-        """How many workers there may be, as long as they cannot use the store."""
+        """Returns the number of workers allowed while workers cannot use the store."""
         return self._store.limit(workers, chains, now)
 
     def note_launch(self, now: float) -> None:
-        """Chains were launched."""
+        """Records that chains were launched."""
         again = self._store.note_launch(now)
         if again is not None:
             self._emit(WakeAt(again))
 
     def find_trouble(self, study: str) -> Trouble | None:
-        """Says why a study does not go on as it should; None if it does."""
+        """Returns why a study is not progressing normally, or None."""
         if self._store.is_told:
             return Trouble(self._store.message, is_store=True)
         message = self._retries.find(study)
@@ -114,8 +114,10 @@ class FailurePolicy:
         self._emit(Notify(f"checkpoint at step {start}: {reason}; it is trained again"))
 
     def _note_preemption(self, chain: ChainRun) -> None:
-        """Let the work go on from what was saved: preemption is not the trainer's fault. If workers
-        are sent away before they have trained anything, the next one waits, longer each time.
+        """Continues from the last save: preemption is not the trainer's fault.
+
+        If workers are preempted repeatedly before they have trained, the next one waits, longer
+        each time.
         """
         if chain.trained:
             self._idle_preemptions.pop(chain.origin, None)
@@ -126,7 +128,7 @@ class FailurePolicy:
             self._hold(chain, self._pause(count - 1))
 
     def _wait_for_another(self, chain: ChainRun, error: WorkerError | None) -> None:
-        """Pause, so that a worker of another kind may take the checkpoint."""
+        """Backs off, so that a worker of another kind may take the checkpoint."""
         refused = self._refused.get(chain.origin, 0) + 1
         self._refused[chain.origin] = refused
         pause = self._pause(refused)
@@ -163,7 +165,7 @@ class FailurePolicy:
         return min(self._options.retry_pause * 2.0 ** (attempt - 1), self._options.longest_pause)
 
     def _hold(self, chain: ChainRun, pause: float) -> None:
-        """Let the work that the chain leaves behind rest for a while."""
+        """Pauses the work that the chain leaves behind."""
         claim = chain.claim
         until = self._now + pause
         step = claim.start
@@ -177,16 +179,16 @@ class FailurePolicy:
         self._emit(WakeAt(until))
 
     def free_held(self, now: float) -> None:
-        """Let go of work whose pause is over."""
+        """Resumes work whose pause is over."""
         due = [entry for entry in self._held if entry[0] <= now]
         if due:
             self._held = [entry for entry in self._held if entry[0] > now]
             for _, node in due:
-                # A split may since have moved the hold to an upper half.
+                # A split may have moved the hold to an upper half since.
                 self._plan.changed.update(node.path())
 
     def _fail_for_good(self, chain: ChainRun, error: WorkerError | None) -> None:
-        """Fail the trials that need what the chain could not do, and no others."""
+        """Fails only the trials that need what the chain could not do."""
         self._retries.forget(chain.origin)
         claim = chain.claim
         message = error.message if error is not None else "the worker died"
@@ -225,7 +227,9 @@ class FailurePolicy:
 
 
 def _is_made_elsewhere(error: WorkerError | None) -> bool:
-    """The worker is of the plan's kind, which is looked at first, and the checkpoint is not: it
-    was begun before that kind was known, and no worker will ever take it.
+    """Whether the checkpoint, not the worker, is of another kind than the plan's.
+
+    The worker's kind is checked first. The checkpoint was begun before the plan's kind was known,
+    and no worker will ever accept it.
     """
     return error is not None and error.during == "load"

@@ -1,4 +1,4 @@
-"""Studies come, are edited and are removed."""
+"""Adds, changes and removes studies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hippo.tune import FollowingTuner, create_tuner
 
 
 class StudyIntake:
-    """Takes events about whole studies; ``studies`` holds the state of each by name."""
+    """Handles events about whole studies; ``studies`` holds the state of each by name."""
 
     def __init__(
         self,
@@ -39,9 +39,9 @@ class StudyIntake:
         self._options = options
 
     def add(self, event: StudyAdded, now: float) -> None:
-        """Replay a study's decisions, and let it go on unless it has ended for good.
+        """Replays a study's decisions and continues it, unless it has ended for good.
 
-        Raises InvariantViolated if the study is known already.
+        Raises InvariantViolated if the study is already known.
         """
         study = event.study
         if study.name in self._studies:
@@ -79,7 +79,7 @@ class StudyIntake:
                 self._progress.check_target(run, trial)
 
     def change(self, event: StudyChanged, now: float) -> None:
-        """Heed edits of a study: its limits, its priority, whether it is suspended."""
+        """Applies edits of a study: its limits, its priority, whether it is suspended."""
         with blame(event.study.name):
             run = self._studies[event.study.name]
             run.study = event.study
@@ -93,7 +93,7 @@ class StudyIntake:
             self._request_again(run)
 
     def remove(self, name: str) -> None:
-        """Fail a study that has not ended, and let go of all that it would go on from."""
+        """Fails a study that has not ended, and releases everything that it could resume from."""
         run = self._studies[name]
         if not run.state.is_final:
             self._progress.finish(run, StudyEvent.FAIL, EndReason.REMOVED, "removed")
@@ -111,12 +111,12 @@ class StudyIntake:
             self._progress.stop_others(run)
 
     def _suspend(self, run: StudyRun) -> None:
-        """Let the study's requests stand, and so what they lean on; nobody works for them."""
+        """Suspends a study: its wants and the checkpoints they need stay, but are not worked on."""
         run.take(StudyEvent.SUSPEND)
         self._request_again(run)
 
     def _request_again(self, run: StudyRun) -> None:
-        """The study's rank has changed."""
+        """Renews the study's requests, because its rank has changed."""
         for trial in run.trials:
             if trial.state is TrialState.PENDING:
                 self._progress.request(run, trial)
@@ -124,7 +124,7 @@ class StudyIntake:
 
 
 def _last_steps(decisions: Iterable[Decision]) -> dict[int, int]:
-    """Trials that were stopped or failed, and the last step whose result counts for them."""
+    """Returns the last step whose result counts, for trials that were stopped or failed."""
     return {
         decision.trial: decision.steps - (decision.kind == "fail")
         for decision in decisions

@@ -1,4 +1,4 @@
-"""How an engine is set up: what differs between drivers, and which scheduling rules apply."""
+"""Options of an engine: what differs between drivers, and which scheduling rules apply."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from hippo.plan import CostModel, Frontier, SearchPlan
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What differs between drivers. Times in seconds."""
+    """Options that differ between drivers. Times in seconds."""
 
     chain_prefix: str = "c"  # makes chain names unique among all runs over the same store
     merge: bool = True  # False: trial by trial, for comparison
     linger: float = 0.0  # how long a worker waits at its end for another route
-    poll: float = 0.1  # how often a worker looks at its control object
-    window: int | None = None  # most trials of a study under way at once; None: all
-    longest_route: int | None = None  # most saves and evaluations of a route; None: any number
-    default_parallelism: int | None = None  # of studies that do not say; None: any number
-    keeps_foreign: bool = False  # checkpoints that a worker refuses stay: another may take them
+    poll: float = 0.1  # a worker's poll interval of its control object
+    window: int | None = None  # most unfinished trials of a study; None: no limit
+    longest_route: int | None = None  # most saves and evaluations of a route; None: no limit
+    default_parallelism: int | None = None  # of studies without their own; None: no limit
+    keeps_foreign: bool = False  # keep checkpoints that a worker refuses: another may accept
     retry_pause: float = 1.0  # before the first retry; doubles each time
     longest_pause: float = 300.0
-    outlasts_store: bool = False  # however often the store fails workers, the engine never halts
-    patience: float = 3600.0  # after which a study without a worker goes first, see ``Aging``
-    advice: Advice = LOCAL  # what users do to let a study go on
+    outlasts_store: bool = False  # never halt, however often the store fails
+    patience: float = 3600.0  # after which a study without a worker takes precedence, see ``Aging``
+    advice: Advice = LOCAL  # how users can let a study resume
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulingPolicy:
-    """Which rules decide who trains next. Benchmarks compare the default with others."""
+    """The rules of scheduling. Benchmarks compare the default with others."""
 
     create_frontier: Callable[[SearchPlan, CostModel], Frontier] = Frontier
-    yields: bool = True  # running chains yield to paths and studies in more need
+    yields: bool = True  # running chains are preempted for more urgent paths and studies
 
 
 LEAST_LAXITY = SchedulingPolicy()

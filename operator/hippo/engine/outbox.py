@@ -1,4 +1,4 @@
-"""The outbox: commands that follow from one event, in the order in which drivers carry them out."""
+"""The outbox: commands that follow from one event, in the order of execution."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hippo.engine.commands import Command
 
 
 class Outbox:
-    """Every part of the engine emits into the same outbox, so order is the order of emission."""
+    """Collects commands in the order in which the engine's parts emit them."""
 
     def __init__(self) -> None:
         self._commands: list[Command] = []
@@ -15,10 +15,10 @@ class Outbox:
         self._commands.append(command)
 
     def clear(self) -> None:
-        """Forget what an event has left that was not taken to its end."""
+        """Discards commands of an event whose handling was aborted."""
         self._commands = []
 
     def take(self) -> list[Command]:
-        """Returns all commands since the last call, and leaves none."""
+        """Returns all commands since the last call, and clears them."""
         commands, self._commands = self._commands, []
         return commands

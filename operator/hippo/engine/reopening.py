@@ -1,9 +1,8 @@
-"""Whether a study that has ended goes on: an end is a verdict under limits.
+"""Decides whether a study that has ended resumes: an end is a verdict under limits.
 
-It goes on if its limits have been raised, or if failed trials are to be tried again. What was
-decided stays as it is. Trials that the end had stopped, and those that are tried again, are
-reopened by decisions of their own, so that the store tells the whole story and a restart replays
-it.
+It resumes if its limits were raised, or if failed trials are to be retried. Earlier decisions stay.
+Trials that the end had stopped, and those to be retried, are reopened by decisions of their own, so
+that the store has the whole history and a restart replays it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from hippo.tune.reasons import STUDY_ENDED, STUDY_OVER
 
 _LACKING = re.compile(
     r"metric (.+) is not among those that evaluate\(\) returned"
-    r"|evaluate\(\) returned no (.+) at step \d+ \(it returned: "  # an older Hippo's words
+    r"|evaluate\(\) returned no (.+) at step \d+ \(it returned: "  # an older Hippo's wording
 )
 
 RAISED = "the study goes on"
@@ -30,7 +29,7 @@ RETRIED = "tried again"
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What a user does to let a study go on, where it is driven: ends of sentences."""
+    """How a user can let a study resume under a given driver; phrases that end sentences."""
 
     again: str = "run again"
     retry: str = "run again with --retry-failed"
@@ -38,7 +37,7 @@ class Advice:
     elsewhere: str = "give it another name"
 
     def mend(self, failure: str) -> str:
-        """After a failure that made a study fail."""
+        """Returns the advice after a failure that made a study fail."""
         return self.metric if is_lacking(failure) else f"mend it and {self.retry}"
 
 
@@ -47,7 +46,7 @@ LOCAL = Advice()
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What a study has spent so far, in seconds."""
+    """A study's spending so far, in seconds."""
 
     worker: float = 0.0
     wall: float = 0.0
@@ -55,7 +54,7 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a study goes on, with these decisions first; and why, or what would make it so."""
+    """Whether a study resumes, why (or what would let it resume), and with which decisions."""
 
     goes_on: bool
     why: str
@@ -63,7 +62,7 @@ class Verdict:
 
 
 def find_void(decisions: Sequence[Decision]) -> frozenset[int]:
-    """Stops and failures that were taken back: their trials were reopened after them."""
+    """Returns the indices of stops and failures whose trials were reopened later."""
     void: set[int] = set()
     standing: dict[int, list[int]] = {}
     for decision in decisions:
@@ -75,7 +74,7 @@ def find_void(decisions: Sequence[Decision]) -> frozenset[int]:
 
 
 def is_same_failure(before: Decision | None, decision: Decision) -> bool:
-    """Whether a failure is of the stage of the one before: those behind one stage fail together."""
+    """Whether a failure repeats the previous one: trials behind the same stage fail together."""
     return (
         before is not None
         and before.index + 1 == decision.index
@@ -85,7 +84,7 @@ def is_same_failure(before: Decision | None, decision: Decision) -> bool:
 
 
 def tell_reason(message: str) -> EndReason | None:
-    """Why a study has ended, from the words of an older Hippo; None if they do not tell."""
+    """Infers why a study ended from an older Hippo's message; None if it is unclear."""
     if message.startswith("its budget of "):
         return EndReason.BUDGET
     if ", more than maxFailedTrials" in message:
@@ -99,14 +98,14 @@ def tell_reason(message: str) -> EndReason | None:
 
 @dataclass(slots=True)
 class _History:
-    """What decisions say of trials, once those that were taken back are left out."""
+    """The state of trials after their decisions, without those that were voided."""
 
     count: int = 0
     targets: list[int] = field(default_factory=list)
     replicates: set[int] = field(default_factory=set)
-    failed: dict[int, str] = field(default_factory=dict)  # why, by trial
+    failed: dict[int, str] = field(default_factory=dict)  # reason by trial
     cut_short: set[int] = field(default_factory=set)  # stopped by the study's end
-    reopened: set[int] = field(default_factory=set)  # once, at least
+    reopened: set[int] = field(default_factory=set)  # at least once
 
     @classmethod
     def read(cls, decisions: Sequence[Decision]) -> _History:
@@ -131,7 +130,7 @@ class _History:
 
 
 def count_failing(decisions: Sequence[Decision], without: Collection[int] = ()) -> int:
-    """How many different stages have failed, as far as decisions tell; replicates do not count."""
+    """Returns the number of distinct failed stages according to decisions, without replicates."""
     history, void = _History.read(decisions), find_void(decisions)
     count, last = 0, None
     for decision in decisions:
@@ -154,12 +153,11 @@ def reconsider(
     retry: bool = False,
     advice: Advice,
 ) -> Verdict:
-    """Whether a study goes on under the limits that it has now. ``end`` is None if it has not
-    ended: then only failed trials may be reopened.
+    """Decides whether a study resumes under its present limits.
 
-    ``before``: the study as it ended. Trials that failed because they lacked a metric are tried
-    again as well once the objective names another. Raises InvalidSpec if a package of its tuner is
-    missing.
+    ``end`` is None if it has not ended: then only failed trials may be reopened. ``before`` is the
+    study as it ended. Trials that failed because they lacked a metric are also retried once the
+    objective names another. Raises InvalidSpec if a package of its tuner is missing.
     """
     history = _History.read(decisions)
     again = _tried_again(study, history, retry=retry)
@@ -174,7 +172,7 @@ def reconsider(
         if obstacle is not None:
             return Verdict(False, obstacle)
     cut_short = history.cut_short if end is not None else set[int]()
-    if history.replicates:  # the tuner's part is over
+    if history.replicates:  # the tuner has finished
         cut_short = cut_short & history.replicates
     reopened = {**dict.fromkeys(cut_short, RAISED), **dict.fromkeys(again, RETRIED)}
     made = tuple(
@@ -198,8 +196,9 @@ def _limits(study: Study) -> tuple[object, ...]:
 
 
 def _name_limit(end: End, advice: Advice) -> str:
-    """For an end that nobody has touched, though by what is known now it might have come later:
-    costs are estimates, and an older Hippo noted less.
+    """Returns the message for an end whose limit was not raised, although it might now come later.
+
+    Costs are estimates, and an older Hippo recorded less.
     """
     if "raise spec." in end.message or advice.metric in end.message:
         return end.message
@@ -221,8 +220,10 @@ def _tell(cut_short: int, again: int) -> str:
 
 
 def _tried_again(study: Study, history: _History, *, retry: bool) -> set[int]:
-    """Failed trials whose result would count, and that are to be tried again. With them those that
-    were to be, and were stopped by the end that stood: whoever reopened it was killed half-way.
+    """Returns the failed trials to retry, whose results would still count.
+
+    Includes trials that were already reopened and then stopped by the same end, because the process
+    that reopened them was killed half-way.
     """
     metric = study.spec.objective.metric
     failed = {
@@ -234,20 +235,20 @@ def _tried_again(study: Study, history: _History, *, retry: bool) -> set[int]:
         failed |= history.cut_short & history.reopened
     if history.replicates:
         failed &= history.replicates
-    elif isinstance(study.spec.algorithm, Pbt):  # others have taken the places of these
+    elif isinstance(study.spec.algorithm, Pbt):  # others have replaced the rest
         farthest = max(history.targets, default=0)
         failed = {trial for trial in failed if history.targets[trial] == farthest}
     return failed
 
 
 def lacking(metric: str, returned: Collection[str]) -> str:
-    """What is said of a trial whose metrics lack the study's: stored, as why it has failed."""
+    """Returns the stored failure reason of a trial whose metrics lack the study's metric."""
     has = ", ".join(sorted(returned)) or "it returned nothing"
     return f"metric {metric!r} is not among those that evaluate() returned ({has})"
 
 
 def is_lacking(reason: str, metric: str | None = None) -> bool:
-    """Whether a trial failed because its metrics lack the study's; ``metric``: just this one."""
+    """Whether a trial failed because its metrics lack the study's, or ``metric`` if given."""
     found = _LACKING.match(reason)
     return found is not None and (metric is None or repr(metric) in found.groups())
 
@@ -255,7 +256,7 @@ def is_lacking(reason: str, metric: str | None = None) -> bool:
 def _may_draw(
     study: Study, history: _History, decisions: Sequence[Decision], before: int | None
 ) -> str | None:
-    """Why no trial would be drawn under the study's maxTrials; None if one would."""
+    """Returns why no trial would be drawn under the study's maxTrials; None if one would."""
     most, algorithm = study.spec.max_trials, study.spec.algorithm
     if isinstance(algorithm, Pbt):
         return "pbt draws its population and no more"
@@ -283,7 +284,7 @@ def _may_draw(
 def _find_obstacle(
     study: Study, history: _History, end: End, again: set[int], may_draw: str | None, advice: Advice
 ) -> str | None:
-    """Why the study stays as it ended, whatever is left of its budget."""
+    """Returns why the study stays ended regardless of its budget, or None."""
     message = end.message
     to_go_on = f"to train on, {advice.elsewhere}"
     match end.reason:
@@ -297,7 +298,7 @@ def _find_obstacle(
             if failed := len(_tried_again(study, history, retry=True)):
                 ways.append(f"to try {counted(failed, 'trial')} again that failed, {advice.retry}")
             elif history.failed:
-                message = f"{message}; what failed is of no account any more"
+                message = f"{message}; the failed trials no longer matter"
             if may_draw:
                 message = f"{message}; {may_draw}"
             return f"{message}; {'; '.join(ways) or to_go_on}"
@@ -310,7 +311,7 @@ def _find_obstacle(
 def _find_limit(
     study: Study, decisions: Sequence[Decision], again: set[int], spent: Spending, advice: Advice
 ) -> str | None:
-    """Which limit would end the study again at once, and what to do."""
+    """Returns which limit would end the study again at once, and the remedy, or None."""
     spec, budget = study.spec, study.spec.budget
     if budget.worker_hours is not None and spent.worker >= budget.worker_hours * 3600:
         return over_worker_hours(budget.worker_hours, spent.worker / 3600, advice)
@@ -343,6 +344,6 @@ def over_failed_trials(failing: int, limit: int, last: str, advice: Advice) -> s
         f"{counted(failing, 'stage')} failed, more than maxFailedTrials ({limit}); the last one:"
         f" {last}; {advice.mend(last)}"
     )
-    if is_lacking(last):  # so would all others
+    if is_lacking(last):  # all others would lack it as well
         return told
     return f"{told}, or raise spec.maxFailedTrials above {failing - 1} and {advice.again}"

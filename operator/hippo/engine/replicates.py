@@ -1,8 +1,8 @@
 """Replicates: the best trials, trained again under other seeds.
 
-The best of many results is best partly by luck: it was selected for its value under one seed. Under
-fresh seeds the luck is drawn again, so the mean over replicates is an honest estimate, and the
-trial whose mean is best is the winner. The results that led to the selection are left out of it.
+The best of many results is partly the best by luck: it was selected for its value under one seed.
+Fresh seeds draw that luck again, so the mean over replicates is an unbiased estimate, and the trial
+with the best mean wins. The results that led to the selection are excluded from the mean.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Replicated:
-    """One of the best trials and its replicates, by their indices; some may have failed."""
+    """One of the best trials with its replicates, by index; some may have failed."""
 
     trial: TrialRun
     replicates: tuple[TrialRun, ...]
 
     def spread(self, metric: str) -> Spread | None:
-        """A metric over all replicates that were trained in full; None if there is none."""
+        """Returns a metric over all replicates trained in full; None if there are none."""
         values = tuple(
             replicate.results[replicate.target][metric]
             for replicate in self.replicates
@@ -51,8 +51,9 @@ class Replicated:
 
 
 def suggest(run: StudyRun) -> list[Decision]:
-    """The replicates of a study whose tuner has ended: its best trials that were trained in full,
-    each under the seeds that follow the trainer's.
+    """Returns the replicates of a study whose tuner has finished.
+
+    They are its best fully trained trials, each under the seeds that follow the trainer's.
     """
     spec = run.study.spec
     best = [trial for trial in run.leaders if trial.state is TrialState.COMPLETED]
@@ -78,7 +79,7 @@ def suggest(run: StudyRun) -> list[Decision]:
 
 
 def replicated(run: StudyRun) -> list[Replicated]:
-    """The trials that were trained again, the best mean of the objective first."""
+    """Returns the replicated trials, the best mean of the objective first."""
     groups: dict[int, list[TrialRun]] = {}
     for trial in run.trials:
         if trial.is_replicate and trial.parent is not None:
@@ -98,7 +99,7 @@ def replicated(run: StudyRun) -> list[Replicated]:
 
 
 def find_winner(run: StudyRun) -> TrialRun | None:
-    """The best trial: by the mean over its replicates if there are any, else by its own result."""
+    """Returns the best trial: by the mean over its replicates, if any, else by its own result."""
     for entry in replicated(run):
         has_spread = entry.spread(run.study.spec.objective.metric) is not None
         if has_spread and entry.trial.latest is not None:
@@ -107,8 +108,10 @@ def find_winner(run: StudyRun) -> TrialRun | None:
 
 
 def visible_metrics(run: StudyRun, trial: TrialRun) -> dict[str, float]:
-    """A trial's latest metrics as they may be shown: the test metric is the winner's alone, once
-    the study has ended, so that nobody selects by it.
+    """Returns a trial's latest metrics that may be shown.
+
+    The test metric is shown only for the winner after the study's end, so that it is not used for
+    selection.
     """
     if trial.latest is None:
         return {}

@@ -1,9 +1,9 @@
-"""Which checkpoints are kept, and why.
+"""Decides which checkpoints are kept, and why.
 
-A checkpoint lives as long as an unfulfilled want leans on it, or a pin holds it. Pins are the
-reasons that the trie cannot see: a chain that has yet to load it, a paused trial that may be
-promoted, a possible fork of a tuner that may still suggest trials, and what users asked to retain.
-Everything else is deleted.
+A checkpoint is kept while an unfulfilled want depends on it, or a pin holds it. Pins are reasons
+that the search plan does not know: a chain that has yet to load it, a paused trial that may be
+promoted, a possible fork of a tuner that may still suggest trials, and the user's retention
+settings. Everything else is deleted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Pin = tuple[str, ...]
 
 
 class Retention:
-    """Pins and unpins checkpoints as studies go on; :meth:`unneeded` says what may go."""
+    """Pins and unpins checkpoints as studies progress; :meth:`unneeded` returns those to delete."""
 
     def __init__(
         self, plan: SearchPlan, studies: Mapping[str, StudyRun], kept: Callable[[str], bool]
@@ -36,7 +36,7 @@ class Retention:
         self.touched.add(checkpoint.node)
 
     def pin_attached(self) -> None:
-        """Pin checkpoints of the store that a new sequence has brought into reach."""
+        """Pins stored checkpoints that a new sequence has reached."""
         for checkpoint in self._plan.attached:
             if self._kept(checkpoint.key):
                 self.pin(checkpoint, ("kept",))
@@ -48,7 +48,7 @@ class Retention:
         self._plan.attached.clear()
 
     def saved(self, checkpoint: Checkpoint, *, planned: bool, studies: tuple[str, ...]) -> None:
-        """A worker has written a checkpoint; ``planned``: not by time alone."""
+        """Handles a saved checkpoint; ``planned`` is False for saves by time alone."""
         self.touched.add(checkpoint.node)
         if not planned:
             return
@@ -64,7 +64,7 @@ class Retention:
                 run.possible_pins.append(checkpoint)
 
     def trial_reported(self, run: StudyRun, trial: TrialRun, step: int) -> None:
-        """A trial stands at ``step``; its state stays while it may be asked to go on."""
+        """Keeps a trial's state at ``step`` while it may be promoted."""
         self.trial_ended(trial)
         checkpoint = trial.node.at(step).checkpoints.get(step)
         if checkpoint is None:
@@ -81,7 +81,7 @@ class Retention:
             trial.pinned = None
 
     def keep_last_state(self, run: StudyRun, trial: TrialRun) -> None:
-        """Pin the last state of a trial that has ended and may still go on from there."""
+        """Pins the last state of a trial that has ended and may still resume from it."""
         self.trial_ended(trial)
         latest = trial.node.latest_checkpoint(trial.target)
         if latest is not None and run.study.spec.checkpoints.retain != "none":
@@ -89,12 +89,12 @@ class Retention:
             trial.pinned = latest
 
     def leaders_changed(self, run: StudyRun) -> None:
-        """Other trials are the best so far, or they have come farther."""
+        """Pins the leaders' states after the leaders or their progress have changed."""
         if run.study.spec.checkpoints.retain != "none":
             self._hold(run, run.leaders)
 
     def _hold(self, run: StudyRun, trials: list[TrialRun]) -> None:
-        """Pin the last states of these trials as a study's best, and no others."""
+        """Pins the last states of these trials as a study's best, and unpins all others."""
         for pinned in run.leader_pins:
             self.unpin(pinned, ("best", run.name))
         run.leader_pins = []
@@ -107,20 +107,21 @@ class Retention:
                 run.leader_pins.append(checkpoint)
 
     def tuner_exhausted(self, run: StudyRun) -> None:
-        """Unpin forks that nobody has asked for: no trial will be drawn any more."""
+        """Unpins unused forks, because no more trials will be drawn."""
         run.open_to_forks = False
         self._unpin_possible(run)
 
     def tuning_ended(self, run: StudyRun) -> None:
-        """Unpin the states of the tuner's trials: none goes on, and the best are trained again."""
+        """Unpins the states of the tuner's trials, none of which continues."""
         self._unpin_possible(run)
         for trial in run.trials:
             if trial.state is not TrialState.FAILED:
                 self.trial_ended(trial)
 
     def study_ended(self, run: StudyRun) -> None:
-        """Keep only what the study retains: best, all or nothing. If it may go on, keep all that it
-        would go on from as well.
+        """Keeps only what the study retains: best, all or nothing.
+
+        If it can be resumed, everything that it needs for that stays as well.
         """
         if run.is_interrupted:
             return
@@ -130,14 +131,14 @@ class Retention:
             self._hold(run, [run.best])
 
     def study_removed(self, run: StudyRun) -> None:
-        """Unpin all that the study would have gone on from."""
+        """Unpins everything that the study could have resumed from."""
         run.open_to_forks = False
         self._unpin_possible(run)
         for trial in run.trials:
             self.trial_ended(trial)
 
     def _unpin_possible(self, run: StudyRun) -> None:
-        """Unpin what the study can no longer come to need."""
+        """Unpins what the study can no longer need."""
         still: list[Checkpoint] = []
         for checkpoint in run.possible_pins:
             if checkpoint.step in run.possible_needs(checkpoint.node):
@@ -147,7 +148,7 @@ class Retention:
         run.possible_pins = still
 
     def unneeded(self) -> list[Checkpoint]:
-        """Checkpoints of the nodes touched since the last call that nothing needs any more."""
+        """Returns the unneeded checkpoints of the nodes touched since the last call."""
         found = [
             checkpoint
             for node in sorted(self.touched, key=lambda node: node.number)
@@ -159,7 +160,7 @@ class Retention:
 
 
 def _is_leaned_on(node: Node, step: int) -> bool:
-    """Whether an unfulfilled want needs the state at ``step``, promised to somebody or not."""
+    """Whether an unfulfilled want needs the state at ``step``, even if a chain has promised it."""
     following = min((other for other in node.checkpoints if other > step), default=None)
     if following is None and node.leaning_children > 0:
         return True

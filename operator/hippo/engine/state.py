@@ -1,4 +1,4 @@
-"""The engine's state of a study, its trials, and the chains that run."""
+"""The engine's state of studies, trials and running chains."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class TrialRun:
     index: int
     sequence: Sequence
     node: Node
-    target: int  # the step of its latest request
-    marks: tuple[int, ...] = ()  # steps before it with a report on the way
+    target: int  # step of its latest request
+    marks: tuple[int, ...] = ()  # earlier steps with a report
     seed: int | None = None  # of a replicate; None: the study's own
-    parent: int | None = None  # whose beginning it took over, or of which it is a replicate
+    parent: int | None = None  # the trial that it was forked from or replicates
     state: TrialState = TrialState.PENDING
     results: dict[int, Metrics] = field(default_factory=dict)
-    reason: str = ""  # why it is as it is: the last decision, or the error
-    request: int | None = None  # of the user's program that made it
-    pinned: Checkpoint | None = None  # kept while the tuner may ask for more
+    reason: str = ""  # why it is in this state: the last decision, or the error
+    request: int | None = None  # number of the user's request that made it
+    pinned: Checkpoint | None = None  # kept while the tuner may promote it
 
     @property
     def id(self) -> TrialId:
@@ -51,16 +51,16 @@ class TrialRun:
 
     @property
     def is_replicate(self) -> bool:
-        """Whether it is trained under another seed, after the tuner has ended."""
+        """Whether it is trained under another seed, after the tuner has finished."""
         return self.seed is not None
 
     def is_missing_result_at(self, step: int) -> bool:
-        """Whether it waits for a result at just this step."""
+        """Whether it awaits a result at exactly this step."""
         return self.state is TrialState.PENDING and self.target == step
 
     @property
     def latest(self) -> tuple[int, Metrics] | None:
-        """The last step with metrics, and them."""
+        """The last step with metrics, and the metrics; None without results."""
         if not self.results:
             return None
         step = max(self.results)
@@ -81,9 +81,9 @@ class TrialRun:
 def place_trial(
     plan: SearchPlan, study: str, decision: Decision, steps: int, *, merge: bool
 ) -> tuple[Sequence, Node]:
-    """The sequence of a suggested trial, and the node of the plan in which it ends.
+    """Returns the sequence of a suggested trial, and the plan's node in which it ends.
 
-    All content keys of the trial follow from this. ``steps``: the study's; without ``merge`` the
+    All content keys of the trial follow from these. ``steps`` is the study's; without ``merge`` the
     trial shares nothing with any other.
     """
     assert decision.hyperparameters is not None
@@ -94,7 +94,7 @@ def place_trial(
 
 @dataclass(slots=True, eq=False)
 class StudyRun:
-    """One study: its tuner, its trials, and what it has cost."""
+    """One study: its tuner, its trials, and its costs."""
 
     study: Study
     tuner: Tuner
@@ -105,29 +105,29 @@ class StudyRun:
     end: EndReason | None = None  # why it has ended
     trials: list[TrialRun] = field(default_factory=list)
     decided: int = 0
-    void: frozenset[int] = frozenset()  # decisions that a later one has taken back, by index
+    void: frozenset[int] = frozenset()  # indices of decisions that later ones have voided
     replaying: bool = False  # decisions of an earlier run are being applied
-    failing: dict[str, str] = field(default_factory=dict)  # content key -> what went wrong there
+    failing: dict[str, str] = field(default_factory=dict)  # content key -> error message
     last_failure: Decision | None = None
     lacking: list[tuple[TrialRun, int, str]] = field(default_factory=list)
-    """Trials whose metrics at a step lack the objective, and the message that says so."""
-    lacks_test_metric: bool = False  # and said so
+    """Trials whose metrics at a step lack the objective, with the failure message."""
+    lacks_test_metric: bool = False  # and the user was told
     leaders: list[TrialRun] = field(default_factory=list)  # the best so far, best first
     leader_pins: list[Checkpoint] = field(default_factory=list)
     best: TrialRun | None = None
-    is_replicating: bool = False  # the tuner has ended, and the best are trained again
+    is_replicating: bool = False  # the tuner has finished, and the best are replicated
     last_steps: dict[int, int] = field(default_factory=dict)
-    """While decisions are replayed: trials that are to be stopped or to fail, and the last step
-    whose result counts. Later results, made known by others, do not count for them."""
+    """During a replay: trials that will be stopped or fail, and the last step whose result counts.
+    Later results, reported for other trials, do not count for them."""
     stops_due: set[int] = field(default_factory=set)
-    """Stopped trials that must first find a result again."""
+    """Stopped trials whose lost result must first be computed again."""
     open_to_forks: bool = True  # its tuner may still draw trials from the space
     possible_pins: list[Checkpoint] = field(default_factory=list)
     worker_seconds: float = 0.0
     steps_trained: float = 0.0
     wall_before: float = 0.0
-    wakes_at: float = -math.inf  # when it has asked to be looked at because of its budget
-    _ended: int = 0  # so many of the first trials are known to have ended
+    wakes_at: float = -math.inf  # time of the tick requested for its budget
+    _ended: int = 0  # number of leading trials known to have ended
 
     @property
     def name(self) -> str:
@@ -144,9 +144,7 @@ class StudyRun:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether it ended early under limits that may be raised, so that what its trials need to
-        go on is kept.
-        """
+        """Whether it ended early under limits that may be raised, and can resume."""
         early = self.end is not None and self.end.is_early
         return early and self.study.spec.checkpoints.retain != "none"
 
@@ -159,7 +157,7 @@ class StudyRun:
         self.state = advance(self.state, event)
 
     def has_no_trial_left(self) -> bool:
-        """Whether all trials so far have ended, for good; what was looked at once is skipped."""
+        """Whether all trials so far have ended for good; known ends are not checked again."""
         while self._ended < len(self.trials) and self.trials[self._ended].state.is_final:
             self._ended += 1
         return self._ended == len(self.trials)
@@ -170,10 +168,10 @@ class StudyRun:
         return self.trials[decision.trial].is_replicate
 
     def note_leader(self, trial: TrialRun) -> bool:
-        """Rank a trial that has a new result; returns whether the best have changed.
+        """Ranks a trial that has a new result; returns whether the leaders have changed.
 
-        There are as many leaders as may be replicated, else one. One trial stands for all that are
-        the same work.
+        There are as many leaders as may be replicated, or else one. Of trials that are the same
+        work, one represents all.
         """
         spec = self.study.spec
         most = spec.replicate_best if spec.replicates else 1
@@ -185,11 +183,11 @@ class StudyRun:
         return has_changed
 
     def possible_needs(self, node: Node) -> set[int]:
-        """Steps on the way to a node whose state may come to be needed, though nobody asks yet.
+        """Returns steps up to a node whose state may be needed later, beyond today's wants.
 
-        These are steps where this study's requests may end; forks between trials, which it may
-        promote; and every fork that its space makes possible, as long as its tuner may draw trials
-        from it.
+        These are steps at which this study's requests may end, forks between trials that it may
+        promote, and every fork that its space makes possible while its tuner may draw trials from
+        it.
         """
         sequence = node.sequence
         space = self.study.search_space()
@@ -213,12 +211,12 @@ class StudyRun:
         return steps
 
     def objective(self, metrics: Metrics) -> float | None:
-        """The value to compare by; None if it is not finite."""
+        """Returns the objective; None if it is not finite."""
         value = metrics[self.study.spec.objective.metric]
         return value if math.isfinite(value) else None
 
     def standing(self, trial: TrialRun) -> tuple[int, Rank]:
-        """Least is best: a farther result beats an earlier one, then the tuner's rank decides."""
+        """Returns a sort key, least is best: later steps first, then the tuner's rank."""
         latest = trial.latest
         assert latest is not None
         step, metrics = latest
@@ -235,7 +233,7 @@ class StudyRun:
         )
 
     def decision(self, kind: str, trial: TrialRun, *, steps: int, reason: str) -> Decision:
-        """The engine's own decision about a trial, numbered after the tuner's."""
+        """Returns the engine's own decision about a trial, numbered after the previous one."""
         return Decision.model_validate(
             {
                 "format_version": format_of(kind),
@@ -250,22 +248,23 @@ class StudyRun:
 
 @dataclass(slots=True, eq=False)
 class ChainRun:
-    """A running chain and its worker. ``claim`` holds its promises, ``route`` the route that it has
-    accepted.
+    """A running chain and its worker.
+
+    ``claim`` holds its promises, ``route`` the accepted route.
     """
 
     name: str
-    study: str  # which lends the worker
-    studies: tuple[str, ...]  # which share the cost
+    study: str  # the lender, whose parallelism counts the worker
+    studies: tuple[str, ...]  # studies that share the cost
     claim: Claim
     route: Route
-    origin: str  # content key of its first stage: retries are counted by it
-    origin_step: int  # where the worker began
+    origin: str  # content key of its first stage; retries are counted by it
+    origin_step: int  # step at which the worker began
     launched: float
     state: WorkerState = WorkerState.LAUNCHED
     begun: bool = False
-    step: int = 0  # last step end known
-    step_time: float = 0.0  # when it was known
+    step: int = 0  # last known step end
+    step_time: float = 0.0  # when it became known
     version: int = 0  # of the control object
     pending: Control | None = None  # sent and not answered
     pin: Checkpoint | None = None  # its start, until it has saved something
@@ -273,13 +272,13 @@ class ChainRun:
     train_seconds: float = 0.0
     worker_seconds: float = 0.0
     accounted: float = 0.0  # when these figures were reported
-    overhead: float = 0.0  # seconds that its reports tell of beside training
+    overhead: float = 0.0  # reported seconds besides training
 
     def take(self, event: WorkerEvent) -> None:
         self.state = advance(self.state, event)
 
     def position(self, now: float, seconds_per_step: float) -> int:
-        """Its estimated step, never beyond the next save that it has promised."""
+        """Returns its estimated step, never beyond the next save that it has promised."""
         if not self.begun:
             return self.step
         guess = self.step + int(max(0.0, now - self.step_time) / max(seconds_per_step, 1e-9))
@@ -288,7 +287,7 @@ class ChainRun:
 
     @property
     def is_waiting(self) -> bool:
-        """At the end of its route, and not told yet what to do next."""
+        """Whether it is at the end of its route and was not given another one."""
         return self.state is WorkerState.ARRIVED and self.pending is None
 
     @property

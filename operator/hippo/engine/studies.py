@@ -1,6 +1,6 @@
-"""How studies go on: decisions take effect, results are delivered, and studies end.
+"""Progress of studies: decisions take effect, results are delivered, and studies end.
 
-The three lead to each other: a decision asks for a result that may be known already, a result may
+These depend on each other: a decision requests a result that may be known already, a result may
 reach the study's target, and the end of a study records further decisions.
 """
 
@@ -30,7 +30,7 @@ from hippo.tune.reasons import STUDY_ENDED
 
 
 class StudyProgress:
-    """Moves studies and their trials on. Call :meth:`look` first in each round."""
+    """Advances studies and their trials. Call :meth:`look` first in each round."""
 
     def __init__(
         self,
@@ -50,18 +50,18 @@ class StudyProgress:
         self._now = 0.0
 
     def look(self, now: float) -> None:
-        """Heed the time."""
+        """Sets the current time."""
         self._now = now
 
     # -- decisions ---------------------------------------------------------------------------------
 
     def record(self, run: StudyRun, decision: Decision) -> None:
-        """Have a new decision written down, and let it take effect."""
+        """Emits a new decision to be recorded, and applies it."""
         self._outbox.emit(Record(run.name, decision))
         self.apply(run, decision)
 
     def apply(self, run: StudyRun, decision: Decision) -> None:
-        """Let a recorded decision take effect: just made, or replayed after a restart.
+        """Applies a recorded decision, new or replayed after a restart.
 
         Raises InvariantViolated if it is not the next one of its study.
         """
@@ -91,7 +91,7 @@ class StudyProgress:
                 self.request(run, trial)
             case "stop":
                 if run.replaying and trial.is_missing_result_at(decision.steps):
-                    run.stops_due.add(trial.index)  # a damaged store has lost it: first again
+                    run.stops_due.add(trial.index)  # its result was lost: recompute it
                 else:
                     is_cut_short = decision.reason.startswith(STUDY_ENDED)
                     self._stop_trial(run, trial, is_cut_short=is_cut_short)
@@ -121,7 +121,7 @@ class StudyProgress:
         self.request(run, trial)
 
     def request(self, run: StudyRun, trial: TrialRun) -> None:
-        """Ask the plan for the trial's latest request, and for its marks on the way there."""
+        """Requests the trial's target step from the plan, and its marks on the way there."""
         for step in trial.marks:
             if step in trial.results or step > run.last_steps.get(trial.index, step):
                 continue
@@ -137,7 +137,7 @@ class StudyProgress:
     def _stop_trial(self, run: StudyRun, trial: TrialRun, *, is_cut_short: bool = False) -> None:
         if trial.state.is_final:
             return
-        if is_cut_short and run.is_interrupted:  # what it has come to is saved, and kept
+        if is_cut_short and run.is_interrupted:  # its progress is saved and kept
             self._requests.rest(run, trial)
         else:
             self._requests.withdraw(trial)
@@ -147,13 +147,13 @@ class StudyProgress:
     # -- results -----------------------------------------------------------------------------------
 
     def _deliver(self, run: StudyRun, trial: TrialRun, step: int, metrics: Metrics) -> None:
-        """Fulfil a trial's request with what was known already."""
+        """Fulfils a trial's request with a known result."""
         with blame(run.name):
             if self.hand_over(run, trial, step, metrics):
                 self.check_target(run, trial)
 
     def hand_over(self, run: StudyRun, trial: TrialRun, step: int, metrics: Metrics) -> bool:
-        """Give a trial a result; returns whether its objective is finite."""
+        """Gives a trial a result; returns whether its objective is finite."""
         metric = run.study.spec.objective.metric
         if metric not in metrics:
             run.lacking.append((trial, step, lacking(metric, metrics)))
@@ -181,9 +181,7 @@ class StudyProgress:
         return True
 
     def _check_test_metric(self, run: StudyRun, metrics: Metrics) -> None:
-        """Tell people, once, if the test metric is missing. Nothing depends on it, so its absence
-        fails nothing.
-        """
+        """Tells the user, once, that the test metric is missing. This fails no trial."""
         name = run.study.spec.objective.test_metric
         if name is None or name in metrics or run.replaying or run.lacks_test_metric:
             return
@@ -196,7 +194,7 @@ class StudyProgress:
         self._outbox.emit(Notify(message, study=run.name))
 
     def check_target(self, run: StudyRun, trial: TrialRun) -> None:
-        """Conclude the study if the trial's latest result has reached its target."""
+        """Concludes the study if the trial's latest result has reached the target."""
         latest = trial.latest
         if latest is None or run.replaying or not run.is_active or trial.is_replicate:
             return
@@ -208,7 +206,7 @@ class StudyProgress:
     # -- failures ----------------------------------------------------------------------------------
 
     def fail_trial(self, run: StudyRun, trial: TrialRun, step: int, key: str, message: str) -> None:
-        """Record that a trial cannot get beyond ``step``; ``key``: of the stage that failed."""
+        """Records that a trial cannot get beyond ``step``; ``key`` is that of the failed stage."""
         if trial.state is not TrialState.PENDING:
             return
         if not trial.is_replicate:
@@ -216,10 +214,10 @@ class StudyProgress:
         self.record(run, run.decision("fail", trial, steps=step, reason=message))
 
     def fail_lacking(self, run: StudyRun) -> None:
-        """Fail the trials whose metrics lack the objective.
+        """Fails the trials whose metrics lack the objective.
 
-        Not on delivery: a replayed trial has its verdict among the decisions to come, and several
-        decisions of a tuner are numbered before the first is applied.
+        This is not done on delivery, because the verdict on a replayed trial is among the decisions
+        to come, and several decisions of a tuner are numbered before the first is applied.
         """
         for trial, step, message in run.lacking:
             if trial.state is TrialState.PENDING:
@@ -244,7 +242,7 @@ class StudyProgress:
     # -- the end of a study ------------------------------------------------------------------------
 
     def end_if_over(self, run: StudyRun) -> None:
-        """End a study if too much has failed, nothing is left to do, or its budget is spent."""
+        """Ends a study if too many stages failed, nothing is left to do, or its budget is spent."""
         spec, advice = run.study.spec, self._options.advice
         if len(run.failing) > spec.max_failed_trials:
             last = list(run.failing.values())[-1]
@@ -265,7 +263,7 @@ class StudyProgress:
             self.finish(run, verdict, EndReason.BUDGET, message)
 
     def _conclude(self, run: StudyRun, reason: EndReason, message: str) -> None:
-        """The tuner's part is done: retrain its best under other seeds, if asked for; then end."""
+        """Ends the tuning: replicates the best trials if requested, and then ends the study."""
         run.message, run.end = message, reason
         if run.is_tuning:
             for decision in replicates.suggest(run):
@@ -276,15 +274,16 @@ class StudyProgress:
             self.finish(run, StudyEvent.SUCCEED, reason, message)
 
     def _end_tuning(self, run: StudyRun) -> None:
-        """From here on only replicates count; what the tuner still wanted does not matter."""
+        """Ends the tuner's part: from here on only replicates count."""
         run.open_to_forks = False
         run.is_replicating = True
         self._retention.tuning_ended(run)
 
     def stop_others(self, run: StudyRun) -> None:
-        """Stop the tuner's trials where they are, or all trials once the study has ended.
+        """Stops the tuner's trials where they are, or all trials once the study has ended.
 
-        Recorded, so that what others make known of them later does not count after a restart.
+        This is recorded, so that later results that other studies compute do not count after a
+        restart.
         """
         for trial in run.trials:
             if not trial.state.is_final and not (run.is_active and trial.is_replicate):
@@ -295,7 +294,7 @@ class StudyProgress:
     def finish(
         self, run: StudyRun, event: StudyEvent, reason: EndReason | None, message: str
     ) -> None:
-        """End a study and stop its trials."""
+        """Ends a study and stops its trials."""
         if run.is_active:
             run.wall_before += self._now - run.started
         run.take(event)
@@ -303,7 +302,8 @@ class StudyProgress:
         if run.is_replicating:
             run.best = replicates.find_winner(run)
         best = run.best.index if run.best is not None else None
-        # First: a study whose trials were stopped by its end, and that goes on, might never end.
+        # Finish comes first: otherwise a crash could leave an unfinished study whose trials were
+        # stopped, and it might never end.
         self._outbox.emit(Finish(run.name, run.state, message, best, reason))
         self.stop_others(run)
         self._retention.study_ended(run)

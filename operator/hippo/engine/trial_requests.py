@@ -1,4 +1,4 @@
-"""What trials ask of the plan, taken back or put to rest."""
+"""Requests of trials to the plan: withdrawal and suspension."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hippo.plan import Claim, SearchPlan
 
 
 class TrialRequests:
-    """Keeps the plan, the retained checkpoints and the running chains in step with each other."""
+    """Keeps the plan, the retained checkpoints and the running chains consistent."""
 
     def __init__(
         self,
@@ -19,13 +19,13 @@ class TrialRequests:
         retention: Retention,
         reconsider: Callable[[Iterable[Claim]], None],
     ) -> None:
-        """``reconsider`` is told of chains on whose way something is no longer wanted."""
+        """``reconsider`` is called with the claims on whose route something is no longer wanted."""
         self._plan = plan
         self._retention = retention
         self._reconsider = reconsider
 
     def withdraw(self, trial: TrialRun) -> None:
-        """Take back all that a trial under way still asks for."""
+        """Withdraws everything that a pending trial still wants."""
         if trial.state is TrialState.PENDING:
             node = trial.node.at(trial.target)
             self._plan.unwant(trial.node, trial.target, trial.id)
@@ -33,25 +33,25 @@ class TrialRequests:
             self._reconsider(node.claims)
 
     def unmark(self, trial: TrialRun) -> None:
-        """Take a trial's marks back."""
+        """Withdraws a trial's marks."""
         for step in trial.marks:
             self._plan.unmark(trial.node, step, trial.id)
 
     def reconsider(self, trial: TrialRun) -> None:
-        """The rank of a trial's request has changed."""
+        """Updates running chains after the rank of a trial's request has changed."""
         self._reconsider(trial.node.at(trial.target).claims)
 
     def rest(self, run: StudyRun, trial: TrialRun) -> None:
-        """Let a request stand, and so what it leans on, though nobody works for it."""
+        """Keeps a request and the checkpoints it needs, although it is not worked on."""
         if trial.state is TrialState.PENDING:
             self.unmark(trial)
             known = self._plan.want(trial.node, trial.target, trial.id, run.lead)
-            if known is not None:  # since it was stopped
+            if known is not None:  # a result arrived since it was stopped
                 self._retention.keep_last_state(run, trial)
             self.reconsider(trial)
 
     def rest_all(self, run: StudyRun) -> None:
-        """Let nobody work for what stands of a study that had ended before."""
+        """Suspends the remaining requests of a study that had ended before."""
         for trial in run.trials:
             node = trial.node.at(trial.target)
             want = node.wants.get(trial.target)
@@ -59,7 +59,7 @@ class TrialRequests:
                 self._plan.want(node, trial.target, trial.id, run.lead)
 
     def remove_all(self, run: StudyRun) -> None:
-        """Let go of all that a study would have gone on from."""
+        """Releases everything that a study could have resumed from."""
         run.end = EndReason.REMOVED
         for trial in run.trials:
             self._plan.unwant(trial.node, trial.target, trial.id)

@@ -1,4 +1,4 @@
-"""Lets tuners decide, as long as they have something to say, and ends studies that are over."""
+"""Lets tuners decide until they have nothing to add, and ends studies that are over."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Tuning:
         self._outbox = outbox
 
     def decide(self, now: float) -> None:
-        """Let every tuner decide until none has anything to say; then see who has ended."""
+        """Lets every tuner decide until it has nothing to add; then ends studies that are over."""
         for run in sorted(self._studies.values(), key=lambda run: run.lead, reverse=True):
             with blame(run.name):
                 self._decide_for(run, now)
         self._frontier.refresh(now)
 
     def note_request(self, study: str, number: int, request: Request, *, was_refused: bool) -> None:
-        """A user's program asks an external study for something."""
+        """Passes a user's request to the tuner of an external study."""
         with blame(study):
             tuner = self._studies[study].tuner
             if was_refused:
@@ -56,7 +56,7 @@ class Tuning:
                 break
             for decision in decisions:
                 if not run.is_tuning:
-                    break  # one before it has reached the target
+                    break  # an earlier decision has reached the target
                 self._progress.record(run, decision)
             self._frontier.refresh(now)
             self._progress.fail_lacking(run)

@@ -1,6 +1,7 @@
-"""What a store keeps, for whom, and what of it may go: between runs, and in a running operator.
+"""Garbage collection: what a store keeps, for which study, and what may be removed.
 
-``hippo.engine.retention`` says what studies in progress need; this package, what they leave.
+``hippo.engine.retention`` decides what active studies need; this package, what remains of the
+others.
 """
 
 from hippo.gc.collector import Collection, collect

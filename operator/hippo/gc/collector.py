@@ -1,4 +1,4 @@
-"""Clean-up of a whole store: sweep each plan, then give up what a budget of bytes does not hold."""
+"""Cleans a whole store: sweeps each plan, then evicts checkpoints beyond a budget of bytes."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ LOCK_SECONDS = 300.0
 
 @dataclass(slots=True)
 class Collection:
-    """What a clean-up removed from a store, or would remove."""
+    """The result of a clean-up, or of its dry run."""
 
     plans: list[Swept] = field(default_factory=list)
-    cleaned: int = 0  # writes that were killed half-way
-    not_cleaned: str | None = None  # why such writes could not be looked for
+    cleaned: int = 0  # number of unfinished writes of killed writers
+    not_cleaned: str | None = None  # why such writes could not be listed
     bytes_before: int = 0
     bytes_after: int = 0
-    over_budget: int = 0  # bytes beyond the budget that may not go
-    links: tuple[str, ...] = ()  # names of symbolic links outside of plans, which were left alone
+    over_budget: int = 0  # bytes beyond the budget that may not be removed
+    links: tuple[str, ...] = ()  # symbolic links outside plans, which were left alone
 
     @property
     def failed(self) -> list[Swept]:
@@ -55,17 +55,17 @@ def collect(
     max_bytes: int | None = None,
     dry_run: bool = False,
 ) -> Collection:
-    """Remove what no study wants; with ``max_bytes`` more, the cheapest to train again first.
+    """Removes what no study wants, then evicts the cheapest to retrain, down to ``max_bytes``.
 
-    A plan that is in use, or whose studies cannot be read, is left as it is, and says so. Never
-    given up are what a study that has not ended may need, the best trial's checkpoint, and metrics.
+    A plan that is in use, or whose studies cannot be read, is skipped with a note. Never evicted
+    are checkpoints that an unfinished study may need, the best trial's checkpoint, and metrics.
     ``now`` is Unix time. Raises StoreError.
     """
     collection = Collection()
     if not dry_run:
         try:
             collection.cleaned = blobs.clean(older_than_seconds=STALE_SECONDS)
-        except StoreError as error:  # a right that nothing else needs
+        except StoreError as error:  # needs a permission that nothing else needs
             collection.not_cleaned = str(error)
     links: list[str] = []
     plans = list_plans(blobs, namespace, links=links)
@@ -103,7 +103,10 @@ def collect(
 
 @dataclass(slots=True)
 class _Locks:
-    """The locks of the plans in work. A dry run takes none, and only sees whether they are free."""
+    """Locks of the plans in progress.
+
+    A dry run acquires none, and only checks that they are free.
+    """
 
     dry_run: bool
     held: dict[str, PlanLock] = field(default_factory=dict)  # by path of the plan
@@ -111,7 +114,7 @@ class _Locks:
 
     @contextlib.contextmanager
     def hold(self, store: PlanStore) -> Iterator[PlanLock | None]:
-        """Raises LockHeld, StoreError."""
+        """Locks a plan. Raises LockHeld, StoreError."""
         lock = PlanLock(store, seconds=LOCK_SECONDS)
         if self.dry_run:
             lock.check()
@@ -123,12 +126,14 @@ class _Locks:
             yield lock
         finally:
             self.held.pop(store.plan, None)
-            with contextlib.suppress(StoreError):  # it then expires by itself
+            with contextlib.suppress(StoreError):  # it expires by itself
                 lock.release()
 
     def renew(self, path: str) -> None:
-        """Before each deletion from a plan. Raises LockLost: then nothing more of it may be
-        deleted; StoreError. Errors of other plans' locks are raised once it is their turn.
+        """Renews all locks, before each deletion from the plan at ``path``.
+
+        Raises LockLost, after which nothing more of that plan may be deleted; StoreError. Errors of
+        other plans' locks are raised when their turn comes.
         """
         for other, lock in self.held.items():
             try:
@@ -153,12 +158,12 @@ class _Opened:
 
 
 def _evict(opened: list[_Opened], excess: int, locks: _Locks) -> int:
-    """Give up checkpoints until ``excess`` bytes are free; returns what is still missing."""
+    """Evicts checkpoints until ``excess`` bytes are free; returns how many bytes are missing."""
     if excess <= 0:
         return 0
     by_path = {item.store.plan: item for item in opened}
     stored = [entry for item in opened for entry in item.stored]
-    lost = set[str]()  # plans of which nothing more may be deleted
+    lost = set[str]()  # plans from which nothing more may be deleted
     for entry in choose_evictions(stored, excess):
         path, key = entry.identity
         item = by_path[path]
@@ -179,7 +184,7 @@ def _evict(opened: list[_Opened], excess: int, locks: _Locks) -> int:
 
 
 def _appraise(store: PlanStore, inventory: Inventory, now: float) -> list[Stored]:
-    """Every checkpoint of a plan with its size and what it would take to train it again."""
+    """Returns every checkpoint of a plan with its size and the cost of retraining it."""
     records = inventory.records
     costs = build_costs(records.reports)
     sizes = measure(store.plan, store.blobs.list(f"{store.plan}/")).checkpoints
@@ -200,9 +205,9 @@ def _appraise(store: PlanStore, inventory: Inventory, now: float) -> list[Stored
 
 
 def _seconds(inventory: Inventory, costs: CostModel, manifest: Manifest) -> Callable[[int], float]:
-    """How long it takes to train from a step before a checkpoint to it."""
+    """Returns a function: seconds of training from an earlier step to the checkpoint."""
     place = inventory.places.get(manifest.key)
-    if place is None:  # from which sequence is not known
+    if place is None:  # its sequence is unknown
         return lambda begun: (manifest.step - begun) * costs.mean_step
     sequence = place.node.sequence
     return lambda begun: costs.seconds(sequence, begun, manifest.step)

@@ -1,4 +1,4 @@
-"""Deletion of a study: a mark in its document. A later sweep removes what nobody retains."""
+"""Deletion of a study: a mark in its document. A later sweep removes what is not retained."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hippo.store import PlanStore
 
 
 def delete_study(store: PlanStore, name: str, *, now: float) -> None:
-    """Mark a study as deleted: what it retains stays for its ``checkpoints.ttl`` from now on.
+    """Marks a study as deleted; its retained checkpoints stay for ``checkpoints.ttl`` from ``now``.
 
-    A study deleted before stays as it is. The caller holds the plan's lock. Raises StoreError.
+    No effect if it was deleted before. The caller holds the plan's lock. Raises StoreError.
     """
     document = store.read_study(name)
     if document.get("deleted") is None:

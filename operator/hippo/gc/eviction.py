@@ -1,8 +1,8 @@
-"""Which checkpoints to give up for room: those that are cheapest to train again, per byte.
+"""Chooses checkpoints to evict: those that are cheapest to retrain per byte.
 
-What it takes to have a checkpoint again depends on the nearest one before it on its way that is
-still stored, so each one given up raises the price of those that follow it. Prices only ever rise:
-a heap of old prices, looked at again when they come up, finds the least at every turn.
+The cost of retraining a checkpoint depends on the nearest stored one before it on its path, so each
+eviction raises the price of those that follow. Since prices only rise, a heap of old prices,
+recomputed when they come up, yields the least at every turn.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ Identity = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stored:
-    """A checkpoint and what it is worth."""
+    """A checkpoint with its size and cost."""
 
     identity: Identity
     step: int
     size: int  # bytes
     seconds: Callable[[int], float]
-    """From a step before it: how long it takes to train from there to here."""
-    before: Stored | None  # the nearest one before it on its way; None: it is trained from step 0
+    """Seconds to train from an earlier step to this one."""
+    before: Stored | None  # nearest one before it on its path; None: step 0
     is_protected: bool = False
 
 
 def choose_evictions(stored: Iterable[Stored], excess: int) -> list[Stored]:
-    """What to give up, in order, until ``excess`` bytes are free or nothing more may go."""
+    """Returns checkpoints to evict, in order, until ``excess`` bytes are free or none may go."""
     gone: set[Identity] = set()
     heap = [(_price(item, gone), item.identity, item) for item in stored if not item.is_protected]
     heapq.heapify(heap)
@@ -47,7 +47,7 @@ def choose_evictions(stored: Iterable[Stored], excess: int) -> list[Stored]:
 
 
 def _price(item: Stored, gone: set[Identity]) -> float:
-    """Seconds per byte, as things stand."""
+    """Returns the current price, in seconds per byte."""
     before = item.before
     while before is not None and before.identity in gone:
         before = before.before

@@ -1,8 +1,9 @@
-"""What a plan's store holds: its studies, its checkpoints, and which study wants which of them.
+"""The inventory of a plan's store: its studies, its checkpoints, and which study wants which.
 
-Checkpoints are stored under hashes. Where one lies in the tree of sequences is found by inserting
-the sequences of all trials, which the studies' decisions name. One that no trial's way meets (its
-study was forgotten) has no known place; the chain that wrote it may still tell for whom.
+Checkpoints are stored under hashes. A checkpoint's place in the tree of sequences is found by
+inserting the sequences of all trials, taken from the studies' decisions. A checkpoint on no trial's
+path (its study was forgotten) has no known place; the reports of the chain that wrote it may still
+name its studies.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ from hippo.store import PlanRecords, PlanStore, StoreError, reading
 
 @dataclass(slots=True)
 class Inventory:
-    """One plan as it is stored."""
+    """One plan as stored."""
 
     records: PlanRecords
     documents: dict[str, dict[str, Any]]  # of all studies, by name
     intents: tuple[Intent, ...]
     plan: SearchPlan  # of all trials
-    places: dict[str, Checkpoint]  # in that plan, by key; what is missing has no known place
-    owners: Mapping[str, set[str]]  # the studies on whose way a checkpoint lies, by key
+    places: dict[str, Checkpoint]  # places in that plan, by key; missing if unknown
+    owners: Mapping[str, set[str]]  # studies with the checkpoint on their path, by key
 
     def holders(self, key: str, now: float) -> list[Intent]:
-        """Who wants a checkpoint; nobody: it may go."""
+        """Returns the intents that want a checkpoint; if there are none, it may be removed."""
         owners = self.owners.get(key, ())
         return [i for i in self.intents if not i.is_over(now) and i.holds(key, owners, now)]
 
     def drop(self, key: str) -> None:
-        """Forget a checkpoint that is no longer stored."""
+        """Forgets a checkpoint that is no longer stored."""
         self.records.manifests.pop(key, None)
         place = self.places.pop(key, None)
         if place is not None:
@@ -47,8 +48,10 @@ class Inventory:
 
 
 def read_inventory(store: PlanStore) -> Inventory:
-    """Raises StoreError if a study or its decisions cannot be read, or a newer Hippo has written
-    any record of the plan: then nothing may go.
+    """Reads a plan's inventory.
+
+    Raises StoreError if a study or its decisions cannot be read, or if a newer Hippo wrote any
+    record of the plan: then nothing may be removed.
     """
     with reading(f"plan {store.plan}"):
         store.check_formats()
@@ -59,7 +62,7 @@ def read_inventory(store: PlanStore) -> Inventory:
 def build_inventory(
     store: PlanStore, records: PlanRecords, documents: dict[str, dict[str, Any]]
 ) -> Inventory:
-    """The same from what has been read already. Raises StoreError."""
+    """Builds the inventory from records that were read already. Raises StoreError."""
     if records.signature is None and (documents or records.problems):
         raise StoreError(
             f"plan {store.plan}: its plan.json is missing or damaged: restore it from a backup, or"
@@ -82,7 +85,7 @@ def build_inventory(
         first = records.reports.get(manifest.chain, [None])[0]
         if isinstance(first, Began):
             owners[key].update(first.studies)
-        elif records.problems and key not in places:  # who asked for it may be among the damaged
+        elif records.problems and key not in places:  # its owner may be among the damaged records
             owners[key].update(documents)
     for name, ends in ways.items():
         for key in _on_the_way(ends):
@@ -94,7 +97,7 @@ def build_inventory(
 def _insert(
     plan: SearchPlan, study: str, decisions: Sequence[Decision], steps: int, *, merge: bool
 ) -> list[tuple[Node, int]]:
-    """Put a study's trials into the plan; where each ends, and how far it was to go."""
+    """Inserts a study's trials into the plan; returns the end node and target step of each."""
     nodes: dict[int, Node] = {}
     reached: dict[int, int] = {}
     for decision in decisions:
@@ -108,9 +111,9 @@ def _insert(
 
 
 def _on_the_way(ends: list[tuple[Node, int]]) -> set[str]:
-    """Keys of the checkpoints stored up to these steps of these nodes."""
+    """Returns the keys of the checkpoints stored up to these steps of these nodes."""
     found: set[str] = set()
-    whole: set[Node] = set()  # taken up to its end, and so is all above it
+    whole: set[Node] = set()  # nodes fully covered, including all above them
     for end, step in ends:
         node: Node | None = end.at(step)
         while node is not None and node not in whole:

@@ -1,4 +1,4 @@
-"""What a store holds, plan by plan, and for whom. Reads only: it needs no lock."""
+"""Lists a store's contents, plan by plan, and for whom. Only reads, so it needs no lock."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ class StudyListing:
     """A study of a plan, and what is kept for it."""
 
     name: str
-    state: str | None  # Succeeded or Failed; None: it has not ended
+    state: str | None  # Succeeded or Failed; None: not ended
     message: str
     retain: str
     intent: Intent
     best_trial: int | None
     updated: float  # Unix time at which it was last worked on
-    checkpoints: int  # kept for it, perhaps among others
+    checkpoints: int  # kept for it, perhaps for others too
     bytes: int
-    may_go_on_until: float | None = None  # Unix time; up to then it keeps what it would go on from
+    may_go_on_until: float | None = None  # Unix time until which it keeps what it would resume from
 
 
 @dataclass(slots=True)
 class PlanListing:
-    """A plan. One that cannot be read has a ``problem`` and little else."""
+    """A plan. If it cannot be read, it has ``problems`` and little else."""
 
     namespace: str
     name: str
-    bytes: int  # of all that belongs to it
+    bytes: int  # of all its blobs
     entrypoint: str = ""
     in_use: str | None = None  # by whom
     studies: list[StudyListing] = field(default_factory=list)
@@ -58,7 +58,7 @@ class PlanListing:
 
     @property
     def last_use(self) -> float:
-        """Unix time; 0 if it is not known."""
+        """Unix time; 0 if unknown."""
         return max((study.updated for study in self.studies), default=0.0)
 
 
@@ -69,11 +69,11 @@ def list_store(
     namespace: str | None = None,
     links: list[str] | None = None,
 ) -> list[PlanListing]:
-    """All plans of a store, sorted by namespace and name. ``now`` is Unix time. Names of symbolic
-    links that lie in no plan are added to ``links``.
+    """Returns all plans of a store, sorted by namespace and name.
 
-    A plan that is damaged, or a newer Hippo's, does not hide the others. Raises StoreError if the
-    store cannot be listed.
+    ``now`` is Unix time. Names of symbolic links outside plans are added to ``links``. A plan that
+    is damaged, or a newer Hippo's, does not hide the others. Raises StoreError if the store cannot
+    be listed.
     """
     plans = list_plans(blobs, namespace, links=links)
     return [_read(blobs, path, infos, now) for path, infos in plans.items()]
@@ -86,7 +86,7 @@ def _read(blobs: Blobs, path: str, infos: Iterable[BlobInfo], now: float) -> Pla
     store = PlanStore(blobs, path)
     try:
         with reading(f"plan {path}"):
-            _see_who_uses(store, listing)
+            _find_user(store, listing)
             _describe(listing, read_inventory(store), sizes, now)
     except StoreError as error:
         return PlanListing(
@@ -122,7 +122,7 @@ def _describe(listing: PlanListing, inventory: Inventory, sizes: PlanSizes, now:
     ]
 
 
-def _see_who_uses(store: PlanStore, listing: PlanListing) -> None:
+def _find_user(store: PlanStore, listing: PlanListing) -> None:
     try:
         PlanLock(store).check()
     except LockHeld as error:

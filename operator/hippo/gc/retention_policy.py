@@ -1,10 +1,11 @@
-"""The rule of retention: which stored checkpoints a study wants kept, and until when.
+"""The retention policy: which stored checkpoints a study wants kept, and until when.
 
-A study's intent is in the store from its acceptance, in its document, so it holds whoever looks and
-whether or not the study is being run. A study that has not ended may come to need any checkpoint of
-its plan. One that has ended keeps what ``checkpoints.retain`` says, until ``checkpoints.ttl`` after
-its deletion. If it ended before its trials, or some have failed, it also keeps what is stored on
-their way, so that it may go on, until ``checkpoints.ttl`` after its end. Everything else may go.
+A study's intent is in its stored document from its acceptance on, so it holds for every reader,
+whether or not the study is running. A study that has not ended may need any checkpoint of its plan.
+One that has ended keeps what ``checkpoints.retain`` says, until ``checkpoints.ttl`` after its
+deletion. If it ended before its trials did, or some have failed, it also keeps the checkpoints on
+their paths, so that it can resume, until ``checkpoints.ttl`` after its end. Everything else may be
+removed.
 """
 
 from __future__ import annotations
@@ -21,30 +22,30 @@ from hippo.protocol.fields import LATEST
 
 
 class Scope(StrEnum):
-    """How much of its plan a study wants kept."""
+    """The part of its plan that a study wants kept."""
 
-    PLAN = "plan"  # everything: it may go on
-    PATHS = "paths"  # whatever is stored on the way of its trials
+    PLAN = "plan"  # everything: it may still run
+    PATHS = "paths"  # checkpoints on the paths of its trials
     BEST = "best"  # the checkpoint of its best trial
     NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What one study wants kept."""
+    """The retention intent of one study."""
 
     study: str
     scope: Scope
     best: str | None = None  # content key of its best trial's checkpoint
-    until: float | None = None  # Unix time; None: for as long as the study is not deleted
-    may_go_on_until: float = -math.inf  # Unix time; up to then it keeps whatever is on its way
+    until: float | None = None  # Unix time; None: while it is not deleted
+    may_go_on_until: float = -math.inf  # Unix time until which it keeps its paths
 
     def is_over(self, now: float) -> bool:
-        """Whether nothing of the study is wanted any more, its records included."""
+        """Whether nothing of the study is wanted any more, including its records."""
         return self.until is not None and now >= self.until
 
     def holds(self, key: str, owners: Collection[str], now: float) -> bool:
-        """Whether it wants a checkpoint; ``owners``: the studies on whose way it lies."""
+        """Whether it wants a checkpoint; ``owners`` are the studies with it on their path."""
         if now < self.may_go_on_until and self.study in owners:
             return True
         match self.scope:
@@ -58,14 +59,14 @@ class Intent:
                 return False
 
     def forbids_eviction(self, key: str) -> bool:
-        """Whether no budget of bytes may take it: a study still needs it, or it is its best."""
+        """Whether a budget must not evict it: the study has not ended, or it is its best."""
         if self.scope is Scope.PLAN:
             return True
         return self.until is None and self.scope is not Scope.NOTHING and key == self.best
 
 
 def read_intent(document: Mapping[str, Any]) -> Intent:
-    """The intent of a study, from its document in the store. In doubt, everything is kept."""
+    """Reads the intent of a study from its stored document. In doubt, everything is kept."""
     study = document["study"]
     name = str(study["metadata"]["name"])
     status = document.get("status") or {}

@@ -1,7 +1,7 @@
-"""Removing from one plan what no study wants, and what killed writers left.
+"""Removes from one plan whatever no study wants, and the leftovers of killed writers.
 
-In the order that a crash may cut short anywhere: checkpoints first (manifest before data), then the
-studies that wanted them. Whoever sweeps again goes on.
+The order allows a crash anywhere: checkpoints first (manifest before data), then the studies that
+wanted them. The next sweep continues.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from hippo.store import PlanStore, measure
 
 @dataclass(slots=True)
 class Swept:
-    """What was removed from a plan, or would be."""
+    """The removals of one sweep of a plan, or of its dry run."""
 
     plan: str  # its path
-    checkpoints: int = 0  # that no study wants
-    evicted: int = 0  # wanted, but given up for room
+    checkpoints: int = 0  # wanted by no study
+    evicted: int = 0  # wanted, but evicted to free room
     fragments: int = 0  # data without a manifest
     studies: tuple[str, ...] = ()  # deleted ones whose ttl has passed
     folded: int = 0  # ended chains moved into the ledger
-    is_gone: bool = False  # nothing of the plan was left
+    is_gone: bool = False  # nothing of the plan remains
     freed: int = 0  # bytes
-    skipped: str | None = None  # why the plan was left as it is
+    skipped: str | None = None  # why the plan was left alone
     problems: tuple[str, ...] = ()  # damaged records, which were left alone
 
 
@@ -37,11 +37,11 @@ def sweep(
     dry_run: bool = False,
     before_each: Callable[[], None] = lambda: None,
 ) -> tuple[Swept, Inventory]:
-    """Remove what may go; the inventory is what is left.
+    """Removes what may go; returns it with the inventory of the rest.
 
-    The caller holds the plan's lock, and may renew it ``before_each`` deletion. A plan without
-    studies goes altogether, but for the lock: that is the caller's. Raises StoreError, also if what
-    studies want cannot be told; nothing is removed then.
+    The caller holds the plan's lock, and may renew it in ``before_each``, which is called before
+    each deletion. A plan without studies is removed except for its lock, which the caller removes.
+    Raises StoreError, also if it is unknown what studies want; nothing is removed then.
     """
     inventory = read_inventory(store)
     records = inventory.records
@@ -67,7 +67,7 @@ def sweep(
             before_each()
             store.delete_checkpoint(key)
     for stray in records.strays:
-        if stray.name.split("/")[-2] in records.manifests:  # or it went with its checkpoint
+        if stray.name.split("/")[-2] in records.manifests:  # otherwise it went with its checkpoint
             swept.freed += stray.size
             if not dry_run:
                 before_each()
@@ -87,5 +87,5 @@ def sweep(
 
 
 def _has_ended(reports: list[Report]) -> bool:
-    """By its own report: a worker that says nothing may still be at work elsewhere."""
+    """Whether its own report says so: a silent worker may still be active elsewhere."""
     return isinstance(reports[-1], Ended)

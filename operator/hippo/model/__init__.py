@@ -1,4 +1,4 @@
-"""What a user writes, in canonical form: sequences, spaces, studies, and the keys of results."""
+"""The study model: sequences, spaces, studies, and signatures, in canonical form."""
 
 from hippo.model.algorithms import (
     AlgorithmSettings,

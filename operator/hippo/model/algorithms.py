@@ -1,4 +1,4 @@
-"""The settings of every algorithm, each a model discriminated by its name."""
+"""Settings of every algorithm, one pydantic model each, selected by ``name``."""
 
 from __future__ import annotations
 
@@ -40,18 +40,19 @@ from hippo.model.words import counted, did_you_mean
 
 
 class AlgorithmSettings(SpecModel):
-    """What stands below ``spec.algorithm``; subclasses register themselves by name."""
+    """Base of the models of ``spec.algorithm``. Subclasses register themselves by name."""
 
     NAMED: ClassVar[dict[str, type[AlgorithmSettings]]] = {}
 
     samples: ClassVar[bool] = True
-    """Draws points from the space, so that ``maxTrials`` must bound it unless the space does."""
+    """The algorithm draws points from the space, so ``maxTrials`` must bound it unless the space is
+    finite."""
 
     bounded: ClassVar[bool] = False
-    """Knows by itself when to end, however large the space."""
+    """The algorithm ends by itself, however large the space is."""
 
     name: str
-    """Which algorithm; its settings stand beside it."""
+    """Name of the algorithm; its settings are siblings of this field."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -61,53 +62,53 @@ class AlgorithmSettings(SpecModel):
             cls.NAMED[name] = cls
 
     def check(self, steps: int) -> None:
-        """Raises InvalidSpec, with paths below ``spec``, where settings do not suit the steps."""
+        """Raises InvalidSpec, with paths below ``spec``, if the settings do not suit ``steps``."""
 
     def check_space(self, space: Space, max_trials: int | None) -> None:
-        """The same, where they do not suit the space or ``maxTrials``."""
+        """Raises InvalidSpec if the settings do not suit the space or ``maxTrials``."""
 
     def count_trials(self, space: Space, max_trials: int | None, steps: int) -> int | None:
-        """How many there will be at most; None: nobody knows."""
+        """Upper bound of the number of trials; None if it is unknown."""
         known = [limit for limit in (max_trials, space.size) if limit is not None]
         return min(known, default=None)
 
     def own_parts(self, steps: int) -> int:
-        """Most schedules, one after the other, that a trial's own schedule consists of."""
+        """Most schedules that one trial's own schedule can be concatenated from."""
         return 1
 
 
 class Grid(AlgorithmSettings):
-    """Every point of a finite space, each trained in full."""
+    """Grid search: every point of a finite space, each trained in full."""
 
     samples: ClassVar[bool] = False
     name: Literal["grid"] = "grid"
 
 
 class PrefixFirst(SpecModel):
-    """Draw new trials so that they share prefixes with earlier ones of the study."""
+    """Draw new trials so that they share prefixes with earlier trials of the study."""
 
     candidates: Annotated[int, Whole(2, MAX_CANDIDATES)] = 16
-    """Possible points per new trial, among which one is chosen. 16 if absent."""
+    """Number of candidate points per new trial, one of which is chosen. Defaults to 16."""
     late: Share = 0.5
-    """How often a new trial is an earlier one with another value in one place. 0.5 if absent."""
+    """Probability that a new trial is an earlier one with one value redrawn. Defaults to 0.5."""
     weight: Annotated[float, Real(0, MAX_WEIGHT)] = 1.0
-    """A candidate is chosen in proportion to (1 / n)^weight if it shares n steps with no earlier
-    trial; 0: all alike. 1 if absent."""
+    """A candidate with n steps that it shares with no earlier trial is chosen with probability
+    proportional to (1 / n)^weight; 0 weighs all candidates equally. Defaults to 1."""
     levels: Annotated[int, Whole(2, MAX_LEVELS)] = 8
-    """So many values stand for a range that has more. 8 if absent."""
+    """Number of values that represent a range with more values. Defaults to 8."""
 
 
 class DrawingSettings(AlgorithmSettings):
-    """What all algorithms share that draw points from the space."""
+    """Settings common to all algorithms that draw points from the space."""
 
     seed: Integer = 0
-    """Decides which points are drawn and how ties break. 0 if absent."""
+    """Seed of the drawn points and of tie-breaking. Defaults to 0."""
     prefix_first: PrefixFirst | None = None
-    """Prefer trials that share their beginning with earlier ones; plain draws if absent."""
+    """Prefer trials that share a prefix with earlier ones. Draws are independent if absent."""
 
 
 class Random(DrawingSettings):
-    """Random points, each trained in full."""
+    """Random search: random points, each trained in full."""
 
     name: Literal["random"] = "random"
 
@@ -118,7 +119,7 @@ def _check_min_steps(min_steps: int, steps: int, problems: Problems) -> None:
 
 
 def _check_interval(name: str, interval: int, steps: int, problems: Problems) -> None:
-    """An interval at whose multiples below ``steps`` something is to happen."""
+    """Checks an interval whose multiples below ``steps`` are decision points."""
     if interval >= steps:
         problems.add(f"algorithm.{name}", f"must be less than spec.steps ({steps}), not {interval}")
     elif (steps - 1) // interval > MAX_MARKS:
@@ -132,10 +133,10 @@ def _check_interval(name: str, interval: int, steps: int, problems: Problems) ->
 
 class _Halving(DrawingSettings):
     eta: Annotated[int, Whole(2, MAX_ETA)] = 3
-    """Of so many trials, one goes on to the next rung, which is so many times as far. 3 if
-    absent."""
+    """Reduction factor: one in eta trials is promoted to the next rung, which has eta times the
+    steps. Defaults to 3."""
     min_steps: StepCount
-    """The first rung."""
+    """Step of the first rung."""
 
     def check(self, steps: int) -> None:
         problems = Problems()
@@ -156,16 +157,16 @@ class Asha(_Halving):
 
 
 def bracket_sizes(rungs: int, eta: int) -> tuple[int, ...]:
-    """How many trials begin at each rung, from the first one on: brackets s_max, ..., 0.
+    """Number of trials that begin in each bracket, for s = s_max, ..., 0.
 
-    Hyperband's algorithm 1, line 3 with B = (s_max + 1) R. The paper's table 1 shows fewer trials
-    in some brackets, as if rounded down.
+    Algorithm 1, line 3 of the Hyperband paper, with B = (s_max + 1) R. The paper's table 1 shows
+    fewer trials in some brackets, as if rounded down.
     """
     return tuple(-(-rungs * eta**s // (s + 1)) for s in range(rungs - 1, -1, -1))
 
 
 class Hyperband(_Halving):
-    """Brackets of successive halving, from many short trials to few long ones."""
+    """Hyperband: brackets of successive halving, from many short trials to few long ones."""
 
     bounded: ClassVar[bool] = True
     name: Literal["hyperband"] = "hyperband"
@@ -179,15 +180,18 @@ class Hyperband(_Halving):
 
 
 class Median(DrawingSettings):
-    """Random points; a trial that falls behind the median of the completed ones is stopped."""
+    """Random search with the median stopping rule.
+
+    A trial that falls below the median of the completed trials is stopped.
+    """
 
     name: Literal["median"] = "median"
     every: StepCount
     """Steps between reports."""
     min_steps: StepCount = 1
-    """No trial is stopped before. 1 if absent."""
+    """Step before which no trial is stopped. Defaults to 1."""
     min_trials: TrialCount = 5
-    """No trial is stopped until so many are completed. 5 if absent."""
+    """Number of completed trials before which no trial is stopped. Defaults to 5."""
 
     def check(self, steps: int) -> None:
         problems = Problems()
@@ -197,37 +201,41 @@ class Median(DrawingSettings):
 
 
 class Pbt(AlgorithmSettings):
-    """Population-based training, synchronous: the worst take over from the best, and vary it."""
+    """Synchronous population-based training (PBT), with truncation selection.
+
+    The worst members of each round are replaced by perturbed copies of the best.
+    """
 
     bounded: ClassVar[bool] = True
     name: Literal["pbt"] = "pbt"
     seed: Integer = 0
-    """Decides which points are drawn and how ties break. 0 if absent."""
+    """Seed of the drawn points and of tie-breaking. Defaults to 0."""
     population: Annotated[int, Whole(2, MAX_POPULATION)]
-    """Trials under way at a time."""
+    """Number of concurrent trials."""
     interval: StepCount
     """Steps between rounds of exploit and explore."""
     quantile: Annotated[float, Real(0, 0.5, above=True)] = 0.25
-    """The share of the population that is replaced in a round, by as many others at its top. 0.25
-    if absent."""
+    """Fraction of the population that is replaced in each round by as many trials from its top.
+    Defaults to 0.25."""
     resample: Share = 0.25
-    """Probability that a hyper-parameter is drawn afresh rather than perturbed. 0.25 if absent."""
+    """Probability that a hyper-parameter is drawn afresh rather than perturbed. Defaults to
+    0.25."""
     factors: Annotated[
         list[Annotated[float, Real(0, above=True)]],
         Field(min_length=1, max_length=MAX_FACTORS),
     ] = Field(default=[0.8, 1.2])
-    """What a number is multiplied by when it is perturbed: one of these. 0.8 and 1.2 if absent."""
+    """Factors that perturb a number; one of them is drawn. Defaults to 0.8 and 1.2."""
 
     @property
     def replaced(self) -> int:
-        """How many are replaced in a round. Exact: 0.29 of 100 is 29."""
+        """Trials replaced per round. Exact: 0.29 of 100 is 29."""
         return math.floor(exact(self.quantile) * self.population)
 
     def count_trials(self, space: Space, max_trials: int | None, steps: int) -> int | None:
         return self.population + self.replaced * ((steps - 1) // self.interval)
 
     def own_parts(self, steps: int) -> int:
-        """A lineage is replaced in that share of the rounds, about."""
+        """A lineage is replaced in about that fraction of the rounds."""
         return 1 + math.ceil((steps - 1) // self.interval * self.quantile)
 
     def check(self, steps: int) -> None:
@@ -236,7 +244,7 @@ class Pbt(AlgorithmSettings):
             least = math.ceil(1 / exact(self.quantile))
             problems.add(
                 "algorithm.population",
-                f"must be at least {least}, so that a quantile of {self.quantile:g} is somebody",
+                f"must be at least {least}, or a quantile of {self.quantile:g} replaces no trial",
             )
         _check_interval("interval", self.interval, steps, problems)
         for index, factor in enumerate(self.factors):
@@ -282,17 +290,17 @@ SAMPLER_SETTINGS: dict[str, dict[str, Whole | str]] = {
     },
     "qmc": {"qmc_type": "sobol | halton", "scramble": "flag"},
 }
-"""Keyword arguments of Optuna's samplers that a study may give, by sampler."""
+"""Keyword arguments of Optuna's samplers that a study may set, by sampler."""
 
 
 class Optuna(DrawingSettings):
-    """Points by one of Optuna's samplers, each trained in full."""
+    """Points suggested by one of Optuna's samplers, each trained in full."""
 
     name: Literal["optuna"] = "optuna"
     sampler: Literal["tpe", "gp", "cmaes", "qmc"]
-    """Which of Optuna's samplers."""
+    """Name of the Optuna sampler."""
     settings: JsonObject = Field(default_factory=dict)
-    """Keyword arguments of the sampler, as Optuna spells them."""
+    """Keyword arguments of the sampler, spelled as in Optuna."""
 
     def check(self, steps: int) -> None:
         problems = Problems()
@@ -323,7 +331,7 @@ class Optuna(DrawingSettings):
         problems.raise_if_any()
 
     def check_space(self, space: Space, max_trials: int | None) -> None:
-        """Check how many numbers the sampler holds at once; the default compares 24 points."""
+        """Bounds the size of the sampler's largest array. TPE compares 24 points by default."""
         trials = self.count_trials(space, max_trials, 0)
         dimensions = max(len(space.dimensions), 1)
         if trials is None:
@@ -347,7 +355,7 @@ class Optuna(DrawingSettings):
 
 
 class External(AlgorithmSettings):
-    """Trials made by a program of the user's; the space gives their hyper-parameters' names."""
+    """Trials created by a user's program; the space only declares the hyper-parameters' names."""
 
     bounded: ClassVar[bool] = True
     name: Literal["external"] = "external"
@@ -357,7 +365,7 @@ class External(AlgorithmSettings):
 
 
 def read_algorithm(written: object) -> AlgorithmSettings:
-    """The settings of a written algorithm. Raises InvalidSpec with relative paths."""
+    """Reads the settings of an algorithm. Raises InvalidSpec with relative paths."""
     if isinstance(written, AlgorithmSettings):
         return written
     known = ", ".join(sorted(AlgorithmSettings.NAMED))

@@ -1,8 +1,8 @@
-"""Every bound of what users write, in one place.
+"""Every bound on what users write, in one place.
 
-Each is far above what people need, and low enough that a document which keeps all of them costs its
-reader some seconds and some hundred megabytes at most, however it was made. Everything is counted
-before anything is expanded. Models and CRDs are both made from these.
+Each is far above what people need, and low enough that a document within all of them takes its
+reader a few seconds and a few hundred megabytes at most, even if it is hostile. Everything is
+counted before anything is expanded. Both the models and the CRDs are made from these bounds.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from typing import Final
 # -- documents -------------------------------------------------------------------------------------
 
 MAX_DOCUMENT_BYTES: Final = 4 * 2**20
-"""A file, and the text in a document once its aliases are expanded. API servers take 1.5 MiB."""
+"""Bytes of a file, and characters of a document's text once its aliases are expanded. API servers
+accept 1.5 MiB."""
 MAX_NODES: Final = 200_000
-"""Values and keys of a document, its aliases expanded."""
+"""Values and keys of a document, with its aliases expanded."""
 MAX_NESTING: Final = 128
-"""Levels of mappings and lists within each other."""
+"""Nesting depth of mappings and lists."""
 MAX_LABEL: Final = 1_024
-"""Characters of a name: of a metric, an image, an entry point; and of a version."""
+"""Characters of a name (of a metric, an image, an entry point) and of a version."""
 MAX_PROBLEMS: Final = 100
-"""Lines that say what is wrong with one document."""
+"""Problems reported for one document."""
 
 # -- numbers ---------------------------------------------------------------------------------------
 
 LARGEST_INTEGER: Final = 2**53
-"""Beyond it, not every integer is a double."""
+"""The largest integer up to which every integer is a double."""
 LARGEST_NUMBER: Final = sys.float_info.max
 """The largest finite double."""
 MAX_DAYS: Final = 36_500
@@ -36,44 +37,44 @@ MAX_DURATION_CHARACTERS: Final = 64
 # -- sequences -------------------------------------------------------------------------------------
 
 MAX_STEPS: Final = 10**12
-"""Longest sequence."""
+"""Steps of the longest sequence."""
 MAX_DEPTH: Final = 32
-"""Levels of lists and schedules within each other."""
+"""Nesting depth of lists and schedules."""
 MAX_POWER: Final = 100
-"""Exponent of a polynomial schedule."""
+"""Largest exponent of a polynomial schedule."""
 MAX_PIECES: Final = 10_000
-"""Pieces of one hyper-parameter; beyond it, planning would cost time by the step."""
+"""Pieces of one hyper-parameter; with more, planning would take time proportional to the steps."""
 MAX_SEQUENCE_PIECES: Final = 200_000
-"""Pieces of all hyper-parameters of a trial together: 60 MB, and some seconds to work out."""
+"""Pieces of all hyper-parameters of one trial: 60 MB, and a few seconds of work."""
 
 # -- spaces ----------------------------------------------------------------------------------------
 
 MAX_OPTIONS: Final = 20_000
-"""Choices of all lists of a space together."""
+"""Choices in all lists of a space."""
 MAX_DIMENSIONS: Final = 1_000
-"""Hyper-parameters of a space, and places where it leaves something to choose."""
+"""Hyper-parameters of a space, and also its domains with more than one value."""
 MAX_SPACE_PIECES: Final = 2_000_000
-"""Pieces of all choices together, each with the points that stand for its ranges (``budget``). One
-takes about 7 microseconds and 300 bytes."""
+"""Pieces of all choices, including the representatives of their ranges (``budget``). One takes
+about 7 microseconds and 300 bytes."""
 
 # -- trials ----------------------------------------------------------------------------------------
 
 MAX_TRIALS: Final = 100_000
 """Trials of a study."""
 MAX_TRIAL_PIECES: Final = 4_000_000
-"""Pieces of all trials of a study together, where each may have its own."""
+"""Pieces of all trials of a study where each trial may have its own."""
 MAX_ASKED_PIECES: Final = 1_000_000
-"""Pieces of all trials of an external study together, equal schedules counted once: 300 MB."""
+"""Pieces of all trials of an external study, equal schedules counted once: 300 MB."""
 MAX_DRAWN_PIECES: Final = 300_000
-"""Pieces of all candidates of a prefix-first draw together."""
+"""Pieces of all candidates of one prefix-first draw."""
 MAX_INDEX: Final = 10**9 - 1
-"""Number of a trial, a decision, or a request: nine digits, as in names of a store's records."""
+"""Largest index of a trial, a decision, or a request: nine digits, as in record names."""
 MAX_MARKS: Final = 1_000
-"""Times that a tuner may look at a trial on its way; each is an evaluation."""
+"""Steps at which a tuner may evaluate one trial."""
 MAX_REPLICATES: Final = 1_000
-"""Seeds for each of the best trials, and how many these are."""
+"""Replicates per trial, and also the number of trials that are replicated."""
 MAX_REPLICATED: Final = 10_000
-"""Replicates of a study in all."""
+"""Replicates of a study."""
 
 # -- workers ---------------------------------------------------------------------------------------
 
@@ -86,20 +87,20 @@ MAX_WORKER_HOURS: Final = 10**9
 # -- tuners ----------------------------------------------------------------------------------------
 
 MAX_CANDIDATES: Final = 256
-"""Points that prefix-first draws choose from, for each trial."""
+"""Candidate points of a prefix-first draw, for each trial."""
 MAX_LEVELS: Final = 10_000
 MAX_WEIGHT: Final = 1_000
 MAX_ETA: Final = 1_000
 MAX_POPULATION: Final = 10_000
 MAX_FACTORS: Final = 100
 MAX_SAMPLES: Final = 1_000
-"""Points that a sampler of Optuna's draws or compares at a time."""
+"""Points that one of Optuna's samplers draws or compares at a time."""
 MAX_SAMPLER_NUMBERS: Final = 30_000_000
-"""Numbers that a sampler of Optuna's holds in one array: 240 MB."""
+"""Numbers in the largest array of one of Optuna's samplers: 240 MB."""
 MAX_GP_TRIALS: Final = 2_000
-"""Trials under a Gaussian process, whose time grows with their cube."""
+"""Trials of a Gaussian process, whose time grows with their cube."""
 
 # -- memory ----------------------------------------------------------------------------------------
 
 MAX_INTERNED_BYTES: Final = 64 * 2**20
-"""Estimated bytes of schedules that are kept for when they are asked for again."""
+"""Estimated bytes of interned schedules."""

@@ -1,8 +1,8 @@
 """The cost of reading a space, counted from its text before anything is expanded.
 
-The unit is a piece with one value. A formula counts as FORMULA of them, a piece so short that its
-values are written one by one as SHORT_PIECE. Counts are from above: of pieces that turn out to be
-equal and are merged, each counts.
+The unit is a piece with one value. A formula costs FORMULA units; a piece so short that its values
+are written one by one costs SHORT_PIECE. Counts are upper bounds: equal pieces are counted even if
+they are merged later.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FORMULA = 30
 SHORT_PIECE = 4
 
 _UNDERFLOW = 760.0
-"""Natural logarithms from the largest number that is written to zero: half of e^-745 is none."""
+"""Natural logarithm of the largest double divided by the smallest: e^-745 / 2 rounds to zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ class Cost:
     """The cost of one hyper-parameter."""
 
     pieces: int
-    """Pieces of all points that stand for the domain, and of their neighbours."""
+    """Pieces of all representatives of the domain and of their neighbours."""
     own_pieces: int
-    """Pieces of a trial's own: those of the longest schedule that holds domains, else 1."""
+    """Pieces of one trial: those of the longest schedule that contains domains, else 1."""
     longest: int
-    """Most pieces that a trial may have of it, a formula counted as one."""
+    """Most pieces in one trial, a formula counted as one."""
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ class Counts:
 
 
 def check_counts(written: Mapping[str, Any], path: str, problems: Problems) -> None:
-    """Adds what is too much to be looked into: choices, hyper-parameters, domains within them."""
+    """Adds a problem if there are too many choices, hyper-parameters or nested domains to read."""
     if len(written) > MAX_DIMENSIONS:
         message = f"has {len(written):,} hyper-parameters, more than {MAX_DIMENSIONS:,}"
         problems.add(path, f"{message}: put what never varies into trainer.config")
@@ -94,7 +94,7 @@ def check_counts(written: Mapping[str, Any], path: str, problems: Problems) -> N
 
 
 def cost_of(domain: Mapping[str, Any], steps: int) -> Cost:
-    """The cost of a valid domain over so many steps."""
+    """Returns the cost of a valid domain over ``steps`` steps."""
     template = template_of(domain)
     if not isinstance(template, Choices):
         return Cost(1, 1, 1)
@@ -112,7 +112,7 @@ def cost_of(domain: Mapping[str, Any], steps: int) -> Cost:
 
 
 def check_costs(costs: Mapping[str, Cost], path: str, problems: Problems) -> None:
-    """Adds what is too much to be worked out, of all hyper-parameters together."""
+    """Adds a problem if all hyper-parameters together are too expensive to expand."""
     longest = sum(cost.longest for cost in costs.values())
     if longest > MAX_SEQUENCE_PIECES:
         problems.add(
@@ -134,9 +134,9 @@ def check_costs(costs: Mapping[str, Cost], path: str, problems: Problems) -> Non
 def count_pieces(
     written: Any, steps: int, *, formula: int = FORMULA, short: int = SHORT_PIECE
 ) -> int:
-    """At least what any point of a sound value, schedule or domain costs on [0, steps).
+    """Upper bound of the cost of any point of a valid value, schedule or domain on [0, steps).
 
-    With ``formula`` and ``short`` 1: at least how many pieces it has, up to MAX_PIECES + 1.
+    With ``formula`` and ``short`` 1: an upper bound of its pieces, capped at MAX_PIECES + 1.
     """
     most = (MAX_PIECES + 1) * formula
 
@@ -171,7 +171,7 @@ def count_pieces(
 
 
 def _entries(entries: Any, steps: int) -> Iterator[tuple[Any, int]]:
-    """The node of each entry that begins, and how long it holds."""
+    """Yields each entry that begins before ``steps``, with its length in steps."""
     for index, (start, node) in enumerate(entries):
         if start >= steps:
             return
@@ -180,7 +180,7 @@ def _entries(entries: Any, steps: int) -> Iterator[tuple[Any, int]]:
 
 
 def _count_values(body: Mapping[str, Any], steps: int) -> int:
-    """Values of a step schedule; 1 where it is one formula."""
+    """Number of values of a step schedule; 1 if it is one formula."""
     every = _least_count(body["every"])
     count = -(-steps // every)
     gamma, initial = body["gamma"], body["initial"]
@@ -188,14 +188,14 @@ def _count_values(body: Mapping[str, Any], steps: int) -> int:
         return count
     if every == 1 or not initial or gamma in (0, 1):
         return 1
-    if abs(gamma) < 1:  # to zero, where it stays
+    if abs(gamma) < 1:  # it underflows to zero and stays there
         before = max(math.log(abs(initial)), -_UNDERFLOW) + _UNDERFLOW
         count = min(count, math.ceil(before / -math.log(abs(gamma))) + 2)
     return count
 
 
 def _least_count(written: Any) -> int:
-    """The least number of steps that a count may be; not 1, with which a step is one formula."""
+    """Lower bound of a step count; at least 2 for a domain, since 1 makes a step one formula."""
     if not isinstance(written, Mapping):
         return int(written)
     if "int" in written:
@@ -210,7 +210,7 @@ def _count_milestones(written: Any) -> int:
 
 
 def _points(template: Template) -> tuple[int, int]:
-    """How many points stand for a template, and how many lie next to one: counted, not made."""
+    """Counts a template's representatives and neighbours without making them."""
     match template:
         case Uniform():
             return 3, 3

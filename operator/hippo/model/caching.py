@@ -1,6 +1,4 @@
-"""A cache bounded by bytes, not by entries, because an entry may take anything from a hundred bytes
-to millions.
-"""
+"""A cache bounded by bytes rather than entries: an entry takes from a hundred bytes to millions."""
 
 from __future__ import annotations
 
@@ -12,10 +10,10 @@ V = TypeVar("V")
 
 
 class ByteCache(Generic[K, V]):
-    """Keeps what was put or asked for last, of ``most`` bytes at most by the sizes that it is told.
+    """A cache of the most recently used entries, of at most ``most`` bytes.
 
-    In two halves: once the young one is full, the old one is dropped. No operation leaves it in a
-    state that another thread could not go on from.
+    It has two generations: when the young one is full, the old one is dropped. Every operation
+    leaves it in a state that is valid for other threads.
     """
 
     __slots__ = ("_bytes", "_old", "_young", "most")
@@ -24,10 +22,10 @@ class ByteCache(Generic[K, V]):
         self.most = most
         self._young: dict[K, tuple[V, int]] = {}
         self._old: dict[K, tuple[V, int]] = {}
-        self._bytes = 0  # of the young half
+        self._bytes = 0  # of the young generation
 
     def get(self, key: K) -> V | None:
-        """None: it is not there, or no longer."""
+        """Returns the value, or None if it is absent or was evicted."""
         found = self._young.get(key)
         if found is not None:
             return found[0]
@@ -38,7 +36,7 @@ class ByteCache(Generic[K, V]):
         return found[0]
 
     def put(self, key: K, value: V, size: int) -> None:
-        """``size`` in bytes. An entry of more than half of the room is not kept."""
+        """Stores a value of ``size`` bytes. A value larger than half the cache is not kept."""
         if 2 * size > self.most:
             return
         if 2 * (self._bytes + size) > self.most:
@@ -48,7 +46,7 @@ class ByteCache(Generic[K, V]):
 
     @property
     def size(self) -> int:
-        """Bytes of all that is kept."""
+        """Bytes of all entries."""
         halves = (list(self._young.values()), list(self._old.values()))
         return sum(size for half in halves for _, size in half)
 

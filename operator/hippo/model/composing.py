@@ -1,7 +1,7 @@
-"""YAML as far as it may cost: refused by line and column before anything is made of it.
+"""A bounded YAML composer: refuses oversized files, by line and column, before building them.
 
-Nodes and text are counted as they would be with every alias written out, in time proportional to
-the file: what an anchor names is counted once, and its size is added wherever an alias stands.
+Nodes and text are counted as if every alias were expanded, in time proportional to the file: an
+anchor's content is counted once, and its size is added for each alias.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from hippo.model.sequences.numbers import shorten
 
 
 class Refused(MarkedYAMLError):
-    """Sound YAML that no study needs. ``problem`` says what, ``problem_mark`` where."""
+    """Valid YAML that no study needs. ``problem`` says what, ``problem_mark`` where."""
 
 
 class BoundedComposer(Composer):
-    """Composes no more than MAX_NODES nodes and MAX_DOCUMENT_BYTES characters of a file, aliases
-    written out; no aliases within what they name; no keys but scalars. Raises Refused.
+    """Composes at most MAX_NODES nodes and MAX_DOCUMENT_BYTES characters, with aliases expanded.
+
+    Refuses recursive aliases and keys that are not scalars. Raises Refused.
     """
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader)
-        self.warn_double_anchors = False  # an anchor may be given anew
+        self.warn_double_anchors = False  # an anchor may be redefined
         self.nodes = 0
-        """Composed so far, aliases written out."""
+        """Nodes composed so far, with aliases expanded."""
         self._characters = 0
         self._levels = 0
-        self._sizes: dict[str, tuple[int, int] | None] = {}  # by anchor; None: not complete yet
+        self._sizes: dict[str, tuple[int, int] | None] = {}  # by anchor; None while incomplete
 
     def compose_document(self) -> Any:
         self._sizes.clear()

@@ -1,6 +1,6 @@
-"""Studies in YAML files, by the rules of YAML 1.2: ``1e-5`` is a number, ``24:00`` is text.
+"""Reads studies from YAML 1.2 files: ``1e-5`` is a number, ``24:00`` is text.
 
-What kubectl would read otherwise is refused (``yaml_1_1``).
+Refuses whatever kubectl would read differently (see ``yaml_1_1``).
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ STANDARD_INPUT = Path("-")
 
 
 def load_studies(paths: Iterable[Path]) -> list[Study]:
-    """All studies of some files, which may hold several documents each; ``-``: standard input.
+    """Returns all studies of the given files, each of which may hold several documents.
 
-    Raises InvalidSpec with the problems of all files, each line beginning with the file's path.
+    The path ``-`` means standard input. Raises InvalidSpec with the problems of all files; each
+    line begins with the file's path.
     """
     errors: list[tuple[str, str]] = []
     studies: list[Study] = []
@@ -63,7 +64,7 @@ def _placed(place: str, path: str) -> str:
 
 
 def _documents(path: Path) -> list[Any]:
-    """The documents of a file that are not empty; at least one."""
+    """Returns the non-empty documents of a file; raises InvalidSpec if there are none."""
     if path == STANDARD_INPUT:
         path, text = Path("standard input"), _read_standard_input()
     else:
@@ -107,7 +108,7 @@ def _read_file(path: Path) -> str:
 
 @cache
 def _read_standard_input() -> str:
-    """Read once, however often a command comes back to it."""
+    """Reads standard input once; later calls return the same text."""
     if sys.stdin is None:
         raise InvalidSpec.at("standard input", "is closed")
     return _decode(sys.stdin.buffer.read(MAX_DOCUMENT_BYTES + 1), "standard input")
@@ -125,7 +126,7 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _alike(path: Path) -> str:
-    """The study file beside it that was probably meant."""
+    """Returns a hint at the study file in the same folder that was probably meant, or ""."""
     try:
         known = {file.stem: file.name for file in path.parent.glob("*.y*ml")}
     except OSError:

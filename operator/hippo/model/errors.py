@@ -1,4 +1,4 @@
-"""What is wrong with what a user wrote: every problem at once, each with the path to it."""
+"""Errors in what a user wrote: all problems at once, each with its path."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from hippo.model.bounds import MAX_PROBLEMS
 from hippo.model.foreign import quote
 
 MAX_PATH = 300
-"""Bytes of the path to a problem."""
+"""Bytes of the path of a problem."""
 
 
 class InvalidSpec(ValueError):
-    """A specification that cannot be used; the user must act.
+    """The specification is invalid and its author must change it.
 
-    ``errors`` holds (path, message) pairs, such as
-    ``("spec.space.lr.choices[2].cosine.steps", "must be at least 1")``. A path may be empty where
-    a message is about the whole document. Of very many problems the first are told.
+    ``errors`` holds (path, message) pairs, such as ``("spec.space.lr.choices[2].cosine.steps",
+    "must be at least 1")``. The path is empty if the message concerns the whole document. Only the
+    first MAX_PROBLEMS errors are kept.
     """
 
     def __init__(self, errors: Iterable[tuple[str, str]]) -> None:
@@ -34,12 +34,12 @@ class InvalidSpec(ValueError):
 
     @classmethod
     def at(cls, path: str, message: str) -> InvalidSpec:
-        """A single problem."""
+        """An InvalidSpec with a single problem."""
         return cls([(path, message)])
 
 
 class Problems:
-    """Collects problems while a document is read, so that all of them can be told at once."""
+    """Collects problems while a document is read, so that all are reported at once."""
 
     __slots__ = ("found",)
 
@@ -47,14 +47,12 @@ class Problems:
         self.found: list[tuple[str, str]] = []
 
     def add(self, path: str, message: str) -> None:
-        """Raises InvalidSpec with all that was added once there are so many that reading on would
-        tell nobody more.
-        """
+        """Adds a problem. Raises InvalidSpec with all problems once there are MAX_PROBLEMS."""
         self.found.append((path, message))
         if len(self.found) >= MAX_PROBLEMS:
             self.raise_if_any()
 
     def raise_if_any(self) -> None:
-        """Raises InvalidSpec with all that was added, in that order."""
+        """Raises InvalidSpec with all problems, in the order in which they were added."""
         if self.found:
             raise InvalidSpec(self.found)

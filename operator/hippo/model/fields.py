@@ -1,11 +1,11 @@
-"""Field types for pydantic, with messages meant for people, and paths as in a document.
+"""Field types for pydantic, with messages for people and paths as they appear in a document.
 
-``validate`` turns every ValidationError into an InvalidSpec. A validator that raises InvalidSpec
-with relative paths has them put below its field's path.
+``validate`` turns every ValidationError into an InvalidSpec. If a validator raises InvalidSpec with
+relative paths, they are placed below the path of its field.
 
-Validators are opaque to pydantic's JSON schema, so each type says what it refuses there too. Such a
-schema may be wider than its validator, for lack of words, but never narrower. Every number has a
-least and a greatest value (``bounds``): a test walks all fields and fails where one has not.
+Validators are opaque to pydantic's JSON schema, so each type also supplies a schema. A schema may
+be wider than its validator where JSON schema cannot express a rule, but never narrower. Every
+number has a minimum and a maximum (``bounds``): a test walks all fields and fails if one has not.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class SpecModel(BaseModel):
-    """Base of all that a study holds: camelCase outside, snake_case inside, frozen and strict."""
+    """Base of all parts of a study: camelCase outside, snake_case in Python, frozen, strict."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -71,19 +71,20 @@ def _wrong(message: str) -> PydanticCustomError:
 
 
 class _Checked(ABC):
-    """Metadata of a field's type (``Annotated[int, Whole(1, 9)]``) that checks its values in our
-    words, before pydantic does.
+    """Metadata of a field's type, as in ``Annotated[int, Whole(1, 9)]``.
+
+    Validates before pydantic does, with Hippo's messages.
     """
 
     __slots__ = ()
 
     @abstractmethod
     def check(self, value: Any) -> Any:
-        """The value as the field takes it. Raises PydanticCustomError."""
+        """Returns the value to store. Raises PydanticCustomError."""
 
     @abstractmethod
     def schema(self) -> JsonSchemaValue:
-        """The JSON schema of the values."""
+        """Returns the JSON schema of valid values."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -98,7 +99,7 @@ class _Checked(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Whole(_Checked):
-    """Integers within bounds, of the model and of the CRD: ``Annotated[int, Whole(1, 9)]``."""
+    """Integers within bounds, in the model and in the CRD: ``Annotated[int, Whole(1, 9)]``."""
 
     least: int
     most: int
@@ -115,7 +116,7 @@ class Whole(_Checked):
 
 @dataclass(frozen=True, slots=True)
 class Real(_Checked):
-    """Numbers within bounds; with ``above``, ``least`` is none of them."""
+    """Numbers within bounds; with ``above``, ``least`` itself is excluded."""
 
     least: float = -LARGEST_NUMBER
     most: float = LARGEST_NUMBER
@@ -143,17 +144,17 @@ class Real(_Checked):
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+", re.ASCII)
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-"""In each unit of a duration."""
+"""Seconds per unit of a duration."""
 
 
 def seconds(duration: str) -> float:
-    """The length of a duration such as ``90s``, ``10m``, ``1h30m`` or ``7d``."""
+    """Returns the length in seconds of a duration such as ``90s``, ``10m``, ``1h30m`` or ``7d``."""
     return math.fsum(float(count) * SECONDS[unit] for count, unit in _PART.findall(duration))
 
 
 @dataclass(frozen=True, slots=True)
 class Span(_Checked):
-    """Durations of at most MAX_DAYS; ``positive``: longer than nothing."""
+    """Durations of at most MAX_DAYS; with ``positive``, longer than zero."""
 
     positive: bool = False
 
@@ -182,7 +183,7 @@ class Span(_Checked):
 
 
 Integer = Annotated[int, Whole(-LARGEST_INTEGER, LARGEST_INTEGER)]
-"""A seed: any that a double holds."""
+"""An integer that a double represents exactly, such as a seed."""
 StepCount = Annotated[int, Whole(1, MAX_STEPS)]
 TrialCount = Annotated[int, Whole(1, MAX_TRIALS)]
 Index = Annotated[int, Whole(0, MAX_INDEX)]
@@ -202,7 +203,7 @@ Text = Annotated[str, AfterValidator(_filled), WithJsonSchema({"type": "string",
 
 
 def check_length(value: str) -> str:
-    """The text itself, if it is no longer than names are. Raises PydanticCustomError."""
+    """Returns the text if it is no longer than MAX_LABEL. Raises PydanticCustomError."""
     if len(value) > MAX_LABEL:
         raise _wrong(f"must have at most {MAX_LABEL:,} characters, not {len(value):,}")
     return value
@@ -214,11 +215,11 @@ Label = Annotated[
     AfterValidator(_filled),
     WithJsonSchema({"type": "string", "maxLength": MAX_LABEL, "pattern": r"\S"}),
 ]
-"""A name that users give."""
+"""A non-empty name of at most MAX_LABEL characters."""
 
 
 def check_json(value: Any, path: str, problems: Problems, depth: int = 0) -> None:
-    """Add a problem for each part of a value that is not plain, finite JSON."""
+    """Adds a problem for each part of a value that is not plain, finite JSON."""
     if depth > 2 * MAX_DEPTH:
         problems.add(path, "is nested too deeply")
     elif isinstance(value, Mapping):
@@ -253,7 +254,7 @@ JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object)]
 
 
 def validate(model: type[M], document: object, path: str = "") -> M:
-    """The model of a document. Raises InvalidSpec with paths below ``path``."""
+    """Parses a document. Raises InvalidSpec with paths below ``path``."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -263,7 +264,7 @@ def validate(model: type[M], document: object, path: str = "") -> M:
 def problems_of(
     error: ValidationError, path: str = "", model: type[BaseModel] | None = None
 ) -> list[tuple[str, str]]:
-    """Pydantic's errors, in our words and with our paths."""
+    """Translates pydantic's errors into (path, message) pairs, with Hippo's wording and paths."""
     found: list[tuple[str, str]] = []
     for details in error.errors(include_url=False)[:MAX_PROBLEMS]:
         if details["type"] == "invalid_key":
@@ -282,7 +283,7 @@ def problems_of(
 
 
 def _field_hint(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """Which field of the same mapping, or of another, an unknown one probably is."""
+    """Returns a hint at the known field, here or elsewhere, that an unknown one probably means."""
     here: type[BaseModel] | None = model
     for part in location[:-1]:
         here = dict(_fields_of(here)).get(str(part)) if here is not None else None
@@ -299,7 +300,7 @@ def _field_hint(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
 
 
 def _fields_of(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel] | None]]:
-    """The fields of a model as they are written; with each its own model if it is a mapping."""
+    """Yields the fields of a model by alias, with the nested model of each mapping."""
     for name, field in model.model_fields.items():
         kinds = [field.annotation, *get_args(field.annotation)]
         below = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
@@ -307,7 +308,7 @@ def _fields_of(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel] | 
 
 
 def _places(model: type[BaseModel], name: str, path: str) -> Iterator[str]:
-    """Where in a document a field of that name belongs."""
+    """Yields the paths at which a document may have a field of that name."""
     for field, below in _fields_of(model):
         place = f"{path}.{field}" if path else field
         if bare(field) == name:

@@ -1,4 +1,4 @@
-"""How large a document is that somebody else has parsed, such as an API server."""
+"""Checks the size of a document that something else has parsed, such as an API server."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from hippo.model.errors import InvalidSpec
 
 
 def check_size(document: Any) -> None:
-    """Raises InvalidSpec for more values and keys than MAX_NODES, more text than
-    MAX_DOCUMENT_BYTES, and more levels than MAX_NESTING.
+    """Checks a document's size.
 
-    Parts that stand in several places count in each. Visits no more than these bounds allow.
+    Raises InvalidSpec if it has more values and keys than MAX_NODES, more text than
+    MAX_DOCUMENT_BYTES, or more levels than MAX_NESTING. Shared parts count each time they occur.
+    Visits no more than these bounds allow.
     """
     nodes = characters = 0
     level: list[Any] = [document]

@@ -1,4 +1,4 @@
-"""What may change in a study after its creation."""
+"""Changes that are allowed in a study after its creation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _FREE = frozenset({"parallelism", "priority", "suspend", "budget", "maxFailedTri
 
 
 def editable_changes(old: Study, new: Study) -> tuple[str, ...]:
-    """The fields of ``spec`` that differ, sorted.
+    """Returns the fields of ``spec`` that differ, sorted.
 
-    Raises InvalidSpec naming each that may not change: anything but parallelism, priority, suspend,
-    budget, maxFailedTrials, maxTrials upwards (none means all, which is the most), and what no
-    result depends on in trainer.
+    Raises InvalidSpec naming each field that may not change. Allowed are changes of parallelism,
+    priority, suspend, budget and maxFailedTrials; a larger maxTrials (absent means all points); and
+    trainer fields on which no result depends.
     """
     errors: list[tuple[str, str]] = []
     if old.name != new.name:

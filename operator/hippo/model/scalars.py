@@ -1,6 +1,6 @@
-"""Values of a user's program as plain JSON values: NumPy's and PyTorch's scalars among them.
+"""Converts values of a user's program, including NumPy's and PyTorch's scalars, to plain JSON.
 
-Neither library is imported: its scalars are known by their ``item()``, and by having no dimension.
+Neither library is imported: scalars are recognised by their ``dtype`` and by an empty ``shape``.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from hippo.model.sequences.numbers import number_problem, shorten
 
 
 def to_plain(value: Any, path: str) -> Any:
-    """The same value made of dicts, lists, numbers, texts and booleans.
+    """Returns the value as dicts, lists, numbers, strings and booleans.
 
-    A scalar of NumPy or PyTorch becomes the number that it is, exactly: ``float32(0.1)`` is
+    A scalar of NumPy or PyTorch becomes exactly the number that it holds: ``float32(0.1)`` is
     0.10000000149011612. Raises InvalidSpec, with the path, for numbers that are not finite or
-    beyond 2^53, and for all that is no JSON.
+    beyond 2^53, and for anything that is not JSON.
     """
     return _to_plain(value, path, MAX_DEPTH)
 
 
 def to_whole(value: Any, path: str) -> int:
-    """An integer, also one of NumPy. Raises InvalidSpec."""
+    """Returns an integer, converted if it is NumPy's. Raises InvalidSpec."""
     plain = _scalar(value, path)
     if isinstance(plain, bool) or not isinstance(plain, int):
         raise InvalidSpec.at(path, f"must be an integer, not {_describe(value)}")
@@ -55,7 +55,7 @@ def _scalar(value: Any, path: str) -> bool | int | float | str:
     match found:
         case bool():
             return found
-        case str():  # also of a subclass, such as NumPy's
+        case str():  # includes subclasses such as NumPy's
             return str.__str__(found)
         case int() | float():
             number = operator.index(found) if isinstance(found, int) else float(found)
@@ -69,17 +69,17 @@ def _scalar(value: Any, path: str) -> bool | int | float | str:
 
 
 def _item(value: Any, path: str) -> Any:
-    """What a scalar or an array without dimensions holds; itself if that is no number or text."""
+    """Returns the element of a scalar or 0-d array; times and masked values unchanged."""
     shape = tuple(getattr(value, "shape", ()))
     if shape:
         raise InvalidSpec.at(
             path, f"must be a single value, not an array of shape {shape}: use tolist()"
         )
-    is_time = getattr(value.dtype, "kind", "") in ("m", "M")  # its item may be an int
+    is_time = getattr(value.dtype, "kind", "") in ("m", "M")  # item() of a time may be an int
     if is_time or bool(getattr(value, "mask", False)):
         return value
     found = value.item()
-    if type(found) is type(value):  # NumPy's longdouble, which has no exact Python float
+    if type(found) is type(value):  # NumPy's longdouble, which has no equivalent in Python
         exact = float(value)
         if exact != value and not math.isnan(exact):
             raise InvalidSpec.at(path, f"has no exact double: {shorten(repr(value))}")

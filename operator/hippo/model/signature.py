@@ -1,4 +1,4 @@
-"""The trainer's signature: all that results depend on, beside the hyper-parameter sequence."""
+"""The trainer's signature: everything results depend on apart from the hyper-parameter sequence."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from hippo.model.sequences.numbers import canonical_json
 from hippo.model.study import TrainerSpec
 
 TRAINING_VERSION = 1
-"""Raised whenever the runner comes to train differently: random seeds, data order, saved state."""
+"""Incremented whenever the runner changes how it trains: random seeds, data order, saved state."""
 
 _CONTAINER_FIELDS = ("command", "args", "env", "envFrom", "workingDir", "volumeMounts")
 
 
 def signature_document(trainer: TrainerSpec, source_digest: str | None) -> dict[str, Any]:
-    """What the signature is made of, as JSON.
+    """Returns the JSON document that the signature hashes.
 
-    ``source_digest`` names the Python sources that a local worker imports; image and pod do not
-    matter then. None: the trainer is in the image, and what the pod sets counts as well, except
-    scheduling, labels and tolerations.
+    ``source_digest`` identifies the Python sources that a local worker imports; image and pod do
+    not matter then. With None, the trainer is in the image, and the pod's settings count as well,
+    except scheduling, labels and tolerations.
     """
     document: dict[str, Any] = {
         "trainingVersion": TRAINING_VERSION,
@@ -41,16 +41,16 @@ def signature_document(trainer: TrainerSpec, source_digest: str | None) -> dict[
 
 
 def signature(document: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON, as hex."""
+    """Returns the SHA-256 of the canonical JSON, in hex."""
     return sha256(canonical_json(document).encode()).hexdigest()
 
 
 def _compute(resources: Mapping[str, Any]) -> dict[str, Any]:
-    """CPU and device limits; memory does not change results."""
+    """Returns the CPU and device limits; memory does not change results."""
     limits = resources.get("limits")
     if not isinstance(limits, Mapping):
         return {}
-    # A quantity may be written as a number or as text.
+    # A quantity may be a number or a string.
     return {name: str(limits[name]) for name in limits if name == "cpu" or "/" in name}
 
 

@@ -1,4 +1,4 @@
-"""The study: what to train, over which space, how far, and what may be spent on it."""
+"""The Study object: its specification, validation and parsing."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ from hippo.model.spaces.space import NOT_ENUMERABLE, Space
 
 API_VERSION = "hippo.dev/v1alpha1"
 MAX_NAME = 52
-"""Characters of a study's name: names of its trials and pods, derived from it, hold at most 63."""
+"""Characters of a study's name: derived names of trials and pods have at most 63."""
 
 DEFAULT_NAMESPACE = "default"
 MAX_NAMESPACE = 63
 
 _FOR_EVER = 1e9
-"""Seconds; timers of the operating system do not take much more."""
+"""Seconds; operating-system timers do not accept much more."""
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _ENTRYPOINT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def check_name(value: str) -> str:
-    """The name of a study itself. Raises InvalidSpec."""
+    """Returns the name of a study if it is valid. Raises InvalidSpec."""
     if len(value) > MAX_NAME:
         raise InvalidSpec.at("", f"must have at most {MAX_NAME} characters, not {len(value)}")
     if _LABEL.fullmatch(value) is None:
@@ -84,7 +84,7 @@ def check_name(value: str) -> str:
 
 
 def check_namespace(value: str) -> str:
-    """The namespace itself. Raises InvalidSpec."""
+    """Returns the namespace if it is valid. Raises InvalidSpec."""
     if len(value) > MAX_NAMESPACE or _LABEL.fullmatch(value) is None:
         raise InvalidSpec.at(
             "",
@@ -101,7 +101,7 @@ def _entrypoint(value: str) -> str:
 
 
 def _space(value: Any, info: ValidationInfo) -> dict[str, Any]:
-    # Without a sound number of steps, all but the pieces can still be checked.
+    # If ``steps`` is invalid, everything but the number of pieces can still be checked.
     read_space(value, info.data.get("steps"), "")
     copied = plain(value)
     assert isinstance(copied, dict)
@@ -118,7 +118,7 @@ Entrypoint = Annotated[
     str,
     AfterValidator(check_length),
     AfterValidator(_entrypoint),
-    # Of characters beyond ASCII only Python knows which are letters.
+    # The pattern accepts any character beyond ASCII: only Python knows which ones are letters.
     WithJsonSchema(
         {
             "type": "string",
@@ -132,31 +132,33 @@ Entrypoint = Annotated[
 class Metadata(SpecModel):
     name: StudyName
     namespace: Annotated[str, AfterValidator(check_namespace)] | None = None
-    """Studies of two namespaces never share anything; None: ``default``."""
+    """Studies in different namespaces share nothing. None means ``default``."""
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
 class Objective(SpecModel):
-    """What trials are compared by."""
+    """The metric by which trials are compared."""
 
     metric: Label
-    """A name that the trainer's ``evaluate()`` returns."""
+    """Name of a metric that the trainer's ``evaluate()`` returns."""
     goal: Literal["maximize", "minimize"]
-    """Whether more is better, or less."""
+    """Whether larger or smaller values of the metric are better."""
     target: Number | None = None
-    """Once a trial reaches it, the study is done."""
+    """The study ends once a trial reaches this value."""
     test_metric: Label | None = None
-    """Another of the trainer's metrics, shown for the winner only, and once all is decided."""
+    """Another of the trainer's metrics, shown only for the winner and only once the study has
+    ended."""
 
 
 class Budget(SpecModel):
-    """When any part is spent, the study ends with what it has."""
+    """Limits on the study's spending; when one is reached, it ends with its results so far."""
 
     worker_hours: Annotated[float, Real(0, MAX_WORKER_HOURS, above=True)] | None = None
-    """Time of all workers together. A shared stage is charged evenly to the studies that ask."""
+    """Total time of all workers. A shared stage is charged in equal parts to the studies that need
+    it."""
     wall_time: PositiveDuration | None = None
-    """Time in which the study was active, such as 24h; it stands still while suspended."""
+    """Time for which the study is active, such as 24h; suspended time does not count."""
 
     @property
     def wall_seconds(self) -> float | None:
@@ -164,37 +166,39 @@ class Budget(SpecModel):
 
 
 class TrainerSpec(SpecModel):
-    """What trains; everything that results depend on is part of the signature."""
+    """The trainer. Everything that results depend on is part of its signature."""
 
     entrypoint: Entrypoint
     """``module:Class``, importable in the image or below the study's folder."""
     config: JsonObject = Field(default_factory=dict)
-    """Handed to the trainer as it is. Part of the signature."""
+    """Passed to the trainer unchanged. Part of the signature."""
     seed: Integer = 0
-    """Of initial weights, data order, dropout: everything random in training. 0 if absent."""
+    """Seed of everything random in training: initial weights, data order, dropout. Defaults to
+    0."""
     threads: Annotated[int, Whole(1, MAX_THREADS)] = 1
-    """CPU threads of a worker; results depend on it. 1 if absent."""
+    """CPU threads of a worker; results depend on it. Defaults to 1."""
     version: Annotated[str, AfterValidator(check_length), Field(json_schema_extra=_SHORT)] = ""
-    """Free text: a version of the data, or a reason to start afresh."""
+    """Free text, such as a version of the data. Changing it starts training afresh."""
     image: Label | None = None
-    """The container image with the trainer. Ignored by the local driver."""
+    """Container image with the trainer. Ignored by the local driver."""
     resources: JsonObject = Field(default_factory=dict)
-    """Requests and limits of the trainer's container. Ignored by the local driver."""
+    """Resource requests and limits of the trainer's container. Ignored by the local driver."""
     pod_template: JsonObject = Field(default_factory=dict)
-    """A pod template, merged over the pods that the operator builds; the trainer's container is
-    named trainer. Fields that Hippo does not list are refused, unless an administrator allows them.
+    """Pod template, merged over the pods that the operator builds. The trainer's container is named
+    trainer. Fields that Hippo does not list are refused unless an administrator allows them.
     Ignored by the local driver."""
     exactness: Literal["strict", "relaxed"] = "strict"
-    """Relaxed allows workers of different kinds, and marks results as inexact. Strict if absent."""
+    """Relaxed allows workers of different hardware, and marks results as inexact. Defaults to
+    strict."""
     max_grace: PositiveDuration = "10m"
-    """Longest time that a worker may take to save and leave when told to. 10m if absent."""
+    """Longest time a worker may take to save and exit when told to stop. Defaults to 10m."""
     step_timeout: PositiveDuration | None = None
-    """A step, an evaluation or another call of the trainer that takes longer ends its worker, and
-    is tried again. No limit if absent."""
+    """Time limit of a step, an evaluation or another call of the trainer. Exceeding it ends the
+    worker, and the work is retried. No limit if absent."""
 
     @property
     def step_timeout_seconds(self) -> float | None:
-        """None, and more than anybody waits for: no limit."""
+        """The limit in seconds; None if it is absent or too large for a timer."""
         limit = math.inf if self.step_timeout is None else seconds(self.step_timeout)
         return limit if limit < _FOR_EVER else None
 
@@ -207,12 +211,13 @@ class Checkpoints(SpecModel):
     """Which checkpoints are kept, and for how long."""
 
     retain: Literal["best", "all", "none"] = "best"
-    """Of which trials, once the study has ended. Best if absent."""
+    """Trials whose checkpoints are kept once the study has ended. Defaults to best."""
     every: PositiveDuration = "10m"
-    """An extra save after this long without one. 10m if absent."""
+    """Longest training time without a checkpoint; an extra one is saved after it. Defaults to
+    10m."""
     ttl: Duration = "7d"
-    """How long what is retained outlives the study's deletion; and what it may go on from, an end
-    by a limit that may be raised. 7d if absent."""
+    """How long retained checkpoints outlive the deletion of the study; also how long a study that
+    ended by a limit that may be raised can resume from its checkpoints. Defaults to 7d."""
 
     @property
     def every_seconds(self) -> float:
@@ -224,44 +229,45 @@ class Checkpoints(SpecModel):
 
 
 class StudySpec(SpecModel):
-    """What to train, over which space, how far, and what may be spent on it."""
+    """The specification of a study: trainer, space, algorithm, length, limits and budget."""
 
     objective: Objective
-    """What trials are compared by."""
+    """The metric by which trials are compared."""
     steps: StepCount
     """Length of a fully trained trial, in the trainer's steps."""
     space: Annotated[dict[str, Any], BeforeValidator(_space)]
-    """The domain of each hyper-parameter: choices, uniform, or int; at least one."""
+    """Domain of each hyper-parameter: choices, uniform, or int. At least one."""
     algorithm: Annotated[SerializeAsAny[AlgorithmSettings], BeforeValidator(read_algorithm)]
-    """The tuner: its name, and its settings beside it."""
+    """Name and settings of the tuner."""
     max_trials: TrialCount | None = None
-    """Most trials. All points of the space if absent; required if a domain is continuous, except
-    by the algorithms that end by themselves. May only grow."""
+    """Most trials. Defaults to all points of the space; required if a domain is continuous, except
+    with algorithms that end by themselves. May only grow."""
     max_failed_trials: Annotated[int, Whole(0, MAX_TRIALS)] = 3
-    """More different failing stages than this fail the study; trials behind one failing stage
-    count once. 3 if absent."""
+    """The study fails when more distinct stages than this have failed. Trials behind the same
+    failed stage count once. Defaults to 3."""
     replicates: Annotated[int, Whole(0, MAX_REPLICATES)] = 0
-    """In the end the best trials are trained again under so many other seeds. 0 if absent."""
+    """At the end, each of the best trials is retrained under this many other seeds. Defaults to
+    0."""
     replicate_best: Annotated[int, Whole(1, MAX_REPLICATES)] = 3
-    """How many of the best trials are replicated. 3 if absent."""
+    """Number of best trials that are replicated. Defaults to 3."""
     parallelism: Annotated[int, Whole(1, MAX_PARALLELISM)] | None = None
-    """Most workers at once for this study; as many as there are if absent."""
+    """Most concurrent workers of this study. No limit of its own if absent."""
     priority: Annotated[int, Whole(-MAX_PRIORITY, MAX_PRIORITY)] = 0
-    """Studies of higher priority get workers first; equal ones share. 0 if absent."""
+    """Studies of higher priority get workers first; equal priorities share them. Defaults to 0."""
     suspend: bool = False
-    """Running work is saved and stopped, and goes on when this is false again."""
+    """While true, running work is saved and stopped; it resumes when this is false again."""
     budget: Budget = Budget()
-    """When any part is spent, the study ends with what it has."""
+    """Limits on the study's spending; when one is reached, it ends with its results so far."""
     retries: Annotated[int, Whole(0, MAX_RETRIES)] = 3
-    """How often a failing chain is tried again. 3 if absent."""
+    """Number of retries of a failing chain. Defaults to 3."""
     trainer: TrainerSpec
-    """What trains; everything that results depend on is part of its signature."""
+    """The trainer. Everything that results depend on is part of its signature."""
     checkpoints: Checkpoints = Checkpoints()
     """Which checkpoints are kept, and for how long."""
 
     @cached_property
     def search_space(self) -> Space:
-        """What ``space`` means, which is kept as it was written."""
+        """The parsed ``space``; ``space`` itself stays as written."""
         return Space(self.space)
 
     @model_validator(mode="after")
@@ -295,7 +301,7 @@ class StudySpec(SpecModel):
         return self
 
     def _find_excess(self, space: Space) -> Iterator[tuple[str, str]]:
-        """Costs that exceed a study's budget although each part is within its bounds."""
+        """Yields costs that exceed a study's budget although each part is within its own bounds."""
         replicated = self.replicates * self.replicate_best
         if replicated > MAX_REPLICATED:
             yield (
@@ -335,7 +341,7 @@ class StudySpec(SpecModel):
 
 
 class Study(SpecModel):
-    """One kind of object, on disk, on the command line and in the cluster."""
+    """A study: the same object on disk, on the command line and in the cluster."""
 
     api_version: Literal["hippo.dev/v1alpha1"]
     kind: Literal["Study"]
@@ -351,7 +357,7 @@ class Study(SpecModel):
         return self.metadata.namespace or DEFAULT_NAMESPACE
 
     def search_space(self) -> Space:
-        """The space; always the same object."""
+        """Returns the parsed space; always the same object."""
         return self.spec.search_space
 
 
@@ -370,11 +376,11 @@ _SERVER_METADATA = frozenset(
         "uid",
     }
 )
-"""What the API server adds; none of it is the user's wish."""
+"""Metadata that the API server adds; it is not part of the user's intent."""
 
 
 def parse_study(document: object) -> Study:
-    """Reads a study from plain data. Raises InvalidSpec with every problem and its path."""
+    """Parses a study from plain data. Raises InvalidSpec with every problem and its path."""
     if not isinstance(document, Mapping):
         raise InvalidSpec.at("", f"a study must be a mapping, not {describe(document)}")
     check_size(document)

@@ -1,7 +1,7 @@
-"""Names that other systems use for what a study calls otherwise, and how a study writes it.
+"""Other systems' names for fields, domains, schedules and algorithms, with Hippo's equivalents.
 
-From Optuna, Ray Tune, Hyperopt, Katib, W&B and PyTorch. Names are compared without case, ``_`` and
-``-``. Each answer ends a message: ``; write {choices: [...]}``.
+They come from Optuna, Ray Tune, Hyperopt, Katib, W&B and PyTorch. Names are compared without case,
+``_`` and ``-``. Each hint ends a message: ``; write {choices: [...]}``.
 """
 
 from __future__ import annotations
@@ -226,13 +226,13 @@ _STUDY_FIELDS = {
 
 
 def domain_hint(name: object, known: set[str] | frozenset[str]) -> str:
-    """How a study writes a domain that another system calls ``name``."""
+    """Returns a hint how to write a domain that another system calls ``name``, or ""."""
     found = _translated(name, _DOMAINS, ())
     return f"; write {found}" if found is not None else did_you_mean(name, known)
 
 
 def domains_hint(written: Mapping[Any, Any], known: set[str] | frozenset[str]) -> str:
-    """The same for what should be a domain and has none of its keys."""
+    """Like ``domain_hint`` for a mapping that should be a domain and has none of its keys."""
     names = {bare(str(key)): key for key in written}
     for key in ("type", "distribution", "parametertype", "name", "dist"):
         kind = written.get(names.get(key))
@@ -245,7 +245,7 @@ def domains_hint(written: Mapping[Any, Any], known: set[str] | frozenset[str]) -
 
 
 def algorithm_hint(name: object, known: set[str]) -> str:
-    """How a study writes an algorithm that another system calls ``name``."""
+    """Returns a hint how to write an algorithm that another system calls ``name``, or ""."""
     found = _translated(name, _ALGORITHMS, _ALGORITHM_ENDINGS)
     if found is None and isinstance(name, str):
         ends = [end for end in _ALGORITHM_ENDINGS if bare(name).endswith(end)]
@@ -256,7 +256,7 @@ def algorithm_hint(name: object, known: set[str]) -> str:
 
 
 def schedule_hint(name: object, known: set[str], domains: set[str] | frozenset[str]) -> str:
-    """How a study writes a schedule, or a domain, that another system calls ``name``."""
+    """Like ``domain_hint`` for a schedule or domain that another system calls ``name``."""
     found = _translated(name, _SCHEDULES, ("lr", "scheduler", "schedule", "decay", "annealing"))
     if found is not None:
         return f"; write {found}"
@@ -270,7 +270,7 @@ def schedule_hint(name: object, known: set[str], domains: set[str] | frozenset[s
 
 
 def field_hint(name: object, known: list[str] | tuple[str, ...]) -> str:
-    """Which of the known fields of a schedule or domain is meant by ``name``."""
+    """Returns a hint at the known field of a schedule or domain that ``name`` means, or ""."""
     translated = _FIELDS.get(bare(str(name)))
     if translated in known:
         return f"; did you mean {translated}?"
@@ -278,7 +278,7 @@ def field_hint(name: object, known: list[str] | tuple[str, ...]) -> str:
 
 
 def study_field(name: str, known: list[str]) -> str | None:
-    """Which of the known fields of a study another system calls ``name``."""
+    """Returns the known field of a study that another system calls ``name``, or None."""
     translated = _STUDY_FIELDS.get(bare(name))
     first = translated.partition(".")[0] if translated is not None else None
     return translated if first in known else None

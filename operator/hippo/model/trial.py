@@ -1,6 +1,6 @@
-"""The Trial object of a cluster: one trial of a study, as its tuner or a user asks for it.
+"""The Trial object of a cluster: one trial of a study, requested by its tuner or by a user.
 
-Its spec is what is wanted, and holds every decision that was made about the trial, each written
+Its spec is the desired state. It also holds every decision made about the trial, each written
 before it was acted on. Sequences never change; ``steps`` only grows.
 """
 
@@ -31,15 +31,15 @@ class TrialDecision(SpecModel):
     index: Index
     """Number of the decision within the study: 0, 1, 2, ..."""
     kind: Literal["suggest", "promote", "stop", "fail", "reopen"]
-    """What was decided."""
+    """Kind of the decision."""
     steps: Annotated[int, Whole(0, MAX_STEPS)]
-    """The step that the trial is to reach; for stop, where it stays."""
+    """Step that the trial is to reach; for stop, the step at which it stays."""
     marks: list[StepCount] = Field(default_factory=list)
-    """Earlier steps at which it reports on the way."""
+    """Earlier steps at which the trial reports metrics."""
     request: Index | None = None
-    """Of an external study: the number of the request that it answers."""
+    """For an external study: number of the request that this decision answers."""
     reason: Text
-    """Why."""
+    """Reason for the decision."""
 
 
 class TrialSpec(SpecModel):
@@ -50,22 +50,22 @@ class TrialSpec(SpecModel):
     hyperparameters: JsonObject
     """A value or a schedule for each hyper-parameter of the study's space."""
     steps: StepCount
-    """Train up to this step, and report the metrics there. May only grow."""
+    """Train up to this step and report the metrics there. May only grow."""
     stop: bool = False
-    """The trial is not to go on, wherever it is. Never false again, unless its study goes on after
-    an end that had stopped it."""
+    """Stop the trial wherever it is. Stays true, unless the study is reopened after an end that
+    stopped the trial."""
     index: Index | None = None
     """Number of the trial within the study; written by the operator."""
     parent: Index | None = None
-    """Index of the trial whose beginning it took over, or of which it is a replicate."""
+    """Index of the trial that this one was forked from or replicates."""
     seed: Integer | None = None
-    """Of a replicate: the seed that it is trained under."""
+    """For a replicate: the seed under which it is trained."""
     decisions: list[TrialDecision] = Field(default_factory=list)
-    """All that was decided about the trial, in order; written by the operator."""
+    """All decisions about the trial, in order; written by the operator."""
 
 
 class Trial(SpecModel):
-    """A trial, made by the operator or, for studies of the algorithm external, by a user."""
+    """A trial, created by the operator or, for studies with the algorithm external, by a user."""
 
     api_version: Literal["hippo.dev/v1alpha1"]
     kind: Literal["Trial"]
@@ -74,6 +74,6 @@ class Trial(SpecModel):
 
 
 def parse_trial_spec(document: Any) -> TrialSpec:
-    """The spec of a Trial object. Raises InvalidSpec with every problem and its path."""
+    """Parses the spec of a Trial object. Raises InvalidSpec with every problem and its path."""
     check_size(document)
     return validate(TrialSpec, document, "spec")

@@ -1,4 +1,4 @@
-"""Words in messages: numbers with their nouns, texts on one line, and what was probably meant."""
+"""Wording of messages: plurals, articles, single-line text, and spelling suggestions."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable
 
 MIN_LIKENESS = 0.7
-"""Of two names, as difflib rates it: less alike, and the one is no misspelling of the other."""
+"""Similarity by difflib below which a name is no misspelling of another."""
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 step``, ``2 steps``; ``plural`` where it is not the noun and an s."""
+    """Returns ``1 step`` or ``2 steps``; ``plural`` is for irregular nouns."""
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
 
 
@@ -27,12 +27,13 @@ _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
-"""Characters that Unicode counts as printable, and that show nothing."""
+"""Characters that Unicode counts as printable but that display nothing."""
 
 
 def on_one_line(text: str, but: str = "") -> str:
-    """Line breaks, control characters, and all else that acts on a terminal or shows nothing, are
-    spelled out, as ``\\x1b``; ``but``: characters that stay.
+    """Escapes line breaks, control characters and invisible characters, as in ``\\x1b``.
+
+    Characters in ``but`` are left alone.
     """
     if text.isprintable() and not _UNSEEN.search(text):
         return text
@@ -47,16 +48,16 @@ def _spell(char: str) -> str:
 
 
 def bare(name: str) -> str:
-    """A name without what people write in different ways: case, ``_``, ``-``, spaces."""
+    """Strips what people write differently: case, ``_``, ``-``, spaces."""
     return "".join(char for char in name.casefold() if char.isalnum())
 
 
 def closest(name: object, known: Iterable[str]) -> str | None:
-    """The known name of which ``name`` is probably a misspelling; None if there is none."""
+    """Returns the known name of which ``name`` is probably a misspelling, or None."""
     if not isinstance(name, str) or not bare(name):
         return None
     by_bare = {bare(one): one for one in known}
-    written = bare(name)[:100]  # the comparison takes time in proportion to the square
+    written = bare(name)[:100]  # the comparison takes quadratic time
     if written in by_bare:
         return by_bare[written]
     found = difflib.get_close_matches(written, by_bare, n=1, cutoff=MIN_LIKENESS)
@@ -67,6 +68,6 @@ def closest(name: object, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """``; did you mean x?``, to stand at the end of a message; empty if nothing is alike."""
+    """Returns ``; did you mean x?`` to append to a message; "" if no known name is similar."""
     found = closest(name, known)
     return f"; did you mean {found}?" if found is not None and found != name else ""

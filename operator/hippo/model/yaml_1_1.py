@@ -1,8 +1,9 @@
-"""What kubectl reads where YAML 1.2 would read something else.
+"""Detects YAML that kubectl reads differently from YAML 1.2.
 
-kubectl's parser (sigs.k8s.io/yaml, on go-yaml 2) goes by YAML 1.1, with exceptions of its own. Here
-documents are read by YAML 1.2. What is the same in both passes; the rest is refused by line, since
-one file must mean one study, whoever reads it. Tests hold :func:`read_scalar` against kubectl.
+kubectl's parser (sigs.k8s.io/yaml, on go-yaml 2) follows YAML 1.1, with exceptions of its own.
+Hippo reads YAML 1.2. Documents that mean the same in both are accepted; anything else is refused by
+line, since one file must describe one study whoever reads it. Tests compare :func:`read_scalar`
+with kubectl.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _INTEGER = re.compile(
 )
 _BASES = (16, 2, 8, 10)
 _LONGEST = 4000
-"""Python reads no integer of many more digits than that."""
+"""Python refuses to parse integers with many more digits."""
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -46,11 +47,11 @@ _TAGS = frozenset(
 _TEXT = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
 _BREAKS = {"\x85": "\\N", "\u2028": "\\L", "\u2029": "\\P"}
-"""Line breaks of YAML 1.1, and how they are written within double quotes."""
+"""Line breaks of YAML 1.1, and their escapes within double quotes."""
 
 
 def read_scalar(text: str) -> bool | int | float | str | None:
-    """A plain scalar as kubectl reads it; dates are text there."""
+    """Returns a plain scalar as kubectl reads it. Dates are strings there."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] == ".":
@@ -77,15 +78,15 @@ def _read_float(text: str) -> float | str:
 
 
 class StrictComposer(BoundedComposer):
-    """Notes in ``differences`` the structure that kubectl takes otherwise: (line from 1, what)."""
+    """Notes structure that kubectl reads differently in ``differences``: (line from 1, message)."""
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader)
         self.differences: list[tuple[int, str]] = []
         self.quoted: list[tuple[int, int]] = []
-        """Where quoted scalars begin and end, in characters of the whole text."""
-        self._names: dict[int, frozenset[str]] = {}  # by mapping, of its keys, merged ones too
-        self._mappings: list[MappingNode] = []  # kept, so that no other has the id of one
+        """Start and end of quoted scalars, in characters of the whole text."""
+        self._names: dict[int, frozenset[str]] = {}  # keys by mapping, including merged ones
+        self._mappings: list[MappingNode] = []  # kept alive, so that no id is reused
         self._documents = 0
 
     def compose_document(self) -> Any:
@@ -104,14 +105,14 @@ class StrictComposer(BoundedComposer):
             self.quoted.append((event.start_mark.index, event.end_mark.index))
         node = super().compose_node(parent, index)
         if tag is not None and str(tag) == _TEXT and isinstance(node, ScalarNode):
-            node.style = '"'  # as good as quoted
+            node.style = '"'  # treated as quoted
         if isinstance(node, MappingNode) and id(node) not in self._names:
             self._mappings.append(node)
             self._check_merge(node)
         return node
 
     def _check_merge(self, node: MappingNode) -> None:
-        """kubectl lets each merge override what stands before it, YAML nothing."""
+        """In kubectl each merge overrides the keys before it; in YAML it overrides none."""
         names: set[str] = set()
         for key, value in node.value:
             if key.tag == _MERGE:
@@ -129,7 +130,7 @@ class StrictComposer(BoundedComposer):
 
 
 class StrictConstructor(SafeConstructor):
-    """Notes in ``differences`` the scalars that kubectl takes for something else."""
+    """Notes scalars that kubectl reads differently in ``differences``: (line from 1, message)."""
 
     def __init__(self, preserve_quotes: bool | None = None, loader: Any = None) -> None:
         super().__init__(preserve_quotes, loader)
@@ -157,7 +158,7 @@ class StrictConstructor(SafeConstructor):
             if node.style is not None and node.tag == _TEXT:
                 return
         elif value is not None and not isinstance(value, bool | int | float):
-            return  # a date, which no field takes
+            return  # a date, which no field accepts
         read = read_scalar(node.value)
         if not _is_same(read, value):
             written = shorten(node.value) or "nothing"
@@ -181,7 +182,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _show(value: Any) -> str:
-    """As it can be written, the same for both."""
+    """Returns the value in a notation that is the same for both readers."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -190,9 +191,9 @@ def _show(value: Any) -> str:
 
 
 def find_breaks(text: str, quoted: list[tuple[int, int]]) -> list[tuple[int, str]]:
-    """Line breaks of YAML 1.1 that are none in 1.2, outside of quotes: (line from 1, what).
+    """Finds line breaks of YAML 1.1 that are none in YAML 1.2, outside quotes.
 
-    The first ones only, if there are very many. ``quoted`` is in the order of the text.
+    Returns (line from 1, message), the first MAX_PROBLEMS only. ``quoted`` must be sorted.
     """
     found: list[tuple[int, str]] = []
     for match in re.finditer("[\x85\u2028\u2029]", text):

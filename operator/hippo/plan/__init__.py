@@ -1,4 +1,4 @@
-"""The search plan, and what is to be trained in which order."""
+"""The search plan, and the training that is left to do in it."""
 
 from hippo.plan.bounds import (
     count_forks,

@@ -1,4 +1,4 @@
-"""Bounds that no schedule of a stage tree can beat, and the amount of work in it."""
+"""The amount of work in a stage tree, and bounds that no schedule of it can beat."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from hippo.plan.stage_tree import Stage
 
 
 def critical_path(stages: Iterable[Stage]) -> int:
-    """Steps of the longest path."""
+    """Returns the steps of the longest path."""
     return max((stage.depth + stage.steps for stage in stages), default=0)
 
 
 def unique_steps(stages: Iterable[Stage]) -> int:
-    """Steps to train, each once."""
+    """Returns the number of steps to train, each counted once."""
     return sum(stage.steps for stage in stages)
 
 
 def count_leaves(stages: Iterable[Stage]) -> int:
-    """Paths: stages after which nothing is trained."""
+    """Returns the number of paths: stages that no other stage continues."""
     stages = list(stages)
     children = _count_children(stages)
     return sum(1 for stage in stages if stage.steps and not children[stage.key])
 
 
 def count_forks(stages: Iterable[Stage]) -> int:
-    """Stages whose result two or more others start from."""
+    """Returns the number of stages that two or more others start from."""
     return sum(1 for count in _count_children(stages).values() if count > 1)
 
 
@@ -35,10 +35,11 @@ def _count_children(stages: Iterable[Stage]) -> Counter[str]:
 
 
 def lower_bound(stages: Iterable[Stage], workers: int) -> int:
-    """C*: no schedule on ``workers`` workers ends before, even with free preemption at step ends.
+    """Returns C*, a lower bound of the makespan in steps on ``workers`` workers.
 
     ``C* = max over d of (d + ceil(steps deeper than d / workers))``, ``d`` from 0 to the critical
-    path. Between two cuts the function is linear but for rounding, so only cuts need be looked at.
+    path. It holds even with free preemption at step ends. Between two cuts the function is linear
+    up to rounding, so only cuts are evaluated.
     """
     cuts = _cuts([(stage.depth, stage.steps) for stage in stages])
     return max((int(d) + -(-int(deeper) // workers) for d, deeper in cuts), default=0)
@@ -50,13 +51,14 @@ def lower_bound_seconds(
     seconds: Callable[[Stage], float],
     counts: Callable[[Stage], bool] = lambda stage: True,
 ) -> float:
-    """The same where steps take unequal time: ``seconds`` of a stage, preemption at any moment.
+    """Like ``lower_bound`` if steps take unequal time, in seconds, with preemption at any moment.
 
-    Only stages for which ``counts`` is true count as work; the rest are passed on the way.
+    ``seconds`` gives the duration of a stage. Only stages for which ``counts`` is true count as
+    work; the others only delay their descendants.
     """
     ends: dict[str, float] = {}
     spans = []
-    for stage in stages:  # parents first
+    for stage in stages:  # parents come first
         begin = ends[stage.parent] if stage.parent is not None else 0.0
         length = seconds(stage)
         if counts(stage):
@@ -67,9 +69,9 @@ def lower_bound_seconds(
 
 
 def _cuts(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """(depth, work deeper than that) where the number of parallel spans (begin, length) changes.
+    """Returns (depth, work deeper than that) where the number of parallel spans changes.
 
-    In between, work falls by that number for each unit of depth.
+    Spans are (begin, length). In between, work falls by their number per unit of depth.
     """
     changes: Counter[float] = Counter()
     for begin, length in spans:

@@ -1,9 +1,9 @@
-"""Estimates of how long work takes, from what was measured.
+"""Estimates of durations, from measurements.
 
-The time of a step is kept per *rate class*: the values of those hyper-parameters that are whole
-numbers wherever they appear (batch size, width, ...), since these change how much is computed,
-while learning rates and the like do not. Without a measurement for a class the plan's mean stands
-in; before any, a step costs 1.
+The time of a step is kept per *rate class*: the values of the hyper-parameters that are whole
+numbers wherever they appear (batch size, width, ...). These change how much is computed, while
+learning rates and the like do not. A class without measurements is estimated by the plan's mean;
+before any measurement, a step costs 1.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from hippo.model import Sequence, Value
 RateClass = tuple[tuple[str, Value], ...]
 
 GAP_CHAINS = 32
-"""The gap is averaged over about this many of the last chains."""
+"""The gap is averaged over about this many recent chains."""
 
 RELEVEL_RATIO = 1.10
-"""Levels are worked out anew only when an estimate has moved by more than this factor."""
+"""Ratio by which an estimate must move before levels are recomputed."""
 
 
 @dataclass(slots=True)
 class _Mean:
     total: float = 0.0
     count: float = 0.0
-    used: float | None = None  # the value that levels are based on at present
+    used: float | None = None  # the value on which current levels are based
 
     def add(self, total: float, count: float = 1.0) -> None:
         self.total += total
@@ -36,7 +36,7 @@ class _Mean:
         return self.total / self.count if self.count else None
 
     def settle(self) -> bool:
-        """Adopt the measured mean if it has moved; whether it did."""
+        """Adopts the measured mean if it has moved; returns whether it has."""
         value = self.value
         if value is None or (
             self.used is not None
@@ -49,7 +49,7 @@ class _Mean:
 
 @dataclass(slots=True)
 class Overheads:
-    """Seconds beside the steps: stated beforehand (simulation) or measured as work goes on."""
+    """Seconds spent besides training steps: given (in a simulation) or measured."""
 
     start: float = 0.0
     load: float = 0.0
@@ -59,21 +59,22 @@ class Overheads:
 
 @dataclass(slots=True)
 class CostModel:
-    """Measured seconds; every estimate is a pure function of what was observed, in any order."""
+    """Estimates in seconds from measurements, independent of their order."""
 
-    step: float = 1.0  # seconds of a step as long as nothing was measured
+    step: float = 1.0  # seconds per step before any measurement
     overheads: Overheads = field(default_factory=Overheads)
-    is_stated: bool = False  # the figures above are given, not guessed
+    is_stated: bool = False  # the figures above are given, not guesses
     _steps: _Mean = field(default_factory=_Mean)
     gap: float = 0.0
-    """Seconds that a chain takes beside its steps and overheads, of late: its process, writing."""
+    """Recent seconds per chain besides its steps and overheads, such as process start and
+    writing."""
     _chains: int = 0
     _classes: dict[RateClass, _Mean] = field(default_factory=dict)
     _measured: dict[str, _Mean] = field(default_factory=dict)
     _segments: dict[Sequence, tuple[tuple[int, RateClass], ...]] = field(default_factory=dict)
 
     def seconds(self, sequence: Sequence, begun: int, end: int) -> float:
-        """Training time of the steps ``begun <= t < end``."""
+        """Returns the training time of the steps ``begun <= t < end``."""
         if end <= begun:
             return 0.0
         segments = self.segments(sequence)
@@ -88,21 +89,21 @@ class CostModel:
         return total
 
     def rate(self, rate_class: RateClass) -> float:
-        """Seconds per step within a class."""
+        """Returns the seconds per step of a class."""
         mean = self._classes.get(rate_class)
         if mean is not None and mean.used is not None:
             return mean.used
         return self._steps.used if self._steps.used is not None else self.step
 
     def segments(self, sequence: Sequence) -> tuple[tuple[int, RateClass], ...]:
-        """Where the rate class of a sequence changes: (first step, class), ascending."""
+        """Returns the (first step, rate class) segments of a sequence, ascending."""
         known = self._segments.get(sequence)
         if known is None:
             known = self._segments[sequence] = _rate_segments(sequence)
         return known
 
     def observe_steps(self, sequence: Sequence, begun: int, end: int, seconds: float) -> None:
-        """``seconds`` were spent in training the steps ``begun <= t < end``."""
+        """Records that training the steps ``begun <= t < end`` took ``seconds``."""
         if end <= begun or seconds <= 0:
             return
         self._steps.add(seconds, end - begun)
@@ -119,22 +120,25 @@ class CostModel:
             self._classes.setdefault(classes.pop(), _Mean()).add(seconds, end - begun)
 
     def observe_mean(self, steps: int, seconds: float) -> None:
-        """Take the mean of an earlier run: ``steps``, of whatever class, took so many seconds."""
+        """Records an earlier run's total: ``steps`` steps of any class took ``seconds``."""
         if steps > 0:
             self._steps.add(seconds, steps)
 
     def observe(self, what: str, seconds: float) -> None:
-        """One measured overhead: ``start``, ``load``, ``save`` or ``evaluate``."""
+        """Records one measured overhead: ``start``, ``load``, ``save`` or ``evaluate``."""
         self._measured.setdefault(what, _Mean()).add(seconds)
 
     def observe_gap(self, seconds: float) -> None:
-        """A chain took so much longer than its steps and overheads. Levels do not count it."""
+        """Records the seconds that a chain took besides its steps and overheads.
+
+        Levels ignore them.
+        """
         self._chains += 1
         weight = 1 / min(self._chains, GAP_CHAINS)
         self.gap += (max(0.0, seconds) - self.gap) * weight
 
     def settle(self) -> bool:
-        """Adopt what has moved by more than a tenth; whether levels must be redone."""
+        """Adopts estimates that moved by over a tenth; returns whether to recompute levels."""
         moved = self._steps.settle()
         for mean in self._classes.values():
             moved = mean.settle() or moved
@@ -147,22 +151,22 @@ class CostModel:
 
     @property
     def is_known(self) -> bool:
-        """Whether estimates rest on anything but guesses."""
+        """Whether estimates are given or measured rather than guessed."""
         return self.is_stated or self._steps.used is not None
 
     @property
     def switch(self) -> float:
-        """Seconds that it costs to hand work to another worker."""
+        """Seconds to hand work to another worker."""
         return self.overheads.start + self.overheads.load
 
     @property
     def mean_step(self) -> float:
-        """Seconds of a step on average over the plan."""
+        """Mean seconds per step over the plan."""
         return self._steps.used if self._steps.used is not None else self.step
 
 
 def _rate_segments(sequence: Sequence) -> tuple[tuple[int, RateClass], ...]:
-    """Cut where a whole-number hyper-parameter changes; others do not count."""
+    """Cuts a sequence where a whole-number hyper-parameter changes; others are ignored."""
     changes: dict[int, dict[str, Value]] = {0: {}}
     for name in sequence.names:
         runs = sequence.run_starts(name)

@@ -1,19 +1,18 @@
-"""The frontier: work that can begin now, the length of the paths behind it, and the order in which
-nodes wait for each other.
+"""The frontier: work that can begin now, the lengths of the paths behind it, and their order.
 
-The stage tree is a function of the plan: unfulfilled wants, stored checkpoints, promises of running
-chains. Rebuilding it at every event would cost in proportion to the plan, so this module keeps, per
-node, only what changes with that node, and derives it again for the nodes that changed and their
-ancestors up to the next checkpoint. ``stage_tree.py`` builds the same from scratch; tests hold the
-two against each other.
+The stage tree is a function of the plan: unfulfilled wants, stored checkpoints, and promises of
+running chains. Rebuilding it at every event would take time proportional to the plan. This module
+instead keeps, per node, what changes with that node, and derives it again for changed nodes and
+their ancestors up to the next checkpoint. ``stage_tree.py`` builds the same from scratch; tests
+compare the two.
 
-Terms. A *position* is a step whose state is stored, or promised by a running chain, or step 0. Each
-want that nobody has promised leans on the last position before it: if that is stored, it belongs to
-a *head*, a place where a worker can start now; if it is promised, it waits; if the node has none,
-it is the node's *demand*, handed to the parent.
+Terms. A *position* is step 0, or a step whose state is stored or promised by a running chain. Each
+want that no chain has promised depends on the last position before it. If that is stored, the want
+belongs to a *head*, a place where a worker can start now; if it is promised, the want waits; if the
+node has none, the want is part of the node's *demand*, which is passed to the parent.
 
-Levels (least laxity): ``h = length + save + max(h of the child kept, h of the others + start +
-load)``, in estimated seconds, evaluation included.
+Levels (least laxity): ``h = length + save + max(h of the child kept, h of the other children +
+start + load)``, in estimated seconds, evaluations included.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from hippo.plan.nodes import NO_WORK, Claim, Demand, Head, Lead, Node, Order, St
 from hippo.plan.search_plan import SearchPlan
 
 Turn = tuple[float, ...]
-"""A study's place in line: the lowest gets the next worker."""
+"""A study's place in line; the study with the least turn gets the next worker."""
 
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """The heads that the same studies ask for."""
+    """The heads that the same set of studies needs."""
 
     studies: frozenset[str]
-    names: tuple[str, ...]  # the same, sorted
+    names: tuple[str, ...]  # the same studies, sorted
     work: float = 0.0
     count: int = 0
     _heap: list[tuple[Order, int, Head]] = field(default_factory=list)
@@ -54,7 +53,7 @@ class Pool:
 
     @property
     def best(self) -> Head:
-        """The longest path."""
+        """The head of the longest path."""
         while not self._heap[0][2].alive:
             heapq.heappop(self._heap)
         return self._heap[0][2]
@@ -62,26 +61,25 @@ class Pool:
 
 @dataclass(slots=True)
 class Frontier:
-    """Keeps heads, levels and promises of a plan up to date; :meth:`refresh` after every change."""
+    """Maintains the heads, levels and promises of a plan.
+
+    Call :meth:`refresh` after every change.
+    """
 
     plan: SearchPlan
     costs: CostModel
     ready: dict[tuple[int, int], Head] = field(default_factory=dict)
     ready_work: float = 0.0
-    ready_of: Counter[str] = field(default_factory=Counter)  # heads by study that asks for them
-    to_steer: set[Claim] = field(
-        default_factory=set
-    )  # promises were added: its chain must be asked
-    touched: set[Node] = field(default_factory=set)  # for the clean-up of checkpoints
-    unsettled: set[Claim] = field(default_factory=set)  # what remains of them may have changed
-    moved: set[Claim] = field(default_factory=set)  # ... and so may who asks for it
-    pools: dict[frozenset[str], Pool] = field(default_factory=dict)  # by who asks
+    ready_of: Counter[str] = field(default_factory=Counter)  # heads by study
+    to_steer: set[Claim] = field(default_factory=set)  # their chains must be asked for new promises
+    touched: set[Node] = field(default_factory=set)  # derived again since the last clean-up
+    unsettled: set[Claim] = field(default_factory=set)  # their remaining work may have changed
+    moved: set[Claim] = field(default_factory=set)  # their studies may have changed
+    pools: dict[frozenset[str], Pool] = field(default_factory=dict)  # by set of studies
     _added: count[int] = field(default_factory=count)
 
     def refresh(self, now: float) -> None:
-        """Derive the changed nodes again, the deepest first, and their ancestors as far as it
-        matters.
-        """
+        """Derives the changed nodes again, deepest first, and the ancestors that this affects."""
         changed = self.plan.changed
         queue = [(-node.start, node.number, node) for node in changed]
         heapq.heapify(queue)
@@ -98,7 +96,7 @@ class Frontier:
                     heapq.heappush(queue, (-again.start, again.number, again))
 
     def relevel(self) -> None:
-        """Mark everything that is wanted to be derived again: estimates have moved."""
+        """Marks all wanted nodes to be derived again, because estimates have moved."""
         for node in self.plan.nodes():
             self.unsettled.update(node.claims)
             if node.wants or node.demanding is not None:
@@ -109,11 +107,10 @@ class Frontier:
         turn: Callable[[str], Turn | None],
         weigh: Callable[[Pool], tuple[float, ...]] = lambda pool: (),
     ) -> tuple[Head, str] | None:
-        """The head to start next and the study to lend a worker for it.
+        """Returns the head to start next and the study that lends the worker for it, or None.
 
-        The longest path of the study whose turn it is; None stands for a study that may have no
-        worker. Of studies with equal turns, the one with the longest path. ``weigh`` says which of
-        their pools go first, the least, whatever the paths.
+        The study with the least ``turn`` comes first; a turn of None excludes a study. Among equal
+        turns, the pool with the least ``weigh`` comes first, then the longest path.
         """
         best: tuple[Turn, tuple[float, ...], Order, Head, str] | None = None
         turns: dict[str, Turn | None] = {}
@@ -129,14 +126,14 @@ class Frontier:
         return best[3:] if best is not None else None
 
     def claim(self, claim: Claim) -> None:
-        """A chain has been launched, or given another route."""
+        """Adds the promises of a chain that was launched or rerouted."""
         for node in claim.nodes():
             if claim not in node.claims:
                 node.claims.append(claim)
             self.plan.changed.add(node)
 
     def release(self, claim: Claim) -> None:
-        """A chain has ended, or is to take another route: its promises are void."""
+        """Removes the promises of a chain that has ended or is about to be rerouted."""
         for node in claim.nodes():
             if claim in node.claims:
                 node.claims.remove(claim)
@@ -147,9 +144,9 @@ class Frontier:
         self.moved.discard(claim)
 
     def route_of(self, head: Head) -> tuple[Node, int, set[int], set[int]]:
-        """The chain from a head: (node of its end, stop_at, evaluations, saves).
+        """Returns the chain from a head: (node of its end, stop_at, evaluations, saves).
 
-        At a fork it goes on in the child with the longest path; the others start from its
+        At a fork it continues in the child with the longest path; the others start from its
         checkpoint.
         """
         node, demand = head.node, head.demand
@@ -169,7 +166,7 @@ class Frontier:
         return node, stop_at, evaluations, saves
 
     def remaining(self, claim: Claim, position: int) -> float:
-        """Estimated seconds on a running chain's critical path beyond ``position``."""
+        """Returns the estimated seconds on a running chain's critical path beyond ``position``."""
         node = claim.node.at(claim.stop_at)
         level = 0.0
         switch = self.costs.switch
@@ -190,7 +187,7 @@ class Frontier:
     # -- one node ----------------------------------------------------------------------------------
 
     def _derive(self, node: Node, now: float) -> list[Node]:
-        """Derive one node again; returns the nodes that must be derived again as a consequence."""
+        """Derives one node again; returns the nodes that must be derived again as a consequence."""
         again: list[Node] = []
         self.touched.add(node)
         self.unsettled.update(node.claims)
@@ -210,7 +207,7 @@ class Frontier:
         for position, steps in groups.items():
             with_forks = forks and position == fork_position
             if position is not None and position not in node.checkpoints:
-                continue  # promised: its owner saves it first
+                continue  # its owner will save it first
             found = self._demand(
                 node, node.start if position is None else position, steps, with_forks
             )
@@ -239,8 +236,9 @@ class Frontier:
         return again
 
     def _unpromised(self, node: Node) -> list[int]:
-        """Wants of the node that no running chain fulfils; chains that still can are asked. A want
-        of suspended studies is no need: it only gets what others train on its way.
+        """Returns the node's wants that no running chain will fulfil, after asking chains that can.
+
+        Wants of suspended studies only are left out: they are fulfilled only if others train them.
         """
         needs: list[int] = []
         for step in sorted(node.wants):
@@ -262,7 +260,7 @@ class Frontier:
         return needs
 
     def _ask_for_marks(self, node: Node) -> None:
-        """Chains that will pass a mark are asked to report there."""
+        """Asks chains that will pass a mark to report metrics there."""
         for step in node.marks:
             if not any(claim.promises_metrics(step) for claim in node.claims):
                 passing = next((claim for claim in node.claims if claim.can_be_asked(step)), None)
@@ -271,7 +269,7 @@ class Frontier:
                     self.to_steer.add(passing)
 
     def _fork_is_needed(self, node: Node) -> bool:
-        """Whether children wait for the state at the node's end and nobody has promised it."""
+        """Whether children need the state at the node's end and no chain has promised it."""
         if node.demanding is None or not node.demanding.demands or node.end in node.checkpoints:
             return False
         if any(claim.promises_state(node.end) for claim in node.claims):
@@ -295,7 +293,7 @@ class Frontier:
 
     @staticmethod
     def _leans(node: Node) -> bool:
-        """Whether some unfulfilled want at or below the node needs a state from above it."""
+        """Whether an unfulfilled want at or below the node depends on a state above it."""
         first = min(node.checkpoints, default=None)
         if first is None:
             return bool(node.wants) or node.leaning_children > 0
@@ -318,7 +316,7 @@ class Frontier:
 
     def _add_head(self, node: Node, start: int, demand: Demand, now: float) -> None:
         if node.holds.get(start, now) > now:
-            return  # it failed a short while ago; the owner marks the node when the pause is over
+            return  # it failed recently; the owner marks the node when its back-off ends
         head = Head(node, start, demand)
         node.heads.append(head)
         self.ready[(node.number, start)] = head
@@ -348,7 +346,7 @@ class Frontier:
 
 
 def _last_position(positions: list[int], step: int) -> int | None:
-    """The last of the ascending positions at or before ``step``."""
+    """Returns the last of the ascending positions at or before ``step``, or None."""
     for position in reversed(positions):
         if position <= step:
             return position

@@ -1,16 +1,16 @@
-"""The marginal cost of a trial: the training that it would add to what is trained anyway.
+"""The marginal cost of a trial: the training that it would add to the plan.
 
-The *marginal steps* of a sequence up to step s are the steps of the stage tree once s is wanted,
-minus those of the stage tree as it is. So
+The *marginal steps* of a sequence up to step s are the steps of the stage tree with s wanted, minus
+those of the stage tree as it is. So
 
-- metrics that are known, or wanted already, cost nothing;
-- what is planned or running is free as far as the sequence agrees with it: a fork only cuts it;
-- what was trained is free only where its state can still be had. A prefix whose states were
-  deleted costs again, from the last state that is left; so does the way of a running chain that is
-  behind it, if no state was saved there.
+- metrics that are known or wanted already cost nothing;
+- planned or running training is free as far as the sequence agrees with it: a fork only cuts it;
+- past training is free only where its state can still be had. A prefix whose states were deleted
+  costs again from the last state that is left. So do steps that a running chain has passed without
+  saving.
 
-So it is enough to find the last step on the way to s whose state is at hand: stored, promised by a
-running chain, or on work still to be done. Training goes from there to s.
+It thus suffices to find the last step before s whose state is at hand: stored, promised by a
+running chain, or on the way of work still to be done. Training starts there.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from hippo.plan.search_plan import SearchPlan
 
 
 def marginal_steps(plan: SearchPlan, sequence: Sequence, steps: int) -> int:
-    """Steps of training that a trial of ``sequence`` up to ``steps`` would add to the plan's.
+    """Returns the training steps that a trial of ``sequence`` up to ``steps`` would add.
 
-    ``unique_steps(build_stage_tree(plan))`` with the trial wanted, minus the same without it; where
-    chains run, work that they have passed without saving counts again. Changes nothing. The plan's
-    frontier must be up to date (``Frontier.refresh``). Costs what lies on the nodes on the way, and
-    a key per distinct step of what the store held beforehand; nothing in proportion to the plan.
+    The result is ``unique_steps(build_stage_tree(plan))`` with the trial wanted, minus the same
+    without it; steps that running chains have passed without saving count again. The plan is not
+    changed, and its frontier must be up to date (``Frontier.refresh``). The time is proportional to
+    the nodes passed, plus one key per distinct step that the store held beforehand, not to the
+    plan.
 
     Raises ValueError unless 1 <= steps <= sequence.steps.
     """
@@ -36,10 +37,10 @@ def marginal_steps(plan: SearchPlan, sequence: Sequence, steps: int) -> int:
 
 
 def marginal_seconds(plan: SearchPlan, sequence: Sequence, steps: int, costs: CostModel) -> float:
-    """The same in estimated worker-seconds, including overheads.
+    """Like ``marginal_steps`` in estimated worker-seconds, including overheads.
 
-    These are its own evaluation, and if anything is to be trained, a save, the start of a worker
-    and the load of a state. 0 if metrics at ``steps`` are known or wanted already.
+    Overheads are its evaluation and, if anything must be trained, a save, the start of a worker and
+    the load of a state. Returns 0 if metrics at ``steps`` are known or wanted already.
     """
     begun = _begun(plan, sequence, steps)
     if begun is None:
@@ -52,7 +53,7 @@ def marginal_seconds(plan: SearchPlan, sequence: Sequence, steps: int, costs: Co
 
 
 def _begun(plan: SearchPlan, sequence: Sequence, steps: int) -> int | None:
-    """The step from which the trial would have to be trained; None: it asks for nothing new."""
+    """Returns the step from which the trial must be trained; None if it needs nothing new."""
     if not 1 <= steps <= sequence.steps:
         raise ValueError(f"no step {steps} in a sequence of {sequence.steps} steps")
     found, agreed = plan.find(sequence)
@@ -77,7 +78,7 @@ def _begun(plan: SearchPlan, sequence: Sequence, steps: int) -> int | None:
 
 
 def _last_at_hand(node: Node, last: int) -> int | None:
-    """The greatest step t of a node, t <= ``last``, whose state can be had without training."""
+    """Returns the last step t <= ``last`` of a node whose state needs no more training, or None."""
     positions = set(node.checkpoints)
     for claim in node.claims:
         positions.update(step for step in claim.saves() if node.start < step <= node.end)
@@ -97,7 +98,7 @@ def _last_at_hand(node: Node, last: int) -> int | None:
 
 
 def _open_targets(node: Node, positions: set[int]) -> list[int]:
-    """Steps of a node to which something will be trained, though no chain runs there yet."""
+    """Returns the steps of a node that will be trained although no chain is on its way there."""
     targets = [
         step
         for step in node.wants

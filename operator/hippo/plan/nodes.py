@@ -1,7 +1,7 @@
-"""Nodes of the search plan, and all that lies at their steps: wants, checkpoints, claims, demands.
+"""Nodes of the search plan, with the wants, checkpoints, claims and demands at their steps.
 
 The types refer to each other: a node holds the claims of chains that pass it and the demands of its
-children, and claims and demands name nodes.
+children, and claims and demands refer to nodes.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from hippo.model import Sequence
 
 Metrics = Mapping[str, float]
 TrialId = tuple[str, int]
-"""Study name and index of the trial within it."""
+"""Name of the study, and index of the trial within it."""
 
 Lead = tuple[int, int, str]
-"""Priority, minus the order of arrival, and name of a study: the greatest goes first."""
+"""Priority, negated order of arrival, and name of a study; the greatest goes first."""
 
 NO_WORK = -(2**62)
-"""The priority of a study that is suspended: its wants stand, and nobody is to work for them."""
+"""Priority of a suspended study: its wants remain, but no worker is started for them."""
 
 Order = tuple[float, float, int, int]
-"""Of heads: see :attr:`Head.order`."""
+"""Sort key of heads; see :attr:`Head.order`."""
 
 
 @dataclass(slots=True, eq=False)
 class Checkpoint:
-    """A stored state. ``pins`` are reasons to keep it beside the requests that lean on it."""
+    """A stored state. ``pins`` are reasons to keep it besides the requests that depend on it."""
 
     key: str
     step: int
@@ -39,7 +39,7 @@ class Checkpoint:
 
 @dataclass(slots=True, eq=False)
 class Want:
-    """Metrics at one step, wanted by these trials and not known yet."""
+    """Unknown metrics at one step, with the trials that want them."""
 
     step: int
     trials: dict[TrialId, Lead] = field(default_factory=dict)
@@ -55,7 +55,10 @@ class Want:
 
 
 class Node:
-    """The steps ``(start, end]`` of every sequence below it. Owned by a :class:`SearchPlan`."""
+    """The steps ``(start, end]`` shared by all sequences below it.
+
+    Owned by a :class:`SearchPlan`.
+    """
 
     __slots__ = (
         "checkpoints",
@@ -95,14 +98,14 @@ class Node:
         self.end = end
         self.sequence = sequence
         self.signature = signature
-        self.seed = seed  # of a replicate's training; None: the trainer's own
+        self.seed = seed  # of a replicate; None: the trainer's own
         self.parent = parent
         self.children: dict[str, Node] = {}
         self.wants: dict[int, Want] = {}
         self.marks: dict[int, set[TrialId]] = {}
         self.checkpoints: dict[int, Checkpoint] = {}
         self.metrics: dict[int, Metrics] = {}
-        # The rest is the frontier's: derived, and rebuilt whenever something above changes.
+        # The rest is derived by the frontier, and rebuilt whenever something above changes.
         self.claims: list[Claim] = []
         self.holds: dict[int, float] = {}
         self.heads: list[Head] = []
@@ -112,22 +115,22 @@ class Node:
         self.leaning_children = 0
 
     def key(self, step: int) -> str:
-        """The content key of a step on the way to this node's end."""
+        """Returns the content key of a step up to this node's end."""
         return self.sequence.key(step, self.signature)
 
     def at(self, step: int) -> Node:
-        """The node that covers ``step``, this one or an ancestor (``step`` 0: the root)."""
+        """Returns the node that covers ``step``, this one or an ancestor (the root for step 0)."""
         node = self
         while step <= node.start and node.parent is not None:
             node = node.parent
         return node
 
     def forks_at(self, step: int) -> bool:
-        """Whether sequences of the plan part after ``step``."""
+        """Whether sequences of the plan diverge after ``step``."""
         return step == self.end and len(self.children) > 1
 
     def path(self) -> list[Node]:
-        """From just below the root to this node."""
+        """Returns the nodes from just below the root down to this one."""
         nodes: list[Node] = []
         node: Node | None = self
         while node is not None and node.parent is not None:
@@ -137,7 +140,7 @@ class Node:
         return nodes
 
     def below(self) -> Iterator[Node]:
-        """This node and all its descendants, parents first."""
+        """Iterates over this node and all its descendants, parents first."""
         stack = [self]
         while stack:
             node = stack.pop()
@@ -145,7 +148,7 @@ class Node:
             stack.extend(reversed(node.children.values()))
 
     def latest_checkpoint(self, step: int) -> Checkpoint | None:
-        """The last stored state at or before ``step`` on the way here; None: train from 0."""
+        """Returns the last stored state at or before ``step``; None means to train from step 0."""
         node: Node | None = self.at(step)
         while node is not None:
             best = max((s for s in node.checkpoints if s <= step), default=None)
@@ -160,23 +163,23 @@ class Node:
 
 @dataclass(slots=True, eq=False)
 class Claim:
-    """What a running chain has promised: the steps ``(start, stop_at]`` on the way to ``node``, and
+    """A running chain's promises: the steps ``(start, stop_at]`` on the way to ``node``, with
     evaluations and saves among them.
 
-    Work that is promised is not given to anybody else. A promise ends when the chain keeps or
-    refuses it, or ends.
+    Promised work is not given to other chains. A promise ends when the chain fulfils or refuses it,
+    or ends.
 
-    ``asked_*`` are promises that the chain has been, or is to be, asked for and has not confirmed:
-    they count as promised until it refuses.
+    ``asked_*`` are promises that the chain has been or will be asked for and has not confirmed.
+    They count as promised until the chain refuses.
     """
 
     name: str
-    node: Node  # covers stop_at, or did before later splits: see Node.at
+    node: Node  # covers stop_at, or did before later splits; see Node.at
     start: int
     stop_at: int
     evaluate_at: set[int]
     save_at: set[int]
-    position: int = 0  # the last step end that is known to be behind it
+    position: int = 0  # the last step end that it is known to have passed
     asked_evaluate: set[int] = field(default_factory=set)
     asked_save: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
@@ -189,11 +192,11 @@ class Claim:
         return step == self.stop_at or step in self.save_at or step in self.asked_save
 
     def saves(self) -> set[int]:
-        """Every step at which a checkpoint is to come."""
+        """Returns all steps at which it will save a checkpoint."""
         return self.save_at | self.asked_save | {self.stop_at}
 
     def can_be_asked(self, step: int) -> bool:
-        """Whether the chain may still be able to leave something at ``step``."""
+        """Whether the chain may still be able to evaluate or save at ``step``."""
         return (
             self.open_to_more
             and max(self.start, self.position) < step <= self.stop_at
@@ -201,8 +204,10 @@ class Claim:
         )
 
     def nodes(self) -> list[Node]:
-        """The nodes it covers, the deepest first, including the node it starts from: its first act
-        may be an evaluation there. The result does not change before the claim is released.
+        """Returns the nodes it covers, deepest first, including the node it starts from, where its
+        first act may be an evaluation.
+
+        The result does not change before the claim is released.
         """
         found: list[Node] = []
         node: Node | None = self.node.at(self.stop_at)
@@ -214,23 +219,23 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Work from some position on, in seconds: its critical path and its sum."""
+    """Work from some position on, in seconds: its critical path (level) and its total (work)."""
 
     level: float
     work: float
-    leads: frozenset[Lead]  # of all studies that ask for some of it
+    leads: frozenset[Lead]  # of all studies that need part of it
     steps: tuple[int, ...]  # wants in the node itself, ascending
     forks: bool  # children wait for the state at the node's end
 
     @property
     def studies(self) -> frozenset[str]:
-        """The studies that ask for some of it, except suspended ones."""
+        """The studies that need part of it, except suspended ones."""
         return frozenset(study for priority, _, study in self.leads if priority > NO_WORK)
 
 
 @dataclass(slots=True, eq=False)
 class Head:
-    """A place to start: ``node`` from step ``start``, whose state is stored (or empty)."""
+    """A place to start: ``node`` from step ``start``, whose state is stored (or step 0)."""
 
     node: Node
     start: int
@@ -239,15 +244,16 @@ class Head:
 
     @property
     def order(self) -> Order:
-        """Ascending: the longest path, the most work, the oldest."""
+        """Ascending sort key: the longest path, then the most work, then the oldest."""
         demand = self.demand
         return (-demand.level, -demand.work, self.node.number, self.start)
 
 
 class StrongestTwo:
-    """The demands of a node's children; the two longest are known without a search.
+    """The demands of a node's children; keeps track of the two longest.
 
-    Adding or raising one is O(1); only losing or lowering one of the two costs a pass over all.
+    Adding or raising a demand is O(1); only losing or lowering one of the two takes a pass over
+    all.
     """
 
     __slots__ = ("_first", "_second", "demands", "work")
@@ -283,7 +289,7 @@ class StrongestTwo:
 
     @property
     def kept(self) -> Node:
-        """The child in which a chain goes on: the greatest level, ties by most work below."""
+        """The child in which a chain continues: the greatest level, then the most work below."""
         assert self._first is not None
         return self._first
 

@@ -12,7 +12,7 @@ from hippo.protocol.reports import Began, CheckpointSaved, MetricsReported, Repo
 def build_plan(
     signature: str, manifests: Mapping[str, Manifest], reports: Mapping[str, list[Report]]
 ) -> SearchPlan:
-    """A plan that knows every checkpoint and result of the store; it holds no sequence yet.
+    """Returns a plan that knows every stored checkpoint and result; it holds no sequence yet.
 
     ``manifests`` by key, ``reports`` by chain, in order.
     """
@@ -31,7 +31,7 @@ def build_plan(
 
 
 def build_costs(reports: Mapping[str, list[Report]]) -> CostModel:
-    """Estimates from what earlier runs have measured; ``reports`` by chain, in order."""
+    """Returns estimates from the measurements of earlier runs; ``reports`` by chain, in order."""
     costs = CostModel()
     for written in reports.values():
         costs.observe_mean(written[-1].trained, written[-1].train_seconds)

@@ -1,16 +1,15 @@
 """The search plan: a trie of hyper-parameter sequences, with wants and results at their steps.
 
-A node covers the steps ``(start, end]`` that all sequences below it have in common; siblings differ
-from their first step on. Everything at a step (requests, checkpoints, metrics) lives in the one
-node that covers it, and is addressed by the content key of that step, so equal work is one entry,
-whoever asked.
+A node covers the steps ``(start, end]`` that all sequences below it share; siblings differ from
+their first step on. Everything at a step (wants, checkpoints, metrics) belongs to the one node that
+covers it and is addressed by the step's content key, so equal work is stored once, whichever trials
+want it.
 
-Inserting a sequence may split a node, also one that is being trained. The lower half keeps the
-object, so whoever holds a node finds the one that covers an earlier step by walking up
+Inserting a sequence may split a node, even one that is being trained. The lower half keeps the
+object, so the holder of a node finds the one that covers an earlier step by walking up
 (:meth:`Node.at`).
 
-(Shin et al., "Hippo: Sharing Computations in Hyper-Parameter Optimization", PVLDB 15(5), section
-3.)
+Shin et al., "Hippo: Sharing Computations in Hyper-Parameter Optimization", PVLDB 15(5), section 3.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from hippo.plan.nodes import Checkpoint, Lead, Metrics, Node, TrialId, Want
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """A checkpoint that the store holds, before any sequence of this plan reaches it."""
+    """A checkpoint in the store that no sequence of this plan reaches yet."""
 
     key: str
     step: int
@@ -51,14 +50,12 @@ class SearchPlan:
         self._stored_metrics: dict[str, Metrics] = {}
         self._stored_steps: list[int] = []
         self.changed: set[Node] = set()  # nodes whose frontier must be derived again
-        self.attached: list[
-            Checkpoint
-        ] = []  # stored checkpoints that came into reach; the owner drains it
+        self.attached: list[Checkpoint] = []  # stored ones now reached; the owner drains it
 
     def recall(
         self, checkpoints: list[StoredCheckpoint], metrics: list[tuple[str, int, Metrics]]
     ) -> None:
-        """Make what the store holds usable for every sequence inserted from now on."""
+        """Makes stored checkpoints and metrics usable for every sequence inserted from now on."""
         steps = set(self._stored_steps)
         for stored in checkpoints:
             self._stored_checkpoints[stored.key] = stored
@@ -69,11 +66,11 @@ class SearchPlan:
         self._stored_steps = sorted(steps)
 
     def insert(self, sequence: Sequence, *, apart: str = "", seed: int | None = None) -> Node:
-        """The node in which ``sequence`` ends; made, and nodes split, as needed.
+        """Returns the node in which ``sequence`` ends, adding and splitting nodes as needed.
 
-        Cost is in proportion to the nodes and runs on its way. ``apart`` keeps a sequence from
-        merging with any other (trial-by-trial execution), and ``seed`` from merging with those of
-        another seed: its keys are derived from another signature.
+        The time is proportional to the nodes and runs on its path. ``apart`` keeps a sequence from
+        merging with any other (trial-by-trial execution), and ``seed`` from merging with sequences
+        of another seed: both change the signature from which keys are derived.
         """
         signature = f"{self.signature}/{apart}" if apart else self.signature
         if seed is not None:
@@ -98,8 +95,9 @@ class SearchPlan:
         return node
 
     def find(self, sequence: Sequence) -> tuple[Node, int]:
-        """How far the plan has this sequence: the step up to which another agrees with it, and the
-        node that covers it (the root for step 0). Changes nothing; costs what insertion does.
+        """Returns the last node that agrees with this sequence and the step up to which it does.
+
+        The node is the root for step 0. Changes nothing; takes as long as an insertion.
         """
         node, position = self.root, 0
         while position < sequence.steps:
@@ -113,12 +111,13 @@ class SearchPlan:
         return node, position
 
     def has_in_store(self, sequence: Sequence, step: int) -> bool:
-        """Whether the store held metrics at this step before any sequence of the plan got there."""
+        """Whether the store held metrics at this step that no sequence of the plan has reached."""
         return sequence.key(step, self.signature) in self._stored_metrics
 
     def latest_in_store(self, sequence: Sequence, begun: int, end: int) -> int | None:
-        """The last of the steps ``begun < t <= end`` whose state the store held before any sequence
-        of the plan got there. Costs a key for each distinct step of what the store held.
+        """Returns the last step ``begun < t <= end`` whose unreached state the store held.
+
+        Computes one key per distinct step that the store held. Returns None if there is none.
         """
         for step in reversed(self._stored_steps):
             if begun < step <= end and sequence.key(step, self.signature) in (
@@ -144,7 +143,7 @@ class SearchPlan:
         return node
 
     def _attach_stored(self, node: Node, begun: int) -> None:
-        """Give a node what the store holds for its steps after ``begun``."""
+        """Attaches to a node what the store holds for its steps after ``begun``."""
         for step in self._stored_steps:
             if begun < step <= node.end:
                 key = node.key(step)
@@ -158,7 +157,7 @@ class SearchPlan:
                 self.changed.add(node)
 
     def _split(self, lower: Node, first: str, step: int) -> Node:
-        """Cut ``lower`` after ``step`` and return the new upper half."""
+        """Cuts ``lower`` after ``step`` and returns the new upper half."""
         parent = lower.parent
         if parent is None or not lower.start < step < lower.end:
             raise InvariantViolated(f"cannot split {lower!r} at {step}")
@@ -176,7 +175,8 @@ class SearchPlan:
         lower.parent, lower.start = upper, step
         for name in ("wants", "marks", "checkpoints", "metrics", "holds"):
             everything: dict[int, object] = getattr(lower, name)
-            # A hold belongs to the position training starts from: `step` itself is below the cut.
+            # A hold belongs to the position that training starts from: `step` itself is below the
+            # cut.
             above = {s: v for s, v in everything.items() if s <= step}
             if name == "holds":
                 above = {s: v for s, v in everything.items() if s < step}
@@ -188,7 +188,7 @@ class SearchPlan:
         lower.claims = [claim for claim in lower.claims if claim.stop_at > step]
         if parent.demanding is not None:
             parent.demanding.remove(lower)
-        if lower.leans:  # it is counted by its parent; the upper half is not known to lean yet
+        if lower.leans:  # it was counted by its parent; the upper half is not known to lean yet
             parent.leaning_children -= 1
             upper.leaning_children = 1
         lower.demand = None
@@ -196,7 +196,7 @@ class SearchPlan:
         return upper
 
     def want(self, node: Node, step: int, trial: TrialId, lead: Lead) -> Metrics | None:
-        """Ask for metrics at ``step`` on the way to ``node``; returns them if they are known."""
+        """Wants metrics at ``step`` on the way to ``node``; returns them if known, else None."""
         node = node.at(step)
         known = node.metrics.get(step)
         if known is not None:
@@ -209,7 +209,7 @@ class SearchPlan:
         return None
 
     def unwant(self, node: Node, step: int, trial: TrialId) -> None:
-        """Take a wish back; the last one to leave removes it."""
+        """Withdraws a want of a trial; removes it if no other trial wants it."""
         node = node.at(step)
         want = node.wants.get(step)
         if want is not None:
@@ -220,10 +220,10 @@ class SearchPlan:
             self.changed.add(node)
 
     def mark(self, node: Node, step: int, trial: TrialId) -> Metrics | None:
-        """Ask for metrics at ``step`` if training passes there; returns them if they are known.
+        """Asks for metrics at ``step`` if training passes there; returns them if they are known.
 
-        A mark is no work of its own: no stage ends at it, nothing is stored or kept for it, and
-        nobody trains a step only to get there.
+        A mark is no work of its own: no stage ends at it, nothing is stored or kept for it, and no
+        step is trained only to reach it.
         """
         node = node.at(step)
         known = node.metrics.get(step)
@@ -233,7 +233,7 @@ class SearchPlan:
         return known
 
     def unmark(self, node: Node, step: int, trial: TrialId) -> None:
-        """Take a mark back."""
+        """Removes a mark of a trial."""
         node = node.at(step)
         trials = node.marks.get(step, set())
         trials.discard(trial)
@@ -241,7 +241,7 @@ class SearchPlan:
             node.marks.pop(step, None)
 
     def add_metrics(self, node: Node, step: int, metrics: Metrics) -> list[TrialId]:
-        """Note a result; returns the trials that waited for it."""
+        """Records metrics; returns the trials that waited for them."""
         node = node.at(step)
         node.metrics.setdefault(step, metrics)
         self.changed.add(node)
@@ -253,7 +253,7 @@ class SearchPlan:
         return sorted(waiting)
 
     def give_up(self, node: Node, step: int) -> list[TrialId]:
-        """The metrics at ``step`` will never come; returns the trials that waited for them."""
+        """Gives up on the metrics at ``step``; returns the trials that waited for them."""
         node = node.at(step)
         want = node.wants.pop(step)
         want.state = advance(want.state, StageEvent.FAILED)
@@ -261,7 +261,7 @@ class SearchPlan:
         return sorted(want.trials)
 
     def add_checkpoint(self, node: Node, step: int) -> Checkpoint:
-        """Note a stored state; the entry that exists stands."""
+        """Records a stored state; keeps an existing entry."""
         node = node.at(step)
         checkpoint = node.checkpoints.get(step)
         if checkpoint is None:
@@ -271,7 +271,7 @@ class SearchPlan:
         return checkpoint
 
     def drop_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Forget a state that is no longer stored."""
+        """Forgets a state that is no longer stored."""
         node = checkpoint.node.at(checkpoint.step)
         if node.checkpoints.get(checkpoint.step) is checkpoint:
             del node.checkpoints[checkpoint.step]
@@ -284,7 +284,7 @@ class SearchPlan:
             self.changed.update(node.children.values())
 
     def nodes(self) -> Iterator[Node]:
-        """All nodes but the root, parents first."""
+        """Iterates over all nodes but the root, parents first."""
         nodes = self.root.below()
         next(nodes)
         yield from nodes

@@ -1,9 +1,9 @@
 """The stage tree: the stages still to train, derived from scratch.
 
-A stage is a range of steps cut at forks, at wanted steps and at stored checkpoints. Its parent is
-the stage that ends where it begins; without one it starts from a stored checkpoint, or from
-nothing. People look at this form (``hippo plan``, statuses); the scheduler works on the same
-tree, kept up to date (``frontier.py``).
+A stage is a range of steps, cut at forks, at wanted steps and at stored checkpoints. Its parent is
+the stage that ends where it begins; without a parent it starts from a stored checkpoint or from
+step 0. People see this form (``hippo plan``, statuses); the scheduler works on an incrementally
+maintained version of the same tree (``frontier.py``).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from hippo.plan.search_plan import SearchPlan
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Train the steps ``start <= t < end``. ``key`` addresses its result."""
+    """Training of the steps ``start <= t < end``. ``key`` is the content key of its result."""
 
     key: str
-    parent: str | None  # key of the stage to be trained before; None: a root
+    parent: str | None  # key of the stage before it; None for a root
     start: int
     end: int
-    depth: int  # steps to train before it, from its root on
+    depth: int  # steps to train before it, from its root
     node: Node
-    trials: tuple[TrialId, ...]  # those that want metrics at its end
+    trials: tuple[TrialId, ...]  # trials that want metrics at its end
 
     @property
     def steps(self) -> int:
@@ -34,9 +34,10 @@ class Stage:
 
 
 def build_stage_tree(plan: SearchPlan, *, with_resting: bool = True) -> list[Stage]:
-    """All stages that unfulfilled wants need, parents first. A stage of no steps only evaluates.
+    """Returns all stages that unfulfilled wants need, parents first.
 
-    ``with_resting``: include stages that only suspended or ended studies want.
+    A stage of no steps only evaluates. ``with_resting`` includes stages that only suspended or
+    ended studies want.
     """
 
     def asked(node: Node) -> set[int]:
@@ -45,7 +46,7 @@ def build_stage_tree(plan: SearchPlan, *, with_resting: bool = True) -> list[Sta
 
     order = list(plan.nodes())
     leaning: set[int] = set()  # numbers of nodes that need a state from above
-    wanted_end: set[int] = set()  # ... of nodes whose end a child leans on
+    wanted_end: set[int] = set()  # numbers of nodes whose end a child needs
     for node in reversed(order):
         first = min(node.checkpoints, default=None)
         steps = asked(node)
@@ -74,13 +75,13 @@ def build_stage_tree(plan: SearchPlan, *, with_resting: bool = True) -> list[Sta
                 trials=tuple(sorted(want.trials)) if want is not None else (),
             )
             stages.append(stage)
-            if stage.steps:  # otherwise its state is stored, and nobody has to wait for it
+            if stage.steps:  # otherwise its state is stored, so no stage depends on it
                 ends[(node.number, end)] = stage
     return stages
 
 
 def _pieces(node: Node, wanted: set[int]) -> list[tuple[int, int]]:
-    """The ranges of a node to train, cut at wanted steps and checkpoints, ascending."""
+    """Returns the ranges of a node to train, ascending, cut at wanted steps and checkpoints."""
     groups: dict[int, list[int]] = {}
     for step in sorted(wanted):
         position = max((c for c in node.checkpoints if c <= step), default=node.start)
@@ -95,8 +96,8 @@ def _pieces(node: Node, wanted: set[int]) -> list[tuple[int, int]]:
 
 
 def count_unique_steps(plan: SearchPlan, targets: Iterable[tuple[Node, int]]) -> int:
-    """Steps to train from nothing, each once, to bring every (node, step) there."""
-    reached: dict[int, int] = {}  # node number -> the farthest step asked for within it
+    """Returns the steps to train from scratch, each once, to bring every (node, step) there."""
+    reached: dict[int, int] = {}  # node number -> farthest step asked for within it
     for node, step in targets:
         covering = node.at(step)
         reached[covering.number] = max(reached.get(covering.number, 0), step)

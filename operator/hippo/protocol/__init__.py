@@ -1,1 +1,1 @@
-"""The records that drivers, workers and users' programs write to each other."""
+"""The records that drivers, workers and users' programs exchange."""

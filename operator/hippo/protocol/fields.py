@@ -1,8 +1,8 @@
-"""Bounded types of the fields of records.
+"""Bounded types of record fields.
 
-A store is shared by tenants, and a tenant's records must harm no reader of others': each field has
-a greatest value, length or number. The bounds of what users write are in ``hippo.model.bounds``;
-those here are wider where earlier versions wrote more.
+Tenants share a store, and one tenant's records must not harm readers of another's: each field has a
+maximum value, length or number. The bounds of user input are in ``hippo.model.bounds``; those here
+are wider where earlier versions wrote more.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from hippo.model.bounds import LARGEST_INTEGER, MAX_INDEX, MAX_NESTING, MAX_STEP
 from hippo.model.foreign import quote
 
 MAX_METRICS = 100_000
-"""In one report, as earlier runners wrote them; today's refuse more than
+"""Metrics of one report, as older runners wrote them; today's runners refuse more than
 ``hippo.model.foreign.MAX_METRICS``.
 """
 MAX_METRIC_NAME = 1_024
-"""Characters, likewise."""
+"""Characters, as older runners wrote them."""
 
 MAX_COUNT = LARGEST_INTEGER
 MAX_SECONDS = 1e10  # 300 years
 LATEST = 1e10  # Unix time: the year 2286
 MAX_VERSION = 10**6
 
-MAX_NAME = 200  # characters, as of a part of a blob's name
+MAX_NAME = 200  # characters, as in a component of a blob's name
 MAX_LABEL = 1_024  # characters
 MAX_TEXT = 1 << 16  # characters
 
@@ -39,28 +39,26 @@ MAX_MARKS = 1_000_000  # of a route, or of a trial
 MAX_CHAINS = 1_000_000  # of a plan
 MAX_FIELDS = 256  # of a fingerprint
 
-MAX_PROCESS = 2**31  # number of a process
+MAX_PROCESS = 2**31  # of a process ID
 MAX_THREADS = 10**6
 
-TREE_DEPTH = MAX_NESTING + 16  # of a study, and what a record puts around it
+TREE_DEPTH = MAX_NESTING + 16  # of a study, and the record around it
 TREE_NODES = 1_000_000
 
 COMPONENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
-"""What may stand between two slashes of a blob's name."""
+"""Pattern of a component of a blob's name."""
 _COMPONENT_PATTERN = re.compile(COMPONENT)
 
 
 def check_component(text: str) -> str:
-    """The text itself, if it may stand between two slashes of a name. Raises ValueError."""
+    """Returns the text if it may be a component of a blob's name. Raises ValueError."""
     if _COMPONENT_PATTERN.fullmatch(text) is None:
         raise ValueError(f"not usable within a blob name: {text!r}")
     return text
 
 
 def check_tree(document: dict[str, Any]) -> dict[str, Any]:
-    """A document that its readers take apart, if it is finite in every respect: depth, values,
-    numbers. Raises ValueError.
-    """
+    """Returns a document if its depth, size and numbers are within bounds. Raises ValueError."""
     level: list[Any] = [document]
     nodes = 0
     for _ in range(TREE_DEPTH):
@@ -74,7 +72,7 @@ def check_tree(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open(value: Any) -> Iterable[Any]:
-    """The values within a value. Raises ValueError if it is no value of a document."""
+    """Returns the values within a value. Raises ValueError if it is invalid in a document."""
     if isinstance(value, dict):
         return value.values()
     if isinstance(value, list | tuple):
@@ -103,9 +101,9 @@ Index = Annotated[int, _whole(0, MAX_INDEX)]
 Count = Annotated[int, _whole(0, MAX_COUNT)]
 Step = Annotated[int, _whole(0, MAX_STEPS)]
 Horizon = Annotated[int, _whole(1, MAX_STEPS)]
-"""A number of steps to be trained."""
+"""A number of steps to train."""
 Whole = Annotated[int, _whole(-MAX_COUNT, MAX_COUNT)]
-"""An integer from a user's program, whose impossible requests are answered in words."""
+"""An integer from a user's program; impossible requests are answered with a message."""
 Seed = Whole
 Process = Annotated[int, _whole(0, MAX_PROCESS)]
 Seconds = Annotated[float, _real(0.0, MAX_SECONDS)]
@@ -113,21 +111,21 @@ Seconds = Annotated[float, _real(0.0, MAX_SECONDS)]
 Moment = Annotated[float, _real(0.0, LATEST)]
 """Unix time."""
 Charge = Annotated[float, _real(-1.0, 1e15)]
-"""A charge to a study. Rounding may leave it a little below 0."""
+"""A charge to a study. Rounding may make it slightly negative."""
 Measure = Annotated[float, Field(allow_inf_nan=True)]
-"""A metric: any float, NaN and the infinities too."""
+"""A metric: any float, including NaN and infinities."""
 
 Name = Annotated[str, StringConstraints(max_length=MAX_NAME), AfterValidator(check_component)]
-"""Name of a study, a chain or a key, which can be a part of a blob's name."""
+"""Name of a study, a chain or a key that is valid as a component of a blob's name."""
 Label = Annotated[str, StringConstraints(max_length=MAX_LABEL)]
 Text = Annotated[str, BeforeValidator(_clip), StringConstraints(max_length=MAX_TEXT)]
-"""A message for people. A longer one is cut: no result is lost for its message."""
+"""A message for people. Longer ones are cut, so that no result is lost because of its message."""
 Line = Annotated[Text, AfterValidator(quote)]
-"""The same on one line that is safe to show, whoever wrote the record."""
+"""A message on one line that is safe to show, whoever wrote the record."""
 MetricName = Annotated[str, StringConstraints(max_length=MAX_METRIC_NAME)]
 Metrics = Annotated[dict[MetricName, Measure], Field(max_length=MAX_METRICS)]
 Fingerprint = Annotated[dict[Label, Label], Field(max_length=MAX_FIELDS)]
 Studies = Annotated[tuple[Name, ...], Field(max_length=MAX_STUDIES)]
 Marks = Annotated[tuple[Step, ...], Field(max_length=MAX_MARKS)]
 Tree = Annotated[dict[str, Any], AfterValidator(check_tree)]
-"""A document of its own: hyper-parameters, a trainer's config, a study."""
+"""A nested document: hyper-parameters, a trainer's config, a study."""

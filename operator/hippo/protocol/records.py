@@ -1,8 +1,8 @@
-"""The records that drivers and workers exchange through the store.
+"""Base and common records of the protocol between drivers and workers.
 
-All of them are small JSON objects, immutable once written (controls excepted: the newest version
-stands). They are the whole protocol between the side that decides (``hippo``) and the side that
-trains (``stage_runner``): a worker needs nothing but its assignment and the store.
+All records are small JSON objects, immutable once written, except controls, of which the newest
+version counts. They are the whole protocol between the deciding side (``hippo``) and the training
+side (``stage_runner``): a worker needs nothing but its assignment and the store.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from hippo.protocol.fields import (
 )
 
 FORMAT_VERSION = 1
-"""Version of everything below. A reader refuses a greater one with a clear line."""
+"""Format version of the records. A reader refuses a greater one with a clear message."""
 
 
 class Record(BaseModel):
-    """Frozen, strict about unknown fields, camelCase in JSON; NaN and infinities survive as
-    strings.
+    """Base of all records: frozen, unknown fields forbidden, camelCase in JSON.
+
+    NaN and infinities survive as strings.
     """
 
     model_config = ConfigDict(
@@ -50,7 +51,7 @@ class Record(BaseModel):
 
 
 class Manifest(Record):
-    """Describes one checkpoint. Written last and first writer wins: no manifest, no checkpoint."""
+    """Describes one checkpoint. Written after its data, and the first writer wins."""
 
     format_version: Version = FORMAT_VERSION
     key: Name
@@ -70,12 +71,13 @@ class Spent(Record):
 
 
 class Spending(Record):
-    """What the studies of a plan have been charged, and the reports that this takes in.
+    """Charges to the studies of a plan, and the reports that they include.
 
-    Of chains that stand here so many reports count; of others all, if an earlier run launched them.
+    ``counted`` is the number of reports included per chain. Of other chains, all reports count if
+    an earlier run launched them.
     """
 
     format_version: Version = FORMAT_VERSION
-    generation: Index  # of the lock, under which the run goes on
+    generation: Index  # generation of the lock under which the run holds the plan
     counted: Annotated[dict[Name, Index], Field(max_length=MAX_CHAINS)] = {}  # by chain
     studies: Annotated[dict[Name, Spent], Field(max_length=MAX_STUDIES)] = {}  # by name

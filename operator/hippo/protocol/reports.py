@@ -1,4 +1,4 @@
-"""What a worker reports to its driver, in order, from its begin to its end."""
+"""Reports from a worker to its driver, in order, from its beginning to its end."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from hippo.protocol.records import FORMAT_VERSION, Record
 
 
 class Outcome(StrEnum):
-    """How a chain ended. ``lost`` is never reported by a worker: its driver found it gone."""
+    """How a chain ended. A worker never reports ``lost``; its driver finds it gone."""
 
     COMPLETED = "completed"  # reached the end of its route
-    STOPPED = "stopped"  # told to, by its control object
+    STOPPED = "stopped"  # told to stop by its control object
     PREEMPTED = "preempted"  # SIGTERM
     FAILED = "failed"  # the trainer raised
-    INVALID = "invalid"  # the trainer broke its contract; trying again cannot help
+    INVALID = "invalid"  # the trainer broke its contract; a retry cannot help
     REFUSED = "refused"  # the start checkpoint has a foreign fingerprint
     CORRUPT = "corrupt"  # the start checkpoint is missing, truncated or altered
     STORE = "store"  # the store could not be read or written
@@ -41,14 +41,14 @@ class _Report(Record):
     format_version: Version = FORMAT_VERSION
     chain: Name
     sequence_number: Index  # 0, 1, 2, ... within the chain
-    step: Step  # where the chain stood
+    step: Step  # step of the chain at the time
     trained: Count = 0  # steps trained by this chain so far
-    train_seconds: Seconds = 0.0  # time within the trainer's step() so far
-    worker_seconds: Seconds = 0.0  # time since the worker began, all included
+    train_seconds: Seconds = 0.0  # time in the trainer's step() so far
+    worker_seconds: Seconds = 0.0  # total time since the worker began
 
 
 class Began(_Report):
-    """The trainer is set up and its start checkpoint loaded."""
+    """The trainer is set up and its start checkpoint is loaded."""
 
     kind: Literal["began"] = "began"
     studies: Studies = ()  # copied from the assignment
@@ -62,10 +62,10 @@ class CheckpointSaved(_Report):
     key: Name
     size: Count
     state_digest: Label
-    copy_seconds: Seconds  # training stood still
+    copy_seconds: Seconds  # while training was paused
     write_seconds: Seconds  # in the background
     existed: bool = False  # another writer was first
-    differs: bool = False  # ... and its state digest was another one
+    differs: bool = False  # ... and its state digest was different
 
 
 class MetricsReported(_Report):
@@ -82,17 +82,17 @@ class ControlAnswered(_Report):
 
 
 class Arrived(_Report):
-    """At the end of its route; waits ``linger_seconds`` for another one."""
+    """The chain is at the end of its route and waits ``linger_seconds`` for another one."""
 
     kind: Literal["arrived"] = "arrived"
 
 
 During = Literal["start", "import", "setup", "load", "step", "evaluate", "save", "store"]
-"""What a worker is at. ``store``: waiting for the store, or for what to do next."""
+"""Activity of a worker. ``store``: waiting for the store or for instructions."""
 
 
 class WorkerError(Record):
-    """One line for the user. ``step`` is the step being trained, or the one being evaluated."""
+    """A one-line error for the user. ``step`` is the step being trained or evaluated."""
 
     during: During
     message: Line  # "ValueError: batch too large (trainer.py:31)"
@@ -113,10 +113,10 @@ REPORT: TypeAdapter[Report] = TypeAdapter(Report)
 
 
 def build_bar(chain: str) -> Ended:
-    """The first report of a chain that is never to begin: see ``PlanStore.bar``."""
+    """Returns the first report of a chain that is barred from starting: see ``PlanStore.bar``."""
     return Ended(chain=chain, sequence_number=0, step=0, outcome=Outcome.LOST)
 
 
 def is_bar(report: Report) -> bool:
-    """No worker says of itself that it is lost."""
+    """Whether the report bars a chain. No worker reports itself lost."""
     return isinstance(report, Ended) and report.outcome is Outcome.LOST

@@ -15,31 +15,31 @@ class _Request(Record):
 
 
 class Suggest(_Request):
-    """A new trial; from now on it is called by the number of this request."""
+    """Suggests a new trial, which is referred to by the number of this request from then on."""
 
     kind: Literal["suggest"] = "suggest"
     hyperparameters: Tree  # as written in a study
-    steps: Whole  # report the metrics there
-    origin: Label | None = None  # uid of the Trial object that asks for it
+    steps: Whole  # step at which to report metrics
+    origin: Label | None = None  # uid of the Trial object behind the request
 
 
 class Promote(_Request):
-    """A trial is to go on, and to report at ``steps``. Waits until it has reported before."""
+    """Promotes a trial to ``steps``, to report there. Waits until its previous report."""
 
     kind: Literal["promote"] = "promote"
-    trial: Whole  # the number of the request that suggested it
+    trial: Whole  # number of the request that suggested it
     steps: Whole
 
 
 class Stop(_Request):
-    """A trial is not to go on, wherever it is."""
+    """Stops a trial wherever it is."""
 
     kind: Literal["stop"] = "stop"
     trial: Whole
 
 
 class Close(_Request):
-    """No more requests: the study ends once all that was asked for is trained."""
+    """Ends the requests: the study ends once everything requested is trained."""
 
     kind: Literal["close"] = "close"
 
@@ -53,25 +53,25 @@ class _Answer(Record):
 
 
 class Taken(_Answer):
-    """A request was taken up: a decision was made for it, or (``refused``) never will be."""
+    """A decision was made for a request, or (``refused``) never will be."""
 
     kind: Literal["taken"] = "taken"
     request: Index
-    refused: Text | None = None  # why, in one line
+    refused: Text | None = None  # the reason, in one line
     name: Label | None = None  # suggest: the trial's name
 
 
 class Reached(_Answer):
-    """A trial's metrics where a request asked for them."""
+    """A trial's metrics at a requested step."""
 
     kind: Literal["reached"] = "reached"
-    trial: Index  # the number of the request that suggested it
+    trial: Index  # number of the request that suggested it
     step: Step
     metrics: Metrics
 
 
 class Over(_Answer):
-    """A trial has ended, and how."""
+    """A trial has ended, with its final phase."""
 
     kind: Literal["over"] = "over"
     trial: Index

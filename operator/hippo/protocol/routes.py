@@ -1,4 +1,4 @@
-"""A route as a worker uses it: the sequence, the marks, and which routes may follow."""
+"""A route as a worker uses it: its sequence, its marks, and which routes may follow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from hippo.protocol.assignments import Route
 
 
 class InvalidRoute(Exception):
-    """The route cannot be followed. One line."""
+    """The route cannot be followed. The message is one line."""
 
 
 class Course:
-    """One route, read once. A mark is a step end at which something is to be done."""
+    """A parsed route. A mark is a step end at which something must be done."""
 
     def __init__(self, route: Route) -> None:
         """Raises InvalidRoute."""
@@ -28,13 +28,13 @@ class Course:
         self._marks = sorted({*route.save_at, *route.evaluate_at, route.stop_at})
 
     def next_mark(self, step: int) -> int:
-        """The first mark after ``step``; the end of the route at the latest."""
+        """Returns the first mark after ``step``, at most the end of the route."""
         return next((mark for mark in self._marks if mark > step), self.stop_at)
 
     def may_follow(
         self, former: Course, step: int, *, saved: set[int], evaluated: set[int]
     ) -> bool:
-        """Whether a chain at ``step`` of the former course may go on along this one."""
+        """Whether a chain at ``step`` of the former course may continue along this one."""
         asked = [
             *(self.saves - former.saves - saved),
             *(self.evaluations - former.evaluations - evaluated),

@@ -1,4 +1,4 @@
-"""Studies in virtual time."""
+"""Simulation of studies in virtual time."""
 
 from hippo.simulate.bounds import Bounds, find_bounds
 from hippo.simulate.comparison import Comparison, compare

@@ -1,18 +1,18 @@
-"""What no schedule could have beaten, of a simulation that has ended.
+"""Lower bounds of the makespan that no schedule of a finished simulation can beat.
 
-Limits count. Let S be some studies, p(S) the least of the number of workers and the sum of their
-``parallelism``, and W(S, d) the work deeper than d that studies of S ask for and no others. Then no
-schedule ends before
+Limits count. Let S be some studies, p(S) the minimum of the number of workers and the sum of their
+``parallelism``, and W(S, d) the work deeper than d that only studies of S want. Then no schedule
+ends before
 
     C* = max over S and d of ( d + W(S, d) / p(S) ).
 
-*Proof:* whoever lends a worker asks for what it trains, or for something behind it. So no more than
-p(S) workers train what S alone asks for, and none of what lies deeper than d begins before d.
+*Proof:* the lender of a worker wants what it trains, or something below it. So at most p(S) workers
+train what only S wants, and nothing deeper than d begins before d.
 
-All studies together, with all workers, are one S. Of the others it is enough to look at sets that
-share work, as unions of the sets of studies that ask for one stage: of two sets that share none the
-union gives a mean of both bounds. A study asks for a stage if one of its trials has ever been meant
-to come so far, so the sets are rather too large than too small, and the bound rather too low.
+All studies with all workers are one S. Otherwise only sets that share work need be considered, as
+unions of the sets of studies that want one stage: for two sets that share nothing, the union gives
+a mean of both bounds. A study counts as wanting a stage if one of its trials was ever meant to get
+that far, so the sets are rather too large, and the bound rather too low.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from hippo.simulate.pace import Pace
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """In seconds but for the steps.
+    """Bounds in seconds, except those of steps.
 
-    Where a single study waits for all results of a rung before the next (SHA, PBT), both bounds are
-    sums over its rungs, of the bounds of each rung's forest.
+    If a single study waits for all results of a rung before the next one (SHA, PBT), both bounds
+    are sums over its rungs of the bounds of each rung's forest.
     """
 
     steps_unique: int
@@ -53,30 +53,30 @@ class Bounds:
     lower_bound: float
     """C*: within limits, without overheads, with free preemption."""
     overhead_bound: float
-    """max(C*, (work + leaves * (start + load) + forks * save + evaluations) / workers): as if each
-    path began in a worker of its own, and each fork were saved once. Within limits likewise."""
+    """max(C*, (work + leaves * (start + load) + forks * save + evaluations) / workers), as if each
+    path began in a worker of its own and each fork were saved once. Within limits too."""
 
 
 MOST_SETS = 1000
-"""Sets of studies that are looked at; if there are more, the bound may be too low."""
+"""Sets of studies that are considered; if there are more, the bound may be too low."""
 
 Asked = frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Forest:
-    """Stages to train from what is stored, and the studies that ask for each."""
+    """Stages to train from what is stored, and the studies that want each."""
 
     stages: list[Stage]
     asked: dict[str, Asked]  # by key of the stage
 
     def part(self, studies: Asked) -> list[Stage]:
-        """What no other studies ask for."""
+        """Returns the stages that only these studies want."""
         return [stage for stage in self.stages if self.asked[stage.key] <= studies]
 
 
 def find_bounds(engine: Engine, workers: int, pace: Pace, overheads: Overheads) -> Bounds:
-    """Of all that the studies' trials have reached."""
+    """Returns the bounds of everything that the studies' trials have reached."""
     runs = list(engine.studies.values())
     everyone = frozenset(run.name for run in runs)
     limits = {run.name: run.study.spec.parallelism or workers for run in runs}
@@ -104,7 +104,7 @@ def find_bounds(engine: Engine, workers: int, pace: Pace, overheads: Overheads) 
 
 
 def _find_crews(forest: _Forest, limits: dict[str, int], workers: int) -> dict[Asked, int]:
-    """How many workers sets of studies may have, where these are fewer than all."""
+    """Returns the workers that sets of studies may have, if fewer than all."""
 
     def count(studies: Asked) -> int:
         return sum(limits[study] for study in studies)
@@ -124,7 +124,7 @@ def _find_crews(forest: _Forest, limits: dict[str, int], workers: int) -> dict[A
 
 
 def _work(stages: list[Stage], pace: Pace, overheads: Overheads) -> float:
-    """Worker-seconds of all stages, and of what is due beside them."""
+    """Returns the worker-seconds of all stages and their overheads."""
     return (
         sum(_seconds(stage, pace) for stage in stages)
         + count_leaves(stages) * (overheads.start + overheads.load)
@@ -136,7 +136,7 @@ def _work(stages: list[Stage], pace: Pace, overheads: Overheads) -> float:
 def _build_tree(trials: Iterable[TrialRun]) -> _Forest:
     plan = SearchPlan("bounds")
     nodes = [(trial, plan.insert(trial.sequence, seed=trial.seed)) for trial in trials]
-    askers: dict[int, dict[str, int]] = {}  # by node: how far each study has asked for steps
+    askers: dict[int, dict[str, int]] = {}  # by node: the last step that each study has asked for
     for trial, node in nodes:
         for step in trial.results:
             plan.want(node, step, trial.id, (0, 0, trial.study))
@@ -159,7 +159,7 @@ def _build_tree(trials: Iterable[TrialRun]) -> _Forest:
 
 
 def _build_rungs(run: StudyRun) -> Iterator[_Forest]:
-    """For each rung what was trained for it, from the states of the rung before."""
+    """Yields for each rung what was trained for it, from the states of the previous rung."""
     trials = [trial for trial in run.trials if not trial.is_replicate]
     for before, rung in pairwise((0, *run.tuner.rungs)):
         plan = SearchPlan("bounds")

@@ -1,4 +1,4 @@
-"""The same studies through a stage tree and trial by trial, on the same workers."""
+"""Compares the same studies with merging and trial by trial, on the same workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hippo.simulate.simulation import Simulation, SimulationOptions
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two simulations that have ended, and what the first could not have beaten."""
+    """Two finished simulations, and lower bounds for the first one."""
 
     tree: Simulation
     alone: Simulation
@@ -24,15 +24,15 @@ class Comparison:
 
     @property
     def saving(self) -> float:
-        """How many times as many worker-seconds training trial by trial takes."""
+        """Worker-seconds of trial-by-trial training, relative to the stage tree's."""
         spent = self.tree.tally.worker_seconds
         return self.alone.tally.worker_seconds / spent if spent else 1.0
 
 
 def compare(studies: list[Study], curves: Curves, options: SimulationOptions) -> Comparison:
-    """The same trials both ways. Raises InvalidSpec. ``options.merge`` is of no account.
+    """Simulates the same trials both ways. Ignores ``options.merge``. Raises InvalidSpec.
 
-    Where decisions depend on the order of results, the second repeats those of the first.
+    If decisions depend on the order of results, the second simulation repeats those of the first.
     """
     tree = Simulation(studies, curves, replace(options, merge=True)).run()
     by_order = {

@@ -1,4 +1,4 @@
-"""What simulated trials reach: a stated synthetic family, or what real training has recorded."""
+"""Metrics of simulated trials: from a synthetic family of curves, or recorded by real training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PARTS = 8
 
 
 class Curves(Protocol):
-    """Metrics by content: equal beginnings have equal metrics, as with real trainers."""
+    """Metrics by content: equal prefixes have equal metrics, as with real trainers."""
 
     def metrics(self, sequence: Sequence, step: int, seed: int) -> Metrics: ...
 
@@ -24,10 +24,10 @@ class Curves(Protocol):
 class SyntheticCurves:
     """A family of saturating curves.
 
-    The value after step s of ``horizon`` is ``v(s) = q(s) * (1 - exp(-4 s / horizon))``, that of a
-    metric to minimize ``1 - v(s)``. ``q(s)``, between 0 and 1, is the mean, over the middles of
-    eight equal parts of [0, s), of a number that a hash draws for the values in force there: trials
-    under constant values keep their order, and those that part from one another drift apart.
+    The value after step s of ``horizon`` is ``v(s) = q(s) * (1 - exp(-4 s / horizon))``; for a
+    metric to minimize it is ``1 - v(s)``. ``q(s)``, between 0 and 1, is the mean, over the middles
+    of eight equal parts of [0, s), of a hash of the values in force there. Trials with constant
+    values keep their order, and trials that diverge drift apart.
     """
 
     objectives: tuple[Objective, ...]
@@ -53,7 +53,7 @@ def _draw(seed: int, values: Mapping[str, object]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RecordedCurves:
-    """Metrics by content key, of trainings that took place under this signature and seed."""
+    """Metrics by content key, recorded under this signature and seed."""
 
     signature: str
     recorded: Mapping[str, Metrics]
@@ -61,7 +61,7 @@ class RecordedCurves:
     seed: int = 0
 
     def metrics(self, sequence: Sequence, step: int, seed: int) -> Metrics:
-        """Raises InvalidSpec where nothing was recorded."""
+        """Returns recorded metrics. Raises InvalidSpec if there are none."""
         plan = SearchPlan(self.signature)
         node = plan.insert(sequence, seed=seed if seed != self.seed else None)
         found = self.recorded.get(node.at(step).key(step))

@@ -1,4 +1,4 @@
-"""How long steps take: by the values in force, and with noise if asked for."""
+"""Durations of steps: by the values in force, with optional noise."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from hippo.model import Sequence, Value
 from hippo.plan import CostModel
 
 StepSeconds = Callable[[Mapping[str, Value]], float]
-"""Seconds of a step under these values. Looked at once per rate class (see ``plan/costs.py``), so
-only hyper-parameters that are whole numbers or text throughout may matter.
+"""Returns the seconds of a step under these values. It is called once per rate class (see
+``plan/costs.py``), so only hyper-parameters that are always whole numbers or text may matter.
 """
 
 _CLOSE = 1e-9
-"""Sums of step times are compared with this tolerance, in steps."""
+"""Tolerance, in steps, for comparing sums of step times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Steps trained in a row: when each of them ends.
+    """Consecutive steps, and when each of them ends.
 
-    ``steps[i]`` ends ``seconds[i]`` after the beginning; between two of them all steps take equally
-    long.
+    ``steps[i]`` ends ``seconds[i]`` after the start; in between, all steps take equally long.
     """
 
     steps: list[int]
     seconds: list[float]
 
     def seconds_until(self, step: int) -> float:
-        """From the beginning to the end of all steps below ``step``."""
+        """Returns the seconds from the start to the end of all steps below ``step``."""
         index = bisect_left(self.steps, step)
         if self.steps[index] == step:
             return self.seconds[index]
@@ -42,7 +41,7 @@ class Stretch:
         return self.seconds[before] + done * self._pace(before)
 
     def first_end(self, seconds: float) -> int:
-        """The first step reached at or after this moment; the last one if there is none."""
+        """Returns the first step that ends at or after this moment, or the last step."""
         index = bisect_right(self.seconds, seconds) - 1
         if index == len(self.steps) - 1:
             return self.steps[-1]
@@ -50,15 +49,17 @@ class Stretch:
         return self.steps[index] + math.ceil(into - _CLOSE)
 
     def _pace(self, index: int) -> float:
-        """Seconds of a step after ``steps[index]``."""
+        """Returns the seconds per step after ``steps[index]``."""
         steps = self.steps[index + 1] - self.steps[index]
         return (self.seconds[index + 1] - self.seconds[index]) / steps
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """``step`` seconds, or what ``by_values`` says; with ``noise``, each step takes longer or
-    shorter by a factor exp(x), x normal with this standard deviation, less its mean.
+    """Seconds per step: ``step``, or what ``by_values`` returns.
+
+    With ``noise``, each step is scaled by a factor exp(x), where x is normal with this standard
+    deviation, shifted so that the factor's mean is 1.
     """
 
     step: float = 1.0
@@ -67,7 +68,7 @@ class Pace:
     seed: int = 0
 
     def stretch(self, chain: str, sequence: Sequence, start: int, stop: int) -> Stretch:
-        """The steps ``start <= t < stop`` of a chain."""
+        """Returns the steps ``start <= t < stop`` of a chain."""
         cuts = [start, *(step for step, _ in self._segments(sequence) if start < step < stop), stop]
         steps, seconds = [start], [0.0]
         for begun, end in pairwise(cuts):

@@ -1,4 +1,4 @@
-"""Learning curves out of a store in which the same trainer was at work."""
+"""Reads learning curves from a store in which the same trainer was used."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hippo.store import Blobs, PlanStore, list_plans
 def find_curves(
     blobs: Blobs, source: str, namespace: str, document: dict[str, Any], seed: int
 ) -> RecordedCurves:
-    """The metrics of the plan that has the most of them, of those begun by this trainer.
+    """Returns the metrics of this trainer's plan with the most results.
 
-    ``document``: what the trainer's results depend on; on which machine is of no account. Raises
-    InvalidSpec if there is none; StoreError.
+    ``document`` is what the trainer's results depend on; the machine is ignored. Raises InvalidSpec
+    if there are no results; StoreError.
     """
     found: list[RecordedCurves] = []
     for path in list_plans(blobs, namespace):

@@ -1,7 +1,7 @@
 """The simulated driver: studies in virtual time, by an event heap.
 
-The same engine as everywhere, told of workers whose steps cost what the caller states. Nothing here
-looks at a clock, and nothing is drawn at random: the same input gives the same run, event by event.
+It drives the real engine, with workers whose steps take as long as the caller states. There is no
+clock and no true randomness: the same input gives the same run, event by event.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ SIGNATURE = "simulated"
 
 @dataclass(frozen=True, slots=True)
 class SimulationOptions:
-    """What is simulated. Times in seconds."""
+    """Parameters of a simulation. Times in seconds."""
 
     workers: int
     pace: Pace = field(default_factory=Pace)
     overheads: Overheads = field(default_factory=Overheads)
     merge: bool = True  # False: trial by trial
-    linger: float = 1.0  # how long a worker waits at the end of its route for another
-    arrivals: Mapping[str, float] = field(default_factory=dict)  # of studies that come later
+    linger: float = 1.0  # how long a worker waits at the end of its route for another one
+    arrivals: Mapping[str, float] = field(default_factory=dict)  # of studies that arrive later
     followed: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
-    """By study, decisions of another run that are made again."""
+    """Decisions of another run to repeat, by study."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What happened."""
+    """Totals of a simulation."""
 
     steps_trained: int = 0
     worker_seconds: float = 0.0
     chains: int = 0
-    stopped: int = 0  # chains that left before their end: they yielded, or nobody wanted the rest
+    stopped: int = 0  # chains stopped early: preempted, or no longer wanted
     saves: int = 0
-    events: int = 0  # that the engine was told of
+    events: int = 0  # sent to the engine
 
 
 @dataclass(slots=True)
 class _Running:
     worker: SimulatedWorker
     course: Iterator[float]
-    ticket: int  # of its only entry in the heap that counts
+    ticket: int  # of its only valid entry in the heap
 
 
 @dataclass(eq=False)
 class Simulation:
-    """One run of studies that share a plan. Use :meth:`run` once."""
+    """One run of studies that share a plan. Call :meth:`run` once."""
 
     studies: list[Study]
     curves: Curves
@@ -76,8 +76,9 @@ class Simulation:
     engine: Engine = field(init=False)
     _running: dict[str, _Running] = field(default_factory=dict)
     _heap: list[tuple[float, bool, int, str | Study | None]] = field(default_factory=list)
-    """(time, whether it is a worker, ticket, who): a chain, a study that comes, or None for a tick.
-    At one moment workers come last: one that is steered then is still at the end of its step."""
+    """(time, whether it is a worker, ticket, subject): the subject is a chain, an arriving study,
+    or None for a tick. Workers come last at equal times: one that is steered then is still at the
+    end of its step."""
     _tickets: int = 0
 
     def __post_init__(self) -> None:
@@ -102,7 +103,7 @@ class Simulation:
         return self.options.overheads
 
     def run(self) -> Simulation:
-        """To the end of all studies. Raises InvalidSpec, of curves that do not go so far."""
+        """Runs to the end of all studies. Raises InvalidSpec if the curves lack metrics."""
         late = [study for study in self.studies if self.options.arrivals.get(study.name, 0.0) > 0]
         present = [study for study in self.studies if study not in late]
         for study in present:
@@ -176,7 +177,7 @@ class Simulation:
         self._running[assignment.chain] = _Running(worker, worker.run(), ticket)
 
     def _go_on(self, moment: float, ticket: int, chain: str) -> None:
-        """A worker is due, unless it was woken before."""
+        """Resumes a worker that is due, unless it was rescheduled."""
         running = self._running.get(chain)
         if running is None or running.ticket != ticket:
             return

@@ -1,8 +1,8 @@
-"""A worker in virtual time: the protocol of ``protocol/records.py``, from one event to the next.
+"""A worker in virtual time, following the protocol of ``protocol/records.py`` from event to event.
 
-It trains whole stretches at once, and looks at a new control object at the end of the step that it
-is in, as real workers do. ``tests/world.py`` does the same step by step, with states that are
-hashes; tests hold the two against each other.
+It trains whole stretches at once, and checks for a new control object at the end of its current
+step, as real workers do. ``tests/world.py`` does the same step by step, with hashes as states;
+tests compare the two.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from hippo.simulate.pace import Pace, Stretch
 
 
 class Site(Protocol):
-    """What a worker finds: the time, a store, and trainers that take so long."""
+    """The environment of a worker: the time, a store, and the durations of a trainer's calls."""
 
     now: float
     checkpoints: set[str]
-    """Keys of what is stored."""
+    """Keys of stored checkpoints."""
 
     @property
     def pace(self) -> Pace: ...
@@ -48,11 +48,11 @@ class Site(Protocol):
 
 @dataclass(slots=True, eq=False)
 class SimulatedWorker:
-    """One chain. :meth:`run` yields how many seconds pass until it goes on."""
+    """One chain. :meth:`run` yields the seconds until it is to be resumed."""
 
     site: Site
     assignment: Assignment
-    control: Control | None = None  # the newest that was sent
+    control: Control | None = None  # the newest one sent
     trained: int = 0
     _step: int = field(init=False)
     _course: Course = field(init=False)
@@ -63,7 +63,7 @@ class SimulatedWorker:
     _reports: int = 0
     _seconds: float = 0.0  # within steps
     _stretch: Stretch | None = None  # being trained
-    _since: float = 0.0  # when it was begun
+    _since: float = 0.0  # when it began
     _waits: bool = False  # at the end of its route
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class SimulatedWorker:
         self._begun = self.site.now
 
     def next_look(self) -> float | None:
-        """When it looks at its control object, if before it goes on by itself."""
+        """Returns when it next checks its control object, if before it resumes by itself."""
         if self._stretch is None:
             return self.site.now if self._waits else None
         step = self._stretch.first_end(self.site.now - self._since)
@@ -111,7 +111,7 @@ class SimulatedWorker:
                 yield overheads.evaluate
                 self._tell_of_metrics()
             if is_to_save or is_to_evaluate:
-                continue  # a control may have come meanwhile
+                continue  # a control may have arrived meanwhile
             if not is_at_end:
                 yield from self._train()
             elif assignment.linger_seconds and not has_arrived and outcome is Outcome.COMPLETED:
@@ -126,13 +126,13 @@ class SimulatedWorker:
                 return
 
     def _train(self) -> Iterator[float]:
-        """Up to the next step where something is due, or where a control has come."""
+        """Trains up to the next mark, or to the step end at which it was woken by a control."""
         site, begun, course = self.site, self._step, self._course
         stop = course.next_mark(begun)
         self._since = site.now
         self._stretch = site.pace.stretch(self.assignment.chain, course.sequence, begun, stop)
         yield self._stretch.seconds_until(stop)
-        # It may have been woken before.
+        # It may have been woken early.
         self._step = self._stretch.first_end(site.now - self._since)
         self._seconds += self._stretch.seconds_until(self._step)
         self.trained += self._step - begun
@@ -142,7 +142,7 @@ class SimulatedWorker:
         return self.control is not None and self.control.version > self._version
 
     def _take_control(self) -> bool:
-        """Whether there was another route, and it could be taken."""
+        """Applies a new route, if there is one that may follow; returns whether it did."""
         control = self.control
         if control is None or not self._has_news():
             return False

@@ -1,4 +1,4 @@
-"""Where checkpoints, reports and decisions are kept: the Blobs port and the records above it."""
+"""Storage of checkpoints, reports and decisions: the Blobs port and the records above it."""
 
 from hippo.store.blobs import (
     STALE_SECONDS,

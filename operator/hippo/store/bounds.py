@@ -1,10 +1,10 @@
-"""Bounds of all that is read from a store, whoever wrote it.
+"""Bounds of everything that is read from a store, whoever wrote it.
 
-A store is shared by tenants, and a tenant's records must harm no reader of others'. So a record has
-a greatest size, which is checked before and while it is read, and each of its fields a greatest
-value, length or number, which decoding checks. The bounds of what users write are in
-``hippo.model.bounds``; those here are wider where earlier versions wrote more. They leave room for
-the largest studies: 10,000 trials, 10,000 pieces, 10^12 steps.
+Tenants share a store, and one tenant's records must not harm readers of another's. So each record
+has a maximum size, checked before and while it is read, and each of its fields a maximum value,
+length or number, checked by decoding. The bounds of user input are in ``hippo.model.bounds``; those
+here are wider where earlier versions wrote more. They leave room for the largest studies: 10,000
+trials, 10,000 pieces, 10^12 steps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 
 class Kind(StrEnum):
-    """The kinds of records, as messages name them."""
+    """The kinds of records, as named in messages."""
 
     PLAN = "plan"
     SPENDING = "spending"
@@ -38,52 +38,52 @@ class Kind(StrEnum):
 
 
 MAX_BYTES = {
-    Kind.PLAN: 8 * MIB,  # the trainer's config
-    Kind.SPENDING: 16 * MIB,  # a line for each chain and study
+    Kind.PLAN: 8 * MIB,  # mostly the trainer's config
+    Kind.SPENDING: 16 * MIB,  # one line per chain and study
     Kind.STUDY: 8 * MIB,
-    Kind.DECISION: 8 * MIB,  # one trial's hyper-parameters: up to 10,000 pieces each
+    Kind.DECISION: 8 * MIB,  # hyper-parameters of one trial, up to 10,000 pieces each
     Kind.REQUEST: 8 * MIB,
     Kind.ANSWER: 2 * MIB,
     Kind.MANIFEST: MIB,
     Kind.CONTROL: 16 * MIB,  # two routes
-    Kind.REPORT: 2 * MIB,  # metrics, by far the most
-    Kind.LEDGER: 32 * MIB,  # ten times as much as 10,000 usual reports
+    Kind.REPORT: 2 * MIB,  # mostly metrics
+    Kind.LEDGER: 32 * MIB,  # ten times 10,000 usual reports
     Kind.LOCK: MIB,
     Kind.STAMP: MIB,
     Kind.ASSIGNMENT: 16 * MIB,
 }
-"""Bytes of one record. A larger one is not read, and is Unreadable."""
+"""Maximum bytes of one record. A larger one is Unreadable."""
 
 MAX_RECORDS = 2_000_000
-"""Of a plan, of those that are held at once."""
+"""Maximum records of a plan that are held in memory at once."""
 MAX_HELD_BYTES = 1 << 30
-"""Bytes of these together; less where there is less memory than MEMORY_PER_BYTE for each."""
+"""Maximum total bytes of these records; less if memory has less than MEMORY_PER_BYTE per byte."""
 MEMORY_PER_BYTE = 16
-"""What a byte of a record takes at most: decoded some 8, with reports of one metric or a thousand,
-and what is built of them as much again.
+"""Memory per byte of a record, at most: about 8 decoded, with reports of one metric or a thousand,
+and as much again for the objects built from it.
 """
 
 BYTES_PER_VALUE = 16
-"""A record holds at most one value for so many of the bytes that it may have: what ``[[],[],...``
-takes in memory is many times its size.
+"""A record may hold one value per this many bytes of its maximum size, because values such as those
+of ``[[],[],...`` take many times their size in memory.
 """
 
 FOLDED_BYTES = 4 * MIB
-"""A chunk of the ledger is written once it holds so much: far below what is read."""
+"""Size at which a ledger chunk is written: far below the maximum that is read."""
 
 LONGEST_NUMBER = len(str(MAX_INDEX))
-"""Digits of a number in a blob's name. One with more was not written by Hippo."""
+"""Digits of a number in a blob's name. Hippo never writes more."""
 
 
 class Held:
-    """Counts records that are to be held at once, before any of them is read."""
+    """Counts the records to be held at once, before any of them is read."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._count = self._total = 0
 
     def add(self, sizes: Iterable[int]) -> None:
-        """In bytes. Raises Unreadable if all so far are too many, or too large together."""
+        """Adds records by their sizes in bytes. Raises Unreadable if the total exceeds a bound."""
         for size in sizes:
             self._count += 1
             self._total += size
@@ -99,7 +99,7 @@ class Held:
 
 
 def check_record(what: str, data: bytes, kind: Kind) -> None:
-    """Whether a record is small enough to be decoded. Raises Unreadable."""
+    """Raises Unreadable if a record is too large to be decoded."""
     check_size(what, len(data), MAX_BYTES[kind])
     most = MAX_BYTES[kind] // BYTES_PER_VALUE
     if sum(map(data.count, (b",", b"[", b"{"))) > most:

@@ -1,14 +1,14 @@
-"""Checkpoints on this machine's own disk, so that who goes on here downloads nothing.
+"""A cache of checkpoints on local disk, so later chains on this machine skip the download.
 
-An entry is a file named by the SHA-256 of what it holds: whichever worker, plan or study wrote it,
-it is right if its hash is, and that is verified with every read. So nothing has to be durable, and
-a folder shared by any number of processes needs no lock: entries appear by renaming, and one that
-has vanished is a miss.
+An entry is a file named by the SHA-256 of its content, which is verified with every read. Thus an
+entry is valid whichever worker, plan or study wrote it, nothing has to be durable, and a folder
+shared by any number of processes needs no lock: entries appear by renaming, and a vanished entry is
+a miss.
 
-Only regular files with such names are entries, each for the room that it really takes. Anything
-else that somebody puts there (links, folders, pipes, sparse files) is passed over.
+Only regular files with such names are entries, each counted by the space it really takes. Anything
+else in the folder (links, folders, pipes, sparse files) is ignored.
 
-The cache never fails anybody. What goes wrong is told once, and then it is as if there were none.
+The cache never causes a failure. An error is reported once, and from then on the cache is disabled.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _MOST_DIGITS = 18  # of a number of bytes
 _ENTRY = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = ".new-"
 _UNFINISHED_NAME = re.compile(r"\.new-[0-9a-f]{24}")
-_ABANDONED_SECONDS = 600.0  # a writer that lives has written a block within that time
+_ABANDONED_SECONDS = 600.0  # a live writer has written a block within that time
 _BLOCK = 16 << 20  # bytes
-_STAT_BLOCK = 512  # bytes, whatever the file system
-_SPARED = 20  # a 20th of the file system is left free for others
+_STAT_BLOCK = 512  # fixed by stat(2) for all file systems
+_SPARED = 20  # 1/20 of the file system is left free for others
 
 
 class CheckpointCache:
-    """A folder that holds at most ``limit`` bytes; who has not been read for longest leaves first.
+    """A folder of at most ``limit`` bytes that evicts the least recently used entries.
 
-    What is being written counts as if it were there, so the bound holds with several writers, too.
+    Unfinished writes count in full, so the bound also holds with several writers.
     """
 
     def __init__(self, folder: str, limit: int, *, tell: Callable[[str], object]) -> None:
@@ -53,7 +53,7 @@ class CheckpointCache:
         self._is_given_up = False
 
     def get(self, sha256: str, size: int) -> bytes | None:
-        """The data with this hash, verified; None if it is not here. Damaged data is removed."""
+        """Returns the data with this hash, verified, or None. Damaged data is removed."""
         if self._is_given_up:
             return None
         _check(sha256)
@@ -71,7 +71,7 @@ class CheckpointCache:
         try:
             with open(descriptor, "rb", buffering=0) as file:
                 data = _read(file, size) if os.fstat(descriptor).st_size == size else b""
-                with contextlib.suppress(OSError):  # another user's: it only leaves sooner
+                with contextlib.suppress(OSError):  # another user's file: it is only evicted sooner
                     os.utime(descriptor)
         except OSError as error:
             self._give_up(error)
@@ -82,27 +82,27 @@ class CheckpointCache:
         return None
 
     def put(self, sha256: str, chunks: Sequence[bytes | memoryview]) -> None:
-        """Keep data whose hash this is, if there is room for it."""
+        """Stores data with this hash, if there is room for it."""
         if self._is_given_up:
             return
         _check(sha256)
         try:
             self._put(sha256, chunks)
         except FileNotFoundError:
-            pass  # somebody has emptied the folder meanwhile
+            pass  # the folder was removed meanwhile
         except IsADirectoryError:
-            pass  # somebody else's folder is in its place
+            pass  # a folder has its name
         except OSError as error:
             self._give_up(error)
 
     def drop(self, sha256: str) -> None:
-        """Forget data that nobody will ask for; nothing happens if it is not here."""
+        """Removes data that will not be needed again, if it is here."""
         if _ENTRY.fullmatch(sha256) is not None:
             with contextlib.suppress(OSError):
                 os.unlink(f"{self._folder}/{sha256}")
 
     def clear(self) -> None:
-        """Forget everything. Who is reading or writing takes no harm."""
+        """Removes everything. Safe while others read or write."""
         with contextlib.suppress(OSError):
             for entry in self._scan():
                 entry.remove()
@@ -122,7 +122,7 @@ class CheckpointCache:
             descriptor = folders.open_file(name, flags, within=within, mode=0o644)
             try:
                 if size and sys.platform == "linux":
-                    os.posix_fallocate(descriptor, 0, size)  # so that others count it
+                    os.posix_fallocate(descriptor, 0, size)  # so that other writers count it
                 if sum(entry.size for entry in self._scan()) <= self._limit:
                     for view in views:
                         _write(descriptor, view)
@@ -133,9 +133,7 @@ class CheckpointCache:
                     os.unlink(name, dir_fd=within)
 
     def _make_room(self, size: int) -> bool:
-        """Whether the bound will hold with ``size`` bytes more; if need be, after older entries
-        have left.
-        """
+        """Makes room for ``size`` bytes by evicting old entries; returns whether there is room."""
         entries = sorted(self._scan(), key=lambda entry: entry.used)
         taken = sum(entry.size for entry in entries)
         disk = os.statvfs(self._folder)
@@ -181,15 +179,15 @@ class _Entry:
         self.path = path
         self.size = size  # bytes
         self.used = used  # Unix time
-        self.may_leave = may_leave  # it is not being written
+        self.may_leave = may_leave  # not being written
 
     def remove(self) -> bool:
-        """Whether it is gone."""
+        """Removes the file; returns whether it is gone."""
         try:
             os.unlink(self.path)
         except FileNotFoundError:
             return True
-        except OSError:  # another user's, perhaps
+        except OSError:  # perhaps another user's
             return False
         return True
 
@@ -200,7 +198,7 @@ def find_cache(
     default_folder: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> CheckpointCache | None:
-    """The cache that the environment asks for; None if it asks for none."""
+    """Returns the cache that the environment configures, or None."""
     folder = environment.get(FOLDER_VARIABLE, "").strip() or default_folder
     text = environment.get(BYTES_VARIABLE, "").strip() or str(DEFAULT_BYTES)
     if not folder or text == "0":
@@ -217,7 +215,7 @@ def _check(sha256: str) -> None:
 
 
 def _touch(name: str, size: int, within: int) -> bool:
-    """Whether there is an entry of that size; then it has just been used."""
+    """Marks an entry of that size as just used; returns whether there is one."""
     try:
         descriptor = folders.open_file(name, os.O_RDONLY, within=within)
     except OSError:
@@ -225,13 +223,13 @@ def _touch(name: str, size: int, within: int) -> bool:
     with folders.closing(descriptor):
         if os.fstat(descriptor).st_size != size:
             return False
-        with contextlib.suppress(OSError):  # another user's
+        with contextlib.suppress(OSError):  # another user's file
             os.utime(descriptor)
         return True
 
 
 def _read(file: FileIO, size: int) -> bytes:
-    """At most so many bytes, even if somebody makes the file larger meanwhile."""
+    """Returns at most ``size`` bytes, even if the file grows meanwhile."""
     data = file.read(size) or b""
     while len(data) < size and (more := file.read(size - len(data))):
         data += more

@@ -1,7 +1,7 @@
-"""Finding plans and studies in a store: ``<root>/<namespace>/<plan>/...``.
+"""Finds plans and studies in a store: ``<root>/<namespace>/<plan>/...``.
 
-A plan is named by the first digits of its trainer's signature. Two namespaces never share one: the
-same study, trained in both, is two plans with results and decisions of their own.
+A plan is named by the first digits of its trainer's signature. Namespaces never share a plan: the
+same study trained in two namespaces has two plans, with separate results and decisions.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _PLAN_NAME = re.compile(rf"[0-9a-f]{{{PLAN_NAME_DIGITS}}}")
 
 
 def is_plan_name(text: str) -> bool:
-    """Whether a plan may be called so."""
+    """Whether the text is a valid plan name."""
     return _PLAN_NAME.fullmatch(text) is not None
 
 
 def plan_path(namespace: str, signature: str) -> str:
-    """Where the plan of a signature lies, relative to the store."""
+    """Returns the path of a signature's plan, relative to the store."""
     return f"{namespace}/{signature[:PLAN_NAME_DIGITS]}"
 
 
 def list_plans(
     blobs: Blobs, namespace: str | None = None, *, links: list[str] | None = None
 ) -> dict[str, list[BlobInfo]]:
-    """The blobs of each plan by its path, sorted; of one namespace or of all. One listing.
+    """Returns the blobs of each plan, by its path, sorted, of one namespace or of all. One listing.
 
-    A symbolic link hides nothing else: its plan is among them, and says so when it is read; one
-    that lies in no plan is added to ``links``, by its name.
+    Symbolic links hide nothing else: a plan that contains one is included, and reading it raises.
+    The names of links outside plans are added to ``links``.
     """
     plans: dict[str, list[BlobInfo]] = {}
     inside: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ def list_plans(
         found = blobs.list("" if namespace is None else f"{namespace}/")
     except LinkInside as error:
         found, inside = error.found, error.links
-        if not inside:  # the namespace's own folder
+        if not inside:  # the namespace's own folder is a link
             raise
     for info in found:
         match = _PLAN_BLOB.fullmatch(info.name)
@@ -70,15 +70,15 @@ def list_plans(
 
 @dataclass(frozen=True, slots=True)
 class PlanSizes:
-    """What a plan takes, in bytes."""
+    """Sizes of a plan's blobs, in bytes."""
 
-    total: int  # without its lock
+    total: int  # without the lock
     checkpoints: dict[str, int]  # manifest and data, by key
     studies: dict[str, int]  # document and decisions, by name
 
 
 def measure(plan: str, infos: Iterable[BlobInfo]) -> PlanSizes:
-    """Add up the blobs of the plan at this path."""
+    """Adds up the blobs of the plan at this path."""
     total = 0
     checkpoints: defaultdict[str, int] = defaultdict(int)
     studies: defaultdict[str, int] = defaultdict(int)
@@ -113,12 +113,12 @@ class StoredStudy:
 
     @property
     def updated(self) -> float:
-        """Unix time at which it was last worked on."""
+        """Unix time at which the study was last worked on."""
         return float((self.document.get("status") or {}).get("updated", 0.0))
 
 
 def list_study_names(blobs: Blobs, namespace: str) -> set[str]:
-    """The names of all studies of a namespace, in any plan."""
+    """Returns the names of all studies of a namespace, in any plan."""
     return {
         parts[3]
         for infos in list_plans(blobs, namespace).values()
@@ -128,10 +128,10 @@ def list_study_names(blobs: Blobs, namespace: str) -> set[str]:
 
 
 def find_studies(blobs: Blobs, name: str, namespace: str | None = None) -> list[StoredStudy]:
-    """Every study of this name, in all plans of one namespace or of all of them.
+    """Returns every study of this name, in all plans of one namespace or of all.
 
-    The one worked on last comes first, deleted ones last. A damaged or newer plan does not hide the
-    others; if nothing else is found, its StoreError is raised.
+    The most recently updated comes first, deleted ones last. A damaged or newer plan does not hide
+    the others; if nothing else is found, its StoreError is raised.
     """
     found: list[StoredStudy] = []
     problems: list[StoreError] = []

@@ -1,13 +1,13 @@
-"""Which cluster the studies of a namespace belong to.
+"""Ownership of a store's namespaces by clusters.
 
-An operator takes a study of the store for deleted if the cluster has no object of its uid. With the
-store of another cluster, or of one that was rebuilt, that would be all of them. So the first
-operator that knows a namespace's studies leaves a stamp beside its plans,
-``<namespace>/cluster.json``, and one of another cluster changes nothing there until somebody says
-that its cluster takes over (``hippo store adopt``).
+An operator considers a stored study deleted if its cluster has no object with the study's uid. With
+the store of another or a rebuilt cluster, that would be all of them. So the first operator that
+knows a namespace's studies writes a stamp beside its plans, ``<namespace>/cluster.json``, and an
+operator of another cluster changes nothing there until an administrator says that its cluster takes
+over (``hippo store adopt``).
 
-Clusters are told apart by the uid of their namespace ``kube-system``, as is usual. Studies that
-``hippo run`` has stored belong to no cluster.
+A cluster is identified by the uid of its namespace ``kube-system``, as is customary. Studies stored
+by ``hippo run`` belong to no cluster.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hippo.store.encoding import NewerFormat, decode, encode, fetch
 from hippo.store.plan_store import PlanStore
 
 CLUSTER_PATTERN = r"[A-Za-z0-9]([-A-Za-z0-9._]{0,126}[A-Za-z0-9])?"
-"""An ID of a cluster: usually a UUID."""
+"""Pattern of a cluster's ID, usually a UUID."""
 
 Cluster = Annotated[str, StringConstraints(pattern=f"^{CLUSTER_PATTERN}$", max_length=128)]
 
@@ -46,8 +46,9 @@ class Stamp(Record):
 
 
 def read_stamp(blobs: Blobs, namespace: str) -> str | None:
-    """The cluster that a namespace belongs to; None if no operator has worked there, or an earlier
-    version's. Raises StoreError.
+    """Returns the cluster that owns a namespace, or None if it has no stamp. Raises StoreError.
+
+    There is no stamp if no operator, or only one of an earlier version, has worked there.
     """
     try:
         return _read(blobs, namespace)
@@ -63,12 +64,14 @@ def claim(
     is_known: Callable[[str], bool],
     begins: bool = True,
 ) -> None:
-    """Claim a namespace for this cluster. ``cluster``: None if that is not known; then
-    nothing is stamped. ``is_known``, by uid: whether the cluster has a study. ``begins``: one of
-    its studies is to be stored there; else a namespace without any gets no stamp.
+    """Claims a namespace for this cluster. Raises OtherCluster, StoreError.
 
-    A namespace without a stamp is the cluster's if it has none of any cluster's studies that were
-    not deleted, or the cluster knows one of them. Raises OtherCluster, StoreError.
+    ``cluster`` is None if it is unknown; nothing is stamped then. ``is_known`` tells whether the
+    cluster has a study with a given uid. ``begins`` is whether one of its studies is about to be
+    stored; otherwise a namespace without the cluster's studies gets no stamp.
+
+    A namespace without a stamp can be claimed if it has no undeleted studies of any cluster, or if
+    the cluster knows one of them.
     """
     found = read_stamp(blobs, namespace)
     if found is None:
@@ -88,7 +91,7 @@ def claim(
 
 
 def adopt(blobs: Blobs, namespace: str, cluster: str) -> str | None:
-    """From now on the namespace is this cluster's; returns whose it was. Raises StoreError."""
+    """Makes the namespace this cluster's; returns the previous owner. Raises StoreError."""
     before = None
     with contextlib.suppress(Unreadable):
         before = _read(blobs, namespace)
@@ -99,8 +102,10 @@ def adopt(blobs: Blobs, namespace: str, cluster: str) -> str | None:
 def _has_known(
     blobs: Blobs, namespace: str, cluster: str | None, is_known: Callable[[str], bool]
 ) -> bool:
-    """Whether the cluster knows a study of a namespace. Raises OtherCluster if there are some,
-    and it knows none of them; StoreError.
+    """Whether the cluster knows a study of a namespace.
+
+    Raises OtherCluster if there are studies of a cluster and this one knows none of them;
+    StoreError.
     """
     strangers = 0
     for path in list_plans(blobs, namespace):
@@ -120,8 +125,9 @@ def _has_known(
 
 
 def _read_studies(store: PlanStore) -> Iterator[dict[str, Any]]:
-    """Those that can be read: nobody can take others for deleted either. Raises StoreError if the
-    store fails.
+    """Yields the readable studies; unreadable ones cannot be mistaken for deleted either.
+
+    Raises StoreError if the store fails.
     """
     with contextlib.suppress(LinkInside, Unreadable):
         for name in store.list_studies():
@@ -141,7 +147,7 @@ def _tell_adoption(namespace: str, cluster: str | None = None) -> str:
 
 
 def _read(blobs: Blobs, namespace: str) -> str | None:
-    """Raises Unreadable, NewerFormat."""
+    """Returns the stamp's cluster or None. Raises Unreadable, NewerFormat."""
     name = _name(namespace)
     try:
         return decode(Stamp.model_validate_json, fetch(blobs, name, Kind.STAMP), name).cluster

@@ -1,4 +1,4 @@
-"""Many small requests at once: over a network their number counts, not their size."""
+"""Concurrent small requests: over a network their number matters more than their size."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ T = TypeVar("T")
 
 
 def map_together(function: Callable[[S], T], items: Iterable[S], *, is_remote: bool) -> Iterator[T]:
-    """The results in order. The first exception ends it; what has begun by then is still done."""
-    if not is_remote:  # threads would only be in each other's way
+    """Yields the results in order; concurrent if ``is_remote``.
+
+    The first exception ends it; calls that have begun by then still finish.
+    """
+    if not is_remote:  # threads would only contend with each other
         yield from map(function, items)
         return
     with ThreadPoolExecutor(AT_ONCE, "store") as threads:

@@ -1,13 +1,12 @@
 """Blobs in a directory: the default store, on a local disk or a shared file system.
 
 A blob is written to a temporary file below ``.tmp``, flushed to the device, then linked or renamed
-to its name, then the directory is flushed: one flush of a file and one of a directory for each
-blob.
+to its name, and the directory is flushed: one flush of a file and one of a directory per blob.
 
-A writer holds an advisory lock (flock) on its temporary file. The kernel drops it with the process,
-so a later writer can tell the left-overs of a killed one, and sweeps only those.
+A writer holds an advisory lock (flock) on its temporary file. The kernel releases it when the
+process ends, so a later writer recognises the leftovers of killed writers and removes only those.
 
-Others may write to the directory, so no symbolic link in it is followed: see ``folders``.
+Others may write to the directory, so symbolic links in it are not followed: see ``folders``.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ _REMEDIES = {
 
 
 class DirectoryBlobs:
-    """A directory as Blobs. The first put makes it; one that does not exist is empty.
+    """A directory as Blobs. The first put creates it; a missing one is empty.
 
     The root may be a symbolic link; one below it raises LinkInside and is never followed.
     """
@@ -95,7 +94,7 @@ class DirectoryBlobs:
                     os.close(descriptor)
 
     def get(self, name: str, *, at_most: int | None = None) -> bytes:
-        # Through a buffer, a read goes on until it has so many bytes; the kernel stops at 2 GiB.
+        # A buffered read continues until it has enough bytes; the kernel stops at 2 GiB.
         with self._open(name, buffering=0 if at_most is None else -1) as file:
             try:
                 return file.read() if at_most is None else _read_bounded(file, name, at_most)
@@ -160,7 +159,7 @@ class DirectoryBlobs:
                     if _is_folder(last, opened[-1]):
                         return
                     raise
-            with contextlib.suppress(OSError):  # not empty, or somebody else's turn
+            with contextlib.suppress(OSError):  # not empty, or removed by another process
                 for part, within in zip(reversed(above), reversed(opened[:-1]), strict=True):
                     os.rmdir(part, dir_fd=within)
         finally:
@@ -168,7 +167,7 @@ class DirectoryBlobs:
                 os.close(descriptor)
 
     def clean(self, *, older_than_seconds: float) -> int:
-        """Remove temporary files of dead writers, whatever their age: live writers hold locks."""
+        """Removes temporary files of dead writers, whatever their age: live writers hold locks."""
         return self._sweep()
 
     def _open(self, name: str, *, buffering: int = -1) -> BinaryIO:
@@ -191,7 +190,7 @@ class DirectoryBlobs:
             raise self._explain(error, "read", name) from error
 
     def _is_there(self, name: str) -> bool:
-        """Whether a blob exists, durably: its first writer may not have flushed the folder yet.
+        """Whether a blob exists durably: its first writer may not have flushed the folder yet.
 
         Raises IsADirectoryError.
         """
@@ -207,10 +206,8 @@ class DirectoryBlobs:
         return True
 
     def _enter(self, folder: str) -> int:
-        """Open a folder of the store, made durably if it is missing. The caller closes it."""
-        for _ in range(
-            folders.ATTEMPTS
-        ):  # a neighbour may remove what was just made, while it is empty
+        """Opens a folder of the store, created durably if it is missing. The caller closes it."""
+        for _ in range(folders.ATTEMPTS):  # others may remove it while it is empty
             try:
                 descriptor = folders.open_root(self._root)
             except FileNotFoundError:
@@ -230,7 +227,7 @@ class DirectoryBlobs:
         raise StoreError(f"{self._base}{folder} vanishes again and again: use another --store")
 
     def _open_temporary(self, within: int) -> tuple[int, str]:
-        """A new temporary file, locked before any sweeper can remove it."""
+        """Creates a temporary file, locked before any sweeper can remove it."""
         for _ in range(folders.ATTEMPTS):
             name = secrets.token_hex(12)
             descriptor = folders.open_file(
@@ -244,14 +241,14 @@ class DirectoryBlobs:
                 pass  # a sweeper was faster
             except OSError as error:
                 if error.errno in _NO_FLOCK:
-                    return descriptor, name  # nobody can lock here, so nobody sweeps either
+                    return descriptor, name  # without locks, no process sweeps either
                 os.close(descriptor)
                 raise
             os.close(descriptor)
         raise StoreError(f"files vanish from {self._base}{_TEMPORARY}: use another --store")
 
     def _sweep(self) -> int:
-        """Remove the temporary files of writers that are gone; in doubt they stay."""
+        """Removes the temporary files of dead writers; keeps files in doubt."""
         count = 0
         try:
             folder = folders.open_path(self._root, _TEMPORARY)
@@ -268,7 +265,7 @@ class DirectoryBlobs:
         return count
 
     def _publish(self, within: int, temporary: str, name: str, *, if_absent: bool) -> bool:
-        """Give a temporary file its name, durably; False if another one has it."""
+        """Gives a temporary file its name, durably; returns False if the name is taken."""
         folder, _, last = name.rpartition("/")
         for attempt in range(folders.ATTEMPTS):
             with folders.closing(self._enter(folder)) as target:
@@ -282,7 +279,7 @@ class DirectoryBlobs:
                         raise
                     os.fsync(target)
                     return False
-                except FileNotFoundError:  # the emptied folder has been removed meanwhile
+                except FileNotFoundError:  # the empty folder was removed meanwhile
                     if attempt == folders.ATTEMPTS - 1:
                         raise
                     continue
@@ -325,7 +322,7 @@ class DirectoryBlobs:
         return StoreError(f"cannot {action} {path}: {reason}")
 
     def _check_root(self) -> None:
-        """Raises StoreError if the store's own path, or one above it, is no directory."""
+        """Raises StoreError if the store's path, or one above it, is not a directory."""
         path = self._root
         while not os.path.lexists(path):
             path = os.path.dirname(path)
@@ -339,7 +336,7 @@ class DirectoryBlobs:
 
 
 def _read_bounded(file: BinaryIO, name: str, at_most: int) -> bytes:
-    """The whole file, which may grow meanwhile. Raises Unreadable, OSError."""
+    """Returns the whole file, which may grow meanwhile. Raises Unreadable, OSError."""
     size = os.fstat(file.fileno()).st_size
     check_size(name, size, at_most)
     data = file.read(size + 1)

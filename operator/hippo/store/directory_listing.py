@@ -1,4 +1,4 @@
-"""One listing of a directory of blobs, folder by folder, without following symbolic links."""
+"""Lists a directory of blobs, folder by folder, without following symbolic links."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import stat
 from hippo.store import folders
 from hippo.store.blobs import BlobInfo, is_name
 
-_MOST_OPEN = 16  # folders in one another that are open at once
+_MOST_OPEN = 16  # nested folders that are open at once
 
 
 class Listing:
@@ -22,8 +22,9 @@ class Listing:
         self.links: list[str] = []
 
     def read(self, folder: int, path: str, levels: int = _MOST_OPEN) -> list[str]:
-        """List an open folder and those below it. Returns the paths of folders that lie too deep to
-        keep all above them open.
+        """Lists an open folder and those below it.
+
+        Returns the paths of folders too deep to keep all their parents open.
         """
         start = path + "/" if path else ""
         below: list[tuple[str, str]] = []
@@ -48,13 +49,13 @@ class Listing:
             try:
                 descriptor = folders.open_folder(last, within=folder)
             except (FileNotFoundError, NotADirectoryError):
-                continue  # it was deleted, or replaced, meanwhile
+                continue  # deleted or replaced meanwhile
             with folders.closing(descriptor):
                 pending += self.read(descriptor, name, levels - 1)
         return pending
 
     def _take(self, entry: os.DirEntry[str], name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):  # it was deleted meanwhile
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
             status = entry.stat(follow_symlinks=False)
             if stat.S_ISREG(status.st_mode):
                 self.found.append(BlobInfo(name, status.st_size))

@@ -1,8 +1,7 @@
-"""Records to bytes and back: JSON, never pickle, and one rule for versions.
+"""Encodes and decodes records: JSON, never pickle, with one rule for versions.
 
-A greater ``formatVersion`` than this Hippo's is never guessed at: NewerFormat goes through to the
-user. Anything else that cannot be read is Unreadable, and who reads decides whether that may be
-passed over.
+A ``formatVersion`` greater than this Hippo's is never interpreted: NewerFormat reaches the user.
+Any other problem is Unreadable, and the reader decides whether to skip the record.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ from hippo.protocol.reports import Report
 from hippo.store.blobs import Blobs, StoreError, Unreadable
 from hippo.store.bounds import MAX_BYTES, Kind, check_record
 
-_LONGEST_LINE = 500  # characters of a reason, which may quote what was found
+_LONGEST_LINE = 500  # characters of a reason, which may quote the record
 
 
 class NewerFormat(StoreError):
-    """Written by a newer Hippo."""
+    """A record was written by a newer Hippo."""
 
     def __init__(self, what: str, version: int, newest: int = FORMAT_VERSION) -> None:
         super().__init__(
@@ -56,14 +55,14 @@ class NewerFormat(StoreError):
 
 
 class PlanRecord(Record):
-    """What a plan is for: it pins the format and the trainer's signature."""
+    """A plan's identity: its format and the trainer's signature."""
 
     format_version: Version = FORMAT_VERSION
     signature: Tree
 
 
 class _Shape(BaseModel):
-    """Of a document that its readers take apart: more may stand in it."""
+    """A document that readers take apart; unknown fields are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True, alias_generator=to_camel)
 
@@ -119,7 +118,7 @@ class StudyRecord(Record):
 
     @field_validator("document")
     @classmethod
-    def _has_its_shape(cls, document: dict[str, Any]) -> dict[str, Any]:
+    def _check_shape(cls, document: dict[str, Any]) -> dict[str, Any]:
         try:
             StudyShape.model_validate(document)
         except ValidationError as error:
@@ -137,7 +136,7 @@ class LedgerChunk(Record):
     ]
 
     @model_validator(mode="after")
-    def _holds_the_reports_of_its_chains(self) -> LedgerChunk:
+    def _check_chains(self) -> LedgerChunk:
         for name, reports in self.chains.items():
             if any(report.chain != name for report in reports):
                 raise ValueError(f"chains.{name}: holds a report of another chain")
@@ -145,12 +144,12 @@ class LedgerChunk(Record):
 
 
 class _Formats(BaseModel):
-    """The versions within a record: no more of it becomes objects."""
+    """The versions within a record; nothing else of it is parsed into objects."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
     format_version: Any = None
-    chains: Any = None  # of the ledger, whose reports have versions of their own
+    chains: Any = None  # of the ledger, whose reports have their own versions
 
 
 class _Versioned(Protocol):
@@ -162,7 +161,7 @@ _T = TypeVar("_T", bound=_Versioned)
 
 
 def encode(record: Record, kind: Kind) -> bytes:
-    """Raises StoreError if it could not be read again."""
+    """Returns the bytes of a record. Raises StoreError if they could not be read again."""
     data = record.model_dump_json(by_alias=True).encode()
     try:
         check_record(f"a {kind}", data, kind)
@@ -172,7 +171,10 @@ def encode(record: Record, kind: Kind) -> bytes:
 
 
 def fetch(blobs: Blobs, name: str, kind: Kind) -> bytes:
-    """The bytes of a record. Raises MissingBlob; Unreadable if they or its values are too many."""
+    """Returns the bytes of a record.
+
+    Raises MissingBlob, or Unreadable if it has too many bytes or values.
+    """
     data = blobs.get(name, at_most=MAX_BYTES[kind])
     check_record(name, data, kind)
     return data
@@ -180,7 +182,7 @@ def fetch(blobs: Blobs, name: str, kind: Kind) -> bytes:
 
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Whatever fails in here is the fault of what is read: Unreadable, in one line."""
+    """Turns any error inside into Unreadable, in one line; StoreError and MemoryError pass."""
     try:
         yield
     except (StoreError, MemoryError):
@@ -192,14 +194,14 @@ def reading(what: str) -> Iterator[None]:
 def decode(
     validate: Callable[[bytes], _T], data: bytes, what: str, *, newest: int = FORMAT_VERSION
 ) -> _T:
-    """A record from its bytes. ``what`` names it in errors. Raises NewerFormat, Unreadable."""
+    """Decodes a record. ``what`` names it in errors. Raises NewerFormat, Unreadable."""
     record = _validated(validate, data, what, newest)
     check_version(record.format_version, what, newest=newest)
     return record
 
 
 def decode_decision(data: bytes, what: str) -> Decision:
-    """Some kinds of decisions are of a greater version. Raises NewerFormat, Unreadable."""
+    """Decodes a decision; some kinds have a greater version. Raises NewerFormat, Unreadable."""
     decision = _validated(Decision.model_validate_json, data, what, FORMAT_VERSION)
     check_version(decision.format_version, what, newest=format_of(decision.kind))
     return decision
@@ -230,7 +232,7 @@ def _first_line(error: Exception) -> str:
 
 
 def check_version(version: int, what: str, *, newest: int = FORMAT_VERSION) -> None:
-    """Raises NewerFormat, or Unreadable for a version that never was."""
+    """Raises NewerFormat, or Unreadable for a version that never existed."""
     if version > newest:
         raise NewerFormat(what, version, newest)
     if version < 1:
@@ -238,28 +240,28 @@ def check_version(version: int, what: str, *, newest: int = FORMAT_VERSION) -> N
 
 
 def check_format(name: str, data: bytes) -> None:
-    """Raises NewerFormat for a record of any kind that a newer Hippo has written."""
+    """Raises NewerFormat if a newer Hippo wrote the record, of any kind."""
     version = _find_version(data)
     if version is not None and version > FORMAT_VERSION:
         raise NewerFormat(name, version)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Two lines of JSON: the manifest, and the SHA-256 of that line.
+    """Encodes a manifest as two lines of JSON: the manifest, and the SHA-256 of that line.
 
-    A flipped digit in a manifest may still be a valid manifest, of another step.
+    A manifest with a flipped digit may still be valid, but for another step.
     """
     line = encode(manifest, Kind.MANIFEST)
     return b'%s\n{"sha256":"%s"}\n' % (line, hashlib.sha256(line).hexdigest().encode())
 
 
 def decode_manifest(data: bytes, what: str) -> Manifest:
-    """Raises NewerFormat, Unreadable."""
+    """Decodes a manifest. Raises NewerFormat, Unreadable."""
     line, _, seal = data.partition(b"\n")
     expected = b'{"sha256":"%s"}\n' % hashlib.sha256(line).hexdigest().encode()
     if seal == expected:
         return decode(Manifest.model_validate_json, line, what)
-    if not seal.startswith(b'{"sha256":"'):  # sealed otherwise: perhaps by a newer Hippo
+    if not seal.startswith(b'{"sha256":"'):  # another kind of seal, perhaps of a newer Hippo
         version = _find_version(line)
         if version is not None and version > FORMAT_VERSION:
             raise NewerFormat(what, version)

@@ -1,9 +1,9 @@
-"""Files below a folder that others may write to, reached step by step from its descriptor.
+"""Opens files below a folder that others may write to, component by component.
 
-No symbolic link below the root is followed, whoever puts one there and whenever: every step opens
-one name in a folder that is open already (``openat`` with ``O_NOFOLLOW``), so nothing is checked
-first and used afterwards. The root itself may be a link. A file is opened without waiting, and only
-a regular one is taken, so a pipe stops nobody. Needs POSIX.1-2008: Linux and macOS have it.
+No symbolic link below the root is followed, whenever it is created: each step opens one name in a
+folder that is already open (``openat`` with ``O_NOFOLLOW``), so there is no race between check and
+use. The root itself may be a link. Files are opened without blocking and must be regular, so a pipe
+cannot block a reader. Requires POSIX.1-2008: Linux and macOS have it.
 
 All functions raise OSError as the system does.
 """
@@ -20,9 +20,9 @@ from pathlib import Path
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-ATTEMPTS = 1000  # against a neighbour that removes the emptied folder just made
+ATTEMPTS = 1000  # bounds races with others that remove a folder while it is empty
 LINK_ERRORS = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EMLINK})
-"""Errors for a link that was not followed; the second and third have other causes, too."""
+"""Errors for a link that was not followed; the second and third also have other causes."""
 
 
 def open_root(path: str) -> int:
@@ -30,15 +30,15 @@ def open_root(path: str) -> int:
 
 
 def open_folder(name: str, *, within: int) -> int:
-    """A folder that lies directly in an open one."""
+    """Opens a folder directly in an open one."""
     return os.open(name, _FOLDER, dir_fd=within)
 
 
 def open_path(root: str, folder: str) -> int:
-    """A folder below ``root``, by its path from there; "" is the root itself."""
+    """Opens a folder below ``root`` by its relative path; "" is the root itself."""
     descriptor = os.open(root, _ROOT)
     if folder:
-        for name in folder.split("/"):  # many a small read comes by here
+        for name in folder.split("/"):  # a hot path of small reads
             try:
                 below = os.open(name, _FOLDER, dir_fd=descriptor)
             finally:
@@ -48,11 +48,11 @@ def open_path(root: str, folder: str) -> int:
 
 
 def open_file(name: str, flags: int, *, within: int, mode: int = 0o666) -> int:
-    """A regular file directly in an open folder; EINVAL for a pipe, a socket or a device."""
+    """Opens a regular file directly in an open folder; EINVAL for a pipe, a socket or a device."""
     try:
         descriptor = os.open(name, flags | _FILE, mode, dir_fd=within)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket, or a pipe that nobody reads
+        if error.errno == errno.ENXIO:  # a socket, or a pipe without a reader
             raise _irregular(name) from None
         raise
     kind = os.fstat(descriptor).st_mode
@@ -65,9 +65,9 @@ def open_file(name: str, flags: int, *, within: int, mode: int = 0o666) -> int:
 
 
 def open_within(root: str | Path, path: str | Path, flags: int, *, make: bool = False) -> int:
-    """A file at a path below a root, for users of paths; ``make``: also the folders on the way.
+    """Opens a file at a path below a root; ``make`` creates the folders on the way.
 
-    A file that is opened for writing has no other name. Errors explain themselves in strerror.
+    A file opened for writing must not have hard links. Errors explain themselves in strerror.
     """
     name = os.path.relpath(path, root)
     folder, last = os.path.split(name)
@@ -88,7 +88,7 @@ def open_within(root: str | Path, path: str | Path, flags: int, *, make: bool = 
 
 
 def enter(root: str | Path, folder: str) -> int:
-    """A folder below a root that exists; made, if it is not there. Not durably."""
+    """Opens a folder below an existing root, created if missing, not durably."""
     descriptor = open_root(str(root))
     for name in folder.split("/") if folder else ():
         with closing(descriptor):
@@ -99,7 +99,7 @@ def enter(root: str | Path, folder: str) -> int:
 
 
 def enter_or_make(name: str, within: int) -> int:
-    """A folder directly in an open one; made, durably, if it is not there."""
+    """Opens a folder directly in an open one, created durably if missing."""
     try:
         return open_folder(name, within=within)
     except FileNotFoundError:
@@ -110,9 +110,9 @@ def enter_or_make(name: str, within: int) -> int:
 
 
 def make_root(path: str, check: Callable[[], None]) -> None:
-    """Make a folder and all above it, each durably. Links are followed: the user has named them.
+    """Creates a folder and all its parents, each durably. Follows links, since the user named them.
 
-    ``check``: called if something else lies at the path; raises if that is no folder.
+    ``check`` is called if something else lies at the path, and raises if it is not a folder.
     """
     parent = os.path.dirname(path)
     for _ in range(ATTEMPTS):
@@ -121,7 +121,7 @@ def make_root(path: str, check: Callable[[], None]) -> None:
         except FileExistsError:
             if not os.path.isdir(path):
                 check()
-                continue  # it was removed meanwhile
+                continue  # removed meanwhile
             return
         except FileNotFoundError:
             make_root(parent, check)
@@ -132,9 +132,9 @@ def make_root(path: str, check: Callable[[], None]) -> None:
 
 
 def find_link(root: str, name: str) -> str | None:
-    """The first symbolic link on the way from ``root`` to a name, as a path; None if there is none.
+    """Returns the path of the first symbolic link from ``root`` to a name, or None.
 
-    Only to word an error that has happened.
+    Only for the wording of an error that has happened.
     """
     path = root
     for part in name.split("/"):
@@ -145,12 +145,12 @@ def find_link(root: str, name: str) -> str | None:
 
 
 def is_irregular(error: OSError) -> bool:
-    """Whether a file was refused for being neither a file nor a folder."""
+    """Whether a file was refused because it is neither a regular file nor a folder."""
     return error.errno == errno.EINVAL
 
 
 def is_odd(error: OSError) -> bool:
-    """Whether what is there is anything but a regular file: a link, a folder, a pipe."""
+    """Whether a file was refused because it is not regular: a link, a folder, a pipe."""
     return is_irregular(error) or error.errno in (errno.ELOOP, errno.EMLINK, errno.EISDIR)
 
 

@@ -1,4 +1,4 @@
-"""Where a plan keeps what: the names of its blobs, and the way back from a name to its parts."""
+"""Names of a plan's blobs, and the way back from a name to its parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hippo.store.blobs import BlobInfo, check_name
 from hippo.store.bounds import LONGEST_NUMBER, Kind
 
 PLAN_FOLDERS = ("manifests", "data", "reports", "control", "studies", "ledger", "lock")
-"""All that a plan has beside its ``plan.json``."""
+"""All folders of a plan; ``plan.json`` and ``spending.json`` lie beside them."""
 
 _LOCK_DIGITS = 8
 _FOLDERS = {
@@ -22,7 +22,7 @@ _OF_STUDIES = {"decisions": Kind.DECISION, "requests": Kind.REQUEST, "answers": 
 
 
 class Layout:
-    """Names of all blobs of one plan. ValueError for a key, chain or study unfit for a name."""
+    """Names of all blobs of one plan. Raises ValueError for invalid keys, chains and studies."""
 
     def __init__(self, plan: str) -> None:
         self._start = self.everything = check_name(plan) + "/"
@@ -39,7 +39,7 @@ class Layout:
         return f"{self.manifests}{check_component(key)}.json"
 
     def data_of(self, key: str) -> str:
-        """Prefix of all data objects of a key: usually one, two while writers compete."""
+        """Returns the prefix of all data objects of a key: usually one, two during a race."""
         return f"{self.data}{check_component(key)}/"
 
     def reports_of(self, chain: str) -> str:
@@ -73,15 +73,15 @@ class Layout:
         return f"{self.locks}{generation:0{_LOCK_DIGITS}d}.json"
 
     def generation_of(self, name: str) -> int | None:
-        """The generation of the lock with this name; None if Hippo did not write it."""
+        """Returns the generation of the lock with this name; None if Hippo did not write it."""
         return number_of(name, digits=_LOCK_DIGITS)
 
     def numbered(self, infos: Iterable[BlobInfo]) -> list[BlobInfo]:
-        """The numbered records of Hippo among these; others are ignored."""
+        """Returns the numbered records that Hippo wrote; ignores others."""
         return [i for i in infos if self.kind_of(i.name) and number_of(i.name) is not None]
 
     def kind_of(self, name: str) -> Kind | None:
-        """The kind of the record with this name; None for data and for names unknown to Hippo."""
+        """Returns the kind of the record with this name; None for data and unknown names."""
         match name.removeprefix(self._start).split("/"):
             case ["plan.json"]:
                 return Kind.PLAN
@@ -100,9 +100,9 @@ class Layout:
 
 
 def number_of(name: str, *, digits: int = 6) -> int | None:
-    """The number that a numbered blob's name ends with; None if Hippo has given it none.
+    """Returns the number at the end of a blob's name; None if Hippo would not have written it so.
 
-    It is written with so many digits or more, but with no more than LONGEST_NUMBER, and in one way.
+    Hippo pads it with zeros to ``digits`` digits, and writes at most LONGEST_NUMBER.
     """
     stem, dot, suffix = name.rpartition("/")[2].partition(".")
     if dot + suffix != ".json" or not stem.isascii() or not stem.isdigit():

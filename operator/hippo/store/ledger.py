@@ -1,6 +1,6 @@
 """The ledger: reports of chains that have ended, many to a blob.
 
-A long search leaves tens of thousands of small reports. They are copied into a chunk, and deleted
+A long search leaves tens of thousands of small reports. They are copied into a chunk and deleted
 once the chunk is durable. A crash in between leaves both, and a reader takes each report once.
 """
 
@@ -20,7 +20,10 @@ _CHUNK = 10_000  # reports, about 3 MB; fewer if they are larger
 
 
 def fold(blobs: Blobs, layout: Layout, chains: Iterable[str]) -> None:
-    """Raises StoreError if the store fails, or holds a report of a newer Hippo."""
+    """Moves the reports of these chains into the ledger.
+
+    Raises StoreError if the store fails or holds a report of a newer Hippo.
+    """
     for batch in _batches(blobs, layout, chains):
         _append(blobs, layout, encode(LedgerChunk(chains=batch), Kind.LEDGER))
         for _ in map_together(
@@ -32,7 +35,7 @@ def fold(blobs: Blobs, layout: Layout, chains: Iterable[str]) -> None:
 
 
 def _forget(blobs: Blobs, layout: Layout, reports: list[Report]) -> None:
-    # The last one first: what is left after a crash here still begins with report 0.
+    # The last one first: the rest after a crash then still begins with report 0.
     for report in reversed(reports):
         blobs.delete(layout.report(report.chain, report.sequence_number))
     blobs.delete(layout.control(reports[0].chain))
@@ -59,9 +62,10 @@ def _batches(
 
 
 def _read_whole(blobs: Blobs, layout: Layout, chain: str) -> tuple[list[Report], int]:
-    """A chain's reports, and their bytes; none if one of them is damaged or missing, so that
-    nothing is lost in doubt, or if they are too many for a chunk. None either of a chain that never
-    began.
+    """Returns a chain's reports and their bytes; none if they must stay where they are.
+
+    That is so if one is damaged or missing, if they are too many for a chunk, or if the chain was
+    barred from starting.
     """
     reports: list[Report] = []
     infos = layout.numbered(blobs.list(layout.reports_of(chain)))
@@ -77,7 +81,7 @@ def _read_whole(blobs: Blobs, layout: Layout, chain: str) -> tuple[list[Report],
         except (Unreadable, MissingBlob):
             return [], 0
     if reports and is_bar(reports[0]):
-        return [], 0  # it keeps a worker out for as long as it stands there
+        return [], 0  # it bars a worker for as long as it exists
     return reports, size
 
 

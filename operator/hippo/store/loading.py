@@ -1,4 +1,4 @@
-"""Reading a whole plan back after a restart, passing over what is damaged and saying so."""
+"""Reads a whole plan after a restart; skips damaged records and reports them."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _UNLOADED = (Kind.SPENDING, Kind.CONTROL, Kind.REQUEST, Kind.ANSWER)
 
 @dataclass(frozen=True)
 class PlanRecords:
-    """What a plan's store holds. Damaged records are left out and named in ``problems``."""
+    """The records of a plan's store. Damaged ones are left out and described in ``problems``."""
 
-    signature: dict[str, Any] | None = None  # the document given to initialise(); None: not begun
-    manifests: dict[str, Manifest] = field(default_factory=dict)  # by key, sorted; data is there
-    reports: dict[str, list[Report]] = field(default_factory=dict)  # by chain, sorted; by number
+    signature: dict[str, Any] | None = None  # the document given to initialise(), if any
+    manifests: dict[str, Manifest] = field(default_factory=dict)  # by key, sorted; data exists
+    reports: dict[str, list[Report]] = field(default_factory=dict)  # by chain, sorted; in order
     unfolded: frozenset[str] = frozenset()  # chains with reports outside the ledger
-    broken: frozenset[str] = frozenset()  # chains of which a report is damaged or missing
-    orphans: frozenset[str] = frozenset()  # keys whose data has no manifest: a writer was killed
-    strays: tuple[BlobInfo, ...] = ()  # data beside that of an intact manifest: a writer lost
-    problems: tuple[str, ...] = ()  # a line each
+    broken: frozenset[str] = frozenset()  # chains with a damaged or missing report
+    orphans: frozenset[str] = frozenset()  # keys with data but no manifest: a writer was killed
+    strays: tuple[BlobInfo, ...] = ()  # further data of an intact manifest: a writer lost
+    problems: tuple[str, ...] = ()  # one line each
 
 
 def decode_report(data: bytes, chain: str, number: int) -> Report:
-    """Raises NewerFormat; Unreadable also if it is another chain's or has another number."""
+    """Decodes a report. Raises NewerFormat; Unreadable also if its chain or number is wrong."""
     what = f"report {number} of chain {chain}"
     report = decode(REPORT.validate_json, data, what)
     if report.chain != chain or report.sequence_number != number:
@@ -56,8 +56,10 @@ def decode_report(data: bytes, chain: str, number: int) -> Report:
 def read_all(
     blobs: Blobs, infos: Iterable[BlobInfo], kind: Kind, read: Callable[[str, bytes], T]
 ) -> Iterator[T | Unreadable | None]:
-    """Records as they are listed, ``read`` from their names and bytes; None for one that is not
-    there any more. One that is too large is not asked for. Raises StoreError.
+    """Yields records in the listed order, as ``read`` returns them from name and bytes.
+
+    Yields None for a record deleted meanwhile, and Unreadable for one that is too large or damaged;
+    too large ones are not requested. Raises StoreError.
     """
 
     def get(info: BlobInfo) -> T | Unreadable | None:
@@ -73,8 +75,10 @@ def read_all(
 
 
 def load(blobs: Blobs, layout: Layout) -> PlanRecords:
-    """Raises Unreadable if there is too much; StoreError if the store fails or was written by a
-    newer Hippo.
+    """Reads a plan.
+
+    Raises Unreadable if there is too much to hold; StoreError if the store fails or was written by
+    a newer Hippo.
     """
     problems: list[str] = []
     held = Held(f"plan {layout.everything[:-1]}")
@@ -138,14 +142,14 @@ def read_signature(blobs: Blobs, layout: Layout, problems: list[str]) -> dict[st
 
 
 def _sizes(infos: Iterable[BlobInfo], kind: Kind) -> Iterator[int]:
-    """Of those that will be read."""
+    """Yields the sizes of the records that will be read."""
     return (info.size for info in infos if info.size <= MAX_BYTES[kind])
 
 
 def _read_manifests(
     blobs: Blobs, layout: Layout, problems: list[str], held: Held
 ) -> tuple[dict[str, Manifest], frozenset[str], tuple[BlobInfo, ...]]:
-    # Manifests first: data is written before its manifest, so whatever is listed now has its data.
+    # Manifests first: data is written before its manifest, so every listed manifest has its data.
     infos = [
         info
         for info in blobs.list(layout.manifests)
@@ -196,7 +200,7 @@ def _read_manifests(
 def _read_live_reports(
     blobs: Blobs, layout: Layout, problems: list[str], held: Held
 ) -> tuple[list[Report], frozenset[str], set[str]]:
-    """With the chains that have some, and those of which one cannot be read."""
+    """Returns reports outside the ledger, their chains, and chains with unreadable reports."""
     reports: list[Report] = []
     chains, broken = set[str](), set[str]()
     infos = layout.numbered(blobs.list(layout.reports))
@@ -221,7 +225,7 @@ def _read_live_reports(
 
 
 def read_decisions(blobs: Blobs, layout: Layout, study: str) -> list[Decision]:
-    """See ``PlanStore.read_decisions``."""
+    """Implements ``PlanStore.read_decisions``."""
     decisions: list[Decision] = []
     trials = 0  # suggested so far
     infos = layout.numbered(blobs.list(layout.decisions_of(study)))
@@ -247,7 +251,7 @@ def read_decisions(blobs: Blobs, layout: Layout, study: str) -> list[Decision]:
 
 
 def _find_fault(decision: Decision, index: int, trials: int) -> str | None:
-    """Why this cannot be the decision with this index, after so many trials were suggested."""
+    """Returns why this cannot be the decision with this index, after ``trials`` trials, or None."""
     if decision.index != index:
         return f"is decision {decision.index}"
     is_known = decision.trial == trials if decision.kind == "suggest" else decision.trial < trials
@@ -259,7 +263,7 @@ def _find_fault(decision: Decision, index: int, trials: int) -> str | None:
 
 
 def check_formats(blobs: Blobs, layout: Layout) -> None:
-    """See ``PlanStore.check_formats``."""
+    """Implements ``PlanStore.check_formats``."""
     infos = blobs.list(layout.everything)
     for kind in _UNLOADED:
         found = [info for info in infos if layout.kind_of(info.name) is kind]

@@ -1,12 +1,12 @@
-"""One driver per plan: a lock made of blobs, for processes on one machine or on many.
+"""A lock made of blobs that ensures one driver per plan, on one machine or on many.
 
-Each holder is a generation, an object ``lock/<generation>.json``; the highest one holds. To take
-over is to create the next generation with ``if_absent``, so of several only one succeeds. The
-highest generation is never deleted, not even on release, so that no number is ever used twice by
-two live holders (with the plan itself it goes, by :meth:`PlanLock.remove`).
+Each holding is a generation, an object ``lock/<generation>.json``; the highest one holds the lock.
+A driver takes over by creating the next generation with ``if_absent``, so only one of several
+succeeds. The highest generation is not deleted, not even on release, so that no number is ever used
+by two live holders (it goes with the plan itself, by :meth:`PlanLock.remove`).
 
-A holder renews before its lock expires. One that died on this machine is found out at once, by its
-process id and start time, so that ``kill -9`` costs no waiting. Between machines clocks should
+A holder renews its lock before it expires. A dead holder on this machine is recognised at once, by
+its process ID and start time, so ``kill -9`` causes no wait. Clocks of different machines should
 agree within seconds.
 """
 
@@ -34,13 +34,13 @@ from hippo.store.encoding import decode, encode, fetch
 from hippo.store.layout import Layout
 from hippo.store.plan_store import PlanStore
 
-_ATTEMPTS = 100  # each one lost means that another process took or gave back the lock
-_MOST_AHEAD = 24 * 3600.0  # seconds; no lock is taken for so long, whatever the clocks say
+_ATTEMPTS = 100  # each failure means that another process acquired or released the lock
+_MOST_AHEAD = 24 * 3600.0  # seconds; no lock is valid for so long, whatever the clocks say
 _DELETE = "delete it if no other hippo uses this store"
 
 
 class LockHeld(StoreError):
-    """Another driver works on this plan. ``by`` says who."""
+    """Another driver works on this plan. ``by`` says which."""
 
     def __init__(self, plan: str, by: str, remedy: str) -> None:
         super().__init__(f"plan {plan} is {by}: {remedy}")
@@ -48,15 +48,15 @@ class LockHeld(StoreError):
 
 
 class LockLost(StoreError):
-    """Another driver took over, after this one had not renewed in time: stop at once."""
+    """Another driver took over because this one did not renew in time. Stop at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process, told apart from every other one, also from a later one with its number."""
+    """Identity of a process, distinct from a later process with the same ID."""
 
     host: str
-    boot: str  # of the kernel, with the name space of process numbers; "" if unknown
+    boot: str  # kernel boot ID and PID namespace; "" if unknown
     pid: int
     process_start: str  # in ticks since boot; "" if unknown
     command: str
@@ -73,7 +73,7 @@ class Holder:
         )
 
     def is_gone(self, *, seen_from: Holder) -> bool:
-        """True only if the process certainly has ended; never for one on another machine."""
+        """True only if the process has certainly ended; never for one on another machine."""
         if (self.host, self.boot) != (seen_from.host, seen_from.boot):
             return False
         start = _read_start(self.pid)
@@ -105,8 +105,8 @@ class _LockRecord(Record):
 class PlanLock:
     """The right to decide and delete in one plan. For one thread at a time.
 
-    ``seconds`` is how long it lasts without ``renew``; renew about three times as often. ``clock``
-    gives Unix time.
+    ``seconds`` is how long the lock lasts without ``renew``; renew about three times as often.
+    ``clock`` returns Unix time.
     """
 
     def __init__(
@@ -129,17 +129,17 @@ class PlanLock:
 
     @property
     def generation(self) -> int:
-        """Number of this holding, greater than any before it. Raises LockLost."""
+        """Generation of this holding, greater than all before it. Raises LockLost."""
         if self._generation is None:
             raise LockLost(f"the lock of plan {self._plan} is not held")
         return self._generation
 
     def acquire(self, *, above: int = 0, own: Collection[int] = ()) -> None:
-        """``above``: a generation known from elsewhere, which this one is to be greater than.
-        ``own``: generations that this process has held and uses no more, which it could not release
-        because the store failed.
+        """Acquires the lock. Raises LockHeld, which says by whom; StoreError.
 
-        Raises LockHeld, which says by whom; StoreError.
+        ``above`` is a generation known from elsewhere; the new one will be greater. ``own`` are
+        generations that this process held and no longer uses, but could not release because the
+        store failed.
         """
         for _ in range(_ATTEMPTS):
             generation = 0
@@ -154,21 +154,21 @@ class PlanLock:
         raise LockHeld(self._plan, "wanted by too many others at once", "try again")
 
     def check(self) -> None:
-        """Whether it could be taken now, without taking it. Raises LockHeld; StoreError."""
+        """Checks that the lock is free, without acquiring it. Raises LockHeld; StoreError."""
         generations = self._list()
         if generations:
             with contextlib.suppress(MissingBlob):  # removed meanwhile
                 self._check_free(generations[-1])
 
     def renew(self) -> None:
-        """Raises LockLost; StoreError."""
+        """Extends the lock by its ``seconds``. Raises LockLost; StoreError."""
         if self._generation is None:
             raise LockLost(f"the lock of plan {self._plan} is not held")
         self._renewed = self._clock()
         self._write(self._generation, expires=self._renewed + self._seconds)
         highest = self._list()[-1:]
         if highest != [self._generation]:
-            # Ours may just have been written again after the newer holder had removed it.
+            # Our lock may just have been rewritten after the newer holder removed it.
             self._blobs.delete(self._layout.lock(self._generation))
             self._generation = None
             raise LockLost(
@@ -177,18 +177,21 @@ class PlanLock:
             )
 
     def renew_if_due(self) -> None:
-        """Renew once a third of its time has passed. Raises LockLost; StoreError."""
+        """Renews once a third of the time has passed. Raises LockLost; StoreError."""
         if self._generation is None or self._clock() - self._renewed > self._seconds / 3:
             self.renew()
 
     def remove(self) -> None:
-        """Release, and leave nothing: for a plan of which nothing is left. Raises StoreError."""
+        """Releases the lock and removes its last object, for a plan that was deleted.
+
+        Raises StoreError.
+        """
         if self._generation is not None and self._list()[-1:] == [self._generation]:
             self._blobs.delete(self._layout.lock(self._generation))
         self._generation = None
 
     def release(self) -> None:
-        """Idempotent; harmless after the lock was lost. Raises StoreError."""
+        """Releases the lock. Idempotent; harmless after the lock was lost. Raises StoreError."""
         if self._generation is not None and self._list()[-1:] == [self._generation]:
             self._write(self._generation, expires=0.0)
         self._generation = None
@@ -206,7 +209,7 @@ class PlanLock:
         self.release()
 
     def _list(self) -> list[int]:
-        """Generations, ascending."""
+        """Returns the generations, ascending."""
         infos = self._blobs.list(self._layout.locks)
         numbers = (self._layout.generation_of(info.name) for info in infos)
         return sorted(number for number in numbers if number is not None)
@@ -235,7 +238,7 @@ class PlanLock:
         )
 
     def _create(self, generation: int) -> bool:
-        """Become the holder; False if another one was faster."""
+        """Becomes the holder; returns False if another process was faster."""
         self._acquired = self._renewed = self._clock()
         name = self._layout.lock(generation)
         if generation > MAX_INDEX:
@@ -246,7 +249,7 @@ class PlanLock:
             return False
         generations = self._list()
         if generations[-1:] != [generation]:
-            # We were slow: this number had been used, released and removed before.
+            # We were slow: this number was used, released and removed before.
             self._blobs.delete(name)
             return False
         self._generation = generation
@@ -285,7 +288,7 @@ def _read_boot() -> str:
 
 
 def _read_stat(pid: int) -> list[str]:
-    """Fields of /proc/<pid>/stat from the state on; none if it cannot be read."""
+    """Returns the fields of /proc/<pid>/stat from the state on; [] if it cannot be read."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -294,7 +297,7 @@ def _read_stat(pid: int) -> list[str]:
 
 
 def _read_start(pid: int) -> str | None:
-    """When a running process began; None if there is none, or /proc does not say."""
+    """Returns when a running process started; None if there is none, or /proc does not say."""
     fields = _read_stat(pid)
     if len(fields) < 20 or fields[0] in "ZX":
         return None

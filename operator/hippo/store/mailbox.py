@@ -1,9 +1,9 @@
 """The mailbox of an external study: requests of a user's program, answers of the driver.
 
-Requests are numbered 0, 1, 2, ... by whoever is first to write a number, so that they have one
-order however many programs write. Answers are immutable and each follows from what is durable
-already (decisions and reports), so a driver that was killed writes the missing ones again. Only
-refusals follow from nothing else: they are read back, and what was refused stays refused.
+Requests are numbered 0, 1, 2, ... by the first writer of each number, so they have one order
+however many programs write. Answers are immutable, and each follows from durable decisions and
+reports, so a driver rewrites missing ones after it was killed. Only refusals follow from nothing
+else: they are read back, and a refused request stays refused.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Mailbox:
         self._answers = layout.answers_of(study)
 
     def post(self, request: Request) -> int:
-        """Write a request; returns its number."""
+        """Writes a request; returns its number."""
         number, data = self.count(), encode(request, Kind.REQUEST)
         while not self._blobs.put(self._request(number), data, if_absent=True):
             number += 1
         return number
 
     def count(self) -> int:
-        """How many requests there are. One LIST."""
+        """Returns the number of requests. Takes one LIST."""
         numbers = {number_of(info.name) for info in self._blobs.list(self._requests)}
         return next(n for n in range(len(numbers) + 1) if n not in numbers)
 
     def read(self, number: int) -> Request:
-        """Raises MissingBlob, and Unreadable for what is no request."""
+        """Returns a request. Raises MissingBlob, or Unreadable if it is not a request."""
         name = self._request(number)
         data = fetch(self._blobs, name, Kind.REQUEST)
         return decode(REQUEST.validate_json, data, f"request {number}")
@@ -67,15 +67,18 @@ class Mailbox:
         return f"{self._answers}{name}.json"
 
     def answer(self, answer: Answer) -> None:
-        """Idempotent: the first answer of its kind stands."""
+        """Writes an answer. Idempotent: the first answer of its kind stays."""
         self._blobs.put(self.name_of(answer), encode(answer, Kind.ANSWER), if_absent=True)
 
     def withdraw(self, answer: Answer) -> None:
-        """An answer does not hold any more. Idempotent."""
+        """Deletes an answer that no longer holds. Idempotent."""
         self._blobs.delete(self.name_of(answer))
 
     def read_answers(self, known: Container[str] = ()) -> dict[str, Answer]:
-        """All answers but the known ones, by their names. One LIST, and one read for each."""
+        """Returns all answers but the known ones, by name.
+
+        Takes one LIST, and one read per answer.
+        """
         found: dict[str, Answer] = {}
         for info in self._blobs.list(self._answers):
             if info.name not in known:

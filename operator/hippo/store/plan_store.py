@@ -1,8 +1,8 @@
-"""Typed records of one plan above any Blobs: checkpoints, reports, controls, decisions, studies.
+"""Typed records of one plan in any Blobs: checkpoints, reports, controls, decisions, studies.
 
-Everything lies below ``<plan>/``, the plan's path (``<namespace>/<name>``). What is immutable is
-written with ``if_absent``, so doing it twice is harmless and the first writer wins; a checkpoint's
-manifest is written after its data, and deleted before.
+Everything lies below ``<plan>/``, the plan's path (``<namespace>/<name>``). Immutable records are
+written with ``if_absent``, so writing twice is harmless and the first writer wins. A checkpoint's
+manifest is written after its data and deleted before it.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from hippo.store.layout import Layout
 from hippo.store.loading import PlanRecords
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_HELD = (Kind.STUDY, Kind.DECISION)  # for as long as a plan is open
-_BLOCK = 1 << 20  # bytes read at once while a checkpoint is verified
+_HELD = (Kind.STUDY, Kind.DECISION)  # as long as a plan is open
+_BLOCK = 1 << 20  # bytes per read while a checkpoint is verified
 
 
 class PlanStore:
     """The records of one plan. Every failure is a StoreError of one line.
 
-    Any number of workers may write here; to decide, fold and delete is for the one driver that
-    holds the PlanLock. With a ``cache`` the data of checkpoints is read there first; whether there
-    is a checkpoint, only the store can tell.
+    Any number of workers may write; only the driver that holds the PlanLock may decide, fold and
+    delete. With a ``cache``, the data of checkpoints is read from there if possible; whether a
+    checkpoint exists is always read from the store.
     """
 
     def __init__(self, blobs: Blobs, plan: str, *, cache: CheckpointCache | None = None) -> None:
@@ -56,9 +56,9 @@ class PlanStore:
         self._layout = Layout(plan)
 
     def initialise(self, signature_document: dict[str, Any]) -> None:
-        """Begin the plan, or check that it is this one. Idempotent.
+        """Begins the plan, or checks that its signature is this one. Idempotent.
 
-        Raises StoreError if a newer Hippo or another trainer began it.
+        Raises StoreError if it was begun by a newer Hippo or for another trainer.
         """
         record = PlanRecord(signature=signature_document)
         if self.blobs.put(self._layout.plan, encode(record, Kind.PLAN), if_absent=True):
@@ -73,7 +73,7 @@ class PlanStore:
             raise StoreError(f"{what} belongs to another trainer: use another --store")
 
     def read_signature(self) -> dict[str, Any] | None:
-        """The document given to ``initialise``; None if it cannot be read. Raises StoreError."""
+        """Returns the document given to ``initialise``; None if unreadable. Raises StoreError."""
         return loading.read_signature(self.blobs, self._layout, [])
 
     # Checkpoints
@@ -88,9 +88,9 @@ class PlanStore:
         fingerprint: dict[str, str],
         chain: str,
     ) -> tuple[Manifest, bool]:
-        """Store a checkpoint; True beside the manifest that stands if another writer was first.
+        """Stores a checkpoint; returns its manifest, and whether another writer's exists already.
 
-        One that stands but is damaged is replaced. Data that lost is removed.
+        A damaged one is replaced. Data that lost the race is removed.
         """
         existing = self._find_intact(key)
         if existing is not None:
@@ -124,7 +124,10 @@ class PlanStore:
         return winner, True
 
     def read_manifest(self, key: str) -> Manifest:
-        """Raises CorruptCheckpoint if it is missing, unreadable, or another key's."""
+        """Returns a manifest.
+
+        Raises CorruptCheckpoint if it is missing, unreadable, or another key's.
+        """
         try:
             data = fetch(self.blobs, self._layout.manifest(key), Kind.MANIFEST)
             manifest = decode_manifest(data, f"the manifest of checkpoint {key}")
@@ -137,7 +140,7 @@ class PlanStore:
         return manifest
 
     def read_checkpoint(self, manifest: Manifest) -> bytes:
-        """The checkpoint's data, verified. Raises CorruptCheckpoint."""
+        """Returns the checkpoint's data, verified. Raises CorruptCheckpoint."""
         name = self._data_name(manifest)
         if self._cache is not None:
             cached = self._cache.get(manifest.sha256, manifest.size)
@@ -155,7 +158,7 @@ class PlanStore:
         return data
 
     def delete_checkpoint(self, key: str) -> None:
-        """Idempotent. Also removes data that never got a manifest."""
+        """Deletes a checkpoint, or data that never got a manifest. Idempotent."""
         self.blobs.delete(self._layout.manifest(key))
         start = self._layout.data_of(key)
         for info in self.blobs.list(start):
@@ -164,9 +167,9 @@ class PlanStore:
                 self._cache.drop(info.name.removeprefix(start))
 
     def remove_fragments(self) -> None:
-        """Remove data that never got a manifest, as killed writers leave it. None may be at work.
+        """Removes data without a manifest, left by killed writers. No writer may be active.
 
-        Two lists, whatever there is. Raises StoreError.
+        Takes two LISTs, however much there is. Raises StoreError.
         """
         start = self._layout.manifests
         known = {info.name[len(start) : -len(".json")] for info in self.blobs.list(start)}
@@ -178,7 +181,7 @@ class PlanStore:
     # Reports and controls of chains
 
     def write_report(self, report: Report) -> None:
-        """Idempotent. Raises StoreError if this number was already used to say something else."""
+        """Writes a report. Idempotent. Raises StoreError if this number has another report."""
         name = self._layout.report(report.chain, report.sequence_number)
         data = encode(report, Kind.REPORT)
         if not self._is_first(name, data):
@@ -188,9 +191,9 @@ class PlanStore:
             )
 
     def bar(self, chain: str) -> bool:
-        """See to it that a chain that has not begun never does; False if it has begun.
+        """Bars a chain from starting; returns False if it has started.
 
-        Who writes a chain's first report decides: a worker that finds another one there leaves
+        The first report of a chain decides: a worker that finds another one in its place exits
         before it trains. Raises StoreError.
         """
         report = build_bar(chain)
@@ -198,7 +201,7 @@ class PlanStore:
         return self._is_first(name, encode(report, Kind.REPORT))
 
     def _is_first(self, name: str, data: bytes) -> bool:
-        """Write a report; False if another one has this name."""
+        """Writes a report; returns False if another one has this name."""
         if self.blobs.put(name, data, if_absent=True):
             return True
         try:
@@ -207,9 +210,9 @@ class PlanStore:
             return False
 
     def read_reports(self, chain: str, after: int = -1) -> list[Report]:
-        """The reports numbered ``after + 1`` and so on, up to the first that is not there yet.
+        """Returns the reports from ``after + 1`` on, up to the first that does not exist yet.
 
-        Cheap to poll: with no news it costs one failed read. Raises StoreError if one is damaged.
+        Cheap to poll: without news it costs one failed read. Raises StoreError if one is damaged.
         """
         reports: list[Report] = []
         with contextlib.suppress(MissingBlob):
@@ -218,10 +221,10 @@ class PlanStore:
         return reports
 
     def read_news(self, read: Mapping[str, int]) -> list[Report]:
-        """What chains have reported since; ``read`` says how many of each one's reports are known.
+        """Returns new reports of chains; ``read`` is the number of known reports by chain.
 
-        For a driver to which no worker can call: one list for all chains, and one read for each new
-        report. Of a chain they come in order, up to the first that is not there yet.
+        For drivers that workers cannot call: one LIST for all chains, and one read per new report.
+        The reports of a chain are in order, up to the first that does not exist yet.
         """
         if not read:
             return []
@@ -249,7 +252,7 @@ class PlanStore:
         self.blobs.put(self._layout.control(control.chain), encode(control, Kind.CONTROL))
 
     def read_control(self, chain: str) -> Control | None:
-        """The newest; None if the chain was never steered. Cheap to poll. Raises StoreError."""
+        """Returns the newest control; None if there is none. Cheap to poll. Raises StoreError."""
         try:
             data = fetch(self.blobs, self._layout.control(chain), Kind.CONTROL)
         except MissingBlob:
@@ -259,7 +262,7 @@ class PlanStore:
     # Studies and their decisions
 
     def write_decision(self, study: str, decision: Decision) -> None:
-        """Idempotent. Raises StoreError if another decision has this index."""
+        """Writes a decision. Idempotent. Raises StoreError if another decision has this index."""
         name = self._layout.decision(study, decision.index)
         data = encode(decision, Kind.DECISION)
         if self.blobs.put(name, data, if_absent=True):
@@ -272,17 +275,17 @@ class PlanStore:
             )
 
     def read_decisions(self, study: str) -> list[Decision]:
-        """All, in order. Raises Unreadable if one is missing or damaged, or is about a trial that
-        there is not: none is made again. Raises StoreError.
+        """Returns all decisions, in order. Raises StoreError; Unreadable if one is missing, damaged
+        or about an unknown trial, since none is ever made again.
         """
         return loading.read_decisions(self.blobs, self._layout, study)
 
     def write_study(self, name: str, document: dict[str, Any]) -> None:
-        """Replaces an earlier one."""
+        """Writes a study's document, replacing an earlier one."""
         self.blobs.put(self._layout.study(name), encode(StudyRecord(document=document), Kind.STUDY))
 
     def read_study(self, name: str) -> dict[str, Any]:
-        """Raises MissingBlob, StoreError."""
+        """Returns a study's document. Raises MissingBlob, StoreError."""
         path = self._layout.study(name)
         try:
             data = fetch(self.blobs, path, Kind.STUDY)
@@ -296,10 +299,10 @@ class PlanStore:
         return document
 
     def delete_study(self, name: str) -> None:
-        """Forget a study, its decisions and its mailbox; its results stay. Idempotent.
+        """Deletes a study, its decisions and its mailbox; its results stay. Idempotent.
 
-        The last decision goes first, so that those left after a crash are still in order, and the
-        document last, so that it is still found.
+        The last decision goes first, so that the rest after a crash is still in order. The document
+        goes last, so that the study is still found.
         """
         layout = self._layout
         for prefix in (layout.requests_of(name), layout.answers_of(name)):
@@ -310,8 +313,9 @@ class PlanStore:
         self.blobs.delete(self._layout.study(name))
 
     def list_studies(self) -> list[str]:
-        """Names of the studies that were written, sorted. Raises Unreadable if they and their
-        decisions are too many to be held at once; StoreError.
+        """Returns the names of stored studies, sorted.
+
+        Raises Unreadable if their records are too much to hold at once; StoreError.
         """
         start, end = self._layout.studies, "/study.json"
         infos = [(self._layout.kind_of(i.name), i) for i in self.blobs.list(start)]
@@ -320,14 +324,11 @@ class PlanStore:
         return sorted(name[len(start) : -len(end)] for name in names)
 
     def write_spending(self, spending: Spending) -> None:
-        """Replaces the last one."""
+        """Writes the spending, replacing the previous one."""
         self.blobs.put(self._layout.spending, encode(spending, Kind.SPENDING))
 
     def read_spending(self) -> Spending | None:
-        """None if nothing was noted, or it is damaged: reports tell nearly the same.
-
-        Raises StoreError.
-        """
+        """Returns the spending; None if missing or damaged: reports suffice. Raises StoreError."""
         try:
             data = fetch(self.blobs, self._layout.spending, Kind.SPENDING)
             return decode(Spending.model_validate_json, data, self._layout.spending)
@@ -337,31 +338,30 @@ class PlanStore:
     # The whole plan
 
     def check_formats(self) -> None:
-        """Raises NewerFormat if a newer Hippo has written one of the records that ``load`` does not
-        read; what is damaged is passed over. Raises StoreError.
+        """Raises NewerFormat if a newer Hippo wrote a record that ``load`` does not read.
+
+        Skips damaged records. Raises StoreError.
         """
         loading.check_formats(self.blobs, self._layout)
 
     def load(self) -> PlanRecords:
-        """All that has been computed. Raises Unreadable if it is too much to be held at once, and
-        StoreError if the store fails or is newer.
-        """
+        """Returns everything computed so far. Raises Unreadable if it is too much; StoreError."""
         return loading.load(self.blobs, self._layout)
 
     def fold(self, chains: Iterable[str]) -> None:
-        """Move reports of chains that have ended into the ledger, so that loading reads few blobs.
+        """Moves reports of chains that have ended into the ledger, so that loading reads few blobs.
 
-        A chain with a damaged or missing report stays as it is. Idempotent; killed half-way,
-        nothing is lost, and ``load`` sees no report twice. Controls of these chains are deleted.
+        A chain with a damaged or missing report is left alone. Idempotent; if killed half-way,
+        nothing is lost and ``load`` sees no report twice. Deletes the controls of these chains.
         """
         ledger.fold(self.blobs, self._layout, chains)
 
     def remove(self, before_each: Callable[[], None] = lambda: None) -> None:
-        """Delete everything but the lock; ``before_each`` deletion it may be renewed. Idempotent.
+        """Deletes everything but the lock. Idempotent.
 
-        In reverse order of names, so that whatever is left after a crash is a plan: studies go
-        before their decisions, later decisions and reports before earlier ones, manifests before
-        data.
+        ``before_each`` is called before each deletion, to renew the lock. Names are deleted in
+        reverse order, so that whatever remains after a crash is a valid plan: studies go before
+        their decisions, later decisions and reports before earlier ones, manifests before data.
         """
         layout = self._layout
         for info in reversed(self.blobs.list(layout.everything)):
@@ -370,7 +370,7 @@ class PlanStore:
                 self.blobs.delete(info.name)
 
     def _find_intact(self, key: str) -> Manifest | None:
-        """The manifest of a checkpoint that would load; None if there is none."""
+        """Returns the manifest of an intact checkpoint, its data verified, or None."""
         digest, size = hashlib.sha256(), 0
         try:
             manifest = self.read_manifest(key)

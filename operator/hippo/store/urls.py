@@ -1,4 +1,4 @@
-"""From what stands behind ``--store`` to a store."""
+"""Opens a store by its URL or path, as given to ``--store``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def open_blobs(url: str) -> Blobs:
-    """The store at a path, ``file:///path`` or ``s3://bucket/prefix``. Touches nothing yet.
+    """Returns the store at a path, ``file:///path`` or ``s3://bucket/prefix``; no access yet.
 
-    Settings of S3 come from the environment: see ``s3_settings``. Raises StoreError.
+    S3 settings come from the environment: see ``s3.settings``. Raises StoreError.
     """
     if not url or "\0" in url:
         raise StoreError("--store is empty: give a directory, such as .hippo")
@@ -25,7 +25,7 @@ def open_blobs(url: str) -> Blobs:
         return DirectoryBlobs(os.path.expanduser(url))
     scheme = match[1].lower()
     if scheme == "s3":
-        # Here, because its imports take half a second that other stores need not pay.
+        # Imported here, because it takes half a second that other stores need not spend.
         from hippo.store.s3.bucket import S3Blobs
         from hippo.store.s3.settings import read_settings
 
@@ -42,8 +42,9 @@ def open_blobs(url: str) -> Blobs:
 
 
 def locate_store(url: str) -> str:
-    """The same store, told so that it holds in another working directory: an absolute path if it
-    is a directory. Raises StoreError.
+    """Returns the store's URL or absolute path, valid in any working directory.
+
+    Raises StoreError.
     """
     blobs = open_blobs(url)
     return str(blobs) if isinstance(blobs, DirectoryBlobs) else url

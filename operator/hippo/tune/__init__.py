@@ -1,4 +1,4 @@
-"""Tuners: which trials there are, and how far each is to go."""
+"""Tuners: they decide which trials there are and how far each is trained."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ __all__ = ["FollowingTuner", "Rank", "Result", "Tuner", "create_tuner", "rank"]
 
 
 def create_tuner(study: Study) -> Tuner:
-    """The tuner that a study asks for, as it is before its first decision."""
+    """Returns the study's tuner in its initial state.
+
+    Raises InvalidSpec for an unknown algorithm.
+    """
     match study.spec.algorithm:
         case Grid():
             return GridTuner(study)

@@ -1,13 +1,12 @@
-"""Asynchronous successive halving, promotion type.
+"""Asynchronous successive halving (ASHA), promotion type.
 
 L. Li et al., "A system for massively parallel hyperparameter tuning", MLSys 2020, algorithm 2. A
-trial that reaches a rung pauses there; whenever a worker is idle, a trial among the best 1/eta of a
-rung's results so far goes on from its checkpoint, and only if there is none, a new trial begins at
-the first rung. The paper's algorithm never ends; here it ends with ``maxTrials``: when all have
+trial that reaches a rung pauses there. When a worker is idle, a trial among the best 1/eta of a
+rung's results so far resumes from its checkpoint; only if there is none, a new trial begins at the
+first rung. The paper's algorithm never ends; here it ends with ``maxTrials``: when all trials have
 been suggested, no result is awaited and none can be promoted, the paused trials are stopped.
 
-Which trials are promoted depends on the order in which results come. That is why every decision is
-recorded.
+Promotions depend on the order in which results arrive. Therefore every decision is recorded.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from hippo.tune.tuner import Tuner
 
 
 class AshaTuner(Tuner):
-    """Decides for idle workers only; each decision costs O(rungs + log trials)."""
+    """Decides for idle workers only; each decision takes O(rungs + log trials)."""
 
     by_order = "which trials go on"
     for_idle_workers = True
@@ -37,7 +36,7 @@ class AshaTuner(Tuner):
         new = self._suggestions(
             max(idle, 0) - len(promotions), self.rungs[0], after=len(promotions)
         )
-        return promotions + new or self._farewells()
+        return promotions + new or self._final_stops()
 
     def _promotions(self, most: int) -> list[Decision]:
         decisions: list[Decision] = []
@@ -64,8 +63,8 @@ class AshaTuner(Tuner):
                 )
         return decisions
 
-    def _farewells(self) -> list[Decision]:
-        """Stops of all paused trials, once nothing else will ever happen."""
+    def _final_stops(self) -> list[Decision]:
+        """Returns stops of all paused trials, once no other decision can follow."""
         if not self.exhausted or self._pending or self._is_settled() or self._promotions(1):
             return []
         waiting = sorted(

@@ -1,4 +1,4 @@
-"""A bracket: trials that climb the rungs together and are thinned out at each.
+"""A bracket: trials that climb the rungs together, with a cut at each rung.
 
 This is successive halving in its synchronous form; an algorithm has one bracket or several.
 """
@@ -9,21 +9,21 @@ from hippo.tune.ordering import Rank
 
 
 class Bracket:
-    """Keeps who has entered which rung, with which result, and whose verdict is still due."""
+    """Records which trials have entered which rung, their results, and the verdicts still due."""
 
     def __init__(self, rungs: int, eta: int) -> None:
         self._eta = eta
-        # None: sent to the rung, and no result yet.
+        # None: sent to the rung, without a result yet.
         self._ranks: list[dict[int, Rank | None]] = [{} for _ in range(rungs)]
         self._unknown = [0] * rungs  # results that verdicts wait for
         self._waived: set[tuple[int, int]] = set()
-        """Rungs and trials that were judged, and whose results a damaged store has lost since."""
+        """(rung, trial) pairs that were judged but whose results a damaged store has lost since."""
         self._due: list[set[int]] = [set() for _ in range(rungs - 1)]
         self.has_begun = False
-        """A verdict has been recorded: the bracket takes no new trial any more."""
+        """Whether a verdict has been recorded; the bracket then takes no new trial."""
 
     def enter(self, trial: int, rung: int, rank: Rank | None) -> None:
-        """The trial is to reach the rung; ``rank`` if its result there is known already."""
+        """Sends a trial to a rung; ``rank`` is its result there if known already."""
         self._ranks[rung][trial] = None
         self._unknown[rung] += 1
         if rung < len(self._due):
@@ -32,7 +32,7 @@ class Bracket:
             self.arrive(trial, rung, rank)
 
     def arrive(self, trial: int, rung: int, rank: Rank) -> None:
-        """A result. Of no account at a rung that the trial was not sent to."""
+        """Records a result. Ignored at a rung that the trial was not sent to."""
         if self._ranks[rung].get(trial, rank) is not None:
             return
         self._ranks[rung][trial] = rank
@@ -43,7 +43,7 @@ class Bracket:
             self._due[rung].discard(trial)
 
     def judge(self, trial: int) -> None:
-        """The trial's verdict has been recorded."""
+        """Records that the trial's verdict was made."""
         self.has_begun = True
         for rung, due in enumerate(self._due):
             due.discard(trial)
@@ -53,14 +53,14 @@ class Bracket:
 
     @property
     def is_settled(self) -> bool:
-        """No verdict is due, at any rung."""
+        """Whether no verdict is due at any rung."""
         return not any(self._due)
 
     def verdicts(self) -> tuple[int, list[tuple[int, int]], int, int] | None:
-        """The lowest closed rung with verdicts due, or None.
+        """Returns the lowest closed rung with verdicts due, or None.
 
-        That is (rung, [(trial, position)], size, share): trials in order, the best first, at
-        positions from 1 to ``size``; those up to position ``share`` go on.
+        The result is (rung, [(trial, position)], size, share): trials in order, best first, at
+        positions from 1 to ``size``; those up to position ``share`` are promoted.
         """
         for rung, due in enumerate(self._due):
             if self._unknown[rung]:

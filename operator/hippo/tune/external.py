@@ -1,8 +1,8 @@
-"""Takes trials from a user's own program: the tuner only keeps order.
+"""Trials requested by a user's own program: the tuner only validates and orders requests.
 
-Requests come numbered from a mailbox. Each is answered once: by a decision that carries its number,
-or by a refusal. Both are durable, so whoever replays them and then reads the mailbox from its
-beginning has the same tuner.
+Numbered requests come from a mailbox. Each is answered once, by a decision that carries its number
+or by a refusal. Both are durable, so replaying them and then reading the mailbox from the start
+restores the tuner.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ MAX_PROMOTIONS = 5000
 
 
 class ExternalTuner(Tuner):
-    """Trials may report at any step, as often as they are asked to, ever farther.
+    """Trials may report at any step, any number of times, at increasing steps.
 
-    Trials are called by the number of the request that suggested them. Values need not lie in the
-    domains of the space: it says which hyper-parameters there are, and which of them are static.
+    Requests refer to a trial by the number of the request that suggested it. Values need not lie in
+    the domains of the space, which only declares the hyper-parameters and which of them are static.
     """
 
     asks_by_itself = False
@@ -35,17 +35,17 @@ class ExternalTuner(Tuner):
         super().__init__(study)
         self._waiting: dict[int, Request] = {}  # neither carried out nor refused, by number
         self._answered: set[int] = set()
-        self._trial_of: dict[int, int] = {}  # by the number of the request that suggested it
-        self._closed: int | None = None  # by this request
+        self._trial_of: dict[int, int] = {}  # trial by number of the request that suggested it
+        self._closed: int | None = None  # number of the request that closed the study
         self._promotions: dict[int, int] = {}  # by trial
-        self._farthest: dict[int, int] = {}  # by trial, the last step with a result
+        self._farthest: dict[int, int] = {}  # last step with a result, by trial
         self._schedules: dict[int, Runs] = {}  # of all trials, by identity
-        self._pieces = 0  # of these
+        self._pieces = 0  # total pieces of these schedules
 
     # -- what is known -----------------------------------------------------------------------------
 
     def submit(self, number: int, request: Request) -> None:
-        """Take a request from the mailbox. It counts once, however often it is submitted."""
+        """Takes a request from the mailbox. Repeated submissions are ignored."""
         if number in self._answered:
             return
         if isinstance(request, Close):
@@ -91,12 +91,12 @@ class ExternalTuner(Tuner):
         suggests = decision.kind == "suggest"
         if decision.trial != known if suggests else not 0 <= decision.trial < known:
             raise ValueError(f"decision {decision.index}: trial {decision.trial} of {known}")
-        least = 0 if decision.kind == "stop" else 1  # it may be stopped where it has not begun
+        least = 0 if decision.kind == "stop" else 1  # a trial may be stopped before it begins
         if not least <= decision.steps <= self.steps:
             raise ValueError(f"decision {decision.index}: step {decision.steps} of {self.steps}")
 
     def tell(self, result: Result) -> None:
-        """Take a result into account. Results may come in any order, and more than once."""
+        """Records a result. Results may come in any order and repeatedly."""
         if rank(result.value, self._goal, self.seed, result.trial)[0]:
             self._failed.add(result.trial)
             self._pending.discard(result.trial)
@@ -113,11 +113,11 @@ class ExternalTuner(Tuner):
     # -- what to do --------------------------------------------------------------------------------
 
     def decide(self, idle: int) -> list[Decision]:
-        """One at a time: whether a request can be carried out depends on those before."""
+        """Returns one decision at a time, since later requests may depend on earlier ones."""
         for number, request in sorted(self._waiting.items(), key=lambda entry: entry[0]):
             if self._problem(number, request) is None and self._is_due(request):
                 return [self._decision(number, request)]
-        return self._farewells()
+        return self._final_stops()
 
     def refusal(self) -> tuple[int, str] | None:
         for number, request in sorted(self._waiting.items(), key=lambda entry: entry[0]):
@@ -133,21 +133,21 @@ class ExternalTuner(Tuner):
 
     @property
     def finished(self) -> bool:
-        """Closed, and all is trained; or nothing could be asked for any more."""
+        """Whether the study is closed and trained, or no request could be carried out any more."""
         if self._pending or self._waiting:
             return False
         trials = range(len(self._targets))
         return self.exhausted and not any(self.may_continue(trial) for trial in trials)
 
     def _is_due(self, request: Request) -> bool:
-        """A trial goes on once it has reported: until then, a request to go on waits."""
+        """Whether a request is due now; a promotion waits until the trial has reported."""
         if isinstance(request, Suggest | Close):
             return True
         trial = self._trial_of.get(request.trial)
         return trial is not None and not (isinstance(request, Promote) and trial in self._pending)
 
     def _problem(self, number: int, request: Request) -> str | None:
-        """Why a request cannot be carried out; None if it can, now or later."""
+        """Returns why a request cannot be carried out; None if it can, now or later."""
         if self._closed is not None and number > self._closed:
             return f"the study was closed by request {self._closed}"
         if isinstance(request, Suggest):
@@ -194,7 +194,7 @@ class ExternalTuner(Tuner):
         except InvalidSpec as error:
             path, message = error.errors[0]
             return f"{path}: {message}"
-        except Exception as error:  # whatever it is, it is this request's alone
+        except Exception as error:  # any error concerns only this request
             return f"hyperparameters: cannot be worked out ({type(error).__name__})"
         if pieces > MAX_ASKED_PIECES:
             return (
@@ -204,7 +204,7 @@ class ExternalTuner(Tuner):
         return self._problem_of_steps(request.steps, 0)
 
     def _new_schedules(self, hyperparameters: Mapping[str, Any]) -> dict[int, Runs]:
-        """Those that no trial has yet. Raises InvalidSpec."""
+        """Returns the schedules that no trial has yet. Raises InvalidSpec."""
         sequence = Sequence.of(hyperparameters, self.steps)
         schedules = (
             sequence.runs(name)
@@ -240,8 +240,8 @@ class ExternalTuner(Tuner):
         fields = {"index": self._count, "kind": kind, "trial": trial, "steps": steps}
         return Decision.model_validate({**fields, "request": request, "reason": reason})
 
-    def _farewells(self) -> list[Decision]:
-        """Once the study is closed and all is trained, those that could go on are stopped."""
+    def _final_stops(self) -> list[Decision]:
+        """Returns a stop of a trial that could continue, once a closed study is trained."""
         if self._closed is None or self._pending or self._waiting:
             return []
         trials = (trial for trial in range(len(self._targets)) if self.may_continue(trial))

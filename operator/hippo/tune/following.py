@@ -1,8 +1,9 @@
-"""A tuner that repeats recorded decisions, so that two ways to train a study train the same trials.
+"""A tuner that replays recorded decisions, to train the same trials of a study in another way.
 
-Some algorithms decide by the results at hand, hence by the order in which results come; trained in
-another way, the study would have other trials. Here each recorded decision is made again as soon as
-its trial has come to where it was made. Trials keep their order; verdicts come as results do.
+Some algorithms decide by the results at hand and so depend on the order in which results arrive;
+trained in another way, the study would have other trials. Here each recorded decision is repeated
+as soon as its trial reaches the step at which it was made. Trials keep their order; verdicts follow
+results.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from hippo.tune.tuner import Tuner
 
 
 class FollowingTuner(Tuner):
-    """Suggests, promotes and stops as was recorded; in time, as far as its own algorithm would.
+    """Repeats recorded suggestions, promotions and stops, limited as its own algorithm would be.
 
-    What the engine decides by itself (failures, replicates) is not repeated: it does so again.
+    Decisions that the engine makes itself (failures, replicates) are left to the engine.
     """
 
     def __init__(self, study: Study, own: Tuner, recorded: Iterable[Decision]) -> None:
-        """``own``: the tuner that the study asks for, as it is before its first decision."""
+        """``own`` is the study's tuner in its initial state."""
         super().__init__(study, rungs=own.rungs, seed=own.seed)
         self._own = own
         self._trials: list[Decision] = []
@@ -52,10 +53,10 @@ class FollowingTuner(Tuner):
                     continue
                 room -= 1
             made.append(recorded.model_copy(update={"index": self._count + len(made)}))
-        return made if due else self._farewells()
+        return made if due else self._final_stops()
 
     def _is_due(self, verdict: Decision) -> bool:
-        """Whether the trial has come to where the verdict was made."""
+        """Whether the trial has reached the step at which the verdict was made."""
         trial = verdict.trial
         if trial >= len(self._targets) or trial in self._failed or trial in self._stopped:
             return False
@@ -64,8 +65,8 @@ class FollowingTuner(Tuner):
         at = verdict.steps
         return at not in self.rungs or (trial, self.rungs.index(at)) in self._results
 
-    def _farewells(self) -> list[Decision]:
-        """Stops of trials of which the record says no more, once nothing else will happen."""
+    def _final_stops(self) -> list[Decision]:
+        """Returns stops of trials without further records, once no other decision can follow."""
         if not self.exhausted or self._pending:
             return []
         return [

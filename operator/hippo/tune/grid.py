@@ -10,7 +10,7 @@ from hippo.tune.tuner import Tuner
 
 
 class GridTuner(Tuner):
-    """Suggests all points at once, or the first ``maxTrials``: names sorted, the last fastest."""
+    """Suggests all points at once, or the first ``maxTrials``; the last name varies fastest."""
 
     def __init__(self, study: Study) -> None:
         super().__init__(study)

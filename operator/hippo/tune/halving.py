@@ -1,8 +1,8 @@
-"""What successive halving and Hyperband share: brackets whose rungs are judged when they close.
+"""Successive halving within brackets, shared by SHA and Hyperband.
 
-All trials of a bracket train to its first rung; once every result there is in, the best 1/eta go on
-to the next, eta times as far, and so on up to the study's steps. That the best one always goes on
-is ours, so that small brackets end with a fully trained trial.
+All trials of a bracket train to its first rung. Once every result there is in, the best 1/eta go on
+to the next rung, eta times as far, and so on up to the study's steps. Unlike in the papers, the
+best trial always goes on, so that small brackets end with a fully trained trial.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from hippo.tune.tuner import Tuner
 
 
 class HalvingTuner(Tuner):
-    """Synchronous, so that the order of results is of no account.
+    """Synchronous: decisions do not depend on the order of results.
 
-    A trial's place among the suggestions says which bracket it belongs to. If ``maxTrials`` is
-    raised when a bracket has had its first verdict, those that still come form one of their own.
+    A trial's index determines its bracket. If ``maxTrials`` is raised after a bracket's first
+    verdict, the additional trials form a bracket of their own.
     """
 
     def __init__(self, study: Study, settings: Sha | Hyperband) -> None:
@@ -30,16 +30,16 @@ class HalvingTuner(Tuner):
         super().__init__(study, rungs=rungs, seed=settings.seed)
         self._eta = settings.eta
         self._brackets: list[Bracket] = []
-        self._open: dict[int, Bracket] = {}  # by number: who takes new trials
+        self._open: dict[int, Bracket] = {}  # brackets that take new trials, by number
         self._bracket_of: list[Bracket] = []
         self._known: dict[tuple[int, int], Rank] = {}
 
     def _number_of(self, trial: int) -> int:
-        """Which bracket a trial belongs to: 0, 1, ... in the order in which they are filled."""
+        """Returns the bracket of a trial: 0, 1, ... in the order in which they are filled."""
         return 0
 
     def _label(self, trial: int) -> str:
-        """How reasons begin, where there are several brackets."""
+        """Returns the prefix of reasons if there are several brackets."""
         return ""
 
     def decide(self, idle: int) -> list[Decision]:
@@ -104,7 +104,7 @@ class HalvingTuner(Tuner):
 
     def _ranked(self, trial: int, rung: int, rank: Rank) -> None:
         failed = rank[0]
-        # A failure counts wherever the trial was sent: it may have been sent beyond this rung.
+        # A failure counts at later rungs too: the trial may have been sent beyond this one.
         for at in range(rung, len(self.rungs) if failed else rung + 1):
             self._known.setdefault((trial, at), rank)
             if trial < len(self._bracket_of):

@@ -1,10 +1,10 @@
 """Hyperband (L. Li et al., "Hyperband", JMLR 18, 2018), algorithm 1.
 
-How soon to give up on a trial depends on the problem, so Hyperband hedges: bracket s begins with
+How early a trial can be judged depends on the problem, so Hyperband hedges: bracket s begins with
 ceil((s_max + 1) / (s + 1) * eta^s) trials at rung s_max - s, for s = s_max, ..., 0; the last one
-trains all of its few trials in full. The rungs are those of successive halving, so that s_max is
-floor(log_eta(steps / minSteps)) as in the paper if ``steps`` is minSteps times a power of eta, and
-one more if it is not: the last rung is then less than eta times as far as the one before.
+trains all of its few trials in full. The rungs are those of successive halving. As in the paper,
+s_max is floor(log_eta(steps / minSteps)) if ``steps`` is minSteps times a power of eta; otherwise
+it is one more, since the last rung is then less than eta times as far as the one before.
 
 The paper runs one bracket after the other. They do not depend on each other, so here all trials are
 suggested at once and the scheduler orders the work.
@@ -23,14 +23,14 @@ from hippo.tune.halving import HalvingTuner
 class HyperbandTuner(HalvingTuner):
     """All brackets side by side; bracket number k begins at rung k.
 
-    ``maxTrials`` trials fill the brackets in order, and then the brackets of another pass; without
-    it there is one pass.
+    ``maxTrials`` trials fill the brackets in order, then those of another pass; without it there is
+    one pass.
     """
 
     def __init__(self, study: Study, settings: Hyperband) -> None:
         super().__init__(study, settings)
         self._ends = list(accumulate(bracket_sizes(len(self.rungs), settings.eta)))
-        """Of each bracket of a pass, the place after its last trial."""
+        """For each bracket of a pass, the index after its last trial."""
 
     @property
     def _limit(self) -> int:
@@ -38,7 +38,7 @@ class HyperbandTuner(HalvingTuner):
         return most if self._space.size is None else min(most, self._space.size)
 
     def _place_of(self, trial: int) -> tuple[int, int]:
-        """(pass, first rung), both from 0."""
+        """Returns (pass, first rung), both from 0."""
         passed, place = divmod(trial, self._ends[-1])
         return passed, bisect_right(self._ends, place)
 

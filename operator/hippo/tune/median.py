@@ -1,11 +1,12 @@
 """The median stopping rule (D. Golovin et al., "Google Vizier", KDD 2017, section 3.2.2).
 
 A trial is stopped at step s if its best objective by step s is strictly worse than the median of
-the running averages, up to step s, of the objectives of all completed trials. The median is a real
-one: of an even number, the mean of the middle two.
+the running averages, up to step s, of the objectives of all completed trials. The median of an even
+number is the mean of the middle two.
 
-Completed are trials that were trained to the end. A failed or diverged trial counts among them,
-with an average worse than any number. A stopped one does not count: its rest is not known.
+Completed trials are those trained to the end. A failed or diverged trial counts among them, with an
+average worse than any number. A stopped trial does not count, because its further course is
+unknown.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from hippo.tune.ordering import Rank
 from hippo.tune.tuner import Tuner
 
 Average = Fraction | float
-"""Exact, so that it depends on no order; or infinity: worse than any number."""
+"""An exact fraction, so that it is independent of summation order; or infinity, the worst."""
 
 
 def median_of(averages: list[Average]) -> Average:
-    """The median of ascending numbers; at least one."""
+    """Returns the median of ascending numbers; there must be at least one."""
     middle = len(averages) // 2
     if len(averages) % 2:
         return averages[middle]
@@ -35,9 +36,9 @@ def median_of(averages: list[Average]) -> Average:
 class MedianTuner(Tuner):
     """Suggests all trials at once, in full, with reports at the multiples of ``every``.
 
-    Each trial under way is judged at its latest report, whenever anything new is known. Which
-    trials are stopped depends on the order in which results come; so decisions are recorded.
-    Costs are objectives with their sign turned so that less is better.
+    Each running trial is judged at its latest report whenever anything new is known. Stops depend
+    on the order in which results arrive, so decisions are recorded. Costs are objectives with their
+    sign changed so that less is better.
     """
 
     by_order = "which trials are stopped"
@@ -49,13 +50,14 @@ class MedianTuner(Tuner):
         self._min_steps, self._min_trials = settings.min_steps, settings.min_trials
         self._costs: dict[int, dict[int, float]] = {}  # by trial, then by rung
         self._averages: list[list[Average]] = [[] for _ in self._marks]
-        """By mark: running averages of the completed trials, ascending."""
+        """Running averages of the completed trials, ascending, by mark."""
         self._counted: dict[int, list[Average | None]] = {}
-        """By completed trial, what of it stands in ``_averages``."""
+        """Entries of a completed trial in ``_averages``."""
         self._under_way: list[list[tuple[float, int]]] = [[] for _ in self._marks]
-        """By mark: (least cost so far, trial) of the trials that have reported there last."""
+        """(least cost so far, trial) of the trials whose last report was at the mark, ascending, by
+        mark."""
         self._stands: dict[int, tuple[int, tuple[float, int]]] = {}
-        """By trial under way, where it stands in ``_under_way``: (mark, entry)."""
+        """Entry of a running trial in ``_under_way``: (mark, entry)."""
 
     def decide(self, idle: int) -> list[Decision]:
         new = self._suggestions(self._limit, self.steps)
@@ -75,7 +77,7 @@ class MedianTuner(Tuner):
         return (self.steps,)
 
     def _verdicts(self) -> list[tuple[int, int, str]]:
-        """(trial, mark, reason) of each that is to be stopped, by trial."""
+        """Returns (trial, mark, reason) of each trial to stop, by trial."""
         found = []
         for mark, standing in enumerate(self._under_way):
             averages = self._averages[mark]
@@ -108,7 +110,7 @@ class MedianTuner(Tuner):
         self._place(trial)
 
     def _place(self, trial: int) -> None:
-        """Counts a trial as under way, as completed, or not at all, by all that is known of it."""
+        """Files a trial as running, completed, or neither, by all that is known of it."""
         self._displace(trial)
         if trial in self._stopped:
             return
@@ -125,7 +127,7 @@ class MedianTuner(Tuner):
             insort(self._under_way[max(costs)], entry)
 
     def _running_averages(self, costs: dict[int, float]) -> list[Average | None]:
-        """By mark, of all reports up to there; None before the first."""
+        """Returns the average of all reports up to each mark; None before the first report."""
         total, count = Fraction(0), 0
         averages: list[Average | None] = []
         for mark in range(len(self._marks)):

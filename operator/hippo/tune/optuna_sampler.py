@@ -1,10 +1,11 @@
 """Optuna's samplers: TPE, GP, CMA-ES and QMC (T. Akiba et al., "Optuna", KDD 2019).
 
-Optuna keeps a study of its own that grows by ask and tell. Here nothing may grow: a tuner must be
-the same after a restart, whatever order results come in. So each suggestion asks a fresh study that
-is told all there is to know, in order of trials, and whose sampler is seeded by a hash of (seed,
-trial, attempt). That costs O(trials) for each suggestion, far less than the sampler itself.
-``optuna_sources`` says how each sampler is told.
+Optuna keeps a study of its own that grows by ask and tell. A tuner must not depend on such history:
+it must be the same after a restart, whatever order results arrive in. So each suggestion asks a
+fresh study that is told everything known, in order of trials, and whose sampler is seeded by a hash
+of (seed, trial, attempt). That takes O(trials) per suggestion, far less than the sampler itself.
+
+``optuna_sources`` defines what each sampler is told.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class OptunaTuner(Tuner):
         self._name = settings.sampler
         self._points: list[dict[str, Any]] = []
         self._seen: set[str] = set()
-        self._values: dict[int, float] = {}  # of trials, ascending: the smallest is the best
-        self._drawn: dict[tuple[int, int], dict[str, Any]] = {}  # since something was learnt
+        self._values: dict[int, float] = {}  # by trial, ascending: the least is the best
+        self._drawn: dict[tuple[int, int], dict[str, Any]] = {}  # since the last news
 
     def decide(self, idle: int) -> list[Decision]:
         return self._suggestions(min(idle, 1), self.steps)
@@ -65,7 +66,7 @@ class OptunaTuner(Tuner):
         self._drawn.clear()
 
     def _candidate(self, trial: int, attempt: int) -> dict[str, Any]:
-        """A point of the sampler; of a finite space, one that was not suggested before."""
+        """Returns a point of the sampler; in a finite space, one that was not suggested before."""
         point = self._drawn.get((trial, attempt))
         if point is None:
             point = self._drawn[trial, attempt] = self._draw(trial, attempt)

@@ -1,15 +1,15 @@
 """Optuna's samplers as functions of what is known, for ``OptunaTuner``.
 
-How the samplers are told:
+What the samplers are told:
 
-- TPE and GP learn of each result at once. Trials under way are shown as running, so that several
-  workers are not all sent to the same place (TPE's constant liar, GP's expected improvement over
+- TPE and GP learn of each result at once. Unfinished trials are shown as running, so that several
+  workers are not sent to the same place (TPE's constant liar, GP's expected improvement over
   pending points). A failed trial counts as the worst result so far.
-- CMA-ES learns in generations, and which generation a point belongs to is not in the point. It is
-  replayed as if trials had run one after the other: a result counts once those of all earlier
-  trials are in, and counts for the generation that the optimizer was then at. A failed trial is
-  infinitely bad, which is all that the ranks need. Only numbers that every trial has take part;
-  choices, and what depends on them, are drawn at random, as Optuna does.
+- CMA-ES learns in generations, and a point does not tell which generation it belongs to. The trials
+  are replayed as if they had run one after the other: a result counts once the results of all
+  earlier trials are in, for the generation that the optimizer was then at. A failed trial has an
+  infinite value, which suffices because only ranks matter. Only numbers that every trial has take
+  part; choices, and whatever depends on them, are drawn at random, as in Optuna.
 - QMC never learns: trial i gets point i of the sequence.
 
 Ranges so wide, narrow or high that Optuna's arithmetic would overflow are shown to it as positions
@@ -42,7 +42,7 @@ class Source(ABC):
 
     learns = True
     patience = 8
-    """After so many draws of points suggested before, any other point of a finite space will do."""
+    """Draws of known points after which any other point of a finite space is taken."""
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, space: Space, settings: Optuna) -> None:
@@ -52,11 +52,11 @@ class Source(ABC):
         self._known: list[dict[str, Value]] = []
 
     def note_point(self, trial: int, point: Mapping[str, Any]) -> None:
-        """A trial was suggested."""
+        """Records that a trial was suggested."""
         self._known.append(self._as_seen(point) if self.learns else {})
 
     def _as_seen(self, point: Mapping[str, Any]) -> dict[str, Value]:
-        """The coordinates of a point, as the sampler sees them."""
+        """Returns the coordinates of a point, as the sampler sees them."""
         coordinates = self._space.coordinates(point)
         return {
             dimension.path: dimension.inward(coordinates[dimension.path])
@@ -68,11 +68,11 @@ class Source(ABC):
     def point(
         self, trial: int, draw: int, values: Mapping[int, float], running: set[int]
     ) -> dict[str, Any]:
-        """A draw for a new trial. ``values``: to be minimized; infinite for a failure."""
+        """Returns a draw for a new trial. ``values`` are minimized; a failure is infinite."""
 
     @abstractmethod
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """The sampler before it is told anything."""
+        """Returns a sampler that was told nothing yet."""
 
     def _study(self, seed: int, trials: list[optuna.trial.FrozenTrial]) -> optuna.Study:
         import optuna
@@ -83,7 +83,7 @@ class Source(ABC):
 
 
 class _Tpe(Source):
-    """Choices within choices are asked one after the other, as trials come to them."""
+    """Nested choices are asked one after the other, as they become relevant."""
 
     def point(
         self, trial: int, draw: int, values: Mapping[int, float], running: set[int]
@@ -102,9 +102,9 @@ class _Tpe(Source):
 
 
 class _Gp(Source):
-    """Every trial has every dimension: where it does not matter, at its middle."""
+    """Every trial has every dimension; irrelevant ones are at their middle."""
 
-    patience = 2  # draws are dear, and differ little
+    patience = 2  # draws are expensive and differ little
 
     def __init__(self, space: Space, settings: Optuna) -> None:
         super().__init__(space, settings)
@@ -131,10 +131,10 @@ class _Gp(Source):
 
 
 class _Cmaes(Source):
-    """Keeps the replay up to here: results already told never change.
+    """Keeps the replay so far, since results already told never change.
 
-    Only the end of the replay matters: the trial that carries the optimizer's latest state, and
-    later ones of its generation. So each step costs the same.
+    Only the end of the replay matters: the trial that carries the optimizer's latest state, and the
+    later ones of its generation. So every step takes the same time.
     """
 
     def __init__(self, space: Space, settings: Optuna) -> None:
@@ -167,7 +167,7 @@ class _Cmaes(Source):
         )
 
     def _replay(self, values: Mapping[int, float]) -> None:
-        """Tell results in order of trials, each with the generation that an ask would get."""
+        """Tells results in order of trials, each with the generation that an ask would get."""
         import optuna
 
         distributions = _distributions(self._numbers)
@@ -196,10 +196,10 @@ class _Cmaes(Source):
 
 
 class _Qmc(Source):
-    """Further draws for one trial are the same point of further scrambled sequences."""
+    """Further draws for one trial take the same point of further scrambled sequences."""
 
     learns = False
-    # Unscrambled, the first point is a corner, and all seeds are alike.
+    # Unscrambled, the first point is a corner, and all seeds give the same sequence.
     defaults: ClassVar[Mapping[str, Any]] = {"scramble": True}
 
     def __init__(self, space: Space, settings: Optuna) -> None:
@@ -215,7 +215,7 @@ class _Qmc(Source):
         distributions = _distributions(dimensions)
         with _quiet():
             if draw not in self._sequences:
-                # Says what there is to choose.
+                # One told trial defines the search space.
                 told = [_trial(distributions, _middle(dimensions), 0.0)]
                 self._sequences[draw] = self._study(hash_draw(self._seed, 0, draw), told), []
             study, points = self._sequences[draw]
@@ -239,7 +239,7 @@ SOURCES: dict[str, type[Source]] = {"tpe": _Tpe, "gp": _Gp, "cmaes": _Cmaes, "qm
 def _told(
     space: Space, known: list[dict[str, Value]], values: Mapping[int, float], running: set[int]
 ) -> list[optuna.trial.FrozenTrial]:
-    """All trials with a result or on their way to one, in order."""
+    """Returns all trials with a result or without one but running, in order."""
     distributions = _distributions(space.dimensions)
     worst = max((value for value in values.values() if math.isfinite(value)), default=0.0)
     return [
@@ -254,7 +254,7 @@ def _trial(
     point: Mapping[str, Value],
     value: float | None,
 ) -> optuna.trial.FrozenTrial:
-    """A trial with its result, or a running one."""
+    """Returns a completed trial, or a running one if ``value`` is None."""
     import optuna
 
     state = optuna.trial.TrialState.RUNNING if value is None else optuna.trial.TrialState.COMPLETE
@@ -267,7 +267,7 @@ def _trial(
 
 
 def _middle(dimensions: Iterable[Dimension]) -> dict[str, Value]:
-    """A point that says nothing, as a sampler sees it."""
+    """Returns a neutral point, as a sampler sees it."""
     return {dimension.path: dimension.inward(dimension.middle) for dimension in dimensions}
 
 
@@ -288,7 +288,7 @@ def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution
     if isinstance(template, Uniform):
         return FloatDistribution(template.low, template.high, log=template.log)
     last = template.pick(template.size - 1)
-    if template.log and template.step > 1:  # Optuna has none of both; admit() finds the nearest
+    if template.log and template.step > 1:  # not both in Optuna; admit() finds the nearest
         return FloatDistribution(template.low, last, log=True)
     return IntDistribution(template.low, last, log=template.log, step=template.step)
 
@@ -309,15 +309,16 @@ def _suggest(trial: optuna.Trial, dimension: Dimension) -> Value:
 
 
 def hash_draw(seed: int, trial: int, draw: int) -> int:
-    """The seed of a sampler that is asked once."""
+    """Returns the seed of a sampler that is asked once."""
     digest = sha256(f"hippo optuna {seed} {trial} {draw}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % _SEEDS
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna without its log of studies that begin, and without warnings of settings that may
-    change: both come anew with every suggestion.
+    """Silences Optuna's log of created studies and its warnings about experimental settings.
+
+    Both would be repeated with every suggestion.
     """
     import optuna
 
@@ -326,7 +327,8 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            # Once the GP is sure of its best point, shares of the others are 0 / 0. It copes.
+            # Once the GP is sure of its best point, weights of the others are 0 / 0, which it
+            # handles.
             warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"optuna\._gp")
             yield
     finally:

@@ -3,8 +3,8 @@
 A population trains side by side. At each multiple of ``interval``, once all members have a result
 there, the worst are replaced (truncation selection): each by a copy of one of the best, chosen at
 random (exploit), whose hyper-parameters are varied from there on (explore). Here the copy is a new
-trial that has its donor's sequence up to this step. So it begins as the donor does, the plan merges
-them, and the donor's checkpoint is where its training goes on: nothing is copied.
+trial with its donor's sequence up to this step. The plan merges the two up to there, and training
+continues from the donor's checkpoint; nothing is copied.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from hippo.tune.ordering import Rank
 from hippo.tune.tuner import Tuner
 
 TRIES = 16
-"""Perturbations tried until one differs from its twins; then as many fresh draws."""
+"""Perturbations tried until one differs from all twins; then as many fresh draws."""
 
 
 class PbtTuner(Tuner):
-    """Each round is judged when all its results are in, so their order is of no account.
+    """Each round is judged when all its results are in, so their order does not matter.
 
-    Failed members count as worst and are all replaced, even if that is more than the quantile, so
-    that the population keeps its size. If all have failed, there is no donor, and the study ends.
+    Failed members count as worst and are all replaced, even beyond the quantile, so that the
+    population keeps its size. If all have failed, there is no donor and the study ends.
     """
 
     def __init__(self, study: Study, settings: Pbt) -> None:
@@ -40,15 +40,15 @@ class PbtTuner(Tuner):
             self._space, settings.seed, settings.resample, tuple(settings.factors)
         )
         self._members: list[list[int]] = [[] for _ in rungs]
-        """By rung, the trials that were sent there."""
+        """Trials that were sent to each rung."""
         self._ranks: list[dict[int, Rank]] = [{} for _ in rungs]
-        self._first_rungs: list[int] = []  # by trial; ascending
+        self._first_rungs: list[int] = []  # first rung by trial, ascending
         self._hyperparameters: list[dict[str, Any]] = []
         self._sequences: list[Sequence] = []
 
     @property
     def _limit(self) -> int:
-        return self._size  # drawn from the space
+        return self._size  # only the initial population is drawn from the space
 
     @property
     def draws_from_space(self) -> bool:
@@ -70,7 +70,7 @@ class PbtTuner(Tuner):
     # -- rounds ------------------------------------------------------------------------------------
 
     def _current_rung(self) -> int | None:
-        """The lowest one that not everybody has left; None if all are on their way to the end."""
+        """Returns the lowest rung that some members have not left; None if all go on to the end."""
         for rung, beyond in enumerate(self._members[1:]):
             if len(beyond) < self._size:
                 return rung
@@ -84,7 +84,7 @@ class PbtTuner(Tuner):
         return [trial for trial in self._members[rung] if self._ranks[rung][trial][0]]
 
     def _verdicts(self, rung: int) -> list[Decision]:
-        """Of a closed rung; without those that are recorded already."""
+        """Returns the decisions of a closed rung, without those recorded already."""
         order = [rank[-1] for rank in sorted(self._ranks[rung][t] for t in self._members[rung])]
         failed = set(self._failed_at(rung))
         if len(failed) == self._size:
@@ -142,8 +142,10 @@ class PbtTuner(Tuner):
     def _explored(
         self, donor: int, child: int, rung: int, twins: list[Sequence]
     ) -> tuple[dict[str, Any], Sequence]:
-        """The donor's hyper-parameters, varied so that the child differs from all of its twins
-        before the next rung. If nothing does that, they stay, and the child is the donor's double.
+        """Returns the donor's hyper-parameters, varied so that the child differs from all of its
+        twins before the next rung.
+
+        If no attempt achieves that, they stay unchanged and the child duplicates the donor.
         """
         here, following = self.rungs[rung], self.rungs[rung + 1]
         for attempt in range(2 * TRIES):
@@ -157,7 +159,7 @@ class PbtTuner(Tuner):
             try:
                 sequence = Sequence.of(written, self.steps)
             except InvalidSpec:
-                continue  # too many pieces in all
+                continue  # too many pieces
             if all(sequence.agreement(twin) < following for twin in twins):
                 return written, sequence
         return self._hyperparameters[donor], self._sequences[donor]
@@ -191,6 +193,6 @@ class PbtTuner(Tuner):
 
     def _ranked(self, trial: int, rung: int, rank: Rank) -> None:
         failed = rank[0]
-        # A failure counts wherever the trial was sent: it may have been sent beyond this rung.
+        # A failure counts at later rungs too: the trial may have been sent beyond this one.
         for at in range(rung, len(self.rungs) if failed else rung + 1):
             self._ranks[at].setdefault(trial, rank)

@@ -1,17 +1,16 @@
-"""Prefix-first draws: new trials that share their beginning with what is trained or planned.
+"""Prefix-first draws: new trials that share a prefix with trained or planned ones.
 
-A new trial *branches late*, with a stated probability: it is an earlier trial with another draw in
-one place, so it shares all steps before that place takes effect. Otherwise it is a fresh draw, with
-few values for each range so that values coincide. Either way there are several candidates, and one
-is chosen with probability proportional to (1 / marginal cost)^weight.
+With a given probability, a new trial *branches late*: it is an earlier trial with one place drawn
+again, so it shares all steps before that place takes effect. Otherwise it is a fresh draw, with few
+values per range so that values coincide. Either way there are several candidates, and one is chosen
+with probability proportional to (1 / marginal cost)^weight.
 
-The marginal cost is the steps that a candidate adds to those of the study's earlier trials, each as
-far as it was asked to go when it was suggested. So it depends on the points alone: not on what is
-measured or stored, on results, or on whether trials are merged, and a study draws alike wherever
-and however it is trained.
+The marginal cost is the number of steps that a candidate adds to the study's earlier trials, each
+counted as far as it was first asked to go. It depends only on the points: not on measurements, the
+store, results, or merging. So a study draws the same trials wherever and however it is trained.
 
-This biases the draw, on purpose: what takes effect late is explored more than what matters from
-step 0 on. The share of fresh draws bounds it.
+This biases the draw on purpose: late changes are explored more than values that matter from step 0.
+The share of fresh draws bounds the bias.
 """
 
 from __future__ import annotations
@@ -27,32 +26,32 @@ from hippo.plan import SearchPlan
 
 Point = dict[str, Any]
 Draw = Callable[[int], Point]
-"""The attempt-th fresh draw for the trial at hand; IndexError if there are no more."""
+"""Returns the attempt-th fresh draw for the next trial; IndexError if there are no more."""
 
 PATIENCE = 8
-"""Draws per candidate that may turn out to be known, before fewer candidates will do."""
+"""Draws per candidate before fewer candidates are accepted."""
 
 
 class PrefixFirstDraws:
-    """Knows the points that were suggested, and chooses among candidates for the next one.
+    """Knows the points suggested so far, and chooses the next one among candidates.
 
-    A choice is a function of the settings and of what was suggested so far; it changes nothing.
+    A choice depends only on the settings and on earlier suggestions, and changes nothing.
     """
 
     def __init__(self, settings: PrefixFirst, space: Space, seed: int, steps: int) -> None:
-        """``steps``: the study's."""
+        """``steps`` is the study's."""
         self._settings = settings
         self._space = space
         self._seed = seed
         self._steps = steps
-        self._asked = SearchPlan("prefix-first")  # every point, as far as it was first asked to go
+        self._asked = SearchPlan("prefix-first")  # every point, up to its first target
         self._points: list[Point] = []
         self._known: set[str] = set()
         self.passed = 0
-        """So many of a finite space's plain draws, from the first on, were suggested already."""
+        """Number of leading plain draws of a finite space that were all suggested already."""
 
     def suggested(self, point: Point, steps: int) -> None:
-        """The next trial has this point, and is to go so far at first."""
+        """Records that the next trial has this point and is first asked to reach ``steps``."""
         self._asked.insert(Sequence.of(point, steps))
         self._points.append(point)
         self._known.add(canonical_json(point))
@@ -61,8 +60,9 @@ class PrefixFirstDraws:
             self.passed += 1
 
     def choose(self, draw: Draw) -> tuple[Point, str]:
-        """The next point, and how it came to be chosen. Never one that was suggested before, unless
-        draws yield nothing else.
+        """Returns the next point and the reason for its choice.
+
+        The point was not suggested before, unless draws yield nothing else.
         """
         candidates = self._candidates(draw)
         costs = [self.marginal_steps(point) for point, _ in candidates]
@@ -73,7 +73,7 @@ class PrefixFirstDraws:
         return point, f"{origin}; {among}, adding {adding} (the least: {min(costs):,})"
 
     def marginal_steps(self, point: Point) -> int:
-        """Steps that a trial of this point, trained in full, adds to what was asked for so far."""
+        """Returns the steps that this point, trained in full, adds to what was asked for so far."""
         return self._steps - self._asked.find(Sequence.of(point, self._steps))[1]
 
     @property
@@ -84,15 +84,15 @@ class PrefixFirstDraws:
         return canonical_json(self._space.sample(self._seed, index)) in self._known
 
     def _candidates(self, draw: Draw) -> list[tuple[Point, str]]:
-        """Different points with their origins, none of them suggested; at least one."""
+        """Returns distinct new points with their origins; at least one."""
         branches_late = unit(self._seed, len(self._points), "late") < self._settings.late
         found = self._branches() if branches_late else {}
         return list((found or self._fresh(draw)).values())
 
     def _fresh(self, draw: Draw) -> dict[str, tuple[Point, str]]:
-        """Plain draws with the numbers of ranges brought to a few levels, unless these are used up.
+        """Returns plain draws, with the numbers of ranges quantized unless those are used up.
 
-        Goes on in a finite space until it finds something; elsewhere it may have to repeat a point.
+        In a finite space it continues until it finds a new point; elsewhere it may repeat one.
         """
         settings = self._settings
         found: dict[str, tuple[Point, str]] = {}
@@ -111,7 +111,7 @@ class PrefixFirstDraws:
         return found or {"": (last, "a repeated draw")}
 
     def _branches(self) -> dict[str, tuple[Point, str]]:
-        """Points of earlier trials with another draw in one place."""
+        """Returns points of earlier trials with one place drawn again."""
         settings, trial = self._settings, len(self._points)
         found: dict[str, tuple[Point, str]] = {}
         for attempt in range(PATIENCE * settings.candidates if trial else 0):
@@ -137,9 +137,9 @@ def _draws(draw: Draw) -> Iterator[Point]:
 
 
 def _pick(costs: list[int], weight: float, position: float) -> int:
-    """The index of a candidate, by weight.
+    """Returns the index of a candidate, drawn by weight.
 
-    A candidate that adds nothing would tell nothing new; it is taken only if all are like that.
+    A candidate that adds no steps yields no information; it is taken only if all are like that.
     """
     least = min((cost for cost in costs if cost > 0), default=0)
     if weight == 0 or not least:

@@ -1,4 +1,4 @@
-"""Rungs: the steps at which trials are compared, and who stands where on one of them."""
+"""Rungs: the steps at which trials are compared, and the ranking at each of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from hippo.tune.ordering import Rank
 
 
 def rung_steps(min_steps: int, eta: int, steps: int) -> tuple[int, ...]:
-    """min_steps * eta^k as long as that is below ``steps``, then ``steps``. Integers throughout.
+    """Returns min_steps * eta^k as long as it is below ``steps``, then ``steps``. All integers.
 
-    Raises ValueError if it would never get there.
+    Raises ValueError if ``steps`` would never be reached.
     """
     if not 1 <= min_steps <= steps or eta < 2:
         raise ValueError(f"no rungs with minSteps {min_steps}, eta {eta} and {steps} steps")
@@ -23,9 +23,9 @@ def rung_steps(min_steps: int, eta: int, steps: int) -> tuple[int, ...]:
 
 
 class Standing:
-    """Results at one rung, in order, and which of those trials wait there to be asked to go on.
+    """Ranked results at one rung, and the trials that are paused there.
 
-    Adding a result and asking for the next to go on cost O(log n), beside a list's memory move.
+    Adding a result and finding the next promotion take O(log n), apart from moving list entries.
     """
 
     def __init__(self) -> None:
@@ -38,23 +38,23 @@ class Standing:
 
     @property
     def waiting(self) -> list[int]:
-        """Trials that may still be asked to go on, the best first."""
+        """Paused trials that may still be promoted, best first."""
         return [trial for *_, trial in self._waiting]
 
     @property
     def is_settled(self) -> bool:
-        """No trial waits here."""
+        """Whether no trial is paused here."""
         return not self._waiting
 
     def add(self, trial: int, rank: Rank, *, waits: bool) -> None:
-        """A result, once per trial."""
+        """Adds a result; once per trial."""
         self._ranks[trial] = rank
         insort(self._order, rank)
         if waits:
             insort(self._waiting, rank)
 
     def settle(self, trial: int) -> None:
-        """The trial goes on, or never will. Idempotent, and harmless before its result is known."""
+        """Records that the trial was promoted or never will be. Idempotent."""
         rank = self._ranks.get(trial)
         if rank is None:
             return
@@ -63,11 +63,11 @@ class Standing:
             del self._waiting[index]
 
     def position(self, trial: int) -> int:
-        """1 for the best trial. KeyError without a result."""
+        """Returns the rank of a trial, 1 for the best. Raises KeyError without a result."""
         return bisect_left(self._order, self._ranks[trial]) + 1
 
     def promotable(self, count: int, most: int) -> list[int]:
-        """Trials among the best ``count`` that wait, the best first, ``most`` at most."""
+        """Returns paused trials among the best ``count``, best first, at most ``most``."""
         chosen: list[int] = []
         for rank in self._waiting[:most]:
             if bisect_left(self._order, rank) >= count:

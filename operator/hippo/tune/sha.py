@@ -6,4 +6,4 @@ from hippo.tune.halving import HalvingTuner
 
 
 class ShaTuner(HalvingTuner):
-    """One bracket of all trials, which begin at the first rung."""
+    """One bracket with all trials, which begin at the first rung."""

@@ -1,9 +1,8 @@
-"""The tuner: results in, decisions with reasons out.
+"""The tuner: turns results into decisions, with reasons.
 
-A tuner speaks in requests only ("train this sequence up to this step, and tell me") and knows
-nothing of stages, workers or files. Its state is a function of the decisions recorded so far, in
-their order, and of the set of results: whoever replays both has the same tuner. All randomness is a
-hash of a seed and an index.
+A tuner only issues requests ("train this sequence up to this step and report") and knows nothing of
+stages, workers or files. Its state is a function of the recorded decisions, in order, and of the
+set of results, so replaying both restores it. All randomness is a hash of a seed and an index.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from hippo.tune.prefix_first import PrefixFirstDraws
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The objective of a trial where a request ended; None: it failed or diverged, so the worst."""
+    """The objective of a trial at the end of a request. None: the trial failed or diverged."""
 
     trial: int
     step: int
@@ -29,23 +28,23 @@ class Result:
 
 
 class Tuner(ABC):
-    """The base of all algorithms: which trials were suggested, their targets, and which have ended.
+    """Base of all algorithms: the suggested trials, their targets, and which have ended.
 
-    The caller asks :meth:`decide`, records each decision durably, and then hands it to
-    :meth:`apply`; after a restart it hands over the recorded ones instead. Not thread-safe.
+    The caller asks :meth:`decide`, records each decision durably, and then passes it to
+    :meth:`apply`; after a restart it passes the recorded decisions instead. Not thread-safe.
     """
 
     learns: bool = False
     """Whether its suggestions depend on results."""
     by_order: str | None = None
-    """Says what depends on the order in which results come; None: nothing does."""
+    """Describes what depends on the order of results; None if nothing does."""
     for_idle_workers: ClassVar[bool] = False
-    """Whether it asks for trials one by one, as workers have nothing to do."""
+    """Whether it decides only when workers are idle."""
 
     def __init__(
         self, study: Study, *, rungs: tuple[int, ...] | None = None, seed: int = 0
     ) -> None:
-        """``rungs``: where trials are compared, ascending, the last being the study's steps."""
+        """``rungs``: steps at which trials are compared, up to the study's steps."""
         spec = study.spec
         self.steps: int = spec.steps
         self.rungs: tuple[int, ...] = rungs if rungs is not None else (spec.steps,)
@@ -54,9 +53,9 @@ class Tuner(ABC):
         self._goal = spec.objective.goal
         self._max_trials = spec.max_trials
         self.window: int | None = None
-        """Most trials that may wait for their first results, or go on, at once; None: all.
+        """Most trials that may await results or be promoted at once; None: no limit.
 
-        Set by whoever pays for each trial that it writes down.
+        Set by drivers that pay for each trial that they record.
         """
         settings = spec.algorithm
         self._prefix_first: PrefixFirstDraws | None = None
@@ -64,19 +63,19 @@ class Tuner(ABC):
             self._prefix_first = PrefixFirstDraws(
                 settings.prefix_first, self._space, seed, self.steps
             )
-        self._targets: list[int] = []  # per trial, the step it was last asked to reach
+        self._targets: list[int] = []  # step that each trial was last asked to reach
         self._pending: set[int] = set()  # trials whose latest request has no result yet
         self._failed: set[int] = set()
         self._stopped: set[int] = set()
-        self._results: set[tuple[int, int]] = set()  # (trial, rung) that count already
+        self._results: set[tuple[int, int]] = set()  # (trial, rung) pairs already counted
         self._count = 0
 
     # -- what is known -----------------------------------------------------------------------------
 
     def apply(self, decision: Decision) -> None:
-        """Take a recorded decision into account: made just now, or before a restart, in order.
+        """Applies a recorded decision, new or replayed after a restart, in order.
 
-        Raises ValueError, and changes nothing, if it cannot follow what was decided so far.
+        Raises ValueError, and changes nothing, if it contradicts the decisions so far.
         """
         if decision.index != self._count:
             raise ValueError(f"decision {decision.index} came where {self._count} was due")
@@ -110,7 +109,7 @@ class Tuner(ABC):
                 self.tell(Result(trial, decision.steps, None))
 
     def skip(self, decision: Decision) -> None:
-        """Count a recorded decision that is none of the tuner's business: about a replicate.
+        """Counts a recorded decision that does not concern the tuner: one about a replicate.
 
         Raises ValueError if it is out of order.
         """
@@ -119,10 +118,9 @@ class Tuner(ABC):
         self._count += 1
 
     def tell(self, result: Result) -> None:
-        """Take a result into account. Results may come in any order, and more than once: the first
-        of each counts.
+        """Records a result. Results may come in any order and repeatedly; the first of each counts.
 
-        Results between the rungs do not matter, except failures: those count at the next rung.
+        Results between rungs are ignored, except failures, which count at the next rung.
         """
         rung = next((k for k, step in enumerate(self.rungs) if step >= result.step), None)
         failed = rank(result.value, self._goal, self.seed, result.trial)[0]
@@ -141,27 +139,28 @@ class Tuner(ABC):
 
     @abstractmethod
     def decide(self, idle: int) -> list[Decision]:
-        """The next decisions; changes nothing.
+        """Returns the next decisions without changing anything.
 
-        ``idle``: workers without work. Looked at ``for_idle_workers`` only.
+        ``idle`` is the number of workers without work; it is used only by tuners
+        ``for_idle_workers``.
         """
 
     asks_by_itself: ClassVar[bool] = True
-    """Whether it asks for trials as long as there are workers, until it has finished."""
+    """Whether it suggests trials without being asked, until it has finished."""
 
     @property
     def awaits_results(self) -> bool:
-        """Whether something that it asked for has no result yet."""
+        """Whether a request has no result yet."""
         return bool(self._pending)
 
     @property
     def exhausted(self) -> bool:
-        """No trial will ever be suggested any more."""
+        """Whether no trial will be suggested any more."""
         return len(self._targets) >= self._limit
 
     @property
     def request_ends(self) -> tuple[int, ...]:
-        """Steps where a request may end, and a trial pause: its state is to be kept there."""
+        """Steps at which a request may end and a trial pause: its state must be kept there."""
         return self.rungs
 
     @property
@@ -171,65 +170,65 @@ class Tuner(ABC):
 
     @property
     def finished(self) -> bool:
-        """No decision will ever follow: every result is in, and every trial has ended."""
+        """Whether no decision will follow: every result is in, and every trial has ended."""
         return self.exhausted and not self._pending and self._is_settled()
 
     def may_continue(self, trial: int) -> bool:
-        """Whether the trial may be asked to go beyond its latest request."""
+        """Whether the trial may be promoted beyond its latest request."""
         ended = trial in self._stopped or trial in self._failed
         return not ended and self._targets[trial] < self.steps
 
     def submit(self, number: int, request: Request) -> None:
-        """Take a request of a user's program. Only external studies do.
+        """Takes a request of a user's program. Only external studies accept requests.
 
-        Raises ValueError if the tuner takes none.
+        Raises ValueError if the tuner accepts none.
         """
         raise ValueError(f"request {number} came to a tuner that takes none")
 
     def refusal(self) -> tuple[int, str] | None:
-        """A request that cannot be carried out, and why; :meth:`refuse` ends it."""
+        """Returns a request that cannot be carried out, and why; :meth:`refuse` ends it."""
         return None
 
     def refuse(self, number: int) -> None:  # noqa: B027
-        """Take a recorded refusal into account: made just now, or before a restart."""
+        """Applies a recorded refusal, new or replayed after a restart."""
 
     def resize(self, max_trials: int | None) -> None:
-        """The study's maxTrials has been raised. What was suggested already stays."""
+        """Applies a raised maxTrials. Earlier suggestions are unchanged."""
         self._max_trials = max_trials
 
     # -- for algorithms ----------------------------------------------------------------------------
 
-    # Hooks for what an algorithm keeps of its own; grid and random search need none.
+    # Hooks for an algorithm's own state; grid and random search need none.
 
     def _suggested(self, trial: int) -> None:  # noqa: B027
-        """The trial is new."""
+        """A trial was suggested."""
 
     def _promoted(self, trial: int, rung: int) -> None:  # noqa: B027
-        """The trial goes on from a rung."""
+        """A trial was promoted from a rung."""
 
     def _halted(self, trial: int) -> None:  # noqa: B027
-        """The trial was stopped where it is."""
+        """A trial was stopped."""
 
     def _ranked(self, trial: int, rung: int, rank: Rank) -> None:  # noqa: B027
-        """A trial's first result at a rung."""
+        """A trial has its first result at a rung."""
 
     def _is_settled(self) -> bool:
-        """Whether, once all results are in, no trial waits for a verdict."""
+        """Whether, once all results are in, no trial awaits a verdict."""
         return True
 
     def rung_of(self, trial: int) -> int:
-        """The rung that the trial is at, or on its way to."""
+        """Returns the rung that the trial is at or on its way to."""
         return self.rungs.index(self._targets[trial])
 
     @property
     def _limit(self) -> int:
-        """How many trials there will be."""
+        """Number of trials that will be suggested."""
         limits = [limit for limit in (self._max_trials, self._space.size) if limit is not None]
         assert limits, "a study of a continuous space has maxTrials"
         return min(limits)
 
     def _suggestions(self, most: int, steps: int, *, after: int = 0) -> list[Decision]:
-        """The next new trials, ``most`` at most; ``after`` so many other decisions.
+        """Returns the next new trials, at most ``most``, numbered after ``after`` other decisions.
 
         Prefix-first draws are made one by one, so that each sees the one before.
         """
@@ -255,26 +254,27 @@ class Tuner(ABC):
         return decisions
 
     def _choice(self, trial: int) -> tuple[dict[str, Any], str]:
-        """The hyper-parameters of a new trial and the reason of its suggestion."""
+        """Returns the hyper-parameters of a new trial and the reason for its suggestion."""
         if self._prefix_first is None:
             return self._point(trial), self._why(trial)
         point, why = self._prefix_first.choose(lambda attempt: self._candidate(trial, attempt))
         return point, f"{self._why(trial)}: {why}"
 
     _marks: tuple[int, ...] = ()
-    """Earlier steps at which a new trial reports on its way, without a pause."""
+    """Earlier steps at which a new trial reports without a pause."""
 
     def _first_target(self, trial: int, steps: int) -> int:
-        """The step that a new trial is to reach; ``steps`` unless trials differ in that."""
+        """Returns the step that a new trial is to reach; ``steps`` unless trials differ."""
         return steps
 
     def _point(self, trial: int) -> dict[str, Any]:
-        """The hyper-parameters of a new trial, as the study writes them."""
+        """Returns the hyper-parameters of a new trial, as the study writes them."""
         return self._candidate(trial, 0)
 
     def _candidate(self, trial: int, attempt: int) -> dict[str, Any]:
-        """One of the draws that a new trial may be; a function of seed, trial and attempt, and in
-        finite spaces of what was suggested. IndexError if all have been drawn.
+        """Returns one of the draws for a new trial, a function of seed, trial and attempt.
+
+        In a finite space it also depends on the earlier suggestions; IndexError if all are drawn.
         """
         if self._space.size is None:
             return self._space.draw(self.seed, trial + (attempt << 40))
@@ -282,7 +282,7 @@ class Tuner(ABC):
         return self._space.sample(self.seed, first + attempt)
 
     def _why(self, trial: int) -> str:
-        """The reason of a suggestion."""
+        """Returns the reason for a suggestion."""
         return f"draw {trial + 1} of {self._limit} from the space (seed {self.seed})"
 
     def _await(self, trial: int) -> None:

@@ -1,1 +1,1 @@
-"""What people read of a study: summary, results, preview of a plan, a study as its store has it."""
+"""Views of a study for people: summary, results, preview of a plan, a study as stored."""

@@ -1,6 +1,4 @@
-"""What ``hippo plan`` knows: the stage tree of studies, what it saves, and what keeps it from
-saving more.
-"""
+"""The analysis behind ``hippo plan``: the stage tree, its savings, and their limits."""
 
 from __future__ import annotations
 
@@ -26,12 +24,12 @@ from hippo.tune import Result, Tuner, create_tuner
 WORKER_COUNTS = (1, 2, 4, 8, 16, 32)
 
 MAX_COMPARED = 300
-"""So many choices of a hyper-parameter are compared with one another."""
+"""Choices of a hyper-parameter that are compared with one another."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:
-    """A trial as its tuner would make it."""
+    """A trial as its tuner would suggest it."""
 
     study: str
     index: int
@@ -43,7 +41,7 @@ class PlannedTrial:
 
     @property
     def steps(self) -> int:
-        """How far it goes."""
+        """The last step that it is trained to."""
         return self.asked[-1]
 
 
@@ -54,25 +52,25 @@ class Rung:
     study: str
     step: int
     trials: int
-    distinct_prefixes: int  # trials that are alike up to here have equal metrics
+    distinct_prefixes: int  # trials that agree up to here have equal metrics
     remedy: str = "minSteps"  # the setting to raise if the rung comes too early
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What one hyper-parameter costs: how early its choices part, and the merge rate without it."""
+    """How much one hyper-parameter limits merging."""
 
     name: str
     choices: int
-    alone_at_start: int  # choices that no other equals at step 0
-    parting_step: int  # by which half of the choices have parted from all others
-    merge_rate_without: float  # were it the same in all trials
+    alone_at_start: int  # choices that differ from all others at step 0
+    parting_step: int  # step by which half of the choices differ from all others
+    merge_rate_without: float  # if it were the same in all trials
     advice: str
 
 
 @dataclass(slots=True)
 class PlanAnalysis:
-    """Everything about a plan that costs nothing to know."""
+    """The analysis of a plan, without any training."""
 
     trials: list[PlannedTrial]
     stages: list[Stage]
@@ -81,7 +79,7 @@ class PlanAnalysis:
     critical_path_steps: int
     rungs: list[Rung]
     limits: list[Limit]
-    is_one_course: bool  # some tuner decides by results: this is one possible course
+    is_one_course: bool  # a tuner decides by results, so this is one possible course
     by_workers: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
@@ -90,8 +88,9 @@ class PlanAnalysis:
 
 
 def analyse(studies: list[Study]) -> PlanAnalysis:
-    """Plan studies that share a trainer. Tuners that decide by results get seeded chance for
-    results.
+    """Analyses studies that share a trainer.
+
+    Tuners that decide by results are given seeded random results.
     """
     plan = SearchPlan("plan")
     trials: list[PlannedTrial] = []
@@ -124,7 +123,7 @@ def analyse(studies: list[Study]) -> PlanAnalysis:
 
 
 def _play(plan: SearchPlan, study: Study) -> tuple[Tuner, list[PlannedTrial]]:
-    """Let a tuner run to its end; results are drawn by content key, so equal prefixes tie."""
+    """Runs a tuner to its end; results are hashes of content keys, so equal prefixes tie."""
     if isinstance(study.spec.algorithm, External):
         raise InvalidSpec.at(
             "spec.algorithm.name",
@@ -168,7 +167,7 @@ def _chance(key: str) -> float:
 
 def _rungs(study: Study, tuner: Tuner, trials: list[PlannedTrial]) -> list[Rung]:
     algorithm = study.spec.algorithm
-    if isinstance(algorithm, Median):  # alike trials do not compete: none is stopped by another
+    if isinstance(algorithm, Median):  # trials that agree do not compete: none stops another
         return []
     remedy = "interval" if isinstance(algorithm, Pbt) else "minSteps"
     found = []
@@ -180,7 +179,7 @@ def _rungs(study: Study, tuner: Tuner, trials: list[PlannedTrial]) -> list[Rung]
 
 
 def _trial_based(durations: Iterable[int], workers: int) -> int:
-    """Steps until the last trial ends, each worker taking the next trial, in order."""
+    """Returns the steps until the last trial ends, if each worker takes the next trial in order."""
     free = [0] * workers
     for duration in durations:
         first = min(range(workers), key=free.__getitem__)
@@ -189,7 +188,7 @@ def _trial_based(durations: Iterable[int], workers: int) -> int:
 
 
 def _limits(trials: list[PlannedTrial], merge_rate: float) -> list[Limit]:
-    """What each hyper-parameter that varies costs, the dearest first."""
+    """Returns the limits by each hyper-parameter that varies, the most expensive first."""
     found: list[Limit] = []
     for name in sorted({name for trial in trials for name in trial.sequence.names}):
         written: dict[str, Any] = {}
@@ -214,14 +213,14 @@ def _limits(trials: list[PlannedTrial], merge_rate: float) -> list[Limit]:
 
 
 def _parting_step(choices: list[Sequence]) -> int:
-    """The median step, over choices, at which one parts from the choice most like it."""
+    """Returns the median step, over choices, at which one diverges from the choice most like it."""
     few = choices[:MAX_COMPARED]
     steps = [max(one.agreement(other) for other in few if other is not one) for one in few]
     return sorted(steps)[len(steps) // 2]
 
 
 def _merge_rate_without(trials: list[PlannedTrial], name: str) -> float:
-    """The merge rate if all trials had the same values of one hyper-parameter."""
+    """Returns the merge rate if all trials had the same values of one hyper-parameter."""
     plan = SearchPlan("without")
     targets = []
     for trial in trials:
@@ -249,7 +248,7 @@ def _advice(name: str, choices: int, alone: int, parting: int, trials: int) -> s
 
 
 def to_json(analysis: PlanAnalysis) -> dict[str, Any]:
-    """The document of ``hippo plan -o json``."""
+    """Returns the document of ``hippo plan -o json``."""
     return {
         "trials": len(analysis.trials),
         "stepsRequested": analysis.steps_requested,

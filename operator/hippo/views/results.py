@@ -1,4 +1,4 @@
-"""The result of a run as one document, for people and for other programs."""
+"""The result of a run as one document, for people and other programs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from hippo.views.summary import estimate_study_alone, estimate_trial_based_makes
 def build_result(
     engine: Engine, *, makespan_seconds: float, workers: int, worker_seconds_earlier: float = 0.0
 ) -> dict[str, Any]:
-    """Everything a finished or stopped run knows. Numbers that are not finite become null.
+    """Returns everything known of a finished or stopped run. Non-finite numbers become null.
 
-    ``makespan_seconds``: of this run; ``worker_seconds_earlier``: of its studies' earlier runs.
+    ``makespan_seconds`` is this run's; ``worker_seconds_earlier`` is that of its studies' earlier
+    runs.
     """
     summary = summarise(engine)
     runs = list(engine.studies.values())
@@ -72,7 +73,7 @@ def _best(run: StudyRun) -> dict[str, Any] | None:
 
 
 def _replicates(run: StudyRun) -> list[dict[str, Any]]:
-    """The trials that were trained again under other seeds, the best mean first."""
+    """Returns the trials that were trained under other seeds as well, the best mean first."""
     objective = run.study.spec.objective
     found = []
     for entry in replicated(run):

@@ -1,7 +1,7 @@
-"""A study as its store tells of it, whoever runs it: what it has decided, reached and left to do.
+"""A study as its store describes it: its decisions, its results, and what is left to do.
 
-Decisions and results are replayed into an engine that has no workers and whose study rests, so
-nothing is decided, written or deleted. Reads only, and needs no lock.
+Decisions and results are replayed into an engine without workers whose study is suspended, so
+nothing is decided, written or deleted. Only reads, so it needs no lock.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from hippo.store import (
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store that exists, or at least may: an object store is asked only when it is used."""
+    """A store that exists, or may exist: an object store is only accessed when used."""
 
     url: str
     blobs: Blobs
@@ -44,17 +44,17 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A study named on the command line, and every plan of the store that holds one like it."""
+    """A study named on the command line, and every plan of the store with a study of that name."""
 
     name: str
     namespace: str
     store: Store
-    found: list[StoredStudy]  # not empty; the one worked on last is the first
+    found: list[StoredStudy]  # not empty; the most recently updated first
 
 
 @dataclass(slots=True)
 class Replayed:
-    """A study of a store."""
+    """A stored study, replayed into an engine."""
 
     study: Study
     engine: Engine
@@ -63,7 +63,7 @@ class Replayed:
     records: PlanRecords
     merge: bool
     is_deleted: bool
-    in_use: str | None  # by whom, in words; None: nobody decides in its plan now
+    in_use: str | None  # by whom, in words; None: no driver uses its plan now
 
     @property
     def phase(self) -> str:
@@ -73,7 +73,10 @@ class Replayed:
 
 
 def replay(named: Named) -> Replayed:
-    """Replay the study; among several, the one worked on last. Raises StoreError, InvalidSpec."""
+    """Replays the study, the most recently updated if there are several.
+
+    Raises StoreError, InvalidSpec.
+    """
     found = named.found[0]
     store = PlanStore(named.store.blobs, found.plan)
     records = store.load()
@@ -101,7 +104,7 @@ def replay(named: Named) -> Replayed:
 
 
 def identity_to_json(replayed: Replayed) -> dict[str, Any]:
-    """The fields with which the documents of ``hippo results`` and ``hippo tree`` begin."""
+    """Returns the fields with which the documents of ``hippo results`` and ``hippo tree`` begin."""
     return {
         "study": replayed.study.name,
         "namespace": replayed.study.namespace,
@@ -113,7 +116,7 @@ def identity_to_json(replayed: Replayed) -> dict[str, Any]:
 
 
 def find_trial(replayed: Replayed, wanted: str, path: str) -> TrialRun:
-    """A trial by its name or number. Raises InvalidSpec with ``path``."""
+    """Returns a trial by its name or number. Raises InvalidSpec with ``path``."""
     study = replayed.study.name
     name = f"{study}-{wanted}" if wanted.isdecimal() else wanted
     known = {trial.name: trial for trial in replayed.run.trials}
@@ -127,7 +130,7 @@ def find_trial(replayed: Replayed, wanted: str, path: str) -> TrialRun:
 
 
 def _at_rest(study: Study) -> Study:
-    """The study, suspended so that its tuner is not asked, and without what only a tuner needs."""
+    """Returns the study suspended, so that its tuner is not asked; a dummy replaces Optuna."""
     changes: dict[str, object] = {"suspend": True}
     algorithm = study.spec.algorithm
     if isinstance(algorithm, Optuna):  # may not be installed where results are only read
@@ -155,21 +158,21 @@ class StageState(StrEnum):
 
 @dataclass(slots=True)
 class StoredTree:
-    """All stages of a study, parents first, and how each stands; by their keys."""
+    """All stages of a study, parents first, with the state of each by its key."""
 
     stages: list[Stage]
     states: dict[str, StageState] = field(default_factory=dict)
-    stored: frozenset[str] = frozenset()  # stages whose end is kept as a checkpoint
+    stored: frozenset[str] = frozenset()  # keys of stages whose end is stored
     positions: dict[str, int] = field(default_factory=dict)
     """The last step of each running stage that a worker is known to have trained."""
     beyond: Counter[str] = field(default_factory=Counter)
-    """Workers that went on from a stage into one of several that follow; reports do not say
+    """Workers that continued from a stage into one of several children; reports do not say
     which."""
-    workers: int = 0  # at work for the study
+    workers: int = 0  # active for the study
 
 
 def build_stored_tree(replayed: Replayed) -> StoredTree:
-    """The tree of all that the study's trials asked for, trained or not."""
+    """Returns the tree of everything that the study's trials requested, trained or not."""
     stages = _build_stages(replayed)
     keys = {stage.key for stage in stages}
     records = replayed.records
@@ -180,7 +183,7 @@ def build_stored_tree(replayed: Replayed) -> StoredTree:
         if isinstance(report, MetricsReported)
     }
     done = (known | records.manifests.keys()) & keys
-    for stage in reversed(stages):  # what follows was trained, so what comes before was
+    for stage in reversed(stages):  # if a later stage was trained, so were the earlier ones
         if stage.key in done and stage.parent is not None:
             done.add(stage.parent)
     tree = StoredTree(stages, stored=frozenset(records.manifests.keys() & keys))
@@ -215,7 +218,7 @@ def _build_stages(replayed: Replayed) -> list[Stage]:
 
 
 def _asked(trial: TrialRun) -> set[int]:
-    """Steps at which stages of a trial end: marks on the way cut none."""
+    """Returns the steps at which stages of a trial end; marks cut no stages."""
     steps = set(trial.results) - set(trial.marks)
     if not trial.state.is_final or trial.state is TrialState.FAILED:
         steps.add(trial.target)
@@ -223,9 +226,7 @@ def _asked(trial: TrialRun) -> set[int]:
 
 
 def _find_workers(tree: StoredTree, replayed: Replayed) -> None:
-    """Where workers are, as far as reports say: a worker names a place once it leaves something
-    there.
-    """
+    """Locates workers by their reports: a report names a place only if something is left there."""
     following: defaultdict[str | None, list[Stage]] = defaultdict(list)
     for stage in tree.stages:
         if tree.states[stage.key] is not StageState.DONE:
@@ -258,8 +259,9 @@ def _is_at_work(reports: list[Report], study: str) -> bool:
 
 
 def _locate(tree: StoredTree, reports: Iterable[Report]) -> tuple[Stage | None, str | None] | None:
-    """The stage within which a worker is known to be, or the key of the one behind it (None: it is
-    at the root); None: its place is not known.
+    """Returns (stage, key): the stage a worker is known to be in, or the key of the one before it.
+
+    Both are None at the root. Returns None if its place is unknown.
     """
     place: tuple[Stage | None, str | None] | None = None
     for report in reports:
@@ -285,7 +287,7 @@ def _locate(tree: StoredTree, reports: Iterable[Report]) -> tuple[Stage | None, 
 
 
 def find_chains(replayed: Replayed, trial: TrialRun) -> set[str]:
-    """The chains that trained a trial, or what it has in common with others."""
+    """Returns the chains that trained a trial, including the part it shares with others."""
     keys: dict[int, str] = {}
     found = set()
     for chain, reports in replayed.records.reports.items():

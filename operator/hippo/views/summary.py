@@ -1,4 +1,4 @@
-"""What a person asks of a run: how much is done, shared and saved, and what is best so far."""
+"""A summary of a run: what is done, shared and saved, and the best so far."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Summary:
 
     trials: Counter[TrialState]
     steps_requested: int  # by all trials, each counted alone
-    steps_reached: int  # of these: the results are there
-    steps_unique: int  # once merged
+    steps_reached: int  # of the requested ones, those with results
+    steps_unique: int  # after merging
     steps_trained: int  # by workers, for these studies, earlier runs included
     worker_seconds: float
     trial_based_seconds: float  # estimate: worker-seconds of training each trial alone
@@ -31,7 +31,7 @@ class Summary:
 
 
 def summarise(engine: Engine) -> Summary:
-    """Totals of all studies; in proportion to the number of trials."""
+    """Returns the totals of all studies, in time proportional to the trials."""
     runs = list(engine.studies.values())
     trials = [trial for run in runs for trial in run.trials]
     reached = [(trial, max(trial.results, default=0)) for trial in trials]
@@ -50,7 +50,7 @@ def summarise(engine: Engine) -> Summary:
 
 
 def estimate_alone(engine: Engine, trial: TrialRun, steps: int) -> float:
-    """Estimated seconds of training a trial alone, from measured steps and overheads."""
+    """Returns estimated seconds of training a trial alone, from measured steps and overheads."""
     if not steps:
         return 0.0
     costs = engine.costs
@@ -63,12 +63,12 @@ def estimate_alone(engine: Engine, trial: TrialRun, steps: int) -> float:
 
 
 def estimate_study_alone(engine: Engine, run: StudyRun) -> float:
-    """Estimated worker-seconds of training each of a study's trials alone, as far as it came."""
+    """Returns estimated worker-seconds of training a study's trials alone, as far as each came."""
     return sum(estimate_alone(engine, trial, max(trial.results, default=0)) for trial in run.trials)
 
 
 def estimate_trial_based_makespan(engine: Engine, workers: int) -> float:
-    """Estimated seconds of trial-by-trial execution, each worker taking the next trial."""
+    """Returns estimated seconds of trial-by-trial execution, each worker taking the next trial."""
     free = [0.0] * max(1, workers)
     for run in engine.studies.values():
         for trial in run.trials:
@@ -79,7 +79,7 @@ def estimate_trial_based_makespan(engine: Engine, workers: int) -> float:
 
 
 def estimate_steps_trained(engine: Engine, summary: Summary) -> int:
-    """Steps trained as far as reported, and by estimate since."""
+    """Returns the steps trained as reported, plus an estimate since the last reports."""
     since = sum(
         max(0, at - chain.origin_step - chain.trained) for chain, at, _ in running_stages(engine)
     )
@@ -88,19 +88,19 @@ def estimate_steps_trained(engine: Engine, summary: Summary) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """What is still to do, as far as it is known by now."""
+    """The work still to do, as far as known."""
 
-    steps: int  # from the latest checkpoints, less what has run since
+    steps: int  # from the latest checkpoints, less what was trained since
     seconds: float | None  # None: nothing was measured yet
-    may_grow: bool  # trials may be added, or go on, by results that are not known yet
+    may_grow: bool  # future results may add or promote trials
 
 
 def estimate_remaining(engine: Engine) -> Remaining:
-    """No less time than the longest path, nor than all work over all workers that may be used.
+    """Estimates the remaining work; its time is bounded by the longest path and by work per worker.
 
-    The work is that of the stages, and of the chains that train them: each has a worker to start, a
-    checkpoint to load, and a process to end. What studies at rest ask for is left out. In
-    proportion to the number of trials.
+    The work is that of the stages and of the chains that train them: each starts a worker, loads a
+    checkpoint, and ends a process. Work of suspended studies is left out. Takes time proportional
+    to the trials.
     """
     stages = build_stage_tree(engine.plan, with_resting=False)
     running = running_stages(engine)
@@ -125,7 +125,7 @@ def _estimate_time(
         + (overheads.evaluate if stage.trials else 0.0)
         for stage in stages
     )
-    for chain, at, stop in running:  # the tree has what they trained until it is stored
+    for chain, at, stop in running:  # the tree includes what they trained until it is stored
         work -= costs.seconds(chain.claim.node.sequence, _stored_before(chain, at, stop), at)
     chains = count_leaves(stages)
     to_start = max(0, chains - len(running))
@@ -140,13 +140,13 @@ def _estimate_time(
 
 
 def _stored_before(chain: ChainRun, at: int, stop: int) -> int:
-    """The step of the last checkpoint behind a chain."""
+    """Returns the step of the last checkpoint that a chain has passed."""
     latest = chain.claim.node.at(stop).latest_checkpoint(max(at, 1))
     return min(at, latest.step) if latest is not None else 0
 
 
 def _count_usable(engine: Engine) -> int:
-    """Workers that the active studies may have together."""
+    """Returns the workers that the active studies may have together."""
     limits = (run.study.spec.parallelism for run in engine.studies.values() if run.is_active)
     return min(engine.workers, sum(limit or engine.workers for limit in limits))
 
@@ -159,7 +159,7 @@ def _may_grow(run: StudyRun) -> bool:
 
 
 def running_stages(engine: Engine) -> list[tuple[ChainRun, int, int]]:
-    """(chain, step it has reached, step it goes to), the oldest first."""
+    """Returns (chain, step it has reached, step it goes to), the oldest first."""
     step = engine.costs.mean_step
     return [
         (chain, chain.position(engine.now, step), chain.claim.stop_at)
@@ -168,7 +168,7 @@ def running_stages(engine: Engine) -> list[tuple[ChainRun, int, int]]:
 
 
 def best_value(run: StudyRun) -> tuple[TrialRun, int, float] | None:
-    """The best trial, its last step, and the objective there."""
+    """Returns the best trial, its last step, and the objective there."""
     if run.best is None or run.best.latest is None:
         return None
     step, metrics = run.best.latest

@@ -1,4 +1,4 @@
-"""Step times are learnt where they were spent, also after a worker was given another route."""
+"""Step times are measured where they were spent, even after a reroute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine does in particular situations, each told in a few lines."""
+"""The engine in particular situations, each described in a few lines."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_the_target_ends_the_study() -> None:
 
 
 def test_the_result_that_ends_a_study_is_had_by_all_trials_that_share_it() -> None:
-    """As they have it after a restart, too."""
+    """They have it after a restart, too."""
     batch_sizes: list[Any] = [64, *({"piecewise": [[0, 64], [step, 32]]} for step in (3, 8))]
     study = build_study(
         space={"bs": {"choices": batch_sizes}},
@@ -370,7 +370,7 @@ def test_a_foreign_checkpoint_costs_one_more_training_and_no_retry() -> None:
 
 @pytest.mark.parametrize("during", ["setup", "load"])
 def test_only_another_worker_is_waited_for_not_another_checkpoint(during: Any) -> None:
-    """A worker that is not of the plan's kind says so before it loads anything."""
+    """A worker of another kind than the plan's reports it before it loads anything."""
     world = World([build_study(space=TWO, retries=0)], workers=1)
     world.engine._failures._options = replace(world.engine.options, keeps_foreign=True)
     while not any(chain.claim.start == 6 for chain in world.engine.chains.values()):

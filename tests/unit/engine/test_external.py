@@ -44,7 +44,7 @@ def late(value: int) -> dict[str, Any]:
 
 @dataclass
 class Office(World):
-    """A world with a mailbox, read again from its beginning after a restart."""
+    """A world with a mailbox, reread from its start after a restart."""
 
     requests: list[Request] = field(default_factory=list)
     refusals: dict[int, str] = field(default_factory=dict)

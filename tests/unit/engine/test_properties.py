@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: each stage once, after its parent, and the same results."""
+"""In any order of events, each stage is trained once, after its parent, with the same results."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def worlds(draw: st.DrawFn, *, most: int = 3) -> World:
 
 
 def check_results(world: World) -> None:
-    """Every study has succeeded; every result is what training the trial alone gives."""
+    """Checks that every study succeeded and every result equals that of the trial trained alone."""
     for run in world.engine.studies.values():
         assert run.state is StudyState.SUCCEEDED, run.message
     check_trials(world)
 
 
 def check_trials(world: World) -> None:
-    """Every trial has ended, and has no result but what training it alone gives."""
+    """Checks that every trial ended and has no result but those of the trial trained alone."""
     for run in world.engine.studies.values():
         for trial in run.trials:
             assert trial.state in (TrialState.COMPLETED, TrialState.STOPPED)
@@ -226,13 +226,13 @@ def test_studies_come_change_and_go_and_stay_as_they_ended(
 
 
 def _varied(study: Study, dice: random.Random, target: float | None) -> Study:
-    """Of another length, so that studies end at different steps; perhaps with a target."""
+    """A study of another length, so that studies end at different steps; perhaps with a target."""
     objective = study.spec.objective.model_copy(update={"target": target})
     return with_spec(study, steps=dice.choice([9, 12]), objective=objective)
 
 
 def _alter(world: World, dice: random.Random) -> None:
-    """Somebody edits a study, or deletes it."""
+    """Edits a study, or deletes it."""
     alive = [name for name, run in world.engine.studies.items() if not run.state.is_final]
     if not alive:
         return
@@ -248,14 +248,16 @@ def _alter(world: World, dice: random.Random) -> None:
 
 
 def _last_results(world: World) -> object:
-    """What is shown of a study; earlier results of a trial that went on need not be found again."""
+    """Returns what is shown of a study; earlier results of a promoted trial need not be
+    restored.
+    """
     (run,) = world.engine.studies.values()
     best = run.best.index if run.best is not None else None
     return run.state, best, [(trial.state, trial.reason, trial.latest) for trial in run.trials]
 
 
 def _ends(world: World) -> object:
-    """What users see of studies that have ended."""
+    """Returns what users see of studies that have ended."""
     return [
         (
             run.state,
@@ -268,7 +270,7 @@ def _ends(world: World) -> object:
 
 
 def _results(world: World) -> list[dict[int, Any]]:
-    """Of all trials, by step."""
+    """Returns the results of all trials, by step."""
     runs = world.engine.studies.values()
     return [dict(trial.results) for run in runs for trial in run.trials]
 
@@ -304,7 +306,7 @@ def test_only_what_is_retained_is_left(world: World) -> None:
 
 
 def _gone_before(world: World) -> set[str]:
-    """States that one study let go before another asked for them: results outlive them."""
+    """Returns states that were deleted before another study needed them; results outlive them."""
     gone: set[str] = set()
     deleted: set[str] = set()
     for command in world.log:

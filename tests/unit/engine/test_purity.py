@@ -1,4 +1,4 @@
-"""The engine, and all that it rests on, reads and writes nothing."""
+"""The engine and all its dependencies do no I/O."""
 
 from __future__ import annotations
 

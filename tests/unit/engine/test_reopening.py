@@ -1,4 +1,4 @@
-"""A study that has ended goes on once its limits are raised; nothing is lost or decided anew."""
+"""An ended study resumes once its limits are raised; nothing is lost or decided again."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ def _check_same(run: Any, calm: Any, *, exactly: bool) -> None:
 
 
 def _told(world: World) -> Any:
-    """Without marks, of which others may make known more once a trial has ended."""
+    """Results without marks, since others may compute more of those after a trial's end."""
     return [
         [(trial.state, trial.reason, trial.latest) for trial in run.trials]
         for run in world.engine.studies.values()
@@ -293,7 +293,7 @@ def _told(world: World) -> Any:
 
 @pytest.mark.parametrize("limit", ["budget", "suspend"])
 def test_nobody_trains_on_into_the_branch_of_a_study_that_rests(limit: str) -> None:
-    """Although its path is the longer one, and its request stands."""
+    """This holds although its path is longer and its request stands."""
 
     def late(gamma: float) -> Any:
         return {"multistep": {"initial": 0.1, "gamma": gamma, "milestones": [6]}}
@@ -380,7 +380,7 @@ def test_members_of_a_population_whose_places_are_taken_stay_failed() -> None:
     world.run_again("s", retry=True).run()
     assert world.decisions["s"] == decided
     assert world.verdicts["s"] == (
-        "all trials have ended; what failed is of no account any more; pbt draws its population and"
+        "all trials have ended; the failed trials no longer matter; pbt draws its population and"
         " no more; to train on, give it another name"
     )
 

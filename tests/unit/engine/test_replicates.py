@@ -1,4 +1,4 @@
-"""The best trials again under other seeds, and a test metric that nobody selects by."""
+"""Replicates of the best trials, and a test metric that is not used for selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is tried again is told until it goes on, and a store that fails is not run against."""
+"""Retries are reported until they succeed, and a failing store is not overrun."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFUSED = WorkerError(during="store", message="the keys are refused", step=0)
 
 
 def make(workers: int = 4, *, outlasts_store: bool = True) -> World:
-    """Eight trials that share nothing."""
+    """A study of eight trials that share nothing."""
     world = World([build_study(space=FLAT)], workers=workers, costs=Costs(start=3.0))
     options = replace(world.engine.options, outlasts_store=outlasts_store)
     world.engine._failures._options = options
@@ -52,7 +52,7 @@ def test_one_chain_at_a_time_tries_a_store_that_fails() -> None:
 
 
 def test_nobody_else_tries_the_store_before_the_one_that_does_has_begun() -> None:
-    """As long as a pod may take until it has a place and its image."""
+    """As long as a pod may take until it is scheduled and has its image."""
     world = make()
     fail_all(world)
     world.costs.start = 3 * LONGEST_STORE_PAUSE
@@ -82,7 +82,7 @@ def test_all_go_on_as_soon_as_one_has_begun() -> None:
 
 
 def test_after_an_outage_all_go_on_at_once() -> None:
-    """They had begun, so their keys are good; the store failed them meanwhile."""
+    """They had begun, so their credentials are valid; the store failed them later."""
     world = make()
     while not all(chain.begun for chain in world.engine.chains.values()):
         world.advance()
@@ -103,7 +103,7 @@ def test_one_bad_moment_of_one_chain_is_no_trouble() -> None:
 
 
 def test_where_chains_begin_and_cannot_save_only_a_save_ends_the_count() -> None:
-    """A disk that is full takes a report, and no checkpoint."""
+    """A full disk accepts a report but no checkpoint."""
     world = make(workers=1, outlasts_store=False)
     for _ in range(MAX_STORE_FAILURES + 1):
         assert world.halted is None

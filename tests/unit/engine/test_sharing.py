@@ -1,4 +1,4 @@
-"""Several studies over one plan: who gets the workers, and who pays for what."""
+"""Several studies in one plan: which get the workers, and which pay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rates(*values: float) -> dict[str, Any]:
 
 
 def held(world: World) -> dict[str, float]:
-    """Workers by the study they train for; a shared one counts in parts."""
+    """Returns the workers by the study they train for; a shared one counts as a fraction."""
     workers = dict.fromkeys(world.engine.studies, 0.0)
     for chain in world.engine.chains.values():
         for study in chain.studies:
@@ -170,7 +170,7 @@ def test_wall_time_stands_still_while_a_study_is_suspended() -> None:
 
 
 def test_a_chain_that_only_evaluated_leaves_no_promise_behind() -> None:
-    """Its node may grow later: then the old promise would stand for work that nobody does."""
+    """Its node may be extended later: then the old promise would cover work that no chain does."""
     spec: dict[str, Any] = {"space": rates(0.1), "checkpoints": {"retain": "none"}}
     world = World([build_study("a", steps=9, **spec)], workers=1, costs=Costs(evaluate=1.0))
     while not world.checkpoints:
@@ -184,7 +184,7 @@ def test_a_chain_that_only_evaluated_leaves_no_promise_behind() -> None:
 
 
 def test_what_failed_for_one_study_may_be_trained_by_another() -> None:
-    """Its verdict stands, also after a restart that finds the result."""
+    """Its verdict stands, even after a restart that finds the result."""
     broken = Sequence.of({"lr": 0.1}, 12).key(5, SIGNATURE)
     world = World(
         [build_study("a", space=rates(0.1, 0.2), retries=0)],
@@ -244,7 +244,9 @@ def test_what_rounding_leaves_of_a_budget_keeps_nobody_waiting() -> None:
 
 
 def run_beside_a_stream(patience: float, *, most: float, workers: int = 1) -> float | None:
-    """When a study of no priority has ended, while urgent ones come without an end; None: not."""
+    """Returns when a low-priority study ends beside an endless stream of urgent ones; None if
+    never.
+    """
     low = build_study("low", space=rates(0.9, 0.8), steps=6)
     world = World([low], workers=workers, patience=patience, costs=Costs(save=0.2, start=0.5))
     count = 0

@@ -1,4 +1,4 @@
-"""Plans in a real store, as runs leave them, with as little said as matters."""
+"""Minimal plans in a real store, as runs leave them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STEPS = 12
 
 
 class StoredPlan:
-    """One plan of a store. Trials are named by what is written of them: ``{"lr": 0.1}``."""
+    """One plan of a store. Trials are named by their hyper-parameters: ``{"lr": 0.1}``."""
 
     def __init__(self, blobs: Blobs, namespace: str = "default", **described: Any) -> None:
         self.document = {"entrypoint": "trainer:T", **described}
@@ -24,7 +24,7 @@ class StoredPlan:
         self._chains = 0
 
     def key(self, written: dict[str, Any], step: int, apart: str = "") -> str:
-        """``apart`` names the trial, in a plan that was trained trial by trial."""
+        """``apart`` names the trial, in a plan trained trial by trial."""
         name = f"{self.signature}/{apart}" if apart else self.signature
         return Sequence.of(written, STEPS).key(step, name)
 
@@ -37,7 +37,7 @@ class StoredPlan:
         deleted: float | None = None,
         **checkpoints: Any,
     ) -> None:
-        """A study whose trials were all trained up to the last step."""
+        """Stores a study whose trials were all trained up to the last step."""
         space = {"lr": {"choices": [0.1, 0.2]}}
         study = build_study(name, steps=STEPS, space=space, checkpoints=checkpoints)
         status = {"updated": 1.0, "state": state, "message": "", "best": 0, "bestKey": best}
@@ -82,7 +82,7 @@ class StoredPlan:
         return key
 
     def add_chain(self, written: dict[str, Any], *studies: str, ended: bool = True) -> str:
-        """A chain that has trained all steps, ten seconds each, and reported the last result."""
+        """Stores a chain that trained all steps, ten seconds each, and reported the last result."""
         self._chains += 1
         chain = f"c{self._chains}"
         spent: dict[str, Any] = {
@@ -117,7 +117,7 @@ class StoredPlan:
         return chain
 
     def stored(self) -> set[str]:
-        """Keys of the checkpoints that would load."""
+        """Returns the keys of the checkpoints that would load."""
         records = self.store.load()
         for manifest in records.manifests.values():
             self.store.read_checkpoint(manifest)

@@ -1,4 +1,4 @@
-"""Clean-up over real stores: what goes, what stays, whoever dies on the way."""
+"""Clean-up of real stores: what is removed and what stays, even after a crash."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def names(blobs: Blobs) -> list[str]:
 
 
 def without_ledger(blobs: Blobs) -> list[str]:
-    """A fold that was cut short leaves one chunk more, and every report is still read once."""
+    """An interrupted fold leaves one more chunk, and every report is still read once."""
     return [name for name in names(blobs) if "/ledger/" not in name]
 
 
@@ -264,7 +264,7 @@ def test_killed_anywhere_nothing_needed_is_lost_and_the_next_one_goes_on(tmp_pat
 
 
 def _try_to_collect(dying: DyingBlobs) -> bool:
-    """Whether it came to its end."""
+    """Returns whether it completed."""
     found = Collection()
     with contextlib.suppress(StoreError):
         found = collect(dying, now=NOW)
@@ -331,7 +331,7 @@ def test_a_plan_that_is_taken_over_meanwhile_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class TakenOver(DirectoryBlobs):
-        """Another hippo takes over the first plan, once something of the second is deleted."""
+        """Another hippo takes over the first plan once something of the second is deleted."""
 
         taken = ""
 

@@ -1,4 +1,4 @@
-"""The lazy heap gives up what looking at everything anew each time would."""
+"""The lazy heap evicts the same checkpoints as recomputing every price each time."""
 
 from __future__ import annotations
 

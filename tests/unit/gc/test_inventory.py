@@ -1,4 +1,4 @@
-"""Who wants which checkpoint, held against looking at every step of every trial."""
+"""Owners of checkpoints, compared with a check of every step of every trial."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rule of retention, and its one exception to the rule: whatever is unclear is kept."""
+"""The retention policy, which keeps everything in doubt."""
 
 from __future__ import annotations
 

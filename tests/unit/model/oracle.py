@@ -67,7 +67,7 @@ def exact_value(written: Any, t: int) -> Any:
 
 
 def value(written: Any, t: int) -> Any:
-    """What the trainer must see at a step."""
+    """Returns the values that the trainer must see at a step."""
     exactly = exact_value(written, t)
     if not isinstance(exactly, Fraction):
         return exactly
@@ -80,7 +80,7 @@ def values(written: Any, steps: int) -> list[Any]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality that tells True from 1."""
+    """Compares values; unlike ``==``, it distinguishes True from 1."""
     return repr(one) == repr(other)
 
 

@@ -1,4 +1,4 @@
-"""What others write does nothing where people read it, and tells no keys."""
+"""Untrusted text has no effect where it is shown, and reveals no secrets."""
 
 from __future__ import annotations
 

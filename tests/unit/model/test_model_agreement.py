@@ -1,4 +1,4 @@
-"""Keys and agreement, against values worked out step by step."""
+"""Keys and agreement, compared with values computed step by step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ STEPS = 120
 
 
 def keys_agree(one: Sequence, other: Sequence) -> int:
-    """The greatest t up to which keys are equal, one by one; and nowhere after it."""
+    """Returns the greatest t up to which keys are equal, checking each step, and that none is equal
+    later.
+    """
     steps = range(1, min(one.steps, other.steps) + 1)
     equal = [one.key(t, "s") == other.key(t, "s") for t in steps]
     count = equal.index(False) if False in equal else len(equal)

@@ -30,7 +30,7 @@ MODELS = sorted({*_descendants(SpecModel), *_descendants(StatusModel)}, key=lamb
 
 
 def _numbers(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """All nodes of a JSON schema that are of a number's type, with their paths."""
+    """Returns all numeric nodes of a JSON schema, with their paths."""
     if isinstance(schema, dict):
         if schema.get("type") in ("integer", "number"):
             yield path, schema
@@ -55,7 +55,7 @@ def test_every_number_of_a_model_is_bounded(model: type[BaseModel]) -> None:
 
 
 def test_what_has_no_bound_is_found() -> None:
-    """So that the two walks cannot hold for finding nothing."""
+    """Ensures that the two walks do not pass by finding nothing."""
 
     class Loose(SpecModel):
         count: int

@@ -1,4 +1,4 @@
-"""What a study costs is counted before anything is worked out, and never too low."""
+"""A study's cost is counted before anything is expanded, and never underestimated."""
 
 from __future__ import annotations
 

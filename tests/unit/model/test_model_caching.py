@@ -1,4 +1,4 @@
-"""Caches are bounded by what they hold, and what they hold is right."""
+"""Caches are bounded by bytes, and return the right values."""
 
 from __future__ import annotations
 

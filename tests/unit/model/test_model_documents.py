@@ -1,4 +1,4 @@
-"""YAML files: numbers by the rules of 1.2, and errors that name file, document and line."""
+"""YAML files: numbers as in YAML 1.2, and errors that name file, document and line."""
 
 from __future__ import annotations
 

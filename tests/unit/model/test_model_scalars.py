@@ -1,4 +1,4 @@
-"""Values of users' programs: what they are exactly, or which of them cannot be used."""
+"""Values of users' programs: their exact conversion, and which are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study model: defaults, and one clear line for every wrong field."""
+"""The study model: defaults, and one clear message for every wrong field."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ DOCUMENT: dict[str, Any] = {
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """The document with one field set (or, to ``...``, removed); fields by dots."""
+    """Returns the document with one field set, or removed if ``...``; fields are separated by
+    dots.
+    """
     document = copy.deepcopy(DOCUMENT)
     place = document
     *outer, last = path.split(".")
@@ -251,7 +253,7 @@ JUNK = st.recursive(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Paths to all that a document holds, itself included."""
+    """Returns the paths of all parts of a document, itself included."""
     found = [path]
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):

@@ -1,4 +1,4 @@
-"""What kubectl reads, in a fixed table; ``tests/integration`` holds the table against kubectl."""
+"""A fixed table of what kubectl reads; ``tests/integration`` compares it with kubectl."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was probably meant, and how messages count."""
+"""Spelling suggestions and plurals in messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The marginal cost of a trial, against the stage tree with and without it."""
+"""The marginal cost of a trial, compared with stage trees with and without it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def build(
 
 
 def describe(plan: SearchPlan) -> list[tuple[Any, ...]]:
-    """All that a plan holds."""
+    """Returns everything that a plan holds."""
     nodes = [
         (
             (node.number, node.start, node.end, node.leaning_children, tuple(node.children)),
@@ -85,7 +85,7 @@ def test_is_what_the_stage_tree_grows_by(
 
 @given(TRIALS)
 def test_trials_cost_in_sum_what_they_train_together(trials: list[Any]) -> None:
-    """Each given those before it, in any order: the sum is the number of unique steps."""
+    """Marginal costs in any order add up to the number of unique steps."""
     plan, total, targets = SearchPlan("sig"), 0, []
     frontier = Frontier(plan, CostModel())
     for index, (written, steps) in enumerate(trials):
@@ -159,7 +159,7 @@ def test_no_cost_beyond_the_sequence() -> None:
 
 
 def test_the_cost_of_a_lookup_does_not_grow_with_the_plan() -> None:
-    """Nodes looked at are those on the way, whatever lies beside them."""
+    """Only the nodes on the trial's path are visited."""
     looked_at = []
     for siblings in (1, 200):
         plan = build([({"a": 0.1}, 12)], [], [])

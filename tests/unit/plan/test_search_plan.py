@@ -49,7 +49,7 @@ def build(trials: list[tuple[dict[str, Any], int]]) -> SearchPlan:
 
 
 def prefixes(trials: list[tuple[dict[str, Any], int]]) -> set[tuple[Any, ...]]:
-    """Every (values on [0, t)) that some trial needs: what is to be trained, each once."""
+    """Returns every prefix of values that some trial needs: what must be trained, each once."""
     found = set()
     for written, steps in trials:
         sequence = Sequence.of(written, 12)

@@ -1,4 +1,4 @@
-"""A worker's last words: whether its Hippo does not fit, or its trainer has failed."""
+"""A worker's last log line: an incompatible Hippo, or a failure of its trainer."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_what_a_trainer_does_is_the_trainers(code: int | None, line: str) -> Non
 
 
 def test_python_itself_says_so(tmp_path: Path) -> None:
-    """In an image without Hippo."""
+    """The image lacks Hippo."""
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-m", "stage_runner", "run"],
         cwd=tmp_path,

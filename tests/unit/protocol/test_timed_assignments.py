@@ -1,4 +1,4 @@
-"""Assignments with a step timeout, and runners from before there was one."""
+"""Assignments with a step timeout, and runners that predate it."""
 
 from __future__ import annotations
 

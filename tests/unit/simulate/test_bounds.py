@@ -1,4 +1,4 @@
-"""The bound within limits, held against every schedule that there is of tiny instances."""
+"""The bound within limits, compared with every schedule of tiny instances."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def find_tasks(engine: Engine) -> Tasks:
 
 
 def can_be_lent(asked: list[set[str]], limits: dict[str, int]) -> bool:
-    """Whether each of these steps at once can have a worker of a study that asks for it."""
+    """Whether each of these concurrent steps can have a worker of a study that wants it."""
     if not asked:
         return True
     for study in asked[0]:
@@ -73,7 +73,7 @@ def can_be_lent(asked: list[set[str]], limits: dict[str, int]) -> bool:
 
 
 def moves(tasks: Tasks, done: frozenset[str], m: int, limits: dict[str, int]) -> Iterator[set[str]]:
-    """What may be trained at once; as many steps as possible, for more is never worse."""
+    """Yields the maximal sets of steps that may be trained at once; fewer is never better."""
     open_ = [k for k, (before, _) in tasks.items() if k not in done and before in {None, *done}]
     for count in range(min(m, len(open_)), 0, -1):
         found = [
@@ -87,7 +87,7 @@ def moves(tasks: Tasks, done: frozenset[str], m: int, limits: dict[str, int]) ->
 
 
 def find_shortest(tasks: Tasks, m: int, limits: dict[str, int]) -> int:
-    """The end of the best of all schedules."""
+    """Returns the makespan of the best schedule."""
     layer, time = {frozenset[str]()}, 0
     while frozenset(tasks) not in layer:
         layer = {done | move for done in layer for move in moves(tasks, done, m, limits)}
@@ -135,7 +135,7 @@ def test_trials_that_were_stopped_before_their_first_result_are_no_trouble() -> 
 
 
 def test_limits_are_in_the_bound() -> None:
-    """Two studies of one worker each: what both ask for, either may train."""
+    """Two studies with one worker each: either may train the work that both want."""
     made = [
         build_study("a", space={"lr": {"choices": [0.1, 0.2, 0.3]}}, steps=10, parallelism=1),
         build_study("b", space={"lr": {"choices": [0.3, 0.4]}}, steps=10, parallelism=1),

@@ -58,7 +58,7 @@ def made(decisions: Mapping[str, list[Decision]]) -> dict[str, Any]:
 
 
 def reasons(decisions: list[Decision]) -> dict[Any, str]:
-    """Of the tuner's verdicts."""
+    """Returns the reasons of the tuner's verdicts."""
     return {
         (d.trial, d.kind, d.steps): d.reason
         for d in decisions
@@ -130,7 +130,7 @@ def test_optuna_draws_alike_on_one_worker_and_is_followed_on_several(
 
 @pytest.mark.parametrize("algorithm", [DRAWING[2], DRAWING[4]], ids=lambda a: str(a["name"]))
 def test_what_is_followed_ends_where_the_other_ended(algorithm: dict[str, Any]) -> None:
-    """As far as the target, and no trial beyond."""
+    """It trains up to the target, and no trial beyond."""
     study = build_study(space=SPACE, algorithm=algorithm, maxTrials=12)
     whole = Simulation([study], synthetic(study), SimulationOptions(3)).run()
     values = [r["score"] for t in whole.engine.studies["s"].trials for r in t.results.values()]

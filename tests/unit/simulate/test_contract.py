@@ -11,7 +11,7 @@ from tests.world import evaluate, seeded_state, train
 
 
 class Trained:
-    """Curves of the model that all drivers train here."""
+    """The curves of the model that all drivers train here."""
 
     def metrics(self, sequence: Sequence, step: int, seed: int) -> dict[str, float]:
         state = seeded_state(seed)

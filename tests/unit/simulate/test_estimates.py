@@ -1,4 +1,4 @@
-"""The time left counts what chains take besides their steps, and the workers that may be used."""
+"""The estimated time left includes chains' overheads and the usable workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OVERHEADS = Overheads(start=1.0, load=0.5, save=0.2, evaluate=0.3)
 
 
 def watch(study: Any, options: SimulationOptions) -> tuple[float, list[tuple[float, Remaining]]]:
-    """When it ended, and what was estimated at which times before."""
+    """Returns when it ended, and the estimates at given times before."""
     told: list[tuple[float, Remaining]] = []
 
     class Watched(Engine):

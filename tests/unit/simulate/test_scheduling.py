@@ -1,4 +1,4 @@
-"""What the scheduler achieves, where its worth can be told in advance."""
+"""The scheduler's results where the optimum is known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.world import build_study
 
 
 def constants(name: str, count: int, **spec: Any) -> Study:
-    """So many trials that share nothing."""
+    """A study of this many trials that share nothing."""
     choices = [round(0.1 + 0.01 * k, 2) for k in range(count)]
     return build_study(name, space={f"of_{name}": {"choices": choices}}, **spec)
 
@@ -24,7 +24,7 @@ def run(*studies: Study, **options: Any) -> Simulation:
 
 
 def test_free_switches_come_to_an_end() -> None:
-    """A chain that was told to leave as it began trained nothing, and two did so for ever."""
+    """A chain told to stop as it began trained nothing, and two of them did so for ever."""
     seconds = {32: 2.6, 64: 1.6, 96: 1.2, 128: 1.0, 192: 0.8, 256: 0.7}
     space = {
         "lr": {"choices": [0.01 * k for k in range(1, 37)]},
@@ -64,14 +64,14 @@ def test_what_can_wait_is_divided_fairly() -> None:
 
 
 def test_trial_by_trial_nobody_is_set_aside() -> None:
-    """As schedulers of whole trials do: five trials on two workers take three rounds."""
+    """Schedulers of whole trials take three rounds for five trials on two workers."""
     study = constants("s", 5, steps=10)
     assert run(study, workers=2, merge=False).now == 30
     assert run(study, workers=2).now < 27
 
 
 def test_what_others_could_do_is_left_to_them() -> None:
-    """Whichever of two studies begins: both have work to the end, of which half is shared."""
+    """Whichever of two studies starts, both have work to the end, half of it shared."""
     rates = [round(0.1 + 0.01 * k, 2) for k in range(12)]
     studies = [
         build_study(name, space={"lr": {"choices": choices}}, steps=10, parallelism=1)
@@ -93,7 +93,7 @@ LATE = [
 @pytest.mark.parametrize("shift", [4, 14])
 @pytest.mark.parametrize("limit", [1, 2])
 def test_studies_at_their_limits_end_when_their_work_does(shift: int, limit: int) -> None:
-    """As many workers as they may have together, as on a cluster; and few chains yield."""
+    """As on a cluster, there are as many workers as the limits allow; few chains yield."""
     studies = [
         build_study(name, space={"lr": {"choices": choices}}, steps=120, parallelism=limit)
         for name, choices in (("a", LATE[:-shift]), ("b", LATE[shift:]))

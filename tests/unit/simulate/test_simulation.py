@@ -1,4 +1,4 @@
-"""The simulated driver against the world of the engine's tests, which trains step by step."""
+"""The simulated driver compared with the engine tests' world, which trains step by step."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EQUALLY_LONG = [
 
 @dataclass(frozen=True)
 class TrainedAlone:
-    """What the world's model reaches."""
+    """Curves of the world's model."""
 
     def metrics(self, sequence: Sequence, step: int, seed: int) -> dict[str, float]:
         return train_alone(dict(sequence.hyperparameters), sequence.steps, step, seed)[1]
@@ -69,7 +69,7 @@ def synthetic(*made: Study) -> SyntheticCurves:
 
 
 def verdicts(decisions: list[Decision]) -> set[Any]:
-    """What was decided, in whatever order and words."""
+    """Returns the decisions, ignoring order and wording."""
     return {(d.kind, d.trial, d.steps, str(d.hyperparameters), d.parent, d.seed) for d in decisions}
 
 

@@ -1,4 +1,4 @@
-"""What every store promises. A store joins with a subclass that has the fixture ``url``."""
+"""The contract of all stores. A store is tested by a subclass with the fixture ``url``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records for the tests, with as little said as matters."""
+"""Minimal records for tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def metrics(chain: str, number: int, value: float = 0.5) -> MetricsReported:
 
 
 def whole_chain(chain: str, length: int = 4) -> list[Report]:
-    """As a worker writes it: began, some metrics, ended."""
+    """Returns reports as a worker writes them: began, some metrics, ended."""
     began = Began(
         chain=chain,
         sequence_number=0,
@@ -48,5 +48,5 @@ def suggestion(index: int, **hyperparameters: object) -> Decision:
 
 
 def study_document(name: str = "s", **spec: Any) -> dict[str, Any]:
-    """As little as a study's document in the store must hold."""
+    """Returns a minimal document of a study in the store."""
     return {"study": {"metadata": {"name": name}, "spec": {"steps": 10, **spec}}}

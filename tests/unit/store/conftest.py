@@ -14,7 +14,7 @@ _NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mou
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the plan's blobs lie."""
+    """Returns the directory of the plan's blobs."""
     return tmp_path / "store" / "plan"
 
 
@@ -25,7 +25,7 @@ def store(folder: Path) -> PlanStore:
 
 @pytest.fixture
 def namespace(tmp_path: Path) -> list[str]:
-    """A command line's beginning under which file systems may be mounted, unseen by others."""
+    """Returns a command prefix under which file systems can be mounted invisibly to others."""
     if shutil.which("unshare") is None:
         pytest.skip("no unshare here")
     mount = ["mount", "-t", "tmpfs", "none", str(tmp_path)]

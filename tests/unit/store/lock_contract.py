@@ -1,4 +1,4 @@
-"""One driver per plan: held while alive, free at once after kill -9, never held by two."""
+"""The lock: held while its holder lives, free at once after kill -9, never held by two."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Clock:
 
 
 def elsewhere(number: int = 1) -> Holder:
-    """A process on another machine: whether it lives cannot be seen from here."""
+    """Returns a holder on another machine, whose process cannot be checked from here."""
     return Holder(f"host-{number}", "boot", 4711, "99", f"hippo run study-{number}.yaml")
 
 
@@ -76,7 +76,7 @@ def generations(store: PlanStore) -> list[str]:
 
 
 class LockContract:
-    """Holds for plans in any store; a subclass has the fixture ``url``."""
+    """The contract of locks in any store; a subclass has the fixture ``url``."""
 
     @pytest.fixture
     def store(self, url: str) -> PlanStore:

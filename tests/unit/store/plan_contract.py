@@ -1,4 +1,4 @@
-"""What a plan's records cost, and that they survive, in any store."""
+"""The cost and durability of a plan's records, in any store."""
 
 from __future__ import annotations
 

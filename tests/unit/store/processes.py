@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def start(source: str, *arguments: str, wrapper: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Run a script; ``wrapper`` is a command line to put before it."""
+    """Runs a script; ``wrapper`` is a command line to put before it."""
     return subprocess.Popen(
         [*wrapper, sys.executable, "-c", source, *arguments],
         stdin=subprocess.PIPE,
@@ -19,7 +19,7 @@ def start(source: str, *arguments: str, wrapper: Sequence[str] = ()) -> subproce
 
 
 def expect(process: subprocess.Popen[str], line: str) -> None:
-    """Wait until the process says this line, which must be its next one."""
+    """Waits until the process prints this line, which must be its next one."""
     assert process.stdout is not None
     said = process.stdout.readline()
     if said != line + "\n":
@@ -27,7 +27,7 @@ def expect(process: subprocess.Popen[str], line: str) -> None:
 
 
 def run(source: str, *arguments: str, wrapper: Sequence[str] = ()) -> str:
-    """What a script prints. It must succeed."""
+    """Returns the output of a script, which must succeed."""
     with start(source, *arguments, wrapper=wrapper) as process:
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output

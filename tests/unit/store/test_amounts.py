@@ -1,4 +1,4 @@
-"""A plan of more records than can be held is refused before any is read, and costs nobody else."""
+"""A plan with too many records to hold is refused before any is read, without affecting others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_plan(root: Path, namespace: str) -> PlanStore:
 
 
 def fill(root: Path, store: PlanStore, kind: Kind) -> None:
-    """Records of a kind as large as each may be, and too many; none takes room on the disk."""
+    """Too many records of a kind, each of the maximum size; sparse, so they take no disk space."""
     layout = Layout(store.plan)
     names: dict[Kind, Callable[[int], str]] = {
         Kind.REPORT: lambda n: layout.report("c1", n),

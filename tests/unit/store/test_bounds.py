@@ -1,4 +1,4 @@
-"""Nothing in a record is without bounds: every field of every kind is looked at."""
+"""Every field of every kind of record is bounded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def constraints(metadata: tuple[Any, ...]) -> Iterator[Any]:
 
 
 def unbounded(type_: Any, path: str, metadata: tuple[Any, ...] = ()) -> Iterator[str]:
-    """Paths of all values within a type that may be arbitrarily large."""
+    """Yields the paths of all unbounded values within a type."""
     found = list(constraints(metadata))
     origin, inner = get_origin(type_), get_args(type_)
     if origin is Annotated:

@@ -1,4 +1,4 @@
-"""The cache gives back what was put, or nothing; it stays within its bound, and never fails."""
+"""The cache returns what was stored or nothing, stays within its bound, and never fails."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ print("over" if most > 12_000 else "within")  # two may just be making room
 
 
 class Kept:
-    """A cache, and what it has told."""
+    """A cache and its messages."""
 
     def __init__(self, folder: Path, limit: int = 1 << 20) -> None:
         self.folder = folder
@@ -59,7 +59,7 @@ class Kept:
         self.cache = CheckpointCache(str(folder), limit, tell=self.told.append)
 
     def put(self, data: bytes, *, age: float = 0.0) -> str:
-        """``age``: so many seconds ago."""
+        """``age`` is in seconds before now."""
         name = hashlib.sha256(data).hexdigest()
         self.cache.put(name, [data[:3], memoryview(data)[3:]])
         if age:
@@ -202,7 +202,7 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
 
 
 def put_elsewhere(folder: Path, first: str, wrapper: list[str] | None = None) -> list[str]:
-    """What another process tells that keeps two checkpoints; at last, the files there."""
+    """Returns the messages of another process that caches two checkpoints, and the final files."""
     folder.mkdir(exist_ok=True)
     return processes.run(_PUT, str(folder), first, wrapper=wrapper or []).splitlines()
 
@@ -332,7 +332,7 @@ def test_a_deleted_checkpoint_stays_deleted(asked: Counting, tmp_path: Path) -> 
 
 
 def test_odd_files_are_passed_over_and_starve_nobody(tmp_path: Path) -> None:
-    """Any pod of the namespace may put them there."""
+    """Any pod of the namespace may put such files there."""
     kept, outside = Kept(tmp_path / "c", limit=3000), tmp_path / "outside"
     outside.write_bytes(b"x" * 4000)
     kept.put(b"a" * 1000, age=50)

@@ -1,4 +1,4 @@
-"""Plans and studies are found in a store, and only they."""
+"""Plans and studies, and nothing else, are found in a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint is stored once, and one that is damaged in any way is found out, never loaded."""
+"""A checkpoint is stored once; any damage is detected, and it is never loaded."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_first_writer_wins(store: PlanStore, folder: Path, content: bytes) -
 
 
 class LateRival(DirectoryBlobs):
-    """Another writer finishes the same checkpoint just before this one's manifest."""
+    """Lets another writer finish the same checkpoint just before this one's manifest."""
 
     rival: Callable[[], object] | None = None
 

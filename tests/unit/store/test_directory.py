@@ -1,4 +1,4 @@
-"""A directory keeps the contract, cleans up after the dead, and explains what fails."""
+"""A directory keeps the contract, removes leftovers of dead writers, and explains failures."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_urls_that_are_refused(url: str, message: str) -> None:
 
 
 def test_a_store_that_is_a_link_to_nowhere_is_not_an_empty_one(tmp_path: Path) -> None:
-    """A disk that is not mounted: a new store in its place would train everything again."""
+    """The disk is not mounted: a new store in its place would train everything again."""
     (tmp_path / "store").symlink_to(tmp_path / "disk" / "store")
     blobs = DirectoryBlobs(tmp_path / "store")
     calls: list[Callable[[], object]] = [
@@ -310,7 +310,7 @@ def test_a_store_that_is_a_link_to_nowhere_is_not_an_empty_one(tmp_path: Path) -
 
 
 def test_a_blob_that_is_a_link_is_not_absent(tmp_path: Path) -> None:
-    """Somebody has moved it to another disk: trained again, it would be twice the work."""
+    """The store was moved to another disk: a new one would train everything again."""
     blobs = DirectoryBlobs(tmp_path)
     blobs.put("plan/a", b"1")
     (tmp_path / "plan" / "b").symlink_to(tmp_path / "elsewhere")

@@ -1,4 +1,4 @@
-"""Whoever may write to a folder store leads nobody out of it: by no link, at no time."""
+"""A writer to a store's folder cannot lead others out of it by a link, at any time."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ while True:
 
 @pytest.mark.slow
 def test_no_moment_is_the_wrong_one(root: Path, outside: Path) -> None:
-    """A folder is a link now and then: what is done to it, is done to it or not at all."""
+    """A folder is sometimes a link: operations affect the folder or nothing."""
     blobs = DirectoryBlobs(root)
     blobs.put(NAME, b"mine")
     before = snapshot(outside)

@@ -1,4 +1,4 @@
-"""A plan is read back whole after a restart, folded or not, killed half-way or not."""
+"""A plan is read back completely after a restart, folded or not, even after a kill."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_folding_removes_controls(store: PlanStore) -> None:
 
 
 class DyingBlobs(DirectoryBlobs):
-    """Fails for good after a number of changes, like a process that is killed there."""
+    """Fails permanently after a number of changes, like a process that is killed there."""
 
     left = 0
 

@@ -1,4 +1,4 @@
-"""The lock in a directory, and what tells whether a holder lives."""
+"""The lock in a directory, and how a live holder is recognised."""
 
 from __future__ import annotations
 

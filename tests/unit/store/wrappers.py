@@ -1,4 +1,4 @@
-"""Blobs around other blobs, for tests that look at or disturb what passes."""
+"""Wrappers of Blobs, for tests that observe or disturb calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hippo.store import Blobs
 
 
 class Passing:
-    """Passes everything on; a subclass says what not."""
+    """Forwards everything; subclasses override parts."""
 
     def __init__(self, blobs: Blobs) -> None:
         self.blobs = blobs
@@ -18,7 +18,7 @@ class Passing:
 
 
 class Counting(Passing):
-    """Notes the calls that are made."""
+    """Records the calls that are made."""
 
     def __init__(self, blobs: Blobs) -> None:
         super().__init__(blobs)

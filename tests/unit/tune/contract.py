@@ -1,4 +1,4 @@
-"""What every tuner must keep, whatever its algorithm. Subclass it and give it settings."""
+"""The contract of all tuners. Subclass it and supply settings."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ VALUES: list[Values] = [plain, tied, fragile, hopeless]
 
 
 class TunerContract:
-    """``algorithm``: as written in a study; ``early``: trials may be stopped on the way;
-    ``begins_anywhere``: the first request of a trial need not end at the first rung.
+    """``algorithm`` is as written in a study; with ``early``, trials may be stopped early; with
+    ``begins_anywhere``, a trial's first request need not end at the first rung.
     """
 
     algorithm: ClassVar[dict[str, Any]]
@@ -183,12 +183,12 @@ class TunerContract:
 
     @staticmethod
     def may_be_tried_again(simulation: Simulation) -> set[int]:
-        """Failed trials whose result would count."""
+        """Returns failed trials whose results would count."""
         return simulation.failed()
 
     @pytest.mark.parametrize("values", [fragile, hopeless])
     def test_trials_that_failed_have_results_after_all(self, values: Values) -> None:
-        """What was decided stands; a result that comes late counts from then on."""
+        """Earlier decisions stand; a late result counts from then on."""
         for workers in (1, 4):
             ended = Simulation(self.study(), values, workers=workers).run()
             retried = self.may_be_tried_again(ended)

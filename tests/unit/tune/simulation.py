@@ -58,7 +58,7 @@ def distinct(trial: int, step: int) -> float:
 
 
 class Simulation:
-    """One run: a history of decisions and results, and requests under way."""
+    """One run: a history of decisions and results, and pending requests."""
 
     def __init__(self, study: Study, values: Values = distinct, *, workers: int = 3, seed: int = 0):
         self.study = study
@@ -83,7 +83,7 @@ class Simulation:
         return max(0, self.workers - len(self.running) - len(self.queue))
 
     def decide(self) -> None:
-        """Let the tuner decide until it has nothing to say."""
+        """Lets the tuner decide until it has nothing to add."""
         while decisions := self.tuner.decide(self.idle):
             for decision in decisions:
                 self.history.append(decision)
@@ -95,7 +95,7 @@ class Simulation:
             self.start()
 
     def drop(self, trial: int) -> None:
-        """The trial is stopped, maybe on its way."""
+        """Stops the trial, perhaps before its target."""
         self.queue = [request for request in self.queue if request[0] != trial]
         self.running = [request for request in self.running if request[0] != trial]
 
@@ -104,7 +104,7 @@ class Simulation:
             self.running.append(self.queue.pop(0))
 
     def finish_one(self) -> None:
-        """One request gets to its next report."""
+        """Advances one request to its next report."""
         trial, (step, *rest) = self.running.pop(self.random.randrange(len(self.running)))
         result = Result(trial, step, self.values(trial, step))
         self.history.append(result)
@@ -114,7 +114,7 @@ class Simulation:
         self.start()
 
     def run(self, most: int = 100_000) -> Simulation:
-        """Until nothing is under way; AssertionError if that does not come."""
+        """Runs until nothing is pending; AssertionError if that never happens."""
         for _ in range(most):
             self.decide()
             if not self.running:
@@ -146,11 +146,11 @@ class Simulation:
         return again
 
     def failed(self) -> set[int]:
-        """Trials that have failed; not those that have diverged."""
+        """Returns trials that have failed; not those that have diverged."""
         return {result.trial for result in self.results if result.value is None}
 
     def asked(self) -> dict[int, list[int]]:
-        """Per trial, the steps that it was asked to reach."""
+        """Returns the steps that each trial was asked to reach."""
         steps: dict[int, list[int]] = {}
         for decision in self.decisions:
             if decision.kind in ("suggest", "promote"):
@@ -158,7 +158,7 @@ class Simulation:
         return steps
 
     def count_at(self, step: int) -> int:
-        """How many trials were asked to reach exactly this rung."""
+        """Returns how many trials were asked to reach exactly this rung."""
         return sum(step in steps for steps in self.asked().values())
 
     def stopped(self) -> set[int]:
@@ -166,7 +166,7 @@ class Simulation:
 
 
 def replay(study: Study, history: list[Decision | Result]) -> Tuner:
-    """A fresh tuner that is told a history."""
+    """Returns a fresh tuner that is told a history."""
     tuner = create_tuner(study)
     for entry in history:
         if isinstance(entry, Decision):
@@ -177,7 +177,7 @@ def replay(study: Study, history: list[Decision | Result]) -> Tuner:
 
 
 def replay_grouped(study: Study, history: list[Decision | Result], seed: int) -> Tuner:
-    """The same in another order: decisions, then results, shuffled, and some of them twice."""
+    """Like ``replay``, with the results shuffled after the decisions, and some repeated."""
     generator = random.Random(seed)
     decisions = [entry for entry in history if isinstance(entry, Decision)]
     results = [entry for entry in history if isinstance(entry, Result)]

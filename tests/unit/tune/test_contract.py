@@ -1,4 +1,4 @@
-"""The contract, kept by every tuner there is."""
+"""Every tuner keeps the contract."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class TestMedianPrefixFirst(TunerContract):
 
 
 class TestPbt(TunerContract):
-    """Makes as many trials as its rounds need, so what the contract says of maxTrials is other."""
+    """PBT makes as many trials as its rounds need, so the contract on maxTrials does not apply."""
 
     algorithm: ClassVar = {"name": "pbt", "seed": 3, "population": 8, "interval": 6}
     max_trials = None
@@ -144,7 +144,7 @@ class TestPbt(TunerContract):
 
     @staticmethod
     def may_be_tried_again(simulation: Simulation) -> set[int]:
-        """Others have taken the places of those that failed before the last round."""
+        """Trials that failed before the last round have been replaced."""
         asked = {trial: steps[-1] for trial, steps in simulation.asked().items()}
         farthest = max(asked.values())
         return {trial for trial in simulation.failed() if asked[trial] == farthest}

@@ -29,7 +29,7 @@ def suggest(steps: int = 5, **changes: Any) -> Suggest:
 
 
 class Desk:
-    """A tuner, and what was decided and refused so far."""
+    """A tuner, with the decisions and refusals so far."""
 
     def __init__(self, study: Study) -> None:
         self.tuner: Tuner = create_tuner(study)
@@ -45,7 +45,7 @@ class Desk:
         self.settle()
 
     def settle(self) -> None:
-        """As the engine does."""
+        """Decides and refuses as the engine does."""
         while True:
             while (refusal := self.tuner.refusal()) is not None:
                 self.refusals[refusal[0]] = refusal[1]
@@ -177,7 +177,7 @@ REQUESTS = st.lists(
 @pytest.mark.slow
 @given(REQUESTS, st.randoms(use_true_random=False))
 def test_every_request_is_answered_once_across_restarts(requests: Any, dice: Any) -> None:
-    """Requests and results in any order; at each moment a restart gives the same tuner."""
+    """After requests and results in any order, a restart at any moment gives the same tuner."""
     made = study()
     desk = Desk(made)
     results: list[tuple[int, int, float | None]] = []
@@ -211,7 +211,7 @@ def test_every_request_is_answered_once_across_restarts(requests: Any, dice: Any
 
 
 def test_a_stop_says_where_the_trial_stays_not_where_it_was_sent() -> None:
-    """What others make known beyond counts for it no more, whatever it was asked to reach."""
+    """Later results computed for other trials do not count for it, whatever its target."""
     desk = Desk(study())
     desk.ask(0, suggest(steps=5))
     desk.ask(1, Stop(trial=0))

@@ -61,7 +61,7 @@ def check(domain: Template, value: Any) -> None:
 
 
 def of_piecewise(written: Any) -> list[Any]:
-    """The values of a hyper-parameter, also of one that was varied on the way."""
+    """Returns the values of a hyper-parameter, including varied ones."""
     return [v for _, v in written["piecewise"]] if isinstance(written, dict) else [written]
 
 

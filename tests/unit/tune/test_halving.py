@@ -168,7 +168,7 @@ class Paper:
 
 
 def jobs(tuner: Tuner, idle: int) -> list[tuple[int, int]]:
-    """What the tuner would have idle workers do, as (trial, rung); taken note of."""
+    """Returns and records what idle workers would do, as (trial, rung)."""
     found = []
     for decision in tuner.decide(idle):
         if decision.kind == "stop":

@@ -22,7 +22,7 @@ def hyperband(**settings: int) -> dict[str, Any]:
 
 
 def brackets(simulation: Simulation) -> dict[str, list[tuple[int, int]]]:
-    """By the name in their reasons, [(n_i, r_i)] of each rung that somebody was sent to."""
+    """Returns [(n_i, r_i)] of each rung reached, by the bracket's name in the reasons."""
     names = {
         decision.trial: decision.reason.partition(", draw")[0]
         for decision in simulation.decisions

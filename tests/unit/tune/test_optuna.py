@@ -1,4 +1,4 @@
-"""Optuna's samplers: what they find, that they are told right, and that they leave no trace."""
+"""Optuna's samplers: their results, what they are told, and that they leave no trace."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ SAMPLERS = ("tpe", "gp", "cmaes", "qmc")
 
 
 def bowl(x: float, y: float) -> float:
-    """Smallest at (3.3, 4.4)."""
+    """A function with its minimum at (3.3, 4.4)."""
     return (x - 3.3) ** 2 + (y - 4.4) ** 2
 
 
 def minimise(algorithm: dict[str, Any], trials: int) -> float:
-    """The regret after so many trials, one by one."""
+    """Returns the regret after this many sequential trials."""
     tuner = create_tuner(make_study(algorithm, space=PLANE, max_trials=trials, goal="minimize"))
     best = float("inf")
     while not tuner.finished:
@@ -59,7 +59,7 @@ def named(sampler: str, **settings: Any) -> dict[str, Any]:
 
 
 def told(space: dict[str, Any], sampler: str, trials: int, **settings: Any) -> Tuner:
-    """A tuner that has had some results."""
+    """Returns a tuner that was told some results."""
     tuner = create_tuner(make_study(named(sampler, **settings), space=space, max_trials=99))
     for trial in range(trials):
         (decision,) = tuner.decide(1)
@@ -157,7 +157,7 @@ def test_cmaes_waits_for_the_results_of_all_earlier_trials() -> None:
 
 
 def test_cmaes_forgets_nothing_that_matters() -> None:
-    """The replay keeps its end only; the optimizer is as if it were shown all of it."""
+    """The replay keeps only its end; the optimizer's state is as if it had seen everything."""
     tuner = told(PLANE, "cmaes", 30, popsize=4, n_startup_trials=6)
     cut, whole = tuner._source, told(PLANE, "cmaes", 0, popsize=4, n_startup_trials=6)._source  # type: ignore[attr-defined]
     whole._known, whole._least = cut._known, 1000
@@ -169,7 +169,7 @@ def test_cmaes_forgets_nothing_that_matters() -> None:
 
 
 def mean_of(trials: list[optuna.trial.FrozenTrial]) -> Any:
-    """Of the optimizer that the last trial to carry one carries."""
+    """Returns the mean of the optimizer carried by the last trial with one."""
     states = [
         "".join(value for name, value in trial.system_attrs.items() if "optimizer" in name)
         for trial in trials

@@ -284,7 +284,7 @@ def test_a_parent_must_be_known() -> None:
         (
             {"population": 3},
             "algorithm.population",
-            "must be at least 4, so that a quantile of 0.25 is somebody",
+            "must be at least 4, or a quantile of 0.25 replaces no trial",
         ),
         ({"interval": 50}, "algorithm.interval", "must be less than spec.steps (50), not 50"),
         ({"quantile": 0.6}, "algorithm.quantile", "must be at most 0.5"),

@@ -1,4 +1,4 @@
-"""Prefix-first draws: what is shared, what is chosen, and what stays as it was."""
+"""Prefix-first draws: shared prefixes, choices, and reproducibility."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_candidates_are_chosen_by_their_cost_to_a_power(weight: float, ratio: fl
 
 
 def test_what_adds_nothing_is_taken_last() -> None:
-    """Values after the last step tell points apart, and no step."""
+    """Values after the last step distinguish points, but add no steps."""
     values = [0.5, *(switched(10, to) for to in (1, 2, 3)), *range(1, 17)]
     space = Space.of({"a": {"choices": values}}, 10)
     draws = PrefixFirstDraws(PrefixFirst(candidates=20), space, 1, 10)
@@ -153,7 +153,7 @@ def test_a_finite_space_is_used_up_without_repeats() -> None:
 
 
 def test_a_range_of_few_numbers_may_be_drawn_again() -> None:
-    """Two numbers of six digits, five trials: plain draws repeat as well."""
+    """Two numbers of six digits, five trials: plain draws repeat too."""
     space = {"a": {"uniform": {"low": 1, "high": 1.00001}}}
     simulation = Simulation(study({}, space=space, max_trials=5)).run()
     assert len(simulation.decisions) == 5

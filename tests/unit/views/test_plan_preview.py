@@ -1,4 +1,4 @@
-"""What ``hippo plan`` says of a study without training anything."""
+"""The preview of ``hippo plan``, without any training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study as its store tells of it, and where its workers are as far as reports say."""
+"""A study as its store describes it, and its workers as far as reports say."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ OTHER: dict[str, Any] = {"lr": 0.2}
 
 
 class StudyStore(StoredPlan):
-    """With a study ``s`` of three trials, two of which part at step 6, and workers that run."""
+    """A store with a study ``s`` of three trials, two of which diverge at step 6, and running
+    workers.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.url = str(folder)
@@ -73,7 +75,7 @@ class StudyStore(StoredPlan):
         return Named("s", "default", Store(self.url, self.blobs), found)
 
     def states(self) -> dict[str, StageState]:
-        """By range of steps and the trials that end there."""
+        """Returns states by range of steps and the trials that end there."""
         tree = self.tree()
         return {
             f"{stage.start}-{stage.end} {','.join(str(i) for _, i in stage.trials)}".strip(): (
@@ -96,7 +98,7 @@ def stored(tmp_path: Path) -> StudyStore:
 
 @pytest.fixture
 def driven(stored: StudyStore) -> Iterator[StudyStore]:
-    """The same while somebody is at work on it."""
+    """The same while a driver is running it."""
     lock = PlanLock(stored.store)
     lock.acquire()
     yield stored

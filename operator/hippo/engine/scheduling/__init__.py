@@ -1,1 +1,1 @@
-"""Who trains next: paths by least laxity, fair shares, aging, preemption."""
+"""Scheduling of workers: least-laxity paths, fair share, aging, preemption."""

@@ -1,4 +1,4 @@
-"""Which studies ask for the work of a path or of a running chain."""
+"""Finds the studies that want the work of a path or of a running chain."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from hippo.plan import Claim, Head, Node
 
 
 class Askers:
-    """Looks into the plan; only studies that are active count as askers."""
+    """Reads the search plan; only active studies count."""
 
     def __init__(self, studies: Mapping[str, StudyRun]) -> None:
         self._studies = studies
 
     def of_path(self, head: Head) -> tuple[str, ...]:
-        """The studies that ask for the path that begins here, and share its cost."""
+        """Returns the studies that want the path of a head, and share its cost."""
         return self._active(name for _, _, name in head.demand.leads)
 
     def beyond(self, claim: Claim, step: int) -> tuple[str, ...]:
-        """The studies that ask for anything after ``step`` on a chain's way, or behind it."""
+        """Returns the studies that want anything after ``step`` on or below a chain's route."""
         names: set[str] = set()
         for node in claim.nodes():
             if node.end <= step:
@@ -30,9 +30,7 @@ class Askers:
         return self._active(names)
 
     def since(self, claim: Claim, step: int) -> tuple[str, ...]:
-        """The same, and those that ask for what is still due at ``step`` or for what a next route
-        may lead to.
-        """
+        """Like ``beyond``, with those that want what is due at ``step`` or follows the route."""
         names: set[str] = set()
         for node in claim.nodes():
             if node.end < step:
@@ -48,5 +46,5 @@ class Askers:
 
 
 def _askers_in(node: Node, first: int) -> set[str]:
-    """The studies that ask for metrics of a node at ``first`` or after it."""
+    """Returns the studies that want metrics of a node at or after ``first``."""
     return {s for step, want in node.wants.items() if step >= first for s, _ in want.trials}

@@ -1,8 +1,8 @@
-"""Whose turn it is: priority first, then fair share; and critical paths before fair share.
+"""Ranks studies and paths: by priority, then fair share; critical paths precede fair share.
 
-Among studies of equal priority, the one that holds the fewest workers gets the next. Within a study
-the longest remaining path goes first. A path that cannot wait any longer (least laxity) goes first
-among equal priorities: fair share divides the rest, and would otherwise make all studies end later.
+Among studies of equal priority, the one with the fewest workers gets the next one. Within a study,
+the longest remaining path goes first. A critical path (one without laxity) goes first among equal
+priorities; fair share divides the rest. Otherwise fair share would delay all studies.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from hippo.engine.state import ChainRun
 from hippo.plan import CostModel, Frontier, Head, Pool, Turn
 
 May = Callable[[str], bool]
-"""Whether a study may have the worker in question."""
+"""Returns whether a study may have the worker in question."""
 
 Choice = tuple[Head, str]
-"""A path to begin, and the study that lends the worker for it."""
+"""A path to start, and the study that lends the worker for it."""
 
 
 class FairShare:
@@ -49,18 +49,14 @@ class FairShare:
         self._askers = askers
 
     def standing(self, study: str, *, without: ChainRun | None = None) -> Turn:
-        """A study's rank and the workers it holds, or would hold ``without`` a chain: the least
-        goes first.
-        """
+        """Returns a study's rank and workers, perhaps ``without`` a chain; the least goes first."""
         held = self._pool.held(study)
         if without is not None and study in without.studies:
             held -= 1 / len(without.studies)
         return self._aging.rank(study), held
 
     def next_path(self, may: May) -> Choice | None:
-        """What to begin next: a path of the study whose turn it is, unless another one cannot
-        wait.
-        """
+        """Returns the path to start next: the one by fair share, unless another one is critical."""
         best = self.next_by_share(may)
         if best is None or len(self._frontier.ready_of) < 2:
             return best
@@ -69,21 +65,21 @@ class FairShare:
         return longest if self._laxity.is_critical(self._laxity.level(longest[0])) else best
 
     def next_by_share(self, may: May) -> Choice | None:
-        """The longest path of the study whose turn it is by priority and fair share."""
+        """Returns the longest path of the study that is next by priority and fair share."""
         return self._frontier.best(
             lambda s: self.standing(s) if may(s) and not self._queue.is_behind(s) else None,
             self._weigh,
         )
 
     def next_by_priority(self, may: May) -> Choice | None:
-        """The longest path of the studies that go first by priority alone."""
+        """Returns the longest path of the studies that are first by priority alone."""
         rank, is_behind = self._aging.rank, self._queue.is_behind
         return self._frontier.best(
             lambda s: (rank(s),) if may(s) and not is_behind(s) else None, self._weigh
         )
 
     def find_continuation(self, chain: ChainRun) -> Choice | None:
-        """The best path that begins in the very state a waiting worker holds."""
+        """Returns the best path that starts from the state that a waiting worker holds."""
         step = chain.claim.stop_at
         node = chain.claim.node.at(step)
         ready = self._frontier.ready
@@ -98,9 +94,7 @@ class FairShare:
         return min(found, key=lambda entry: entry[:2])[2:] if found else None
 
     def has_better_right(self, best: Choice, here: Choice, chain: ChainRun) -> bool:
-        """Whether a waiting path is to have the chain's worker rather than the path that begins
-        where the worker stands.
-        """
+        """Whether ``best`` should get the chain's worker, instead of the path that starts there."""
         theirs, ours = (self.standing(study, without=chain) for _, study in (best, here))
         if theirs[0] != ours[0]:
             return theirs[0] < ours[0]
@@ -114,7 +108,7 @@ class FairShare:
         return is_longer and (theirs[1] <= ours[1] or self._laxity.is_critical(levels[0]))
 
     def _weigh(self, pool: Pool) -> tuple[float, ...]:
-        """The longest first; where limits make them equally long, what the fewest could begin."""
+        """Sort key: the longest path first; at equal lengths under limits, the fewest studies."""
         if not self._lending.limits:
             return ()
         return -self._laxity.level(pool.best), len(pool.studies)

@@ -1,4 +1,4 @@
-"""Begins paths: in a worker that is launched, or in one that waits at the end of its route."""
+"""Starts paths, in launched workers or in workers that wait at the end of their route."""
 
 from __future__ import annotations
 
@@ -23,13 +23,11 @@ from hippo.protocol.assignments import (
 from hippo.protocol.records import FORMAT_VERSION
 
 CHEAP_SAVE_SECONDS = 1.0
-"""A save below this is always worth it at a possible fork, however little it would take to
-recompute.
-"""
+"""Seconds up to which a save is always made at a possible fork, however cheap retraining is."""
 
 GRACE_MARGIN_SECONDS = 30.0
 LEAST_GRACE_SECONDS = 60.0
-"""Grace = clamp(step + save + margin, least, the trainer's maxGrace)."""
+"""Grace period in seconds: clamp(step + save + margin, least, the trainer's maxGrace)."""
 
 
 class Launches:
@@ -64,7 +62,7 @@ class Launches:
         self._launched = 0
 
     def launch(self, head: Head, lender: str, now: float) -> None:
-        """Begin a path in a new worker, which a study lends."""
+        """Launches a worker for a path; ``lender`` lends it."""
         self._launched += 1
         name = f"{self._options.chain_prefix}-{self._launched:05d}"
         claim, route = self._plan_route(head, name)
@@ -95,7 +93,7 @@ class Launches:
         self._emit(Launch(self._assign(chain, checkpoint), lender))
 
     def reroute(self, chain: ChainRun, head: Head, lender: str) -> None:
-        """Begin a path in the worker that holds its first state, at the end of its route."""
+        """Starts a path in a waiting worker that holds its first state."""
         self._frontier.release(chain.claim)
         claim, route = self._plan_route(head, chain.name)
         claim.refused = set(chain.claim.refused)
@@ -129,9 +127,7 @@ class Launches:
         return claim, build_route(claim, evaluations, saves)
 
     def _possible_needs(self, node: Node, start: int, stop_at: int, saves: set[int]) -> set[int]:
-        """Steps of a path whose state may come to be needed, where saving costs less than training
-        again.
-        """
+        """Returns steps whose state may be needed later and is cheaper to save than to retrain."""
         found: set[int] = set()
         for run in self._studies.values():
             needs = run.possible_needs(node)
@@ -148,7 +144,7 @@ class Launches:
         return worth
 
     def _assign(self, chain: ChainRun, checkpoint: Checkpoint | None) -> Assignment:
-        """The assignment of a new chain that starts from a checkpoint, or from nothing."""
+        """Returns the assignment of a new chain that starts from a checkpoint, or from step 0."""
         node = chain.claim.node
         trainer = self._studies[chain.study].study.spec.trainer
         every = [
@@ -178,7 +174,7 @@ class Launches:
         )
 
     def _grace(self, most: float) -> float:
-        """Seconds that a worker has to end its step and save, once it is told to leave."""
+        """Returns the seconds that a worker has to end its step and save when told to stop."""
         costs = self._costs
         needed = costs.mean_step + costs.overheads.save + GRACE_MARGIN_SECONDS
         return min(max(needed, LEAST_GRACE_SECONDS), most)

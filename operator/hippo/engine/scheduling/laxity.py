@@ -1,17 +1,17 @@
-"""How long a path can wait, so that all work still ends as early as it may.
+"""Laxity: how long a path can wait without delaying the end of all work.
 
-W seconds of work on w workers take W / w at least. There is one such *horizon* for all work, and
-one for each closed group of studies at their limits (``parallelism.py``).
+W seconds of work take w workers at least W / w. That is the *horizon* of all work, and there is one
+for each closed group of studies at their limits (``parallelism.py``).
 
-Some work has fewer workers than that: what only certain studies ask for has no more than these may
-have together. A path's horizon is that of the set, among all such sets, that takes the
-longest. As all of a set's work waits where it has fewer workers than it may, it counts, beside the
-work of others, as one path of that length: it goes first where it is the longest, and what others
-could do as well is left to them. A set that takes longer than all work would is *bound*: it is left
-out of what is common, with its workers.
+Some work is limited to fewer workers: work that only certain studies want can use no more workers
+than these may have together. A path's horizon is the longest among such sets of studies. Since all
+work of a set waits while it has fewer workers than it may have, it is compared with other work as
+one path of that length: it goes first if it is the longest, and work that other studies want too is
+left to them. A set that takes longer than all work together is *bound*: it and its workers are
+excluded from the common horizon.
 
-Estimates of when running paths are done are made again only where something has changed; in between
-all that remains shrinks by a second a second.
+Estimates of when running paths end are recomputed only where something has changed; in between,
+everything that remains shrinks by a second per second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from hippo.plan import CostModel, Frontier, Head
 
 
 class Laxity:
-    """The laxities of one plan. Owns nothing. Call ``look`` first, then ask about that moment."""
+    """The laxities of one plan; owns no state.
+
+    Call ``look`` first, then query about that moment.
+    """
 
     def __init__(
         self, frontier: Frontier, pool: WorkerPool, costs: CostModel, lending: Lending
@@ -36,7 +39,8 @@ class Laxity:
         self._lending = lending
         self._now = 0.0
         self._sets: dict[Group, float] | None = None
-        """Sets of studies with fewer workers than there are, and the seconds that each takes."""
+        """Sets of studies limited to fewer workers than there are, with the seconds that each
+        takes."""
         self._pressed: dict[Group, float] = {}
 
     def look(self, now: float) -> None:
@@ -44,11 +48,11 @@ class Laxity:
         self._pressed.clear()
 
     def is_critical(self, level: float) -> bool:
-        """Whether a waiting path of this length can no longer wait one step."""
+        """Whether a waiting path of this length cannot wait one more step."""
         return self._costs.is_known and self.slack(level) <= 0
 
     def is_vital(self, chain: ChainRun) -> bool:
-        """Whether the path of a running chain could not wait, if its worker left."""
+        """Whether the path of a running chain would be critical if it lost its worker."""
         left = self.left(chain)
         for crew in self._pool.crews((chain.study,)):
             if chain.name in crew.chains:
@@ -56,7 +60,7 @@ class Laxity:
         return self.is_critical(left + self._costs.overheads.save)
 
     def slack(self, level: float, group: Group | None = None) -> float:
-        """How many seconds a waiting path of this length can still wait, of a group or of all.
+        """Returns the seconds that a waiting path of this length can wait, in a group or overall.
 
         With ``T = max(remaining work / workers, longest running h, start + load + longest waiting
         h)`` it is critical if ``h + start + load + 1 >= T``.
@@ -69,22 +73,22 @@ class Laxity:
         return horizon - (level + costs.switch + costs.mean_step)
 
     def level(self, head: Head) -> float:
-        """How long the path is that begins here, or that of the set of studies it belongs to."""
+        """Returns the length of a head's path, or of the set of studies it belongs to if longer."""
         return max(head.demand.level, self._press(head.demand.studies))
 
     def soonest(self, group: Group | None = None) -> tuple[float, ChainRun]:
-        """The seconds of the shortest running path, of a group or of all, and its chain."""
+        """Returns the seconds and the chain of the shortest running path, in a group or overall."""
         self._estimate(group)
         moment, _, chain = self._first(group)
         return moment - self._now, chain
 
     def left(self, chain: ChainRun) -> float:
-        """Estimated seconds of the longest path that begins with a running chain."""
+        """Returns the estimated seconds of the longest path that begins with a running chain."""
         self._estimate()
         return self._pool.done_at(chain)[0] - self._now
 
     def soonest_to_stay(self, study: str) -> ChainRun:
-        """The first to be done among chains that a study lends and that are not to leave."""
+        """Returns the chain that will end first among those a study lends that are not stopping."""
         self._estimate()
         chains = self._pool.chains.values()
         staying = (chain for chain in chains if chain.study == study and not chain.is_leaving)
@@ -93,7 +97,7 @@ class Laxity:
     # -- horizons ----------------------------------------------------------------------------------
 
     def _horizon(self, group: Group | None) -> tuple[float, list[Crew]]:
-        """Work over workers; and the chains that are part of this work."""
+        """Returns work divided by workers, and the crews that are part of this work."""
         pool, lending = self._pool, self._lending
         crews = list(pool.crews(group))
         if group is not None and sum(pool.lent[s] for s in group) < len(pool.chains):
@@ -116,7 +120,7 @@ class Laxity:
         return work / workers, crews
 
     def _press(self, askers: Group) -> float:
-        """Seconds of the longest limited set to which what these ask for belongs; 0: of none."""
+        """Returns the seconds of the longest limited set with these studies; 0 without one."""
         if not self._lending.limits:
             return 0.0
         sets = self._limited_sets()
@@ -144,7 +148,7 @@ class Laxity:
         return self._sets
 
     def _work(self, studies: Group) -> float:
-        """Worker-seconds of what these studies ask for, and no others."""
+        """Returns worker-seconds of the work that only these studies want."""
         waiting = sum(pool.work for asked, pool in self._frontier.pools.items() if asked <= studies)
         crews = self._pool.crews(studies)
         return waiting + sum(crew.work(self._now) for crew in crews if _askers(crew) <= studies)
@@ -152,14 +156,14 @@ class Laxity:
     # -- estimates ---------------------------------------------------------------------------------
 
     def _estimate(self, group: Group | None = None) -> None:
-        """When the running chains' paths are done, as far as that may have changed."""
+        """Updates the estimated ends of running chains' paths where they may have changed."""
         frontier, pool = self._frontier, self._pool
         for claim in sorted(frontier.unsettled, key=lambda claim: claim.name):
             chain = pool.chains.get(claim.name)
             if chain is not None and chain.claim is claim:
                 pool.expect(chain, self._now + self._remaining(chain))
         frontier.unsettled.clear()
-        while pool.chains:  # whoever would be first may be late
+        while pool.chains:  # the first one may be late
             expected, _, chain = self._first(group)
             moment = self._now + self._remaining(chain)
             if expected >= moment - self._costs.mean_step:

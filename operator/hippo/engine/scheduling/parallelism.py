@@ -1,24 +1,25 @@
-"""Which study lends each worker, so that no study has more than its ``parallelism``.
+"""Which study lends each worker, so that no study exceeds its ``parallelism``.
 
-Each worker is lent by one study, which asks for what it trains; others that ask for the same share
-its cost and lend nothing. What holds after every event:
+Each worker is lent by one study that wants what it trains: it counts against the parallelism of
+that study only. Other studies that want the same share its cost. These invariants hold after every
+event:
 
-- A study lends at most ``parallelism`` workers. Those told to leave count until they are gone, so
-  whoever comes in their place comes after them.
-- Whoever lends a worker asks for something that it is still to train. When a lender's part is done,
-  another that asks takes over; if none of them may have one more, the worker leaves.
-- If ``parallelism`` is lowered, workers that others ask for too are taken over by these, and the
-  rest beyond the limit is told to leave at the end of the step. Until they are gone the study has
-  more than it may, and gets none.
+- A study lends at most ``parallelism`` workers. Stopping workers count until they are gone, so
+  their successors start after them.
+- The lender of a worker wants something that it has yet to train. When the lender's part is done,
+  another study that wants the rest takes over; if none may have another worker, the worker stops.
+- If ``parallelism`` is lowered, other studies take over the workers that they want too, and the
+  rest beyond the limit is stopped at the end of the step. Until they are gone, the study exceeds
+  its limit and gets no worker.
 
 A study at its limit may have another worker if one that it lends can be taken over by a study that
-asks for the same and is not at its limit, or that can pass on one of its own likewise. So a way is
-searched through studies that share chains. If there is none, all studies that were met form a
-*closed group*: all are at their limits, and every worker that trains what one of them asks for is
-lent by one of them. A path of such a group can begin only if a worker of the group leaves
-(``preemption.py``), and the group's work takes as long as so many workers take (``laxity.py``).
+wants the same and is below its limit, or that can pass on one of its own likewise. So a path is
+searched through studies that share chains. If there is none, the visited studies form a *closed
+group*: all are at their limits, and every worker that trains what one of them wants is lent by one
+of them. A path of such a group can only start if a worker of the group stops (``preemption.py``),
+and the group's work takes as long as that many workers take (``laxity.py``).
 
-A limit that is not below the number of workers binds nobody, and counts as none.
+A limit that is not below the number of workers has no effect, and counts as none.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from hippo.engine.state import ChainRun, StudyRun
 from hippo.plan import Claim
 
 Asking = Callable[[Claim, int], tuple[str, ...]]
-"""The studies that ask for anything from a step on, on a chain's way or behind it."""
+"""Returns the studies that want anything from a step on, on a chain's route or below its end."""
 Group = frozenset[str]
 
 
 class Lending:
-    """The lenders of one plan. Call ``look`` first, then ask about that moment, and lend."""
+    """The lenders of one plan. Call ``look`` first, then query about that moment, and lend."""
 
     def __init__(
         self,
@@ -44,19 +45,20 @@ class Lending:
         asking: Asking,
         default: int | None,
     ) -> None:
-        """``default``: the limit of studies that do not say; None: there is none."""
+        """``default`` is the limit of studies without one; None means no limit."""
         self._pool = pool
         self._studies = studies
         self._asking = asking
         self._default = default
         self.limits: dict[str, int] = {}
-        """Limits of active studies that are below the number of workers, or what they lend."""
+        """Limits of active studies that are below the number of workers, or below what they
+        lend."""
         self.workers = 0
-        """How many workers limits let all studies use together."""
+        """Workers that all studies may use together."""
         self._moved: dict[str, None] = {}  # chains whose askers are not known yet
 
     def look(self, workers: int) -> None:
-        """Heed limits as they are now."""
+        """Updates limits and the number of workers."""
         limits = {
             name: run.study.spec.parallelism or self._default
             for name, run in self._studies.items()
@@ -75,9 +77,9 @@ class Lending:
             self._moved = dict.fromkeys(self._pool.chains)
 
     def settle(self, moved: Iterable[Claim]) -> list[ChainRun]:
-        """Heed chains that have moved on, or of which something else is wanted than before.
+        """Updates lenders after chains moved on or the studies that want their work changed.
 
-        Returns those that no study may lend any longer.
+        Returns the chains that no study may lend any longer.
         """
         names = [*self._moved, *sorted(claim.name for claim in moved)] if self.limits else ()
         self._moved = {}
@@ -97,27 +99,27 @@ class Lending:
     # -- questions ---------------------------------------------------------------------------------
 
     def room(self, study: str) -> int:
-        """How many more workers a study may have, if nobody takes over one of its own."""
+        """Returns how many more workers a study may have without take-overs of its own."""
         limit = self.limits.get(study)
         return self.workers if limit is None else max(0, limit - self._pool.lent[study])
 
     def may_have_another(self, study: str, *, without: ChainRun | None = None) -> bool:
-        """Whether one more worker would be within all limits; or would be, were a chain gone."""
+        """Whether one more worker would keep all limits, optionally ``without`` a chain."""
         if not self._studies[study].is_active:
             return False
         return self._find_way(study, without)[0] is not None
 
     def closed_group(self, study: str) -> Group | None:
-        """The closed group of a study that may have no other worker; None if it may."""
+        """Returns the closed group of a study that may have no other worker; None if it may."""
         way, met = self._find_way(study)
         return met if way is None else None
 
     def capacity(self, studies: Iterable[str]) -> int:
-        """How many workers these studies may have together."""
+        """Returns the workers that these studies may have together."""
         return min(self.workers, sum(self.limits.get(study, self.workers) for study in studies))
 
     def excess(self) -> str | None:
-        """A study with more workers than it may have that stay, and that nobody can take over."""
+        """Returns a study that exceeds its limit, after take-overs and stops; None without one."""
         for study, limit in self.limits.items():
             while self._staying(study) > limit:
                 way, _ = self._find_way(study)
@@ -129,13 +131,13 @@ class Lending:
     # -- lending -----------------------------------------------------------------------------------
 
     def make_room(self, study: str) -> None:
-        """Have others take over what they must, so that the study may have another worker."""
+        """Lets others take over workers, so that the study may have another one."""
         way, _ = self._find_way(study)
         assert way is not None
         self._shift(way)
 
     def hand_over(self, chain: ChainRun, study: str, studies: tuple[str, ...]) -> None:
-        """A study lends a worker from now on that another has lent; ``studies`` share its cost."""
+        """Makes ``study`` the lender of another study's worker; ``studies`` share its cost."""
         if study != chain.study:
             way, _ = self._find_way(study, chain)
             assert way is not None
@@ -147,9 +149,9 @@ class Lending:
     def _find_way(
         self, study: str, without: ChainRun | None = None
     ) -> tuple[list[tuple[ChainRun, str]] | None, Group]:
-        """Which chains are to be taken over by whom, so that a study is below its limit.
+        """Returns the take-overs (chain, new lender) that bring a study below its limit, or None.
 
-        And the studies that were met; if there is no way, they are the closed group.
+        Also returns the studies visited; if there is no way, they are the closed group.
         """
         came: dict[str, tuple[str, ChainRun] | None] = {study: None}
         queue = [study]

@@ -1,8 +1,8 @@
-"""Which running chains are to leave, and for whom.
+"""Decides which running chains stop, and in favour of which work.
 
-A chain yields at a step end only to a path that has become critical (least laxity), or to a study
-that has a better right to its worker. Chains that have been launched and find no room are taken
-back for others of a better right; those that are at work leave for them one after the other.
+A chain is preempted at a step end only for a critical path (one without laxity), or for a study
+with a better right to its worker. Launched chains without resources are withdrawn in favour of
+those with a better right; running chains stop for them one after the other.
 """
 
 from __future__ import annotations
@@ -24,17 +24,15 @@ from hippo.plan import CostModel, Frontier
 
 MIN_PAUSE_SECONDS = 0.05
 MIN_PAUSE_STEPS = 0.25
-"""Yielding is considered no more often than this."""
+"""Preemption is considered at most this often."""
 
 WORTH_SWITCHES = 10.0
-"""A chain is made to leave for another study only if it would go on for longer than this many
-times what the switch costs.
+"""A chain is preempted for another study only if it would run for longer than this many times the
+cost of the switch.
 """
 
 UNKNOWN_SECONDS = 30.0
-"""As long as no step was reported, a chain is made to leave only once it has been at work for
-this long.
-"""
+"""While no step time is known, a chain is preempted only after running for this long."""
 
 
 class Preemption:
@@ -70,16 +68,16 @@ class Preemption:
         self._steering = steering
         self._merge = merge
         self._emit = emit
-        self._wakes_at = 0.0  # the next look at who might yield, if it lies ahead
+        self._wakes_at = 0.0  # the next time to consider preemption, if in the future
         self._now = 0.0
         self._workers = 0
 
     def look(self, now: float, workers: int) -> None:
-        """Heed the time and how many workers there may be."""
+        """Sets the time and the number of workers."""
         self._now, self._workers = now, workers
 
     def keep_within_limits(self) -> None:
-        """Have those leave that their studies may not lend, or may lend no longer."""
+        """Stops chains that their studies may not lend, or not any longer."""
         for chain in self._lending.settle(self._frontier.moved):
             self._steering.stop(chain, save=True)
         self._frontier.moved.clear()
@@ -89,8 +87,9 @@ class Preemption:
     # -- yielding to waiting paths -----------------------------------------------------------------
 
     def yield_workers(self) -> None:
-        """Where no worker is free, let the running chain with the shortest path yield to a waiting
-        path that is critical: of all chains, or within a group that is at its limits.
+        """If no worker is free, preempts the chain with the shortest path for a critical path.
+
+        This applies to all chains, and to those within a group of studies at its limits.
         """
         if not self._frontier.ready or not self._costs.is_known or not self._workers:
             return
@@ -108,7 +107,7 @@ class Preemption:
                 self._yield_within(group)
 
     def _yield_within(self, group: Group | None) -> None:
-        """Consider chains that a group lends; or all, for studies that may have another worker."""
+        """Considers the chains that a group lends, or all if studies may have another worker."""
         costs, laxity = self._costs, self._laxity
         shortest, victim = laxity.soonest(group)
         may = partial(self._lending.may_have_another, without=victim)
@@ -123,28 +122,28 @@ class Preemption:
         ):
             return  # its own studies would get the worker back
         slack = laxity.slack(level, group)
-        # Both shrink by a second a second: how long the path can still wait, and how long until it
-        # is worth a switch.
+        # Both shrink by a second per second: the path's slack, and the time until a switch is
+        # worthwhile.
         short = shortest + costs.switch + costs.overheads.save - level
         if slack > 0 or short >= 0:
             self._look_again(max(slack, short))
-        elif shortest > costs.mean_step:  # else its worker is free in time anyway
+        elif shortest > costs.mean_step:  # otherwise its worker is free in time anyway
             if self._can_leave(victim):
                 self._steering.stop(victim, save=True)
             else:
                 self._look_again(0.0)
 
     def _look_again(self, pause: float) -> None:
-        """Consider yielding again after ``pause`` seconds, but not too soon."""
+        """Considers preemption again after ``pause`` seconds, but not too soon."""
         pause = max(pause, MIN_PAUSE_STEPS * self._costs.mean_step, MIN_PAUSE_SECONDS)
         if not self._now < self._wakes_at <= self._now + pause:
             self._wakes_at = self._now + pause
             self._emit(WakeAt(self._wakes_at))
 
     def _make_room_for(self, lender: str, group: Group | None) -> bool:
-        """Let a chain leave for a waiting study of higher priority, or of far fewer workers.
+        """Stops a chain for a waiting study of higher priority or with far fewer workers.
 
-        ``group``: only a chain that these studies lend.
+        ``group``: only a chain that these studies lend. Returns whether one was stopped.
         """
         by_sharers = self._pool.by_sharers
         if all(lender in studies for studies in by_sharers):
@@ -181,8 +180,9 @@ class Preemption:
     # -- launched chains without room --------------------------------------------------------------
 
     def take_back(self) -> None:
-        """Take back launched chains that find no room, for others of a better right: for those
-        that find none either, and for what waits for a worker.
+        """Withdraws launched chains without resources in favour of work with a better right.
+
+        That is other launched chains without resources, and paths that wait for a worker.
         """
         for chain in self._queue.find_outranked():
             self._steering.stop(chain, save=False)
@@ -196,7 +196,7 @@ class Preemption:
                 self._steering.stop(last, save=False)
 
     def make_room_for_queued(self) -> None:
-        """Let a chain at work leave for a launched one of a better right that finds no room."""
+        """Stops a running chain for a launched one with a better right that lacks resources."""
         waiting = self._queue.find_neediest()
         if waiting is None:
             return
@@ -213,7 +213,7 @@ class Preemption:
             self._queue.note_leaving_for(waiting)
 
     def _leaves_last(self, chain: ChainRun) -> tuple[float, float, float, int]:
-        """The least leaves first: least right, most workers, soonest done."""
+        """Sort key; the least stops first: least right, most workers, soonest done."""
         rank, held = min(self._shares.standing(study) for study in chain.studies)
         order = self._pool.done_at(chain) if self._costs.is_known else (-chain.launched, 0)
         return (-rank, -held, *order)
@@ -221,17 +221,17 @@ class Preemption:
     # -- whether leaving is worth it ---------------------------------------------------------------
 
     def _can_leave(self, chain: ChainRun) -> bool:
-        """Whether it is at work, and has trained something, or will have by the time it leaves."""
+        """Whether it is running and has trained something, or will have when it stops."""
         has_begun_a_step = chain.trained > 0 or self._now > chain.step_time
         return chain.state is WorkerState.TRAINING and chain.pending is None and has_begun_a_step
 
     def _is_worth_leaving(self, chain: ChainRun) -> bool:
-        """Whether a chain would go on for so long that it may be made to leave."""
+        """Whether a chain would run for long enough that it may be preempted."""
         if not self._costs.is_known:
             return self._now - chain.step_time > UNKNOWN_SECONDS
         return self._laxity.left(chain) > self._worth_leaving()
 
     def _worth_leaving(self) -> float:
-        """Seconds that a chain must have left to be made to leave for another study."""
+        """Returns the seconds that a chain must have left to be preempted for another study."""
         costs = self._costs
         return max(WORTH_SWITCHES * (costs.switch + costs.overheads.save), costs.mean_step)

@@ -1,13 +1,12 @@
-"""Queues launched workers that find no room: those of the best right go first.
+"""Orders launched workers that lack resources, so that those with the best right go first.
 
-Where a quota or the nodes are the limit, there is room for fewer workers than studies may have. The
-rest stand in a queue (a scheduler's, Kueue's) that knows nothing of the studies' priorities. So
-only workers of the best right stand in it. Others are taken back before they have begun, are
-launched no more as long as better ones stand there, and let these have the room of one that is at
-work: at the end of a step, one after the other.
+If a quota or the nodes are the limit, fewer workers fit than studies may have. The rest wait in a
+queue (a scheduler's, Kueue's) that does not know the studies' priorities. So only workers with the
+best right wait there. Others are withdrawn before they begin, are not launched while better ones
+wait, and running ones make room for them: at the end of a step, one after the other.
 
-It holds between workers that need the same room: what suits one suits the other then, and none
-waits for a better one that no room suits.
+This applies between workers with equal resource requests: what fits one then fits the other, and
+none waits for a better one that cannot be placed.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from hippo.engine.state import ChainRun, StudyRun
 from hippo.lifecycles import WorkerState
 
 SETTLE_SECONDS = 10.0
-"""After the last worker of a better right has found room, before others are launched again."""
+"""Seconds after the last worker with a better right was placed before others are launched again."""
 ROOM_SECONDS = 15.0
-"""After a worker has left, before another one leaves as well: whoever waits has to be placed, and
-what was free may have gone to somebody else. Doubled each time that the same worker still waits."""
+"""Seconds after a worker has stopped before another one stops too: the waiting worker must be
+placed, and the room may have gone to others. Doubled each time that the same worker still waits."""
 MOST_ROOM_SECONDS = 600.0
 
 
@@ -34,22 +33,22 @@ _Right = tuple[float, str]
 
 
 class Queue:
-    """The queue of one plan. Owns only its memory of what it has tried. Call ``look`` first."""
+    """The queue of one plan. Remembers only its recent attempts. Call ``look`` first."""
 
     def __init__(self, studies: Mapping[str, StudyRun], pool: WorkerPool, aging: Aging) -> None:
         self._studies = studies
         self._pool = pool
         self._aging = aging
         self._queued: list[ChainRun] = []
-        self._counts: Counter[_Right] = Counter()  # of these
-        self._recent: dict[_Right, float] = {}  # until when those count that wait, or did
+        self._counts: Counter[_Right] = Counter()  # of the queued chains
+        self._recent: dict[_Right, float] = {}  # end of each right that waits, or did recently
         self._now = 0.0
-        self._room_at = -math.inf  # nobody leaves before
-        self._room_for: str | None = None  # the chain that somebody has left for last
+        self._room_at = -math.inf  # no worker stops before
+        self._room_for: str | None = None  # the chain for which a worker was last stopped
         self._room_pause = ROOM_SECONDS
 
     def look(self, now: float) -> None:
-        """Heed the time and the workers that wait."""
+        """Updates the time and the waiting workers."""
         self._now = now
         chains, waiting = self._pool.chains, self._pool.queued
         self._queued = [
@@ -65,12 +64,12 @@ class Queue:
             self._room_at = now + self._room_pause  # it counts from when they are gone
 
     def next_look(self) -> float:
-        """When time alone changes something; infinite: never."""
+        """Returns when time alone changes something; infinity if never."""
         moments = [self._room_at] if self._queued else self._recent.values()
         return min((moment for moment in moments if moment > self._now), default=math.inf)
 
     def is_behind(self, study: str) -> bool:
-        """Whether a worker for this study would take the room of one with a better right."""
+        """Whether this study's worker would take resources that one of better right waits for."""
         if not self._recent:
             return False
         rank = self._aging.rank(study)
@@ -79,33 +78,33 @@ class Queue:
         )
 
     def find_outranked(self) -> list[ChainRun]:
-        """Workers that wait and are to be taken back, because better ones wait too."""
+        """Returns waiting workers to withdraw, because better ones wait too."""
         return [chain for chain in self._queued if self._count_better(chain)]
 
     def find_last(self, *, behind: float) -> ChainRun | None:
-        """The waiting worker of the least right, if that is less than the one given."""
+        """Returns the waiting worker with the least right if it ranks after ``behind``, or None."""
         waiting = [chain for chain in self._queued if not chain.is_leaving]
         last = max(waiting, key=lambda chain: (self._rank(chain), chain.name), default=None)
         return last if last is not None and self._rank(last) > behind else None
 
     def is_to_make_room(self, chain: ChainRun) -> bool:
-        """Whether a worker at the end of its route is to leave, rather than go on in place."""
+        """Whether a worker at the end of its route should stop rather than continue in place."""
         return self._count_better(chain) > len(self._pool.leaving)
 
     def find_neediest(self) -> ChainRun | None:
-        """The waiting worker for which one at work may be told to leave now."""
+        """Returns the waiting worker for which a running one may be stopped now, or None."""
         if not self._queued or self._pool.leaving or self._now < self._room_at:
             return None
         return min(self._queued, key=lambda chain: (self._rank(chain), chain.name))
 
     def may_take_room_of(self, chain: ChainRun, other: ChainRun) -> bool:
-        """Whether ``chain``, which waits, goes before ``other``, which is at work."""
+        """Whether ``chain``, which waits, precedes ``other``, which is running."""
         return self._rank(chain) < self._rank(other) and self._need_the_same(
             chain.study, other.study
         )
 
     def note_leaving_for(self, chain: ChainRun) -> None:
-        """Somebody was told to leave for a worker that waits."""
+        """Records that a worker was stopped for a waiting one."""
         is_again = self._room_for == chain.name
         self._room_pause = (
             min(2 * self._room_pause, MOST_ROOM_SECONDS) if is_again else ROOM_SECONDS
@@ -123,7 +122,7 @@ class Queue:
         )
 
     def _rank(self, chain: ChainRun) -> float:
-        """The least goes first: that of the best of its studies."""
+        """Returns the best rank of the chain's studies; the least goes first."""
         if self._aging.is_guarded(chain.name):
             return FIRST_OF_ALL
         return min(self._aging.rank(study) for study in chain.studies)

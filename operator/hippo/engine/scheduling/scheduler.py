@@ -1,12 +1,12 @@
-"""Hands out work: launches chains, lets them go on in place, steers them, and makes them yield.
+"""The scheduler: launches chains, continues them in place, steers and preempts them.
 
-Workers are divided among studies by priority, then by fair share (``fair_share.py``). A chain goes
-on in place where it can, and yields only for good reasons (``preemption.py``).
+Workers are divided among studies by priority, then by fair share (``fair_share.py``). A chain
+continues in place if it can, and is preempted only for good reasons (``preemption.py``).
 
-``parallelism.py`` says who may have a further worker. A swap within a study, or within a closed
-group of studies at their limits, takes none: a chain that yields, or has arrived, makes place for
-another of its own group, whoever else may or may not have more. So a study whose limit is the
-number of workers is treated as one without a limit, and one with fewer as if there were so many
+``parallelism.py`` decides who may have another worker. A swap within a study, or within a closed
+group of studies at their limits, takes none: a chain that stops, or has arrived, makes room for
+another one of its group, whatever the other limits. So a study whose limit is the number of workers
+is treated like one without a limit, and one with a lower limit as if there were only that many
 workers.
 """
 
@@ -34,7 +34,7 @@ from hippo.protocol.reports import ControlAnswered
 
 
 class Scheduler:
-    """Keeps workers busy. Plan, frontier, studies and chains are the engine's."""
+    """Keeps workers busy. Plan, frontier, studies and chains belong to the engine."""
 
     def __init__(
         self,
@@ -96,20 +96,20 @@ class Scheduler:
             merge=options.merge,
             emit=emit,
         )
-        self._aging_until = math.inf  # the next look at who has waited too long, if it lies ahead
-        self._queue_until = math.inf  # likewise, at launched workers that wait for room
+        self._aging_until = math.inf  # next time at which a study becomes overdue
+        self._queue_until = math.inf  # next time to consider queued workers
         self._now = 0.0
         self._workers = 0
 
     def look(self, now: float, workers: int) -> None:
-        """Heed the time, the workers that there may be, and how many of them studies may have."""
+        """Sets the time, the number of workers, and how many of them studies may have."""
         self._now, self._workers = now, workers
         self._laxity.look(now)
         self._lending.look(workers)
         self._preemption.look(now, workers)
 
     def hand_out_work(self, now: float, workers: int) -> bool:
-        """Give every worker the best there is to do; returns whether any was launched."""
+        """Gives every worker the best work available; returns whether any was launched."""
         self.look(now, workers)
         self._steering.trim_reconsidered()
         self._frontier.refresh(now)
@@ -129,15 +129,15 @@ class Scheduler:
         return has_launched
 
     def reconsider(self, claims: Iterable[Claim]) -> None:
-        """Something on the way of these chains is no longer wanted."""
+        """Marks chains with work on their route that is no longer wanted."""
         self._steering.reconsider(claims)
 
     def note_answer(self, chain: ChainRun, answer: ControlAnswered) -> None:
-        """A chain has taken or refused its newest control."""
+        """Handles a chain's answer to its newest control."""
         self._steering.note_answer(chain, answer)
 
     def count_idle(self, run: StudyRun) -> int:
-        """Workers that a study may still fill: no work of its own or of higher priority waits."""
+        """Returns the workers that a study can fill beyond its own and more urgent waiting work."""
         arrived = sum(1 for chain in self._pool.arrived.values() if chain.is_waiting)
         priority, own = run.study.spec.priority, self._frontier.ready_of[run.name]
         before = sum(
@@ -149,11 +149,11 @@ class Scheduler:
         idle = free + arrived - own - before
         idle = min(idle, self._count_room(run.name) - own)
         if self._aging.is_overdue(run.name) and not run.tuner.awaits_results:
-            return max(1, idle)  # or it would never ask, and never be seen to wait
+            return max(1, idle)  # otherwise it would never suggest, and never be seen to wait
         return max(0, idle)
 
     def _count_room(self, study: str) -> int:
-        """Workers that a study may have besides those that it lends and that train for it."""
+        """Returns the workers that a study may have besides those that already train for it."""
         if not self._studies[study].is_active:
             return 0
         arrived = self._pool.arrived.values()
@@ -161,7 +161,7 @@ class Scheduler:
         return max(self._lending.room(study), self._lending.may_have_another(study)) + waiting
 
     def _continue_or_release(self, chain: ChainRun) -> None:
-        """A worker has arrived: give it what begins right there, unless others are in more need."""
+        """Continues a worker at the end of its route in place, unless others need it more."""
         if self._queue.is_to_make_room(chain):
             self._steering.stop(chain, save=True)
             return
@@ -193,7 +193,7 @@ class Scheduler:
         self._queue_until = self._wake_at(self._queue.next_look(), self._queue_until)
 
     def _wake_at(self, moment: float, told: float) -> float:
-        """Have the engine woken then, unless that was ``told`` before; returns what is told now."""
+        """Requests a tick, unless it is the one ``told`` before; returns the time told now."""
         if moment != told and moment < math.inf:
             self._emit(WakeAt(moment))
         return moment

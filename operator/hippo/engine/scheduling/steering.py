@@ -1,4 +1,4 @@
-"""Controls of running chains: additions to their routes, other routes, shorter ones, and stops."""
+"""Sends controls to running chains: extended, different and shortened routes, and stops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hippo.protocol.reports import ControlAnswered
 
 
 class Steering:
-    """Sends controls and takes their answers; each chain has one control in flight at most."""
+    """Sends controls and handles the answers; each chain has at most one control in flight."""
 
     def __init__(
         self,
@@ -29,10 +29,10 @@ class Steering:
         self._pool = pool
         self._chains: Mapping[str, ChainRun] = pool.chains
         self._emit = emit
-        self._doubtful: set[Claim] = set()  # something they promised is no longer wanted
+        self._doubtful: set[Claim] = set()  # claims with promises that are no longer wanted
 
     def send(self, chain: ChainRun, route: Route) -> None:
-        """Give a chain another route."""
+        """Sends a chain another route."""
         chain.version += 1
         control = Control(
             chain=chain.name, version=chain.version, route=route, standing=chain.route
@@ -41,7 +41,7 @@ class Steering:
         self._emit(Steer(control))
 
     def stop(self, chain: ChainRun, *, save: bool) -> None:
-        """Tell a worker to leave at the end of the step that it is in."""
+        """Tells a worker to stop at the end of its current step."""
         chain.claim.open_to_more = False
         chain.take(WorkerEvent.TOLD_TO_STOP)
         self._pool.note_leaving(chain)
@@ -51,7 +51,7 @@ class Steering:
         self.send(chain, route)
 
     def ask(self) -> None:
-        """Send what was newly asked of running chains."""
+        """Sends the promises that running chains were newly asked for."""
         for claim in sorted(self._frontier.to_steer, key=lambda claim: claim.name):
             chain = self._chains.get(claim.name)
             if chain is None or chain.claim is not claim or chain.is_leaving:
@@ -61,7 +61,7 @@ class Steering:
                 self.send(chain, _promised_route(claim))
 
     def note_answer(self, chain: ChainRun, answer: ControlAnswered) -> None:
-        """A chain has taken or refused its newest control."""
+        """Handles a chain's answer to its newest control."""
         sent, claim = chain.pending, chain.claim
         if sent is None or answer.version != sent.version:
             return
@@ -85,11 +85,11 @@ class Steering:
             self._plan.changed.update(claim.nodes())
 
     def reconsider(self, claims: Iterable[Claim]) -> None:
-        """Something on the way of these chains is no longer wanted."""
+        """Marks chains with work on their route that is no longer wanted."""
         self._doubtful.update(claims)
 
     def trim_reconsidered(self) -> None:
-        """Shorten or stop the chains whose ends nobody wants any more."""
+        """Shortens or stops the chains whose ends are no longer wanted."""
         for claim in sorted(self._doubtful, key=lambda claim: claim.name):
             self._trim(claim)
         self._doubtful.clear()
@@ -111,8 +111,9 @@ class Steering:
 
 
 def _still_wanted(claim: Claim) -> tuple[set[int], bool]:
-    """The promised steps that somebody works for; and whether a suspended study wants any, so that
-    what was trained is to be saved.
+    """Returns the promised steps that active studies want, and whether a suspended study wants any.
+
+    In the latter case, the trained steps must be saved.
     """
     wanted: set[int] = set()
     is_asleep = False
@@ -135,14 +136,14 @@ def _still_wanted(claim: Claim) -> tuple[set[int], bool]:
 
 
 def _promised_route(claim: Claim) -> Route:
-    """The route of a chain with all that it has promised or is being asked for."""
+    """Returns the route of a chain with all its promises, confirmed or asked for."""
     return build_route(
         claim, claim.evaluate_at | claim.asked_evaluate, claim.save_at | claim.asked_save
     )
 
 
 def build_route(claim: Claim, evaluations: set[int], saves: set[int]) -> Route:
-    """The route to the end of a claim, with evaluations and saves at these steps."""
+    """Returns the route to the end of a claim, with evaluations and saves at these steps."""
     sequence = claim.node.sequence
     return Route(
         hyperparameters=dict(sequence.hyperparameters),

@@ -1,7 +1,7 @@
-"""The running chains: who lends and shares their workers, which wait, and which is done first.
+"""The running chains: their lenders and sharers, which ones wait, and which one ends first.
 
-All of it is kept up to date as chains come, change and go, so that no event costs in proportion to
-the number of workers. Who may lend how many is for ``parallelism.py`` to say.
+Everything is updated incrementally, so that no event takes time proportional to the workers.
+``parallelism.py`` decides who may lend how many.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ MOST_STALE = 16
 
 @dataclass(slots=True, eq=False)
 class Crew:
-    """Chains that one study lends and the same studies ask for; and when they are done."""
+    """Chains that one study lends and the same studies want, with their estimated ends."""
 
     lender: str
-    askers: tuple[str, ...]  # empty: not known
+    askers: tuple[str, ...]  # empty: unknown
     chains: dict[str, ChainRun] = field(default_factory=dict)
-    total: float = 0.0  # of the moments at which each is done, by estimate
+    total: float = 0.0  # sum of their estimated ends
     _done_at: dict[str, _Estimate] = field(default_factory=dict)
     _soonest: list[_Estimate] = field(default_factory=list)
     _latest: list[_Estimate] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Crew:
         before = self._done_at.get(done[2])
         self.total += done[0] - (before[0] if before is not None else 0.0)
         self._done_at[done[2]] = done
-        if len(self._soonest) > MOST_STALE * len(self._done_at):  # or it would grow for ever
+        if len(self._soonest) > MOST_STALE * len(self._done_at):  # otherwise it would grow for ever
             self._soonest = sorted(self._done_at.values())
             self._latest = sorted((-moment, n, name) for moment, n, name in self._soonest)
         else:
@@ -57,18 +57,18 @@ class Crew:
             heapq.heappush(self._latest, (-done[0], *done[1:]))
 
     def work(self, now: float) -> float:
-        """Seconds that its chains take, by estimate."""
+        """Returns the estimated seconds of its chains."""
         return self.total - now * len(self._done_at)
 
     def soonest(self) -> tuple[float, int, ChainRun] | None:
-        """The chain that is done first: when, its place among those done at once, and it."""
+        """Returns (end, order among equal ends, chain) of the chain that ends first, or None."""
         heap = self._soonest
         while heap and self._done_at.get(heap[0][2]) != heap[0]:
             heapq.heappop(heap)
         return (*heap[0][:2], self.chains[heap[0][2]]) if heap else None
 
     def latest_moment(self) -> float:
-        """When the last is done; minus infinity if no estimate was made yet."""
+        """Returns the last estimated end; minus infinity if there is no estimate."""
         heap = self._latest
         while heap:
             negative, order, name = heap[0]
@@ -80,21 +80,21 @@ class Crew:
 
 @dataclass(slots=True, eq=False)
 class WorkerPool:
-    """Chains by name, in the order in which they came."""
+    """Chains by name, in the order of their launch or adoption."""
 
     chains: dict[str, ChainRun] = field(default_factory=dict)
-    lent: Counter[str] = field(default_factory=Counter)  # chains by the study that lends the worker
+    lent: Counter[str] = field(default_factory=Counter)  # number of chains by lender
     arrived: dict[str, ChainRun] = field(default_factory=dict)  # at the ends of their routes
     leaving: set[str] = field(default_factory=set)  # told to stop
-    queued: frozenset[str] = frozenset()  # that the driver has no room for yet, as it told last
-    leaving_of: Counter[str] = field(default_factory=Counter)  # these, by the study that lends
+    queued: frozenset[str] = frozenset()  # without resources, as the driver reported last
+    leaving_of: Counter[str] = field(default_factory=Counter)  # number of stopping chains by lender
     by_sharers: dict[tuple[str, ...], dict[str, ChainRun]] = field(default_factory=dict)
     """Chains by the studies that share their cost."""
-    total: float = 0.0  # of the moments at which each is done, by estimate
+    total: float = 0.0  # sum of their estimated ends
     _shares: dict[str, Counter[int]] = field(default_factory=dict)
     """For each study, its chains by the number of studies that share them."""
     _crews: dict[str, dict[tuple[str, ...], Crew]] = field(default_factory=dict)
-    """By the study that lends, and those that ask for what is still to be trained."""
+    """By lender, and by the studies that want what is left to train."""
     _askers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _done_at: dict[str, _Estimate] = field(default_factory=dict)
     _order: count[int] = field(default_factory=count)
@@ -110,7 +110,7 @@ class WorkerPool:
             self.arrived[chain.name] = chain
 
     def remove(self, chain: ChainRun) -> None:
-        """It has ended."""
+        """Removes a chain that has ended."""
         del self.chains[chain.name]
         self.arrived.pop(chain.name, None)
         if chain.name in self.leaving:
@@ -125,20 +125,20 @@ class WorkerPool:
             self.total = self.total - done[0] if self._done_at else 0.0
 
     def note_leaving(self, chain: ChainRun) -> None:
-        """It has been told to stop. It counts for its lender until it is gone."""
+        """Records that a chain was told to stop. It counts for its lender until it is gone."""
         self.arrived.pop(chain.name, None)
         self.leaving.add(chain.name)
         self.leaving_of[chain.study] += 1
 
     def note_askers(self, chain: ChainRun, askers: tuple[str, ...]) -> None:
-        """These studies ask for what it is still to train; kept up to date where limits bind."""
+        """Records the studies that want the rest of a chain's work; only used under limits."""
         if askers and askers != self._askers.get(chain.name):
             self._discharge(chain)
             self._askers[chain.name] = askers
             self._enlist(chain)
 
     def lend(self, chain: ChainRun, study: str, studies: tuple[str, ...]) -> None:
-        """Another study lends the worker, or others share its cost."""
+        """Changes the lender of a worker, or the studies that share its cost."""
         if study != chain.study:
             self.lent[chain.study] -= 1
             self.lent[study] += 1
@@ -154,7 +154,7 @@ class WorkerPool:
             self._join(chain)
 
     def held(self, study: str) -> float:
-        """Workers that train for a study; one that trains for several counts in parts."""
+        """Returns the workers that train for a study; a shared worker counts as a fraction."""
         return sum(number / sharers for sharers, number in self._shares.get(study, {}).items())
 
     def _join(self, chain: ChainRun) -> None:
@@ -173,7 +173,7 @@ class WorkerPool:
     # -- crews -------------------------------------------------------------------------------------
 
     def crews(self, lenders: Iterable[str] | None = None) -> Iterator[Crew]:
-        """The crews that these studies lend, or all crews."""
+        """Iterates over the crews that these studies lend, or all crews."""
         for lender in self._crews if lenders is None else lenders:
             yield from self._crews.get(lender, {}).values()
 
@@ -193,7 +193,7 @@ class WorkerPool:
     # -- estimates ---------------------------------------------------------------------------------
 
     def expect(self, chain: ChainRun, moment: float) -> None:
-        """The longest path that begins with this chain is done at this moment, by estimate."""
+        """Records the estimated end of the longest path that begins with this chain."""
         before = self._done_at.get(chain.name)
         done = (moment, before[1] if before is not None else next(self._order), chain.name)
         if done == before:
@@ -203,6 +203,6 @@ class WorkerPool:
         self._crews[chain.study][self._askers.get(chain.name, ())].expect(done)
 
     def done_at(self, chain: ChainRun) -> tuple[float, int]:
-        """When it is done, and its place among those that are done at once."""
+        """Returns its estimated end, and its order among equal ends."""
         moment, order, _ = self._done_at[chain.name]
         return moment, order

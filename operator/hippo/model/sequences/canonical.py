@@ -1,20 +1,21 @@
-"""The canonical form of one hyper-parameter: runs that depend on its values, not on its writing.
+"""The canonical form of a hyper-parameter: runs that depend only on its values.
 
-Pieces are cut again, from step 0 on. At step s, if a function that holds nearby gives the values on
-at least nine steps from s, then a *long run* of that function begins at s and goes on for as long
-as the function gives the values. Otherwise the value at s is a run of its own, a *literal*. The
-functions are tried in this order: a constant, a triangle wave whose last two periods have been
-seen, then the pieces' own functions by family and name. All this looks at values only, so two ways
-to write the same values give the same runs; and at nothing before s but the wave's two periods, so
-that runs of sequences that part later are equal before.
+Pieces are recut from step 0. At step s, if a function that occurs nearby gives the values on at
+least nine steps from s, a *long run* of that function begins at s and extends for as long as the
+function gives the values. Otherwise the value at s is a run of its own, a *literal*. The functions
+are tried in this order: a constant, a triangle wave whose last two periods lie before s, then the
+pieces' own functions by family and name. The cut depends only on values, so two notations of the
+same values give the same runs. Apart from the wave's two periods it does not depend on anything
+before s, so sequences that diverge later have equal runs until then.
 
-``digest(t)`` is a chained hash over the runs below t. The last one is cut at t; if eight steps or
-fewer are left of it, they count as literals. So a cosine and a constant that both begin at 0.1 have
-equal digests at 1, and sequences of which one is about to leave the other do until it has left.
+``digest(t)`` is a chained hash over the runs below t. The last run is cut at t; if eight steps or
+fewer of it remain, they count as literals. Hence a cosine and a constant that both begin at 0.1
+have equal digests at 1, and digests of two sequences are equal up to the step at which their values
+diverge.
 
-Equal digests always mean equal values. The converse ends where rounding makes different functions
-agree on more than eight steps without being constant there, and where more than eight steps in a
-row are written one by one although a formula would give them.
+Equal digests always mean equal values. The converse fails in two cases: if rounding makes different
+functions agree on more than eight steps without being constant there, and if more than eight
+consecutive values are written one by one although a formula would give them.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from hippo.model.sequences.numbers import Cell, cell_text
 from hippo.model.sequences.pieces import Pieces
 
 SHORT: Final = 8
-"""Runs up to this length are written as literals."""
+"""Runs up to this length are hashed as literals."""
 
 MAX_FOUND_CONSTANTS: Final = 1_000
-"""Constant runs up to which a function so slow that it rounds to a constant is seen as one. Bounds
-the runs of a function that changes less than once in nine steps."""
+"""Number of constant runs after which a function that changes so slowly that it rounds to a
+constant is no longer recognised as constant. Bounds the runs of a function that changes less than
+once in nine steps."""
 
 MAX_COINCIDENCES: Final = 64
 """Values of two different functions that are compared one by one before a run is ended."""
@@ -41,14 +43,14 @@ _EMPTY: Final = sha256(b"hippo runs 1").digest()
 
 
 _RUNS_BYTES, _RUN_BYTES, _FUNCTION_BYTES = 2000, 120, 200
-"""Memory of a hyper-parameter, of each run, and of each function beside its token."""
+"""Memory of a hyper-parameter, of each run, and of each function without its token."""
 
 MAX_ASKED = 64
-"""So many digests within runs are remembered for each schedule."""
+"""Digests within runs that are remembered per schedule."""
 
 
 class Runs:
-    """Canonical runs of one hyper-parameter on [0, horizon), with its pieces; immutable."""
+    """Canonical runs of one hyper-parameter on [0, horizon), with its pieces. Immutable."""
 
     __slots__ = ("__weakref__", "_asked", "digests", "ends", "functions", "horizon", "pieces")
 
@@ -57,7 +59,7 @@ class Runs:
         self.horizon = pieces.horizon
         self.ends: tuple[int, ...]
         self.functions: tuple[Function | None, ...]
-        """By run; None: a literal."""
+        """Function of each run; None for a literal."""
         if (
             pieces.horizon > SHORT
             and type(pieces.functions[0]) is Constant
@@ -73,21 +75,24 @@ class Runs:
             digests.append(self._extend(digests[-1], function, start, end))
             start = end
         self.digests = tuple(digests)
-        """By number of runs hashed."""
-        self._asked: dict[int, bytes] = {}  # digests at steps within a run: plans ask at few steps
+        """Digest by number of runs hashed."""
+        self._asked: dict[int, bytes] = {}  # digests at steps within a run: plans ask for few steps
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, or a bit more."""
+        """Upper estimate of its memory in bytes."""
         functions = sum(_FUNCTION_BYTES + 2 * len(f.token) for f in self.pieces.functions)
         return _RUNS_BYTES + functions + _RUN_BYTES * len(self.ends)
 
     def at(self, step: int) -> Cell:
-        """The value at a step."""
+        """Returns the value at a step."""
         return self.pieces.at(step)
 
     def digest(self, step: int) -> bytes:
-        """Names the values on [0, step); 0 <= step <= horizon. Logarithmic in the runs."""
+        """Returns the digest of the values on [0, step); 0 <= step <= horizon.
+
+        Takes logarithmic time.
+        """
         known = self._asked.get(step)
         if known is not None:
             return known
@@ -109,7 +114,7 @@ class Runs:
         return sha256(digest + f"{start} {end} {function.token}".encode()).digest()
 
     def agreement(self, other: Runs) -> int:
-        """The greatest t up to which all digests are equal. Logarithmic in the runs."""
+        """Returns the greatest t up to which all digests are equal, in logarithmic time."""
         limit = min(self.horizon, other.horizon)
         if self is other or self.digests[-1] == other.digests[-1]:
             return limit
@@ -177,7 +182,7 @@ class _Cutter:
         return None, step + 1
 
     def _found_constant(self, own: Function, step: int, index: int) -> Constant | None:
-        """A constant that a function may look like once rounded."""
+        """Returns a constant if the function looks constant at ``step`` once rounded, else None."""
         if self._constants >= MAX_FOUND_CONSTANTS:
             return None
         cell = own.at(step)
@@ -186,7 +191,7 @@ class _Cutter:
         return Constant(cell)
 
     def _candidates(self, step: int, index: int, until: int) -> tuple[list[Function], list[Cyclic]]:
-        """Elementary functions and waves that hold somewhere on [step, until), in order."""
+        """Returns elementary functions and waves that occur on [step, until), in order."""
         pieces = self._pieces
         found: dict[str, Function] = {}
         waves: dict[str, Cyclic] = {}
@@ -207,7 +212,7 @@ class _Cutter:
         return sorted(found.values(), key=order), sorted(waves.values(), key=order)
 
     def _follow(self, function: Function, step: int, index: int | None = None) -> int:
-        """The first step from ``step`` on at which the function does not give the value."""
+        """Returns the first step from ``step`` on at which the function does not give the value."""
         pieces = self._pieces
         if index is None:
             index = pieces.index_at(step)

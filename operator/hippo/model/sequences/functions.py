@@ -1,11 +1,11 @@
 """The functions of the step that schedules are made of, each with a canonical name.
 
-Every function is defined for all integers t, so that one can ask how far beyond its piece it still
-gives the same values. ``token`` names it canonically: two functions have equal tokens exactly if
-they are equal as functions (of real numbers, before rounding). Within what users can write,
-functions of different tokens agree on a handful of consecutive steps at most: they satisfy linear
-recurrences of small orders p and q, and two such that agree on p + q steps agree for ever. Only
-rounding can make the agreement longer (see ``runs``).
+Every function is defined for all integers t, so it can be followed beyond its own piece. ``token``
+names it canonically: two functions have equal tokens exactly if they are equal as functions of real
+numbers, before rounding. Among the functions that users can write, two with different tokens agree
+on a handful of consecutive steps at most: they satisfy linear recurrences of small orders p and q,
+and two such functions that agree on p + q steps agree everywhere. Only rounding can extend the
+agreement (see ``canonical``).
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from hippo.model.sequences.numbers import Cell, cell_text
 from hippo.model.sequences.rounding import nearest_cosine, nearest_power, nearest_ratio
 
 MAX_DIGITS: Final = 4300
-"""Decimal digits of an integer within a token; one that has more is named by a hash. (Python itself
-writes no longer ones, so that no token ever had more.)"""
+"""Decimal digits of an integer in a token; longer integers are replaced by a hash. Python refuses
+to format longer integers by default."""
 
 
 class Function(ABC):
-    """A function of the step; immutable."""
+    """A function of the step. Immutable."""
 
     __slots__ = ("token",)
     token: str
     rank = 0
-    """Which family goes first where several give the same values."""
+    """Precedence of the family if several functions give the same values; lower goes first."""
 
     @abstractmethod
     def at(self, step: int) -> Cell:
-        """The value at a step, rounded once."""
+        """Returns the value at a step, rounded once."""
 
     def monotone_until(self, step: int) -> int | None:
-        """A later step to which (inclusive) values are monotone from ``step``; None: for ever."""
+        """Returns a later step up to which (inclusive) values are monotone; None for ever."""
         return None
 
     def part(self, step: int) -> tuple[Function, int | None]:
-        """An elementary function equal to this one from ``step`` up to an end (None: for ever)."""
+        """Returns an elementary function equal to this from ``step`` to an end (None for ever)."""
         return self, None
 
     def __eq__(self, other: object) -> bool:
@@ -103,15 +103,15 @@ class Power(Function):
 
 
 class Geometric(Function):
-    """c g^(t - origin), with c not 0 and g not 0 or 1; both are decimal numbers."""
+    """c g^(t - origin), with c not 0 and g not 0 or 1; both have finite decimals."""
 
     __slots__ = ("base", "factor", "origin")
     rank = 4
 
     def __init__(self, c: Fraction, g: Fraction, origin: int) -> None:
         self.factor, self.base, self.origin = c, g, origin
-        # Moving the origin by one multiplies c by g. The valuation at a prime of g tells by how
-        # much it can be moved, and so fixes one (c, origin) of all that are the same function.
+        # Moving the origin by one multiplies c by g. The valuation at a prime of g picks one (c,
+        # origin) of all pairs that describe the same function.
         shift = 0
         if abs(g) != 1:
             prime = _prime_of(g)
@@ -133,7 +133,7 @@ class Geometric(Function):
 
 
 def _text_of(number: Fraction) -> str:
-    """One text for one number, of bounded length: as str(), where that is short enough."""
+    """Returns a unique text of bounded length for a number: str() if that is short enough."""
     parts = (number.numerator, number.denominator)
     texts = [str(part) if abs(part) < _TOO_LONG else _hash_of(part) for part in parts]
     return "/".join(texts if number.denominator != 1 else texts[:1])
@@ -147,7 +147,7 @@ def _hash_of(integer: int) -> str:
 
 
 def _prime_of(g: Fraction) -> int:
-    """A prime that divides a decimal number's numerator or denominator."""
+    """Returns a prime that divides a decimal number's numerator or denominator."""
     if g.denominator != 1:
         return 2 if g.denominator % 2 == 0 else 5
     n = abs(g.numerator)
@@ -156,7 +156,7 @@ def _prime_of(g: Fraction) -> int:
             break
         if n % candidate == 0:
             return candidate
-    # Perhaps composite, but its primes do not divide a decimal's denominator, which is enough.
+    # It may be composite, but none of its primes divides a decimal's denominator, which suffices.
     return n
 
 
@@ -195,7 +195,7 @@ class Cosine(Function):
 
 
 class Cyclic(Function):
-    """A triangle wave: from low (at ``origin``) to high in ``up`` steps, back in ``down``."""
+    """A triangle wave: from low (at ``origin``) to high in ``up`` steps, and back in ``down``."""
 
     __slots__ = ("_parts", "down", "high", "low", "origin", "up")
     rank = 1
@@ -248,7 +248,7 @@ class Cyclic(Function):
 
 
 def constant_until(function: Function, step: int, limit: int) -> int:
-    """The first step after ``step`` whose value differs from the one there; at most ``limit``.
+    """Returns the first step after ``step`` with a value that differs, at most ``limit``.
 
     Takes logarithmic time within a monotone stretch.
     """

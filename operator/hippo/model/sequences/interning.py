@@ -1,7 +1,7 @@
-"""Interning of computed schedules: equal text gives the identical object.
+"""Interning of expanded schedules: equal text gives the identical object.
 
-An object that is in use is found as long as it lives. Unused objects are kept for a while, up to a
-number of bytes, because trials come back to them.
+An object is found as long as anything refers to it. Unused objects are kept in a cache of bounded
+bytes, because trials come back to them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from hippo.model.caching import ByteCache
 from hippo.model.sequences.canonical import Runs
 
 Key = tuple[str, int]
-"""The text, and the horizon."""
+"""The text and the horizon."""
 
 
 class Interned:
-    """Runs by their writing. Threads may share it: at worst they work out the same twice."""
+    """Interned runs by their text. Safe for threads: at worst two expand the same schedule."""
 
     def __init__(self, most: int = MAX_INTERNED_BYTES) -> None:
         self._living: WeakValueDictionary[Key, Runs] = WeakValueDictionary()
@@ -26,11 +26,14 @@ class Interned:
 
     @property
     def size(self) -> int:
-        """Estimated bytes of what is kept, whether somebody holds it or not."""
+        """Estimated bytes of the cache, including objects that are in use."""
         return self._recent.size
 
     def find(self, text: str, steps: int, work_out: Callable[[], Runs]) -> Runs:
-        """The runs of a text, from here or worked out; what ``work_out`` raises is not kept."""
+        """Returns the runs of a text, calling ``work_out`` if they are unknown.
+
+        Errors are not cached.
+        """
         key = (text, steps)
         runs = self._living.get(key)
         if runs is None:

@@ -1,10 +1,10 @@
-"""Numbers as users mean them: the decimals they wrote, not the binary fractions nearest to them.
+"""Numbers as users mean them: the decimals they wrote, not the nearest binary fractions.
 
 A number is a JSON double. Its *decimal* is the shortest one that reads back as that double, so 0.1
-is exactly one tenth here. Schedules are worked out from decimals, exactly, and rounded once.
+is exactly one tenth here. Schedules are computed from decimals, exactly, and rounded once.
 
-What a sequence holds at one step is a *cell*: a float, or a ``Tagged`` constant. Cells compare the
-way keys must: ``Tagged(True)`` is not 1.0, although Python's ``True`` is ``1``.
+The value of a sequence at one step is a *cell*: a float, or a ``Tagged`` constant. Cells compare as
+keys require: ``Tagged(True)`` is not 1.0, although Python's ``True`` equals ``1``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hippo.model.bounds import LARGEST_INTEGER
 from hippo.model.words import with_article
 
 Value = int | float | str | bool | list[Any]
-"""What a trainer sees; an int exactly if a number is integral."""
+"""Value that a trainer sees; an int exactly if the number is integral."""
 
 
 class Tagged:
@@ -43,29 +43,29 @@ class Tagged:
 
 Cell = float | Tagged
 
-_UNSPEAKABLE = 10**100
-"""Python writes no integer of many digits, and nobody reads one."""
+_HUGE_INTEGER = 10**100
+"""Integers from here on are described by their bits in messages."""
 
 
 def exact(number: int | float) -> Fraction:
-    """The number's decimal, as an exact fraction."""
+    """Returns the number's decimal as an exact fraction."""
     return Fraction(number) if isinstance(number, int) else Fraction(repr(float(number)))
 
 
 def to_value(cell: Cell) -> Value:
-    """What a trainer gets for a cell."""
+    """Converts a cell to the value that a trainer sees."""
     if isinstance(cell, float):
         return int(cell) if cell.is_integer() else cell
     return cell.value
 
 
 def cell_text(cell: Cell) -> str:
-    """One text for one cell, another for any other."""
+    """Returns a text that is unique to the cell."""
     return repr(cell) if isinstance(cell, float) else "json " + cell.text
 
 
 def normalise(value: Any) -> Any:
-    """JSON with integral floats turned into ints, at any depth: the API server does the same."""
+    """Turns integral floats in JSON into ints, at any depth, as the API server does."""
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, list | tuple):
@@ -76,7 +76,7 @@ def normalise(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A deep copy made of dicts and lists."""
+    """Returns a deep copy made of dicts and lists."""
     if type(value) in (float, int, str, bool):
         return value
     if isinstance(value, Mapping):
@@ -87,14 +87,14 @@ def plain(value: Any) -> Any:
 
 
 def canonical_json(value: Any) -> str:
-    """One text for equal JSON documents: sorted keys, no spaces, 1.0 written as 1."""
+    """Returns the same text for equal JSON documents: sorted keys, no spaces, 1.0 written as 1."""
     return json.dumps(
         normalise(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
 
 
 def number_problem(value: Any) -> str | None:
-    """Why a written value is no usable number; None if it is one."""
+    """Returns why a written value is not a usable number, or None if it is one."""
     if isinstance(value, float):
         return None if math.isfinite(value) else f"must be finite, not {value}"
     if isinstance(value, bool) or not isinstance(value, int):
@@ -105,7 +105,7 @@ def number_problem(value: Any) -> str | None:
 
 
 def whole_problem(written: Any, least: int | None, most: int | None = None) -> str | None:
-    """Why a written value is no integer within bounds; None if it is one."""
+    """Returns why a written value is not an integer within bounds, or None if it is one."""
     problem = number_problem(written)
     if problem is not None:
         return problem
@@ -119,7 +119,7 @@ def whole_problem(written: Any, least: int | None, most: int | None = None) -> s
 
 
 def describe(value: Any) -> str:
-    """A written value in a few words, for messages."""
+    """Describes a written value in a few words, for messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -130,7 +130,7 @@ def describe(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
-    if isinstance(value, int) and abs(value) >= _UNSPEAKABLE:
+    if isinstance(value, int) and abs(value) >= _HUGE_INTEGER:
         return f"an integer of {value.bit_length():,} bits"
     if isinstance(value, int | float):
         return shorten(repr(value))
@@ -138,5 +138,5 @@ def describe(value: Any) -> str:
 
 
 def shorten(text: str, width: int = 40) -> str:
-    """At most ``width`` characters, for messages."""
+    """Cuts a text to ``width`` characters, for messages."""
     return text if len(text) <= width else text[: width - 3] + "..."

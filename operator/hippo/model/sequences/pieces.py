@@ -11,11 +11,11 @@ from hippo.model.sequences.numbers import Cell
 
 
 class TooManyPiecesError(ValueError):
-    """More than MAX_PIECES pieces."""
+    """A schedule has more than MAX_PIECES pieces."""
 
 
 class PieceBuilder:
-    """Takes pieces from left to right, merging neighbours that are one function."""
+    """Collects pieces from left to right, merging neighbours with the same function."""
 
     __slots__ = ("ends", "functions")
 
@@ -24,7 +24,7 @@ class PieceBuilder:
         self.functions: list[Function] = []
 
     def append(self, function: Function, end: int) -> None:
-        """The function holds from the end of what was appended so far up to ``end``."""
+        """Appends a function that holds from the end of the previous piece up to ``end``."""
         if self.ends and self.ends[-1] >= end:
             return
         if self.functions and self.functions[-1].token == function.token:
@@ -37,7 +37,7 @@ class PieceBuilder:
 
 
 class Pieces:
-    """The pieces of one hyper-parameter on [0, horizon); immutable."""
+    """The pieces of one hyper-parameter on [0, horizon). Immutable."""
 
     __slots__ = ("ends", "functions", "horizon")
 
@@ -47,14 +47,14 @@ class Pieces:
         self.horizon = ends[-1]
 
     def index_at(self, step: int) -> int:
-        """Which piece holds at a step."""
+        """Returns the index of the piece at a step."""
         return bisect_right(self.ends, step)
 
     def start(self, index: int) -> int:
         return self.ends[index - 1] if index else 0
 
     def at(self, step: int) -> Cell:
-        """The value at a step."""
+        """Returns the value at a step."""
         return self.functions[bisect_right(self.ends, step)].at(step)
 
     def __iter__(self) -> Iterator[tuple[int, int, Function]]:

@@ -1,11 +1,11 @@
-"""Correct rounding: the double nearest to a number that is known exactly, ties to even.
+"""Correct rounding: the double nearest to an exactly known number, ties to even.
 
 Ratios of integers are left to Python, whose true division of ints rounds correctly. Powers and
-cosines are enclosed in an interval first; if both ends round to the same double, that is the one,
+cosines are first enclosed in an interval; if both ends round to the same double, it is the result,
 otherwise the interval is narrowed. (Ziv's strategy: A. Ziv, "Fast evaluation of elementary
 mathematical functions with correctly rounded last bit", ACM TOMS 17(3), 1991.)
 
-Results never are -0.0. Overflow gives an infinity; the caller must exclude it beforehand.
+Results are never -0.0. Overflow gives an infinity; the caller must exclude it beforehand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import decimal
 from functools import lru_cache
 
 _SMALL_POWER = 48
-"""Up to this exponent, exact integers are as fast as an enclosure."""
+"""Exponent up to which exact integers are as fast as an enclosure."""
 
 _CONTEXTS = tuple(
     decimal.Context(
@@ -26,14 +26,14 @@ _CONTEXTS = tuple(
     )
     for digits in (50, 120)
 )
-"""Successive enclosures of a power. After the last one, exact integers."""
+"""Precisions of successive enclosures of a power; exact integers are used after the last one."""
 
 _GUARD = 4
-"""Decimal digits of an enclosure that are not trusted."""
+"""Trailing decimal digits of an enclosure that are not trusted."""
 
 
 def nearest_ratio(numerator: int, denominator: int) -> float:
-    """numerator / denominator, with denominator > 0."""
+    """Returns numerator / denominator, with denominator > 0."""
     try:
         return numerator / denominator + 0.0  # -0.0 + 0.0 is 0.0
     except OverflowError:
@@ -41,10 +41,9 @@ def nearest_ratio(numerator: int, denominator: int) -> float:
 
 
 def nearest_power(top: int, bottom: int, base_top: int, base_bottom: int, exponent: int) -> float:
-    """(top / bottom) * (base_top / base_bottom) ** exponent, with positive denominators.
+    """Returns (top / bottom) * (base_top / base_bottom) ** exponent, with positive denominators.
 
-    The base is not 0 and is a number of at most 50 decimal digits. The time hardly grows with the
-    exponent.
+    The base is not 0 and has at most 50 decimal digits. The time hardly grows with the exponent.
     """
     if abs(exponent) > _SMALL_POWER:
         for context in _CONTEXTS:
@@ -57,7 +56,7 @@ def nearest_power(top: int, bottom: int, base_top: int, base_bottom: int, expone
             low = float(context.subtract(value, slack))
             if low == float(context.add(value, slack)):
                 return low + 0.0
-    # An exact tie: those have few bits, hence small powers; anything else was settled above.
+    # An exact tie has few bits and thus a small power; everything else was settled above.
     if exponent < 0:
         base_top, base_bottom, exponent = base_bottom, base_top, -exponent
     top, bottom = top * base_top**exponent, bottom * base_bottom**exponent
@@ -70,10 +69,10 @@ def _decimal(top: int, bottom: int) -> decimal.Decimal:
 
 
 def nearest_cosine(middle: int, swing: int, bottom: int, top: int, half: int) -> float:
-    """(middle + swing * cos(pi * top / half)) / bottom, with half > 0 and bottom > 0.
+    """Returns (middle + swing * cos(pi * top / half)) / bottom, with half > 0 and bottom > 0.
 
-    cos(pi q) is rational for rational q only if it is 0, 1/2 or 1 up to sign (Niven), and those
-    are computed as ratios; every other value is irrational, so that narrowing comes to an end.
+    For rational q, cos(pi q) is rational only if it is 0, 1/2 or 1 up to sign (Niven). Those values
+    are computed as ratios; every other value is irrational, so narrowing terminates.
     """
     angle = top % (2 * half)
     if angle > half:
@@ -98,9 +97,9 @@ def nearest_cosine(middle: int, swing: int, bottom: int, top: int, half: int) ->
 
 
 def _cosine(top: int, half: int, bits: int) -> int:
-    """cos(pi * top / half) * 2 ** bits for 0 < top / half < 1/2, wrong by less than ``bits``.
+    """Returns cos(pi * top / half) * 2 ** bits for 0 < top / half < 1/2, off by less than ``bits``.
 
-    Taylor's series; it has fewer than bits / 3 terms, and each is wrong by less than two.
+    The Taylor series has fewer than bits / 3 terms, each off by less than two.
     """
     angle = pi_times(bits) * top // half
     square = angle * angle >> bits
@@ -116,7 +115,7 @@ def _cosine(top: int, half: int, bits: int) -> int:
 
 @lru_cache(maxsize=16)
 def pi_times(bits: int) -> int:
-    """pi * 2 ** bits, wrong by less than one (Machin, 1706: 16 atan(1/5) - 4 atan(1/239))."""
+    """Returns pi * 2 ** bits, off by less than one (Machin, 1706: 16 atan(1/5) - 4 atan(1/239))."""
     spare = bits + 16
 
     def arctangent_of_inverse(x: int) -> int:

@@ -1,7 +1,7 @@
 """Reads values and schedules as users write them: every problem at once, each with its path.
 
-Where a ``DomainReader`` is given, a domain may stand in place of a number, a list or a value. What
-holds one becomes no node, but is checked as thoroughly.
+With a ``DomainReader``, a domain may replace a number, a list or a value. A schedule that contains
+a domain is checked as thoroughly, but yields no node.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from hippo.model.translations import domain_hint, field_hint, schedule_hint
 DOMAIN_KEYS = frozenset({"choices", "uniform", "int"})
 
 Read = Callable[[Any, str, Problems], Any]
-"""Reads one field; None if it has a problem or holds a domain."""
+"""Reads one field; returns None if it has a problem or contains a domain."""
 
 DomainReader = Callable[[Any, str, Problems, Read], None]
-"""Checks a domain within a schedule; what it offers must suit ``Read``."""
+"""Checks a domain within a schedule; its values must be valid for ``Read``."""
 
 
 class ScheduleReader:
-    """Reads values and schedules. ``domains`` checks the domains within them, if any may stand."""
+    """Reads values and schedules. ``domains`` checks nested domains; None forbids them."""
 
     def __init__(self, domains: DomainReader | None = None) -> None:
         self._domains = domains
@@ -66,7 +66,7 @@ class ScheduleReader:
         }
 
     def node(self, written: Any, path: str, problems: Problems) -> Node | None:
-        """A plain value or a schedule."""
+        """Reads a plain value or a schedule."""
         if isinstance(written, Mapping):
             if self._is_domain(written, path, problems, self.node):
                 return None
@@ -81,7 +81,7 @@ class ScheduleReader:
         return self.plain(written, path, problems)
 
     def plain(self, written: Any, path: str, problems: Problems) -> Node | None:
-        """A value without arithmetic of its own: a number, text, true or false, or a list."""
+        """Reads a value without arithmetic: a number, text, true or false, or a list."""
         if isinstance(written, int | float) and not isinstance(written, bool):
             problem = number_problem(written)
             if problem is None:
@@ -102,7 +102,7 @@ class ScheduleReader:
         return None
 
     def count(self, written: Any, path: str, problems: Problems) -> int | None:
-        """A number of steps: an integer of at least 1."""
+        """Reads a number of steps: an integer of at least 1."""
         return self._whole(written, path, problems, 1, None, self.count)
 
     def power(self, written: Any, path: str, problems: Problems) -> int | None:
@@ -221,7 +221,7 @@ def is_schedule_name(name: object) -> bool:
 def _read_fields(
     body: Any, path: str, problems: Problems, fields: Mapping[str, Read]
 ) -> dict[str, Any] | None:
-    """The fields of a mapping that must hold all of them and no others; None if it does not."""
+    """Reads a mapping with exactly these fields; returns None if some are missing or unknown."""
     if not isinstance(body, Mapping):
         problems.add(path, f"must be a mapping with {', '.join(fields)}, not {describe(body)}")
         return None
@@ -276,7 +276,7 @@ def _check_constant(written: Any, path: str, problems: Problems, depth: int) -> 
 
 
 def _domain_hint(written: Any) -> str:
-    """What stands where a number should is perhaps a domain under another system's name."""
+    """Returns a hint if another system's name for a domain stands in place of a number."""
     is_named = isinstance(written, Mapping) and len(written) == 1
     return domain_hint(next(iter(written)), DOMAIN_KEYS) if is_named else ""
 

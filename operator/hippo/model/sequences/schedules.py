@@ -1,6 +1,6 @@
-"""Schedules that were read and found sound, and the pieces that each consists of.
+"""Parsed schedules, and the pieces that each expands to.
 
-Expanding is exact: a node appends what holds on [begin, end) if its step 0 is ``begin``. It raises
+Expanding is exact: a node appends the pieces on [begin, end) if its step 0 is ``begin``. It raises
 TooManyPiecesError, or OverflowError for a value beyond the largest double.
 """
 
@@ -33,11 +33,12 @@ class Node(ABC):
 
     @abstractmethod
     def expand(self, pieces: PieceBuilder, begin: int, end: int) -> None:
-        """Appends what holds on [begin, end), which is not empty."""
+        """Appends the pieces on [begin, end), which is not empty."""
 
     def overflows(self, length: int) -> bool:
-        """Whether expanding on so many steps, at least one, raises OverflowError. At little cost:
-        only powers grow, and where they grow the last is the largest.
+        """Whether expanding over ``length`` steps (at least one) would raise OverflowError.
+
+        Cheap: only powers grow, and a growing power is largest at its last step.
         """
         return False
 
@@ -146,9 +147,9 @@ class Exponential(Node):
 
 @dataclass(frozen=True, slots=True)
 class Ramp(Node):
-    """From ``initial`` to ``final`` in ``steps``, then what ``then`` says, or ``final`` for ever.
+    """From ``initial`` to ``final`` in ``steps``, followed by ``then``, or by ``final`` for ever.
 
-    The way is 1 - (1 - t / steps)^power, or half a cosine where power is None.
+    The ramp follows 1 - (1 - t / steps)^power, or half a cosine if power is None.
     """
 
     initial: Fraction

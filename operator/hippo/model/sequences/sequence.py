@@ -32,24 +32,24 @@ _READER = ScheduleReader()
 
 
 class Sequence:
-    """Values of named hyper-parameters at every step t, 0 <= t < steps.
+    """Values of named hyper-parameters at every step t, 0 <= t < steps. Immutable.
 
-    Immutable. Two sequences are equal exactly if they have the same names, the same number of
-    steps and the same values (as far as ``runs`` can tell), however they were written.
+    Two sequences are equal exactly if they have the same names, the same number of steps and the
+    same values (as far as ``canonical`` can tell), however they were written.
     """
 
     __slots__ = ("_runs", "_window", "hyperparameters", "names", "steps")
 
     names: tuple[str, ...]
-    """Sorted."""
+    """Names, sorted."""
     steps: int
     hyperparameters: Mapping[str, Any]
-    """As written."""
+    """Hyper-parameters as written."""
 
     def __init__(
         self, hyperparameters: Mapping[str, Any], steps: int, runs: Mapping[str, Runs]
     ) -> None:
-        """Use ``Sequence.of``; ``runs`` must belong to what is written."""
+        """Use ``Sequence.of`` instead; ``runs`` must match ``hyperparameters``."""
         self.names = tuple(sorted(runs))
         self.steps = steps
         self.hyperparameters = MappingProxyType(
@@ -86,23 +86,23 @@ class Sequence:
                 problems.found.extend(error.errors)
                 continue
             count += len(runs[name].pieces.ends)
-            if count > MAX_SEQUENCE_PIECES:  # before more is worked out
+            if count > MAX_SEQUENCE_PIECES:  # checked before more is expanded
                 message = f"of a trial have more than {MAX_SEQUENCE_PIECES:,} pieces together"
                 raise InvalidSpec.at(path, f"{message}: let them change less often")
         problems.raise_if_any()
         return cls(hyperparameters, steps, runs)
 
     def runs(self, name: str) -> Runs:
-        """The canonical form of one hyper-parameter."""
+        """Returns the canonical form of one hyper-parameter. Raises KeyError if there is none."""
         if name not in self.names:
             raise KeyError(name)
         return self._runs[self.names.index(name)]
 
     def values(self, step: int) -> dict[str, Value]:
-        """What the trainer sees at a step.
+        """Returns the values that the trainer sees at a step.
 
-        The same dict may be returned for steps with the same values, so callers must not change
-        it. Raises IndexError outside 0 <= step < steps.
+        The same dict may be returned for steps with the same values, so callers must not change it.
+        Raises IndexError outside 0 <= step < steps.
         """
         window = self._window
         if window is None or not window.start <= step < window.end:
@@ -117,9 +117,10 @@ class Sequence:
         return values
 
     def key(self, step: int, signature: str) -> str:
-        """The content key at a step: 40 hex digits that name all that training up to it depends on.
+        """Returns the content key at a step: 40 hex digits that identify everything that training
+        up to it depends on.
 
-        ``signature`` is the trainer's; 1 <= step <= steps.
+        ``signature`` is the trainer's. Raises IndexError outside 1 <= step <= steps.
         """
         if not 1 <= step <= self.steps:
             raise IndexError(f"no key at step {step} of a sequence of {self.steps} steps")
@@ -130,9 +131,9 @@ class Sequence:
         return sha256(b"".join(parts)).hexdigest()[:40]
 
     def agreement(self, other: Sequence) -> int:
-        """The greatest t, at most both lengths, such that keys are equal up to and at t.
+        """Returns the greatest t, at most both lengths, such that keys are equal up to and at t.
 
-        0 if they agree nowhere, or are of other hyper-parameters.
+        Returns 0 if they differ from the start or have different hyper-parameters.
         """
         if self.names != other.names:
             return 0
@@ -145,9 +146,9 @@ class Sequence:
         return agreed
 
     def run_starts(self, name: str) -> list[tuple[int, Value]] | None:
-        """Where a hyper-parameter takes which value, if it changes now and then: (start, value).
+        """Returns the (start, value) pairs of a piecewise constant hyper-parameter.
 
-        None if it changes at every step for more than eight steps in a row, as ramps do.
+        Returns None if it changes at every step for more than eight steps in a row, as ramps do.
         """
         runs = self.runs(name)
         if any(not isinstance(function, Constant | None) for function in runs.functions):
@@ -162,8 +163,8 @@ class Sequence:
         return starts
 
     def changes(self) -> list[int]:
-        """Steps at which a hyper-parameter begins another piece, ascending: a constant, a formula,
-        or a stretch of values that follow neither.
+        """Returns the steps, ascending, at which a hyper-parameter begins another piece: a
+        constant, a formula, or a stretch of values that follow neither.
         """
         return sorted({step for runs in self._runs for step in _find_changes(runs)})
 
@@ -190,7 +191,7 @@ def _restored(hyperparameters: dict[str, Any], steps: int) -> Sequence:
 
 
 def _find_changes(runs: Runs) -> Iterator[int]:
-    """Values written one by one count as a constant where they stay the same."""
+    """Yields changes of one hyper-parameter; equal literals in a row count as a constant."""
     for index, end in enumerate(runs.ends[:-1]):
         if runs.functions[index] is None and runs.functions[index + 1] is None:
             if runs.at(end) == runs.at(end - 1):
@@ -203,7 +204,7 @@ def _find_changes(runs: Runs) -> Iterator[int]:
 
 
 class _Window:
-    """Steps around one on which no hyper-parameter begins another piece."""
+    """The steps around a given one on which no hyper-parameter begins another piece."""
 
     __slots__ = ("end", "start", "values", "varying")
 
@@ -223,7 +224,7 @@ class _Window:
 
 
 def name_problem(name: Any) -> str | None:
-    """Why this cannot name a hyper-parameter; None if it can."""
+    """Returns why this cannot name a hyper-parameter, or None if it can."""
     if not isinstance(name, str):
         return f"names of hyper-parameters must be text, not {describe(name)}"
     if len(name) > MAX_LABEL:
@@ -237,9 +238,9 @@ def name_problem(name: Any) -> str | None:
 
 
 def runs_of(written: Any, steps: int, *, path: str) -> Runs:
-    """The canonical form of one hyper-parameter on [0, steps). Raises InvalidSpec.
+    """Returns the canonical form of one hyper-parameter on [0, steps). Raises InvalidSpec.
 
-    Interned for schedules: equal writing gives the identical object.
+    Schedules are interned: equal text gives the identical object.
     """
     if not isinstance(written, Mapping):
         node = read_concrete(written, path)
@@ -250,7 +251,7 @@ def runs_of(written: Any, steps: int, *, path: str) -> Runs:
             text, steps, lambda: expand(read_concrete(json.loads(text), ""), steps, "")
         )
     except (TypeError, ValueError, RecursionError):
-        # Not JSON, or wrong in itself: read again for messages with the right path.
+        # Not JSON, or invalid: read it again for messages with the right path.
         return expand(read_concrete(written, path), steps, path)
 
 
@@ -272,12 +273,15 @@ def read_concrete(written: Any, path: str) -> Node:
 
 
 def grows_beyond(steps: int) -> str:
-    """The message for an overflow."""
+    """Returns the message for an overflow."""
     return f"grows beyond the largest double within {steps:,} steps"
 
 
 def expand(node: Node, steps: int, path: str) -> Runs:
-    """The runs of what was read. Raises InvalidSpec where they are too many or overflow."""
+    """Expands a node to runs.
+
+    Raises InvalidSpec if there are too many pieces or values overflow.
+    """
     builder = PieceBuilder()
     try:
         node.expand(builder, 0, steps)

@@ -1,8 +1,8 @@
-"""A space as a set of dimensions: what an optimizer that knows only numbers has to choose.
+"""A space as a set of numeric dimensions, for optimizers that only know numbers.
 
-Every choice and range of a space has a path. A point is built by answering for each dimension on
-its way, and read back into these answers. A dimension inside one option of a choice is
-*conditional*: most points do not have it.
+Every choice and range of a space has a path. A point is assembled from one value per dimension that
+it has, and can be read back into these values (its coordinates). A dimension inside one option of a
+choice is *conditional*: points with another option do not have it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from hippo.model.spaces.domains import Assembly, Choices, Fixed, Integers, Templ
 from hippo.model.spaces.sampling import below, rounded
 
 Value = int | float
-"""The position of an option for choices, otherwise the number itself."""
+"""The index of an option for choices, otherwise the number itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One thing to choose; ``path`` is unique within the space."""
+    """One value to choose; ``path`` is unique within the space."""
 
     path: str
     template: Choices | Integers | Uniform
@@ -29,19 +29,19 @@ class Dimension:
 
     @property
     def size(self) -> int | None:
-        """Number of values; None: continuous."""
+        """Number of values; None if continuous."""
         if isinstance(self.template, Choices):
             return len(self.template.options)
         return self.template.size
 
     def draw(self, seed: int, index: int) -> Value:
-        """A random value, a function of its arguments and the path."""
+        """Returns a random value that depends only on the arguments and the path."""
         if isinstance(self.template, Choices):
             return below(seed, index, self.path, len(self.template.options))
         return self.template.draw(seed, index, self.path)
 
     def admit(self, value: Value) -> Value:
-        """The nearest value that the space has: fractions have 6 significant digits."""
+        """Returns the nearest valid value; fractions are rounded to 6 significant digits."""
         template = self.template
         if isinstance(template, Uniform):
             return rounded(float(value), template.low, template.high)
@@ -51,24 +51,24 @@ class Dimension:
 
     @property
     def is_extreme(self) -> bool:
-        """Whether optimizers had better see positions in [0, 1] than the numbers themselves."""
+        """Whether optimizers should see positions in [0, 1] instead of such extreme numbers."""
         return not isinstance(self.template, Choices) and self.template.is_extreme
 
     def inward(self, value: Value) -> Value:
-        """What an optimizer sees of a value: the position of an extreme one."""
+        """Converts a value to what an optimizer sees: its position if the dimension is extreme."""
         if isinstance(self.template, Choices) or not self.template.is_extreme:
             return value
         return self.template.position(value)
 
     def outward(self, value: Value) -> Value:
-        """The value, of what an optimizer sees."""
+        """Converts what an optimizer sees back to a value."""
         if isinstance(self.template, Choices) or not self.template.is_extreme:
             return value
         return self.template.at(min(max(float(value), 0.0), 1.0))
 
     @property
     def middle(self) -> Value:
-        """A value that says nothing: the centre of a range, the first option of a choice."""
+        """A neutral value: the centre of a range, the first option of a choice."""
         template = self.template
         if isinstance(template, Choices):
             return 0
@@ -78,7 +78,7 @@ class Dimension:
 
 
 def dimensions(template: Template, path: str, *, conditional: bool = False) -> Iterator[Dimension]:
-    """All dimensions of a template, those of options after their choice."""
+    """Yields all dimensions of a template, those of options after their choice."""
     match template:
         case Choices(options=options):
             if len(options) > 1:
@@ -103,7 +103,7 @@ def assemble(
     *,
     conditional: bool = False,
 ) -> Any:
-    """The point that the answers of ``choose`` lead to, as written; it is asked on the way."""
+    """Returns the point, as written, that ``choose`` selects; it is called per dimension met."""
     match template:
         case Choices(options=options):
             index = 0
@@ -127,7 +127,10 @@ def assemble(
 
 
 def coordinates(template: Template, path: str, written: Any) -> Iterator[tuple[str, Value]]:
-    """The answers that lead to a point. Raises ValueError if the template has no such point."""
+    """Yields the (path, value) pairs of a point.
+
+    Raises ValueError if it is none of the template.
+    """
     match template:
         case Choices(options=options):
             index = next((k for k, option in enumerate(options) if option.has(written)), None)

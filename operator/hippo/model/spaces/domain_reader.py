@@ -1,4 +1,4 @@
-"""Checks a written space: every problem at once, each with its path."""
+"""Validates a written space: every problem at once, each with its path."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _KNOWN = ", ".join(sorted(DOMAIN_KEYS))
 
 
 def read_space(written: Any, steps: int | None, path: str) -> None:
-    """Raises InvalidSpec. ``steps``: how far schedules are worked out; None: not at all."""
+    """Validates a space. Raises InvalidSpec.
+
+    Schedules are expanded over ``steps`` steps; None skips that.
+    """
     problems = Problems()
     if not isinstance(written, Mapping):
         problems.add(path, f"must map hyper-parameters to domains, not {describe(written)}")
@@ -42,7 +45,7 @@ def read_space(written: Any, steps: int | None, path: str) -> None:
 
 
 def _work_out(space: Mapping[str, Any], steps: int, path: str, problems: Problems) -> None:
-    """Works out each choice, or points that stand for it, to find what only that shows."""
+    """Checks each choice, or its representatives, for problems that only expansion shows."""
     costs = {name: cost_of(domain, steps) for name, domain in space.items()}
     before = len(problems.found)
     check_costs(costs, path, problems)
@@ -60,7 +63,7 @@ def _work_out(space: Mapping[str, Any], steps: int, path: str, problems: Problem
 
 
 def _check(written: Any, steps: int, path: str) -> None:
-    """Raises InvalidSpec as expanding would; expands only where a count cannot tell."""
+    """Raises InvalidSpec as expanding would, but expands only if counting does not suffice."""
     if not isinstance(written, Mapping):
         return
     if count_pieces(written, steps, formula=1, short=1) > MAX_PIECES:
@@ -75,7 +78,7 @@ class _SpaceReader:
         self._schedules = ScheduleReader(self._nested)
 
     def is_sound(self, name: Any, domain: Any, path: str) -> bool:
-        """Adds what is wrong with a hyper-parameter."""
+        """Adds the problems of a hyper-parameter; returns whether there are none."""
         before = len(self._problems.found)
         problem = name_problem(name)
         if problem is not None:
@@ -200,14 +203,14 @@ def _no_domain(domain: Any) -> str:
 
 
 def _beside_hint(written: Mapping[Any, Any]) -> str:
-    """Bounds belong below the domain that they bound."""
+    """Returns a hint that bounds belong inside the domain that they bound."""
     kind = next(key for key in written if key in DOMAIN_KEYS)
     inner = {"low", "high", "log", "step"} & written.keys()
     return f"; put {', '.join(sorted(inner))} below {kind}" if inner and kind != "choices" else ""
 
 
 def _bounds_hint(body: Any) -> str:
-    """``[0.1, 1]`` is how other systems write bounds."""
+    """Returns a hint for ``[0.1, 1]``, the way other systems write bounds."""
     if isinstance(body, list | tuple) and len(body) == 2:
         return f"; write {{low: {shorten(str(body[0]))}, high: {shorten(str(body[1]))}}}"
     return ""

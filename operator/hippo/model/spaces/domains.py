@@ -1,7 +1,7 @@
-"""Where the values of a space come from: choices, ranges, and schedules with such parts.
+"""Domains of a space: choices, ranges, and schedules that contain them.
 
-A written choice with domains inside becomes a *template*, continuous if its ``size`` is None.
-Points are picked by index (a finite template has points 0 to size - 1, the last part running
+A written choice with nested domains becomes a *template*, continuous if its ``size`` is None.
+Points are picked by index (a finite template has points 0 to size - 1, the last part varying
 fastest) or drawn by hashes of (seed, index, place).
 """
 
@@ -19,54 +19,54 @@ from hippo.model.sequences.schedule_reader import DOMAIN_KEYS
 from hippo.model.spaces.sampling import below, between, between_log, position, position_log, unit
 
 MAX_REPRESENTATIVES = 256
-"""Points of one choice that stand for all of them where forks are looked for."""
+"""Most representatives of one choice when forks are searched."""
 
 MAX_NEIGHBOURS = 32
-"""Integers of one range that are all tried in place of one another there."""
+"""Size up to which all integers of a range are neighbours of one another."""
 
 
 _HUGE = 1e150
-"""Squares of numbers below, and of their inverses, are finite."""
+"""Squares of numbers below it, and of their inverses, are finite."""
 _LARGE = 2**50
-"""Integers up to here can be halved and added without loss."""
+"""Integers up to here can be halved and added exactly."""
 
 
 class Template(ABC):
-    """What is written, with domains in some places; immutable."""
+    """A written value with domains in some places. Immutable."""
 
     __slots__ = ()
 
     size: int | None
-    """Number of points; None: continuous."""
+    """Number of points; None if continuous."""
 
     @property
     def is_weighted(self) -> bool:
-        """Whether some of finitely many points are likelier than others."""
+        """Whether the points of a finite template are not equally likely."""
         return False
 
     @property
     def is_nested(self) -> bool:
-        """Whether there are domains within schedules."""
+        """Whether schedules contain domains."""
         return False
 
     @abstractmethod
     def pick(self, index: int) -> Any:
-        """The index-th point, as written; only if size is not None."""
+        """Returns the index-th point, as written; only if size is not None."""
 
     @abstractmethod
     def draw(self, seed: int, index: int, place: str) -> Any:
-        """A random point. ``place`` tells apart the parts of a space."""
+        """Returns a random point. ``place`` distinguishes the parts of a space."""
 
     @abstractmethod
     def representatives(self) -> list[Any]:
-        """Points among which, of all the ways in which points differ, each is found."""
+        """Returns points that together show every way in which the template's points differ."""
 
     @abstractmethod
     def has(self, written: Any) -> bool:
-        """Whether this may be a point."""
+        """Whether the value is a point of the template."""
 
     def neighbours(self, written: Any) -> list[Any]:
-        """Points that differ from the given one in one part."""
+        """Returns points that differ from the given one in one part."""
         return self.representatives()
 
 
@@ -135,7 +135,7 @@ class Choices(Template):
 
 @dataclass(frozen=True, slots=True)
 class Uniform(Template):
-    """All doubles of six significant digits between low and high."""
+    """All doubles with six significant digits between low and high."""
 
     low: float
     high: float
@@ -149,22 +149,22 @@ class Uniform(Template):
         return self.at(unit(seed, index, place))
 
     def nearest_level(self, written: float, levels: int) -> float:
-        """The middle of that one of ``levels`` equal parts, by the domain's scale, where it is."""
+        """Returns the middle of the level that holds a number; ``levels`` split the scale."""
         at = self.position(written)
         return self.at((min(int(at * levels), levels - 1) + 0.5) / levels)
 
     @property
     def is_extreme(self) -> bool:
-        """Whether sums and squares of such numbers may not be finite, or 0."""
+        """Whether sums or squares of such numbers may overflow or underflow."""
         most = max(abs(self.low), abs(self.high))
         return not self.log and not (most < _HUGE and self.high - self.low > 1 / _HUGE)
 
     def position(self, written: float) -> float:
-        """Where a number lies by the domain's scale: 0 is ``low``, 1 is ``high``."""
+        """Returns the position of a number on the domain's scale: 0 is ``low``, 1 is ``high``."""
         return (position_log if self.log else position)(self.low, self.high, written)
 
     def at(self, way: float) -> float:
-        """The number at a position in [0, 1]."""
+        """Returns the number at a position in [0, 1]."""
         return (between_log if self.log else between)(self.low, self.high, way)
 
     def representatives(self) -> list[Any]:
@@ -175,7 +175,7 @@ class Uniform(Template):
 
 
 class Integers(Template):
-    """low, low + step, ... up to high."""
+    """The integers low, low + step, ... up to high."""
 
     __slots__ = ("high", "log", "low", "size", "step")
 
@@ -197,7 +197,7 @@ class Integers(Template):
 
     @property
     def _log_scale(self) -> tuple[float, float]:
-        """Every integer gets the share of the logarithmic scale that is nearest to it."""
+        """Bounds of the scale on which every integer gets the part that is nearest to it."""
         low = max(self.low - self.step / 2, self.low / 2)
         return low, self.pick(self.size - 1) + self.step / 2
 
@@ -206,29 +206,29 @@ class Integers(Template):
 
     @property
     def is_extreme(self) -> bool:
-        """Whether a double next to such numbers may be no integer of the range any more."""
+        """Whether a neighbouring double of such numbers may round to another integer."""
         return max(abs(self.low), abs(self.high)) > _LARGE
 
     def position(self, written: float) -> float:
-        """Where an integer lies by the domain's scale, in [0, 1]."""
+        """Returns the position of an integer on the domain's scale, in [0, 1]."""
         if self.log:
             return position_log(*self._log_scale, written)
         return (int(written) - self.low) // self.step / max(self.size - 1, 1)
 
     def at(self, way: float) -> int:
-        """The integer nearest to a position in [0, 1]."""
+        """Returns the integer nearest to a position in [0, 1]."""
         if self.log:
             return self._nearest(between_log(*self._log_scale, way))
         return self.pick(min(round(way * (self.size - 1)), self.size - 1))
 
     def nearest_level(self, written: float, levels: int) -> int:
-        """The middle of that one of ``levels`` equal parts, by the domain's scale, where it is."""
+        """Returns the middle of the level that holds an integer; ``levels`` split the scale."""
         if self.size <= levels:
             return int(written)
         if self.log:
             level = self._log_level(written, levels)
             middle = self._nearest(between_log(*self._log_scale, (level + 0.5) / levels))
-            # A part may be so narrow that the integer nearest to its middle lies beside it.
+            # A level may be so narrow that the integer nearest to its middle lies outside.
             return middle if self._log_level(middle, levels) == level else int(written)
         level = (int(written) - self.low) // self.step * levels // self.size
         first, beyond = (-(-edge * self.size // levels) for edge in (level, level + 1))
@@ -269,7 +269,7 @@ class Assembly(Template):
         return any(part.is_weighted for _, part in self.parts)
 
     def filled(self, values: Mapping[Any, Any], written: Any = None) -> Any:
-        """What is written, with these values in their places."""
+        """Returns the written value with these values in place of its templates."""
         filled = (self.written if written is None else written).copy()
         for key, value in values.items():
             filled[key] = value
@@ -324,7 +324,7 @@ def _is_number(written: Any) -> bool:
 
 
 def template_of(written: Any) -> Template:
-    """The template of a domain, or of a value or schedule that was read and found sound."""
+    """Returns the template of a valid domain, value or schedule."""
     if isinstance(written, Mapping):
         if "choices" in written:
             return Choices(tuple(template_of(option) for option in written["choices"]))
@@ -352,5 +352,5 @@ def _holds_domain(written: Any) -> bool:
 
 
 def some(points: list[Any], most: int) -> list[Any]:
-    """At most so many points, the first and the last among them."""
+    """Returns at most ``most`` points, including the first and the last."""
     return points if len(points) <= most else [*islice(points, most - 1), points[-1]]

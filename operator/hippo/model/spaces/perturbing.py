@@ -1,16 +1,16 @@
-"""How hyper-parameters are varied on the way: the explore step of population-based training.
+"""The explore step of population-based training: varies hyper-parameters during a trial.
 
 M. Jaderberg et al., "Population based training of neural networks", arXiv:1711.09846, 2017: a
-hyper-parameter is drawn afresh from its domain with a given probability (resample), else perturbed.
+hyper-parameter is resampled from its domain with a given probability, otherwise perturbed.
 
 - A number is multiplied by one of the factors and clipped to its domain. On a grid (integers) it
   becomes the nearest point, but moves by at least one.
 - A choice moves to one of its neighbours in the list.
-- Within a schedule that holds domains, each of these parts is perturbed; the schedule then begins
-  again, as every entry of a ``piecewise`` does.
+- In a schedule that contains domains, each of these is perturbed; the schedule then starts again,
+  as every entry of a ``piecewise`` does.
 
-A sequence that was varied is one flat ``piecewise`` per hyper-parameter, whose values are points of
-the domain. One that is still as it was drawn is such a point itself.
+A varied hyper-parameter is one flat ``piecewise`` whose values are points of the domain. One that
+was never varied is such a point itself.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Explorer:
     factors: tuple[float, ...]
 
     def in_force(self, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-        """The point of its domain that each follows at last."""
+        """Returns the point of its domain that each hyper-parameter follows at the end."""
         return {
             name: self._entries(name, hyperparameters[name])[-1][1] for name in self.space.names
         }
@@ -50,10 +50,11 @@ class Explorer:
         attempt: int = 0,
         afresh: bool = False,
     ) -> dict[str, Any]:
-        """The same below ``step``, and varied from there on; static ones stay.
+        """Returns hyper-parameters that are unchanged below ``step`` and varied from there on.
 
-        ``step`` must lie beyond all earlier ones at which these were varied. Further attempts give
-        other results; ``afresh``: every hyper-parameter is resampled.
+        Static ones never change. ``step`` must be greater than all steps at which these were varied
+        before. Another ``attempt`` gives another result; ``afresh`` resamples every
+        hyper-parameter.
         """
         varied = dict(hyperparameters)
         for name in self.space.names:
@@ -107,7 +108,7 @@ class Explorer:
 
 
 def _on_grid(domain: Template, size: int, value: Any, factor: float) -> Any:
-    """The point of an ascending grid nearest to the product, at least one away if there is one."""
+    """Returns the point of an ascending grid nearest to the product, moved by at least one."""
 
     def nearest(target: float) -> int:
         above = bisect_left(range(size), target, key=domain.pick)

@@ -1,7 +1,7 @@
-"""Points made from points: another value in one place, and fewer values in all places.
+"""Points derived from points: one place redrawn, or all numbers quantized.
 
-A place is where a domain stands: a hyper-parameter, or a part of one of its schedules. Points that
-differ in one place are alike up to the step at which that place takes effect.
+A place is the position of a domain: a hyper-parameter, or a part of one of its schedules. Points
+that differ in one place are equal up to the step at which that place takes effect.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Draw = Callable[[Template], Any]
 def redrawn(
     template: Template, written: Any, draw: Draw, below: Callable[[str, int], int], path: str = ""
 ) -> Any:
-    """The point with another draw in one place; maybe the same point.
+    """Returns the point with one place drawn again; the result may be the same point.
 
-    ``below(label, n)`` is a random number from 0 to n - 1. Which place it is, is drawn so that it
-    does not depend on what stands there: a redrawn draw is distributed like a draw, if ``draw``
-    is what the point was drawn by (a step of Gibbs sampling).
+    ``below(label, n)`` is a random number from 0 to n - 1. The choice of the place does not depend
+    on its value, so a redrawn draw is distributed like a draw if ``draw`` also drew the point (a
+    step of Gibbs sampling).
     """
     match template:
         case Uniform() | Integers():
@@ -41,8 +41,10 @@ def redrawn(
 
 
 def quantized(template: Template, written: Any, levels: int) -> Any:
-    """The point with every number of a range that has more than ``levels`` values brought to one of
-    so many, at equal distances by the range's scale. Choices stay as they are.
+    """Returns the point with the numbers of large ranges rounded to one of ``levels`` values.
+
+    Levels are evenly spaced on the range's scale. Ranges with fewer values and choices are
+    unchanged.
     """
     match template:
         case Uniform() | Integers():
@@ -59,5 +61,5 @@ def quantized(template: Template, written: Any, levels: int) -> Any:
 
 
 def _option_of(template: Choices, written: Any) -> Template:
-    """The first option that has this point."""
+    """Returns the first option that has this point."""
     return next((option for option in template.options if option.has(written)), Fixed(written))

@@ -1,6 +1,6 @@
-"""Randomness without streams: every draw is a hash of a seed and of what is drawn.
+"""Stateless randomness: every draw is a hash of a seed and of the thing drawn.
 
-So the index-th draw never depends on how many were drawn before, by whom, or on which platform.
+The index-th draw thus does not depend on earlier draws, on the caller, or on the platform.
 """
 
 from __future__ import annotations
@@ -13,28 +13,30 @@ _CONTEXT = decimal.Context(prec=24, rounding=decimal.ROUND_HALF_EVEN)
 _ROUNDS = 8
 
 MAX_PERMUTED = 2**512
-"""Most points that ``permuted`` moves about: each half of an index takes one hash."""
+"""Largest size for ``permuted``: one hash covers half the bits of an index."""
 
 
 def unit(seed: int, index: int, label: str) -> float:
-    """A number in [0, 1), uniform."""
+    """Returns a uniform number in [0, 1)."""
     digest = sha256(f"hippo draw {seed} {index} {label}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)
 
 
 def below(seed: int, index: int, label: str, bound: int) -> int:
-    """An integer in [0, bound), uniform but for less than one part in 2^64."""
+    """Returns an integer in [0, bound), uniform up to less than one part in 2^64."""
     digest = sha256(f"hippo draw {seed} {index} {label}".encode()).digest()
     return int.from_bytes(digest[:16], "big") * bound >> 128
 
 
 def between(low: float, high: float, position: float) -> float:
-    """The number at a position in [0, 1) of the way, to 6 significant digits."""
+    """Returns the number at a position in [0, 1), to 6 significant digits."""
     return rounded(low * (1 - position) + high * position, low, high)
 
 
 def between_log(low: float, high: float, position: float) -> float:
-    """The same on a logarithmic scale; low > 0. Decimal arithmetic, so alike on all platforms."""
+    """Like ``between`` on a logarithmic scale; low > 0. Decimal arithmetic gives the same results
+    on all platforms.
+    """
     context = _CONTEXT
     start = context.ln(decimal.Decimal(low))
     way = context.subtract(context.ln(decimal.Decimal(high)), start)
@@ -43,31 +45,30 @@ def between_log(low: float, high: float, position: float) -> float:
 
 
 def position(low: float, high: float, x: float) -> float:
-    """What ``between`` takes to about x, in [0, 1]."""
+    """Inverse of ``between``, approximately, in [0, 1]."""
     if math.isinf(high - low):
         low, high, x = low / 2, high / 2, x / 2
     return min(max((x - low) / (high - low), 0.0), 1.0)
 
 
 def position_log(low: float, high: float, x: float) -> float:
-    """What ``between_log`` takes to about x, in [0, 1]."""
+    """Inverse of ``between_log``, approximately, in [0, 1]."""
     start, end, at = (_CONTEXT.ln(decimal.Decimal(number)) for number in (low, high, x))
     way = _CONTEXT.divide(_CONTEXT.subtract(at, start), _CONTEXT.subtract(end, start))
     return min(max(float(way), 0.0), 1.0)
 
 
 def rounded(x: float, low: float, high: float) -> float:
-    """The number to 6 significant digits, but never outside [low, high]."""
+    """Rounds to 6 significant digits, but never outside [low, high]."""
     return min(max(float(f"{x:.6g}"), low), high) + 0.0
 
 
 def permuted(seed: int, index: int, size: int) -> int:
-    """Where a seeded permutation of range(size) takes an index; size <= MAX_PERMUTED. Constant
-    memory.
+    """Returns the image of an index under a seeded permutation of range(size), in constant memory.
 
-    A Feistel network on the least even number of bits that holds ``size``, applied until the
-    result is below it (cycle walking: J. Black and P. Rogaway, "Ciphers with arbitrary finite
-    domains", CT-RSA 2002); fewer than four applications on average.
+    ``size`` is at most MAX_PERMUTED. A Feistel network on the least even number of bits that holds
+    ``size`` is applied until the result is below it (cycle walking: J. Black and P. Rogaway,
+    "Ciphers with arbitrary finite domains", CT-RSA 2002); fewer than four applications on average.
     """
     if size == 1:
         return 0

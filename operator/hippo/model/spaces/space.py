@@ -1,4 +1,4 @@
-"""The search space: for every hyper-parameter the domain of its values and schedules."""
+"""The search space: the domain of each hyper-parameter's values and schedules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_ENUMERABLE = (
 
 
 POINTS_BYTES, FORKS_BYTES = 64 << 20, 16 << 20
-"""Memory for points that stand for a domain, and for the steps where sequences part."""
+"""Memory of the caches of representatives and of fork steps."""
 _ENTRY_BYTES = 100
 
 
@@ -35,7 +35,7 @@ class Space:
     """
 
     def __init__(self, written: Mapping[str, Any]) -> None:
-        """``written`` must have been found sound; ``Space.of`` checks it."""
+        """``written`` must be valid; ``Space.of`` validates it."""
         self.names: tuple[str, ...] = tuple(sorted(written))
         self.static: frozenset[str] = frozenset(
             name for name in self.names if written[name].get("static", False)
@@ -58,23 +58,29 @@ class Space:
         return tuple(name for name in self.names if self._domains[name].size is None)
 
     def domain(self, name: str) -> Template:
-        """Where a hyper-parameter's values come from. KeyError if there is none of that name."""
+        """Returns the domain of a hyper-parameter.
+
+        Raises KeyError if there is none of that name.
+        """
         return self._domains[name]
 
     @classmethod
     def of(cls, written: Mapping[str, Any], steps: int, *, path: str = "spec.space") -> Space:
-        """Reads a written space; schedules are worked out over ``steps``. Raises InvalidSpec."""
+        """Reads a written space, with schedules expanded over ``steps``. Raises InvalidSpec."""
         read_space(written, steps, path)
         return cls(plain(written))
 
     def enumerate(self) -> Iterator[dict[str, Any]]:
-        """All points: names sorted, the last running fastest. InvalidSpec if continuous."""
+        """Iterates over all points: names sorted, the last varying fastest.
+
+        Raises InvalidSpec if the space is continuous.
+        """
         if self.size is None:
             raise InvalidSpec((name, NOT_ENUMERABLE) for name in self.continuous)
         return map(self.pick, range(self.size))
 
     def pick(self, index: int) -> dict[str, Any]:
-        """The index-th point of ``enumerate``."""
+        """Returns the index-th point of ``enumerate``."""
         picked: dict[str, Any] = {}
         for name in reversed(self.names):
             domain = self._domains[name]
@@ -84,11 +90,11 @@ class Space:
         return {name: picked[name] for name in self.names}
 
     def sample(self, seed: int, index: int) -> dict[str, Any]:
-        """The index-th random point, a function of (seed, index) alone.
+        """Returns the index-th random point, a function of (seed, index) alone.
 
-        Finite spaces are drawn without replacement; IndexError when all are drawn. Not so those
-        that are so large that nothing is drawn twice. Numbers of continuous domains have 6
-        significant digits.
+        Finite spaces are drawn without replacement, except those larger than MAX_PERMUTED, where
+        repetitions are negligible. Raises IndexError when all points are drawn. Numbers of
+        continuous domains have 6 significant digits.
         """
         if self.size is None or self.size > MAX_PERMUTED:
             return self.draw(seed, index)
@@ -99,22 +105,25 @@ class Space:
         return self.pick(permuted(seed, index, self.size))
 
     def draw(self, seed: int, index: int) -> dict[str, Any]:
-        """A random point, whatever was drawn before."""
+        """Returns a random point, independent of other draws."""
         return {name: self._domains[name].draw(seed, index, name) for name in self.names}
 
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
-        """Everything that there is to choose."""
+        """All values to choose."""
         return tuple(
             dimension for name in self.names for dimension in dimensions(self._domains[name], name)
         )
 
     def assemble(self, choose: Callable[[Dimension], Value]) -> dict[str, Any]:
-        """The point that ``choose`` leads to; it is asked for each dimension on the way."""
+        """Returns the point that ``choose`` selects; it is called for each dimension met."""
         return {name: assemble(self._domains[name], name, choose) for name in self.names}
 
     def coordinates(self, point: Mapping[str, Any]) -> dict[str, Value]:
-        """The answers, by path, that lead to a point. ValueError if it is none of this space."""
+        """Returns the coordinates of a point, by path.
+
+        Raises ValueError if the space lacks the point.
+        """
         return {
             path: value
             for name in self.names
@@ -122,19 +131,20 @@ class Space:
         }
 
     def quantized(self, point: Mapping[str, Any], levels: int) -> dict[str, Any]:
-        """The point with at most ``levels`` numbers of each range, so that values coincide.
+        """Returns the point with at most ``levels`` numbers of each range, so that values coincide.
 
-        Equal parts of a range, on a logarithmic scale if it says so, are brought to their middles.
+        Each range is split into equal parts (on a logarithmic scale if it has one), and a number is
+        moved to the middle of its part.
         """
         return {name: quantized(self._domains[name], point[name], levels) for name in self.names}
 
     def redraw(
         self, point: Mapping[str, Any], seed: int, index: int, *, levels: int
     ) -> dict[str, Any]:
-        """The point with another draw in one place, quantized there; maybe the same point.
+        """Returns the point, maybe unchanged, with one place drawn again and quantized.
 
-        A place is where a domain stands, also within a schedule; it is drawn as well, first the
-        hyper-parameter, all alike. A function of the arguments alone.
+        A place is the position of a domain, also within a schedule. It is drawn too: first the
+        hyper-parameter, with equal probabilities. The result depends only on the arguments.
         """
         names = [name for name in self.names if self._domains[name].size != 1]
         if not names:
@@ -145,7 +155,7 @@ class Space:
         def draw(domain: Template) -> Any:
             if self.size is None or self._weighted:
                 value = domain.draw(seed, index, place)
-            else:  # as ``sample`` does: not all choices, but all points are alike
+            else:  # as in ``sample``, all points are equally likely, not all choices
                 assert domain.size is not None
                 value = domain.pick(below(seed, index, place, domain.size))
             return quantized(domain, value, levels)
@@ -162,11 +172,11 @@ class Space:
         return draws.point(index)
 
     def fork_steps(self, sequence: Sequence) -> tuple[int, ...]:
-        """Ascending steps s, 0 < s < sequence.steps, where another point may leave this sequence.
+        """Returns ascending steps, 0 < s < sequence.steps, where another point may diverge from it.
 
-        Exact for finite domains (of up to some hundreds of points within one choice); of continuous
-        ones a few points stand for all, so that only points that coincide with this sequence by
-        chance may leave it elsewhere.
+        Exact for finite domains of up to some hundreds of points within one choice. A continuous
+        domain is represented by a few points, so a point that coincides with the sequence by chance
+        may diverge elsewhere.
         """
         steps: set[int] = set()
         for name in self.names:
@@ -192,7 +202,7 @@ class Space:
         return found
 
     def _representatives(self, name: str, steps: int) -> dict[str, list[Runs]]:
-        """Points that stand for all of a domain's, by their value at step 0."""
+        """Returns the runs of a domain's representatives, by their value at step 0."""
         cached = self._points.get((name, steps))
         if cached is None:
             cached, size = {}, 0
@@ -208,10 +218,10 @@ class Space:
 
 
 class _DistinctDraws:
-    """Draws without replacement where points are not equally likely, in order and remembered."""
+    """Draws without replacement from points that are not equally likely, in order."""
 
     _PATIENCE = 64
-    """Repeated draws in a row after which any point not yet drawn will do."""
+    """Consecutive repetitions after which any point not yet drawn is taken."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space, self._seed = space, seed

@@ -1,10 +1,10 @@
 """Blobs in a bucket of S3, or of a server that speaks its protocol, such as MinIO.
 
-A blob is an object. What fits one part is written by one request, more as a multipart upload; both
-become visible whole or not at all. The first writer wins by ``If-None-Match: *``, which the server
-must honour; the first such write of a process makes sure that it does.
+A blob is an object. Data that fits one part is written by one request, more as a multipart upload;
+both become visible as a whole or not at all. ``If-None-Match: *`` makes the first writer win. The
+server must honour it, which the first such write of a process verifies.
 
-Uploads of killed writers stay, unseen, until ``clean`` aborts them or the bucket's life-cycle does.
+Uploads of killed writers remain, invisible, until ``clean`` or the bucket's life cycle aborts them.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from hippo.store.s3.network import NotS3
 from hippo.store.s3.settings import S3Settings
 from hippo.store.s3.uploads import Upload, find_uploads
 
-_STREAMED_PART = 5 << 20  # bytes; the least that S3 allows, so that a stream is hardly held
+_STREAMED_PART = 5 << 20  # bytes; the least that S3 allows, so that a stream takes little memory
 _HELD_PART = 16 << 20  # bytes, of data that is in memory anyway
-_DOUBLED_AFTER = 1000  # parts; S3 takes 10,000: enough for its largest object, 5 TiB
+_DOUBLED_AFTER = 1000  # parts; S3 accepts 10,000: enough for its largest object, 5 TiB
 _LONGEST_SIZE = 18  # digits
 _STREAM_BUFFER = 1 << 18  # bytes
 
@@ -54,7 +54,7 @@ class S3Blobs:
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._client = S3Client(settings)
-        self._trusted_by = 0  # the process that has seen conditions honoured
+        self._trusted_by = 0  # ID of the process that has seen conditions honoured
 
     def __str__(self) -> str:
         return str(self._settings)
@@ -84,7 +84,7 @@ class S3Blobs:
                 while parts.has_more:
                     part = parts.take(_size_of(len(tags) + 1, size))
                     tags.append(upload.write(len(tags) + 1, part))
-                    del part  # before the next one is made
+                    del part  # frees its memory before the next one is made
             if upload.complete(tags, if_absent=if_absent):
                 return True
         except BaseException:
@@ -150,11 +150,11 @@ def _get_bounded(bucket: Bucket, key: str, name: str, at_most: int) -> bytes:
             check_size(name, len(data), at_most)
         return data
     finally:
-        answer.close()  # read to its end, its connection is with the others already
+        answer.close()  # if it was read to its end, its connection is back in the pool
 
 
 def _length_of(answer: BaseHTTPResponse) -> int:
-    """Bytes of the blob that is answered with. Raises NotS3."""
+    """Returns the size of the blob in an answer, in bytes. Raises NotS3."""
     text = answer.headers.get("Content-Length", "")
     if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_SIZE:
         answer.close()
@@ -163,12 +163,12 @@ def _length_of(answer: BaseHTTPResponse) -> int:
 
 
 def _size_of(number: int, size: int) -> int:
-    """Bytes of a part, so that no blob has too many."""
+    """Returns the size of a part in bytes; later parts are larger, so that no blob has too many."""
     return size << (number // _DOUBLED_AFTER)
 
 
 def _write_side_by_side(upload: Upload, first: Part, parts: Parts, size: int) -> list[str]:
-    """Several parts at once; more are taken only as earlier ones are written."""
+    """Writes parts concurrently; reads more only as earlier ones are written."""
     tags: list[str] = []
     running: deque[Future[str]] = deque()
     with ThreadPoolExecutor(PARALLEL, "upload") as threads:
@@ -188,8 +188,9 @@ def _write_side_by_side(upload: Upload, first: Part, parts: Parts, size: int) ->
 
 
 class _Reader(io.RawIOBase):
-    """A blob being read. A connection that breaks is made again where it broke, for the very same
-    object: what has replaced it meanwhile is not mixed in.
+    """A blob being read. A broken connection is resumed where it broke.
+
+    Only the same object is resumed: if it was replaced meanwhile, reading fails.
     """
 
     def __init__(self, client: S3Client, name: str) -> None:
@@ -241,7 +242,7 @@ class _Reader(io.RawIOBase):
     def _disconnect(self) -> None:
         answer, self._answer = self._answer, None
         if answer is not None:
-            answer.close()  # read to its end, its connection is with the others already
+            answer.close()  # if it was read to its end, its connection is back in the pool
 
 
 def _read(client: S3Client, name: str, attempt: Callable[[Bucket, bool], T]) -> T:

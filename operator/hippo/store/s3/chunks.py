@@ -1,4 +1,4 @@
-"""Cutting a blob's chunks into parts of a size, with as little copying as their owner allows."""
+"""Cuts a blob's chunks into parts, with as little copying as their owner allows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ Part = bytes | bytearray | memoryview
 
 
 class Parts:
-    """Takes part after part from chunks.
+    """Takes one part after the other from chunks.
 
-    Of a sequence, whose chunks are in memory and stay as they are, parts are views where a chunk is
-    large enough. Chunks of any other iterable are copied before the next one is asked for: it may
-    be the same memory.
+    The chunks of a sequence are in memory and stay unchanged, so parts are views of large enough
+    chunks. Chunks of any other iterable are copied before the next one is requested, because it may
+    reuse the memory.
     """
 
     def __init__(self, chunks: bytes | Iterable[bytes | memoryview]) -> None:
@@ -22,7 +22,7 @@ class Parts:
 
     @property
     def has_more(self) -> bool:
-        """Whether a byte is left. May ask for the next chunk."""
+        """Whether bytes are left. May request the next chunk."""
         while not self._rest:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -32,7 +32,7 @@ class Parts:
         return True
 
     def take(self, size: int) -> Part:
-        """The next ``size`` bytes; fewer only at the end."""
+        """Returns the next ``size`` bytes; fewer only at the end."""
         if not self.has_more:
             return b""
         if self.is_held and len(self._rest) >= size:

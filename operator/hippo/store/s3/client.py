@@ -1,8 +1,8 @@
-"""Requests to one bucket, tried again while that may help.
+"""Requests to one bucket, retried while that may help.
 
-The ``minio`` package signs and sends; its own ``put_object`` can neither write on a condition nor
-send memory without copying it, and its retries do not tell whether an earlier attempt may have been
-carried out. So single requests go through the one protected method behind all of its public ones.
+The ``minio`` package signs and sends. Its own ``put_object`` supports neither conditional writes
+nor sending memory without a copy, and its retries do not tell whether an earlier attempt may have
+been carried out. So requests go through the one protected method behind all of its public ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hippo.store.s3.network import NotS3, Pools, open_trust
 from hippo.store.s3.settings import S3Settings
 
 PARALLEL = 4
-"""Requests at once for one blob."""
+"""Concurrent requests for one blob."""
 
 WRITER = "x-amz-meta-writer"
 
@@ -43,11 +43,11 @@ Headers = dict[str, str]
 
 
 class Bucket(Minio):
-    """A Minio that can send one request as it is told."""
+    """A Minio that can send an arbitrary request."""
 
     def __init__(self, settings: S3Settings) -> None:
         self.bucket = settings.bucket
-        # A third of the patience without a byte is a failure, and leaves time to try again.
+        # No byte within a third of the patience is a failure, which leaves time to retry.
         timeout = urllib3.Timeout(
             connect=min(_CONNECT_SECONDS, settings.patience), read=settings.patience / 3
         )
@@ -87,7 +87,7 @@ class Bucket(Minio):
             )
 
     def list_pages(self, prefix: str, *, after: str) -> Iterator[list[tuple[str, int]]]:
-        """Keys and sizes. A server that comes to no end is NotS3."""
+        """Yields pages of (key, size). Raises NotS3 if the listing does not end."""
         query = {"list-type": "2", "delimiter": "", "encoding-type": "url"}
         query |= {"max-keys": str(_PAGE), "prefix": prefix}
         if after:
@@ -108,26 +108,26 @@ class Bucket(Minio):
 
 
 class S3Client:
-    """Safe to share between threads, and across a fork: each process has its own connections."""
+    """A client that threads may share, also across a fork: each process has its own connections."""
 
     def __init__(self, settings: S3Settings) -> None:
         self.settings = settings
         self._lock = threading.Lock()
         self._connected: tuple[int, Bucket] | None = None
-        self._is_down = False  # patience was in vain: no more of it until a request succeeds
+        self._is_down = False  # patience ran out; no retries until a request succeeds
 
     def request(
         self, action: str, method: str, name: str | None, **options: Any
     ) -> BaseHTTPResponse:
-        """One request about a blob; its answer if it was carried out.
+        """Sends a request about a blob; returns the answer if it was carried out.
 
-        Raises S3Error where the answer is about the blob itself (404, 409, 412): see ``code_of``.
+        Raises S3Error if the answer is about the blob itself (404, 409, 412): see ``code_of``.
         """
         key = None if name is None else self.settings.prefix + name
         return self.persist(action, name or "", lambda b, _: b.request(method, key, **options))
 
     def persist(self, action: str, name: str, send: Callable[[Bucket, bool], T]) -> T:
-        """Send, again and again while the failure may pass, for as long as patience lasts.
+        """Calls ``send``, and retries while the failure may pass, for as long as patience lasts.
 
         ``send`` is told whether an earlier attempt may have been carried out.
         """
@@ -152,7 +152,7 @@ class S3Client:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def find(self, action: str, name: str) -> Headers | None:
-        """The headers of a blob; None if there is none."""
+        """Returns the headers of a blob, or None if there is none."""
         try:
             answer = self.request(action, "HEAD", name)
             return {key.lower(): value for key, value in answer.headers.items()}
@@ -162,7 +162,7 @@ class S3Client:
             raise
 
     def put(self, name: str, body: Part, *, if_absent: bool = False) -> bool:
-        """One request with all the data. False if ``if_absent`` found a blob."""
+        """Writes a blob in one request; returns False if ``if_absent`` found one."""
         writer = new_writer()
         headers = {WRITER: writer, **({"If-None-Match": "*"} if if_absent else {})}
 
@@ -179,12 +179,12 @@ class S3Client:
         return self.write(name, send)
 
     def list(self, prefix: str, *, after: str) -> Iterator[tuple[str, int]]:
-        """Names and sizes, in the order of the server; ``after`` is a name or the start of one."""
+        """Yields names and sizes, in the server's order; ``after`` is the start of a name."""
         start, last = self.settings.prefix, after
 
         def page(bucket: Bucket, _: bool) -> Iterator[tuple[str, int]]:
             pages = bucket.list_pages(start + prefix, after=start + last if last else "")
-            first = next(pages)  # the request is made here
+            first = next(pages)  # sends the request
             return itertools.chain(first, itertools.chain.from_iterable(pages))
 
         while True:
@@ -193,7 +193,7 @@ class S3Client:
                     last = key[len(start) :]
                     yield last, size
                 return
-            except FAILURES as error:  # on a later page: go on behind the last name
+            except FAILURES as error:  # on a later page: resume after the last name
                 if not is_passing(error):
                     raise explain(error, "list", prefix, self.settings) from error
 
@@ -206,7 +206,7 @@ class S3Client:
     def settle(
         self, error: S3Error, name: str, writer: str, *, if_absent: bool, is_repeated: bool
     ) -> bool:
-        """The answer to a write that the server did not carry out: whether this blob is ours.
+        """After a failed write, returns whether the stored blob is ours.
 
         Raises the error itself if it says nothing about that.
         """
@@ -226,7 +226,7 @@ class S3Client:
         return False
 
     def _bucket(self) -> Bucket:
-        """Connections of a parent process must not be used by its child."""
+        """A child process must not use its parent's connections."""
         pid = os.getpid()
         with self._lock:
             if self._connected is None or self._connected[0] != pid:
@@ -235,7 +235,7 @@ class S3Client:
 
 
 def is_about_blob(error: Exception) -> bool:
-    """Whether the server did understand, and answers for this blob: missing, or a condition."""
+    """Whether the server understood, and the answer is about this blob: missing, or a condition."""
     return (
         isinstance(error, S3Error)
         and status_of(error) in (404, 409, 412)
@@ -244,5 +244,5 @@ def is_about_blob(error: Exception) -> bool:
 
 
 def new_writer() -> str:
-    """What tells one write from all others: it stands in the blob's own metadata."""
+    """Returns a unique ID for a write, stored in the blob's metadata."""
     return secrets.token_hex(8)

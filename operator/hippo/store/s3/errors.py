@@ -1,4 +1,4 @@
-"""What can go wrong with S3: which failures pass, and one line with the remedy for the others."""
+"""Errors of S3: which ones may pass, and a one-line message with the remedy for the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hippo.store.s3.network import NotS3
 from hippo.store.s3.settings import S3Settings
 
 FAILURES = (MinioException, exceptions.HTTPError, OSError, ParseError, MissingCredentials)
-"""All that a request may raise; ParseError: the answer is not that of S3."""
+"""All that a request may raise. ParseError means that the answer is not from S3."""
 
 _PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _PASSING_CODES = frozenset({"RequestTimeout", "SlowDown", "OperationAborted", "InternalError"})
@@ -63,7 +63,7 @@ _ALLOWS = {
 
 @contextlib.contextmanager
 def understanding() -> Iterator[None]:
-    """What an answer is taken apart in: whatever that fails with is NotS3."""
+    """Turns errors of parsing an answer into NotS3."""
     try:
         yield
     except FAILURES:
@@ -73,7 +73,7 @@ def understanding() -> Iterator[None]:
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status of an answer; 0 if there was none."""
+    """Returns the HTTP status of an answer; 0 if there was none."""
     match error:
         case S3Error():
             return int(error.response.status)
@@ -90,7 +90,7 @@ def code_of(error: Exception) -> str:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether trying again may help."""
+    """Whether a retry may help."""
     if isinstance(error, MissingCredentials):
         return error.is_passing
     if isinstance(error, exceptions.LocationParseError) or _is_refused_by_proxy(error):
@@ -105,7 +105,10 @@ def is_passing(error: Exception) -> bool:
 
 
 def explain(error: Exception, action: str, name: str, settings: S3Settings) -> StoreError:
-    """One line: what failed, why, and what helps. ``action``: read, list, write, delete, clean."""
+    """Explains an error in one line: what failed, why, and the remedy.
+
+    ``action`` is read, list, write, delete or clean.
+    """
     where = f"cannot {action} {settings}{'/' if name else ''}{name}"
     bucket, endpoint = settings.bucket, settings.endpoint
     code = code_of(error)
@@ -179,14 +182,14 @@ def _find_tls_error(error: Exception) -> ssl.SSLError | None:
 
 
 def _is_passing_tls(error: ssl.SSLError) -> bool:
-    """Cut off or garbled on the way; anything else would be so again."""
+    """Whether data was cut off or garbled in transit; any other TLS error would recur."""
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
         return True
     return (error.reason or "") in _PASSING_TLS
 
 
 def _is_refused_by_proxy(error: Exception) -> bool:
-    """A proxy is there, and says no."""
+    """Whether a proxy answered and refused."""
     told = _TUNNEL.search(str(_innermost(error)))
     return (told is not None and told[1].startswith("4")) or status_of(error) == 407
 
@@ -200,7 +203,7 @@ def _may_want_https(error: Exception, settings: S3Settings) -> bool:
 
 
 def _innermost(error: Exception) -> Exception:
-    """What failed first: urllib3 wraps it, now as a cause, now as an argument."""
+    """Returns the original error, which urllib3 wraps as a cause or an argument."""
     while True:
         inner = next((e for e in (error.__cause__, *error.args) if isinstance(e, Exception)), None)
         if inner is None:
@@ -209,7 +212,7 @@ def _innermost(error: Exception) -> Exception:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost of what failed: a name for it, in a word or a few."""
+    """Describes the innermost error in a few words."""
     inner = _innermost(error)
     if isinstance(inner, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {inner.verify_message}"

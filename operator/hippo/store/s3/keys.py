@@ -1,8 +1,9 @@
-"""Keys for S3: from the environment, from the credentials file of the AWS tools, or from the role
-of the machine or pod, by the providers of the ``minio`` package.
+"""Credentials for S3: from the environment, from the credentials file of the AWS tools, or from the
+role of the machine or pod, by the providers of the ``minio`` package.
 
-Whoever names a source means it: one that is empty, half filled or unreadable is refused, or a run
-would go on with somebody else's keys. Keys are quoted nowhere, nor is what an error says of them.
+A named source that is empty, incomplete or unreadable is refused; otherwise a run would continue
+with other credentials than intended. Credentials are never quoted, nor are errors that contain
+them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _STATUS = re.compile(r"HTTP status code (\d{3})$")
 
 
 class MissingCredentials(Exception):
-    """Nobody has keys for us; ``reason``: why, or empty."""
+    """There are no credentials; ``reason`` says why, or is empty."""
 
     def __init__(self, reason: str = "", *, is_passing: bool = False) -> None:
         super().__init__(reason)
@@ -47,12 +48,12 @@ class MissingCredentials(Exception):
 def find_provider(
     environment: Mapping[str, str], *, region: str | None, bundle: str | None, proxies: Proxies
 ) -> providers.Provider:
-    """Whoever has keys. Asks nobody; local files are read here. Raises StoreError."""
+    """Returns the credentials' provider, reading only local files. Raises StoreError."""
     static = _read_environment(environment) or _read_file(environment)
     if static is not None:
         return static
     if environment.get("AWS_EC2_METADATA_DISABLED", "").strip().lower() == "true":
-        return _Nobody()
+        return _NoCredentials()
     return _Role(environment, region=region, bundle=bundle, proxies=proxies)
 
 
@@ -73,7 +74,10 @@ def _read_environment(environment: Mapping[str, str]) -> providers.Provider | No
 
 
 def _read_file(environment: Mapping[str, str]) -> providers.Provider | None:
-    """The keys of a profile. None if neither file nor profile is named, and there is none."""
+    """Returns the keys of a profile; None if none is named and there is no default.
+
+    Raises StoreError.
+    """
     named = read_text(environment, _FILE)
     home = environment.get("HOME") or os.path.expanduser("~")
     path = os.path.expanduser(named) if named else os.path.join(home, ".aws", "credentials")
@@ -99,7 +103,7 @@ def _read_file(environment: Mapping[str, str]) -> providers.Provider | None:
 
 
 def _parse_file(path: str, place: str) -> configparser.RawConfigParser | None:
-    """A credentials file; None if there is none. Raises StoreError."""
+    """Reads a credentials file; None if there is none. Raises StoreError."""
     parser = configparser.RawConfigParser(default_section="", strict=False)
     try:
         data = read_if_there(path)
@@ -111,7 +115,7 @@ def _parse_file(path: str, place: str) -> configparser.RawConfigParser | None:
         raise StoreError(f"{place} {explain_file(error)}") from None
     except UnicodeDecodeError as error:
         raise StoreError(f"{place} is not UTF-8 text (byte {error.start})") from None
-    except configparser.Error as error:  # which quotes the line
+    except configparser.Error as error:  # the error quotes the line
         told = [number for number, _ in getattr(error, "errors", ())]
         line = getattr(error, "lineno", None) or next(iter(told), "?")
         raise StoreError(
@@ -121,18 +125,18 @@ def _parse_file(path: str, place: str) -> configparser.RawConfigParser | None:
 
 def _static(key: str, secret: str, token: str, names: tuple[str, ...]) -> providers.Provider:
     check_word(names[0], key)
-    check_text(names[1], secret)  # it signs, and is not sent
+    check_text(names[1], secret)  # only used for signing, not sent
     check_word(names[2], token)
     return providers.StaticProvider(key, secret, token or None)
 
 
-class _Nobody(providers.Provider):
+class _NoCredentials(providers.Provider):
     def retrieve(self) -> credentials.Credentials:
         raise MissingCredentials
 
 
 class _Role(providers.Provider):
-    """Keys of the role of the machine or pod, or for its web identity; asked when needed."""
+    """Credentials of the machine's or pod's role, or of its web identity; fetched when needed."""
 
     def __init__(
         self,
@@ -161,7 +165,7 @@ class _Role(providers.Provider):
         self._check_files()
         try:
             found = self._role.retrieve()
-        # Whatever it is: what a service answers is not checked, and quoted in errors.
+        # Any exception: minio does not validate a service's answers, and quotes them in errors.
         except Exception as error:
             raise self._explain(error) from None
         self._is_promised = True
@@ -200,8 +204,9 @@ class _Role(providers.Provider):
 
 
 class _FormPools(Pools):
-    """Sends what minio puts behind the question mark as a form: a token in a URL would be logged
-    on its way. What was read from files goes without the line break at its end.
+    """Sends a query as a form, because a token in a URL would be logged on its way.
+
+    Values read from files are stripped of the line break at their end.
     """
 
     def urlopen(  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""How requests to S3 get out: whose certificates are trusted, and through which proxy."""
+"""Network access to S3: trusted certificates, and proxies."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from hippo.store.given import explain_file, read_first, read_text
 BUNDLES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
 
 MAX_ANSWER = 64 << 20
-"""Bytes of an answer that is no blob. The largest of S3, a page of a listing, has a tenth."""
+"""Bytes of an answer that is not a blob. The largest from S3, a page of a listing, has a tenth."""
 _BLOCK = 1 << 20  # bytes
-_FAILED = 300  # status of HTTP, and those above
+_FAILED = 300  # HTTP statuses from here on are failures or redirects
 
 _PORTS = {"http": 80, "https": 443}
 
 
 class NotS3(MinioException):
-    """The server answers otherwise than S3 does."""
+    """The server does not answer as S3 does."""
 
 
 def find_bundle(environment: Mapping[str, str]) -> str | None:
-    """The path of a bundle of certificates, which was read; None: none is named.
+    """Returns the path of the named bundle of certificates, verified; None if unnamed.
 
     Raises StoreError.
     """
@@ -48,13 +48,13 @@ def find_bundle(environment: Mapping[str, str]) -> str | None:
 
 
 def open_trust(path: str | None, name: str = BUNDLES[0]) -> ssl.SSLContext:
-    """What trusts the certificates of a bundle; None: those that browsers trust.
+    """Returns a context that trusts a bundle's certificates; None: those that browsers trust.
 
-    Raises StoreError, which says ``name`` and the path.
+    Raises StoreError, which names ``name`` and the path.
     """
     try:
         if path is not None:
-            with open(path, "rb"):  # OpenSSL's own words name no reason
+            with open(path, "rb"):  # OpenSSL's own message names no reason
                 pass
         trust = ssl.create_default_context(cafile=path or certifi.where())
     except ssl.SSLError:
@@ -70,19 +70,19 @@ def open_trust(path: str | None, name: str = BUNDLES[0]) -> ssl.SSLContext:
             f"{name}: {path} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----): name a"
             " bundle of certificates, or convert it: openssl x509 -inform DER -in FILE -out FILE"
         )
-    # Authorities that people make themselves often lack extensions that Python asks for since
-    # 3.13, and no other client.
+    # Private certificate authorities often lack extensions that Python requires since 3.13, and no
+    # other client requires.
     trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return trust
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A server that requests are sent through."""
+    """A server through which requests are sent."""
 
     variable: str
     address: str  # http://host:port
-    headers: Mapping[str, str] = field(repr=False)  # with its user and password, if it has some
+    headers: Mapping[str, str] = field(repr=False)  # with its user and password, if any
 
     def __str__(self) -> str:
         return f"the proxy {self.address} ({self.variable})"
@@ -90,12 +90,12 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The proxies of an environment, by the rules that other programs keep."""
+    """The proxies of an environment, by the customary rules."""
 
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def find(self, url: str) -> Proxy | None:
-        """The proxy for an address; None: it is asked directly. Raises StoreError."""
+        """Returns the proxy for a URL; None means a direct connection. Raises StoreError."""
         parts = urllib.parse.urlsplit(url)
         found = self._read(f"{parts.scheme}_proxy") or self._read("all_proxy")
         if found is None or self._is_exempt(parts.hostname or "", parts.port, parts.scheme):
@@ -103,7 +103,7 @@ class Proxies:
         return _read_proxy(*found)
 
     def _read(self, name: str) -> tuple[str, str] | None:
-        """Name and value. The one in small letters stands, also if it is empty."""
+        """Returns name and value. The lower-case spelling takes precedence, even if it is empty."""
         for spelled in (name, name.upper()):
             if spelled in self.variables:
                 value = read_text(self.variables, spelled)
@@ -115,7 +115,7 @@ class Proxies:
         if address is None:
             if host == "localhost" or host.endswith(".localhost"):
                 return True
-        elif address.is_loopback or address.is_link_local:  # no other machine can reach it
+        elif address.is_loopback or address.is_link_local:  # not reachable by other machines
             return True
         told = self._read("no_proxy")
         names = [name for name in re.split(r"[\s,]+", told[1]) if name] if told else []
@@ -127,14 +127,14 @@ class Proxies:
 
 
 def read_proxies(environment: Mapping[str, str]) -> Proxies:
-    """What an environment says of proxies."""
+    """Reads the proxy settings of an environment."""
     return Proxies({k: v for k, v in environment.items() if k.lower().endswith("_proxy")})
 
 
 class Pools(urllib3.PoolManager):
-    """Connections, each through the proxy that its address asks for, if any.
+    """Connection pools; each request goes through the proxy for its address, if any.
 
-    An answer that is taken whole, and that of a failure, has at most MAX_ANSWER bytes: else NotS3.
+    An answer that is read whole, including any failure, has at most MAX_ANSWER bytes; else NotS3.
     """
 
     def __init__(self, proxies: Proxies, trust: ssl.SSLContext, **options: Any) -> None:
@@ -172,7 +172,7 @@ class Pools(urllib3.PoolManager):
 
 
 def _take(answer: BaseHTTPResponse) -> BaseHTTPResponse:
-    """The same answer with all of its body."""
+    """Returns the answer with its whole body read."""
     body = bytearray()
     while more := answer.read(_BLOCK):
         body += more
@@ -185,12 +185,12 @@ def _take(answer: BaseHTTPResponse) -> BaseHTTPResponse:
         status=answer.status,
         version=answer.version,
         reason=answer.reason,
-        decode_content=False,  # done
+        decode_content=False,  # decoded already
     )
 
 
 def _read_proxy(variable: str, value: str) -> Proxy:
-    """The value is not quoted: it may hold a password."""
+    """Parses a proxy's address. Errors do not quote it, since it may contain a password."""
     if "://" not in value:
         value = f"http://{value}"
     try:
@@ -227,7 +227,7 @@ def _read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
 
 
 def _covers(name: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether an entry of NO_PROXY is this address, or a network that holds it."""
+    """Whether an entry of NO_PROXY is this address or a network that contains it."""
     try:
         return address in ipaddress.ip_network(name.strip("[]"), strict=False)
     except ValueError:

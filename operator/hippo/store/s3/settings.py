@@ -1,7 +1,7 @@
-"""What a store on S3 needs to know: from its URL, and from the environment that users of S3 know.
+"""Settings of a store on S3, from its URL and the environment variables that S3 users know.
 
-All of it is checked here, once: what is wrong is told before anybody is asked, by the variable's
-name. Nothing of Hippo's own holds a secret: see ``s3_keys``.
+Everything is validated here, once: errors name the variable before any request is sent. Hippo's own
+settings hold no secrets: see ``s3.keys``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from hippo.store.s3.network import Proxies, find_bundle, read_proxies
 
 AWS_ENDPOINT = "https://s3.amazonaws.com"
 PATIENCE_SECONDS = 30.0
-"""How long failing requests are tried again; below PlanLock's time, so that a driver whose store
-comes back in time still holds its plan.
+"""How long failing requests are retried. Shorter than PlanLock's time, so that a driver whose store
+recovers in time still holds its plan.
 """
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -38,9 +38,9 @@ _PATIENCE = "HIPPO_S3_PATIENCE"
 class S3Settings:
     bucket: str
     prefix: str  # of all keys: "" or ends with a slash
-    host: str  # with the port, if it is not the usual one
+    host: str  # with the port, unless it is the default one
     is_secure: bool
-    region: str | None  # None: asked of the server
+    region: str | None  # None: ask the server
     provider: providers.Provider = field(repr=False)
     certificates: str | None = None  # path of a bundle; None: those that browsers trust
     proxies: Proxies = field(default_factory=Proxies)
@@ -55,12 +55,12 @@ class S3Settings:
 
 
 def read_settings(url: str, environment: Mapping[str, str] = os.environ) -> S3Settings:
-    """The settings for ``s3://bucket/prefix``. Asks nobody. Raises StoreError."""
+    """Reads the settings for ``s3://bucket/prefix``, without any request. Raises StoreError."""
     bucket, prefix = _read_url(url)
     host, is_secure, region = _read_place(environment)
     bundle = find_bundle(environment)
     proxies = read_proxies(environment)
-    proxies.find(f"{'https' if is_secure else 'http'}://{host}")  # what is wrong with it
+    proxies.find(f"{'https' if is_secure else 'http'}://{host}")  # raises if it is invalid
     return S3Settings(
         bucket=bucket,
         prefix=prefix,
@@ -75,7 +75,7 @@ def read_settings(url: str, environment: Mapping[str, str] = os.environ) -> S3Se
 
 
 def _read_url(url: str) -> tuple[str, str]:
-    """Bucket and prefix."""
+    """Returns bucket and prefix."""
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError:
@@ -92,7 +92,7 @@ def _read_url(url: str) -> tuple[str, str]:
 
 
 def _read_place(environment: Mapping[str, str]) -> tuple[str, bool, str | None]:
-    """Host, whether it is secure, and region."""
+    """Returns host, whether it is secure, and region."""
     name, endpoint = read_first(environment, *_ENDPOINTS) or ("", AWS_ENDPOINT)
     endpoint = endpoint.rstrip("/")
     try:
@@ -104,7 +104,7 @@ def _read_place(environment: Mapping[str, str]) -> tuple[str, bool, str | None]:
         raise StoreError(
             f"{name} is no address: write http://host:port or https://host:port, and nothing behind"
         ) from None
-    # Stores other than AWS mostly have one region and do not look at its name.
+    # Most stores other than AWS have one region and ignore its name.
     region = None if endpoint == AWS_ENDPOINT else "us-east-1"
     told = read_first(environment, *_REGIONS)
     if told is not None:

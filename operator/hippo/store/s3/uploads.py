@@ -1,4 +1,4 @@
-"""Blobs written in parts, and what is left of those whose writers were killed."""
+"""Multipart uploads, and the leftovers of killed writers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hippo.store.s3.network import NotS3
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A blob that is seen only once it is completed."""
+    """A multipart upload, visible as a blob only once completed."""
 
     client: S3Client
     name: str
@@ -36,14 +36,14 @@ class Upload:
             return cls(client, name, _text(_parse(answer), "UploadId"), writer)
 
     def write(self, part: int, body: Part) -> str:
-        """The tag of a part. Parts count from 1."""
+        """Writes a part and returns its tag. Parts are numbered from 1."""
         query = {"partNumber": str(part), "uploadId": self.number}
         with _explained(self.client, "write", self.name):
             answer = self.client.request("write", "PUT", self.name, query=query, body=body)
         return answer.headers.get("ETag", "")
 
     def complete(self, tags: list[str], *, if_absent: bool) -> bool:
-        """False if ``if_absent`` found a blob; the parts are then still there."""
+        """Completes the upload; returns False, keeping the parts, if ``if_absent`` found a blob."""
         root = ElementTree.Element("CompleteMultipartUpload")
         for number, tag in enumerate(tags, 1):
             part = ElementTree.SubElement(root, "Part")
@@ -63,14 +63,14 @@ class Upload:
                     error, self.name, self.writer, if_absent=if_absent, is_repeated=is_repeated
                 )
             found = _parse(answer)
-            if found.tag.endswith("Error"):  # S3 may find out after it has said 200
+            if found.tag.endswith("Error"):  # S3 may find an error after it has sent status 200
                 raise ConnectionError(0, _text(found, "Code"))
             return True
 
         return self.client.write(self.name, send)
 
     def abort(self) -> None:
-        """Forget the parts; nothing happens if they are gone. Raises StoreError."""
+        """Discards the parts, if there are any. Raises StoreError."""
         with _explained(self.client, "write", self.name):
             try:
                 self.client.request("write", "DELETE", self.name, query={"uploadId": self.number})
@@ -80,11 +80,11 @@ class Upload:
 
 
 def find_uploads(client: S3Client) -> list[tuple[Upload, datetime]]:
-    """Those below the store's prefix that were not completed, and when they began."""
+    """Returns the incomplete uploads below the store's prefix, and when they began."""
     prefix = client.settings.prefix
     with _explained(client, "clean", ""):
         found = list(_list(client, prefix))
-        if not found:  # MinIO lists by the whole key only, or without any prefix all it knows of
+        if not found:  # MinIO lists by whole keys only, or everything without a prefix
             found = list(_list(client, ""))
     return [
         (Upload(client, key.removeprefix(prefix), number), begun)

@@ -1,4 +1,4 @@
-"""No study starves: whatever its algorithm, it ends within a bound beside urgent ones."""
+"""No study starves: with any algorithm, it ends within a bound beside urgent ones."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_whichever_its_algorithm_a_study_ends(name: str) -> None:
 
 
 def beside(urgent: dict[str, Any], steps: int, patience: float) -> World:
-    """One worker, which an urgent study holds."""
+    """One worker, held by an urgent study."""
     study = build_study("urgent", space=urgent, steps=steps, priority=5)
     return World([study], workers=1, patience=patience)
 
 
 def test_who_is_overdue_asks_for_one_trial_not_for_all() -> None:
-    """Though what it asks for is promised by a chain that runs, and so never waits itself."""
+    """Its work is promised by a running chain, so it never waits itself."""
     alike = [
         {"multistep": {"initial": 0.1, "gamma": 0.1, "milestones": [n]}} for n in range(31, 39)
     ]
@@ -70,7 +70,7 @@ def test_who_is_overdue_asks_for_one_trial_not_for_all() -> None:
 
 
 def test_of_those_that_are_overdue_the_one_that_has_waited_longest_goes_first() -> None:
-    """Or a short study would wait for ever beside an endless row of longer ones."""
+    """Otherwise a short study would wait for ever beside an endless row of longer ones."""
     world = beside(rates(0.1), 60, PATIENCE)
     world.add(build_study("short", space=rates(0.2), steps=2))
     while world.now < 1.0:

@@ -1,4 +1,4 @@
-"""``parallelism``: it is kept at every moment, and costs nothing where it takes nothing away."""
+"""``parallelism`` holds at every moment, and costs nothing where it does not limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.world import Costs, World, build_study, with_spec
 
 
 def watch(world: World) -> World:
-    """Check after every event that no study has more workers than it may."""
+    """Checks after every event that no study exceeds its limit."""
     lent: dict[str, int] = {}
     feed = world.feed
 
@@ -196,7 +196,7 @@ def test_whoever_asks_for_the_same_takes_over_what_is_beyond_a_limit() -> None:
 
 
 def test_what_others_could_lend_makes_room_for_what_they_cannot() -> None:
-    """Limits of two and one let three workers be used, whoever has begun what is shared."""
+    """Limits of two and one allow three workers, whichever study started the shared work."""
     made = [
         build_study("a", space=rates(0.1, 0.2, 0.3), steps=50, parallelism=2),
         build_study("b", space=rates(0.1), steps=50, parallelism=1),
@@ -225,7 +225,7 @@ def test_studies_at_their_limits_do_not_keep_another_from_its_own() -> None:
 
 
 def test_asha_is_asked_when_the_worker_of_a_study_at_its_limit_has_arrived() -> None:
-    """Not only when a worker beyond the limit is idle, which there never is."""
+    """This must not require an idle worker beyond the limit, which never exists."""
     algorithm = {"name": "asha", "eta": 2, "minSteps": 3}
     study = build_study(space=MANY, algorithm=algorithm, maxTrials=8, parallelism=2)
     world = watch(World([study], workers=8, costs=Costs(start=1.0, linger=1.0)))

@@ -1,4 +1,4 @@
-"""Room for fewer workers than there may be: whose launched workers wait, and who makes room."""
+"""Fewer places than workers: whose launched workers wait, and which chains make room."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.world import Costs, World, build_study
 
 @dataclass
 class Crowded(World):
-    """As a cluster whose quota or nodes have room for so few; who waits longest begins next."""
+    """A cluster with few places; the worker that has waited longest starts next."""
 
     room: int = 1
     closed_to: frozenset[str] = frozenset()
@@ -97,7 +97,7 @@ def study(name: str, first: float, count: int, steps: int = 40, **more: Any) -> 
 
 
 def crowded(low: Any, high: Any, room: int = 2, after: float = 5.0, **more: Any) -> Crowded:
-    """``high`` comes while ``low`` has filled the room and waits for more."""
+    """``high`` arrives while ``low`` has filled the places and waits for more."""
     world = Crowded([low], workers=20, room=room, **more)
     while world.now < after:
         assert world.advance()
@@ -136,7 +136,7 @@ def test_they_are_taken_back_too_where_there_may_be_no_more_workers() -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_running_worker_of_lower_priority_makes_room_and_nothing_is_lost(known: bool) -> None:
-    """Also if no worker has reported a step yet, so that nobody knows how long one takes."""
+    """This holds even if no worker has reported a step yet, so step times are unknown."""
     low, high = study("low", 0.1, 4, parallelism=4, steps=400), study("high", 0.5, 1, priority=5)
     world = crowded(low, high, known_costs=known)
     while world.studies_that_began()[-1] != "high":
@@ -173,7 +173,7 @@ def test_nobody_waits_for_those_of_no_better_right_or_of_other_needs(other: dict
 
 
 def test_room_that_is_not_taken_is_made_ever_more_rarely() -> None:
-    """Others than Hippo may fill what its workers leave."""
+    """Other users may take the places that Hippo's workers leave."""
     low = study("low", 0.1, 12, parallelism=4, steps=2000)
     high = study("high", 0.5, 1, steps=5, priority=5)
     world = crowded(low, high, closed_to=frozenset({"high"}))
@@ -228,7 +228,7 @@ def test_a_worker_that_was_taken_back_counts_as_no_attempt() -> None:
 def test_every_step_is_trained_once_whoever_waits(
     studies: list[Any], room: int, linger: float, start: float, seed: int
 ) -> None:
-    """Also if workers begin just when they are taken back."""
+    """This holds even if workers start just when they are withdrawn."""
     costs = Costs(linger=linger, start=start, save=0.3)
     dice = random.Random(seed)
     world = Crowded(studies, workers=6, room=room, costs=costs, dice=dice).run()

@@ -1,4 +1,4 @@
-"""Canonical names of functions, and how far a value lasts."""
+"""Canonical names of functions, and how long a value lasts."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_names_are_of_bounded_length_and_still_one_for_each_function() -> None:
     st.integers(-4400, 4400).filter(lambda digits: abs(digits) < 4290),
 )
 def test_names_that_there_were_before_stay(number: Fraction, digits: int) -> None:
-    """They are part of content keys."""
+    """Tokens are part of content keys, so they must never change."""
     number *= Fraction(10) ** digits
     prime_to_two = Fraction(3, 2)  # its origin stays where it is, if c has no power of two
     shift = Geometric(number, prime_to_two, 0).token.split()[-1]

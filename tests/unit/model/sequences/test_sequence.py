@@ -1,4 +1,4 @@
-"""Sequences: values, what is refused, and that time goes by pieces, not by steps."""
+"""Sequences: values, refusals, and time proportional to pieces rather than steps."""
 
 from __future__ import annotations
 

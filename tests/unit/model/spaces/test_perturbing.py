@@ -1,4 +1,4 @@
-"""Varying hyper-parameters on the way: within their domains, and the same before."""
+"""Varied hyper-parameters stay within their domains and are unchanged before the step."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def explorer(space: dict[str, Any], **changes: Any) -> Explorer:
 
 
 def outcomes(domain: dict[str, Any], written: Any, **changes: Any) -> set[Any]:
-    """What a value becomes at step 40, over many trials."""
+    """Returns what a value becomes at step 40, over many trials."""
     varied = explorer({"x": domain}, **changes)
     return {
         Sequence.of(varied.vary({"x": written}, 40, index), STEPS).values(40)["x"]

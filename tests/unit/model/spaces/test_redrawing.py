@@ -1,4 +1,4 @@
-"""Points made from points: quantized, and redrawn in one place."""
+"""Derived points: quantized, or with one place drawn again."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_redrawn_draw_is_distributed_like_a_draw(is_finite: bool) -> None:
 
 
 def test_forks_of_a_small_range_of_integers_are_all_known() -> None:
-    """Or else states that later draws branch from would not be kept."""
+    """Otherwise states from which later draws branch would not be kept."""
     every = {"int": {"low": 10, "high": 20}}
     space = Space.of(
         {"a": {"choices": [{"step": {"initial": 1, "gamma": 0.5, "every": every}}]}}, 90

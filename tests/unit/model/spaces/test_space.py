@@ -1,4 +1,4 @@
-"""Spaces: enumeration, seeded draws, and where sequences may part."""
+"""Spaces: enumeration, seeded draws, and fork steps."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_bounds_with_more_digits_are_kept() -> None:
 
 
 def test_draws_stay_what_they_are() -> None:
-    """A study that is begun again with a later release must draw the same trials."""
+    """A study repeated with a later release must draw the same trials."""
     assert unit(3, 4, "lr") == 0.051082001385371334
     assert between_log(1e-5, 1e-1, 0.375) == 0.000316228
     assert [permuted(1, index, 10) for index in range(10)] == [8, 4, 3, 6, 7, 2, 1, 9, 5, 0]
@@ -150,7 +150,7 @@ def forks_by_brute_force(space: Space, sequence: Sequence) -> tuple[int, ...]:
 
 
 def with_domains(written: Any, rng: random.Random) -> Any:
-    """Some numbers of a schedule replaced by choices."""
+    """Replaces some numbers of a schedule by choices."""
     if isinstance(written, bool | str) or (isinstance(written, list) and not written):
         return written
     if isinstance(written, int | float):
@@ -294,7 +294,7 @@ def test_what_is_refused(written: Any, message: str) -> None:
 
 
 def test_a_space_beyond_all_counting_is_drawn_from_in_every_place() -> None:
-    """Its number of points has more digits than Python writes."""
+    """The space's size has more digits than Python prints."""
     written = {f"x{i:03}": {"int": {"low": 0, "high": 2**50}} for i in range(400)}
     space = Space.of(written, 10)
     points = [space.sample(7, index) for index in range(20)]

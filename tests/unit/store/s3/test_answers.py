@@ -1,4 +1,6 @@
-"""A server that does not answer as S3 does is told of in one line, at once and in little memory."""
+"""A server that does not answer as S3 does is reported in one line, at once and in little
+memory.
+"""
 
 from __future__ import annotations
 

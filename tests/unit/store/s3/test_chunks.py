@@ -1,4 +1,4 @@
-"""Parts hold the bytes of the chunks, in order, each as large as asked."""
+"""Parts hold the bytes of the chunks, in order, each of the requested size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIZES = st.lists(st.integers(1, 25), min_size=1, max_size=4)
 
 
 def taken(parts: Parts, sizes: list[int]) -> list[tuple[int, Part]]:
-    """All parts, their sizes taken in turn."""
+    """Returns all parts, cycling through the sizes."""
     found: list[tuple[int, Part]] = []
     while parts.has_more:
         size = sizes[len(found) % len(sizes)]

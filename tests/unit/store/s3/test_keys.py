@@ -1,4 +1,4 @@
-"""Whose keys they are is never guessed: a source that is named and cannot be used is refused."""
+"""Credentials are never guessed: a named source that cannot be used is refused."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_without_keys_of_its_own_the_file_leaves_it_to_others(
 
 
 class Service:
-    """A service of keys, as containers of Amazon have one."""
+    """A credentials service like that of Amazon's containers."""
 
     def __init__(self) -> None:
         self.status, self.answer = 200, b""
@@ -242,7 +242,7 @@ def test_a_token_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None
 def test_a_web_identity_is_sent_to_a_proxy_and_never_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody answers; a URL with the token in it would be in urllib3's log and in its errors."""
+    """Nothing answers; a URL that contained the token would be in urllib3's log and errors."""
     (tmp_path / "token").write_text("a-secret-token")
     environment = {
         "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),

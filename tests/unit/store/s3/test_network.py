@@ -1,4 +1,4 @@
-"""Requests go through the proxy that the environment names, as those of other programs do."""
+"""Requests go through the proxy that the environment names, as in other programs."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_proxy_that_is_not_asked_is_not_looked_at() -> None:
 
 
 class Listener:
-    """Answers each connection with the same bytes; keeps what it was sent."""
+    """Answers each connection with the same bytes; records what it receives."""
 
     def __init__(self) -> None:
         self.answer = b""

@@ -1,4 +1,4 @@
-"""The environment that users of S3 know leads to a store, or to a line that says what is wrong."""
+"""S3's usual environment variables give a store, or one line that explains what is wrong."""
 
 from __future__ import annotations
 
