@@ -1,25 +1,25 @@
-# Python happens in .venv. The end-to-end tests build a Kubernetes node, as root on Debian with packages
-# of the system, into ~/.cache/hippo, and leave it running. `make help` lists the targets.
+# Everything in Python runs in .venv. The end-to-end tests, as root on Debian with system packages, build
+# a Kubernetes node in ~/.cache/hippo, and leave it running. `make help` lists the targets.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 CORES  := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-# More workers than this have nothing to do in the demo's stage tree.
+# The demo's stage tree has no work for more workers.
 WORKERS ?= $(shell [ $(CORES) -lt 8 ] && echo $(CORES) || echo 8)
 
 DEV_STAMP   := $(VENV)/.installed-dev
 DEMO_STAMP  := $(VENV)/.installed-demo
 BENCH_STAMP := $(VENV)/.installed-bench
 DOCS_STAMP  := $(VENV)/.installed-docs
-# What is installed for development is enough for the demo.
+# The development installation is enough for the demo.
 RUN_STAMP  := $(if $(wildcard $(DEV_STAMP)),$(DEV_STAMP),$(DEMO_STAMP))
 
-# Their tables go into docs/benchmarks.md; operator_scale (root, Linux, what the node's tests build) as well:
-# make bench MEASURED=operator_scale PRINTED=
+# Their tables go into docs/benchmarks.md. operator_scale needs root, Linux and the programs that `make programs`
+# builds: make bench MEASURED=operator_scale PRINTED=
 MEASURED ?= side_by_side savings scheduling asha engine_scale checkpointing store_throughput
-# record_curves.py trains what prefix_first and asha replay; its record is kept.
+# prefix_first and asha replay curves that record_curves.py trained once; the record is in the repository.
 PRINTED  ?= planning runner_overhead prefix_first restoring
 
 TIMES ?= 3
@@ -30,76 +30,76 @@ TIMES ?= 3
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(DEV_STAMP) ## make .venv with all that development needs
+setup: $(DEV_STAMP) ## create .venv with everything that development needs
 
 demo: $(RUN_STAMP) ## train a grid of 48 trials through a stage tree, in about two minutes
 	@echo "Training the grid of examples/digits/grid.yaml with $(WORKERS) workers; store: build/demo"
 	@rm -rf build/demo
 	$(BIN)/hippo run examples/digits/grid.yaml --workers $(WORKERS) --store build/demo
 
-# What tests need is built beside the checks that need none of it, so that a fault in the code shows first.
-test: $(DEV_STAMP) ## everything that has to pass
-	@mkdir -p build; echo "Programs of the tests: built meanwhile if need be, see build/programs.log"
+# The programs are built in parallel with the checks that need none of them, so that faults in the code show first.
+test: $(DEV_STAMP) ## run everything that must pass
+	@mkdir -p build; echo "Building the tests' programs meanwhile, if needed: see build/programs.log"
 	@$(BIN)/python -m tests.cluster build >build/programs.log 2>&1 & building=$$!; \
 	trap 'kill $$building 2>/dev/null || true' EXIT; \
 	$(MAKE) --no-print-directory lint type imports audit unit && { wait $$building || true; }
 	@$(MAKE) --no-print-directory integration e2e
 
-unit: $(DEV_STAMP) ## the fast tests: below a minute
+unit: $(DEV_STAMP) ## run the fast tests: below a minute
 	$(BIN)/pytest -q -n 2 -m 'not slow' tests/unit
 
-# Where it cannot be, the tests that need it say so.
-programs: $(DEV_STAMP) ## what tests need beside Python: servers, Kubernetes; 40 minutes, once
+# Where the build is impossible, the tests that need it say so.
+programs: $(DEV_STAMP) ## build the servers and Kubernetes that tests need; 40 minutes, once
 	@$(BIN)/python -m tests.cluster build || true
 
-integration: $(DEV_STAMP) programs ## tests with real processes, stores and trainers
+integration: $(DEV_STAMP) programs ## run tests with real processes, stores and trainers
 	$(BIN)/pytest -q -n 2 -m slow tests/unit
 	$(BIN)/pytest -q -n 4 --dist loadfile tests/integration
 
-e2e: $(DEV_STAMP) programs ## tests on a real Kubernetes node (Linux, root, Go), or on a cluster of yours
+e2e: $(DEV_STAMP) programs ## run tests on a real Kubernetes node (Linux, root, Go), or on your own cluster
 	$(BIN)/pytest -q -n 3 --dist loadfile tests/e2e
 
-lint: $(DEV_STAMP) ## ruff
+lint: $(DEV_STAMP) ## run ruff
 	$(BIN)/ruff check .
 
-type: $(DEV_STAMP) ## mypy, strict
+type: $(DEV_STAMP) ## run mypy --strict
 	$(BIN)/mypy
 	$(BIN)/mypy examples
 
-imports: $(DEV_STAMP) ## who may import whom
+imports: $(DEV_STAMP) ## check the import rules
 	$(BIN)/lint-imports
 
-audit: $(DEV_STAMP) ## what is installed: pinned by hashes, fitting together, licences
+audit: $(DEV_STAMP) ## check installed packages: pinned by hash, compatible, allowed licences
 	$(BIN)/pytest -q tests/unit/test_dependencies.py tests/unit/hostile/test_sources.py
 
-constraints: ## pin anew what pyproject.toml asks for; UPGRADE=--upgrade: the newest of all. Needs uv
+constraints: ## pin the dependencies of pyproject.toml again; UPGRADE=--upgrade for the newest versions. Needs uv
 	uv pip compile pyproject.toml --all-extras --group build --group docs --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make constraints' \
 	  --output-file constraints.txt $(UPGRADE)
 
-# Runs that build/chaos.json holds, of the same code, are not repeated: what was stopped goes on.
-chaos: $(DEV_STAMP) programs ## faults on a real node and locally, each TIMES times, into docs/reliability.md; 1.5 hours alone
+# Runs of the same code that build/chaos.json holds are not repeated: a stopped campaign continues.
+chaos: $(DEV_STAMP) programs ## inject faults on a real node and locally, each TIMES times, into docs/reliability.md; 1.5 hours on an idle machine
 	$(BIN)/python -m tests.chaos --times $(TIMES) --output build/chaos.json $(FAULTS)
 	$(BIN)/python -m tests.chaos.report
 
-# In parts: make nightly PART=3/8. Pieces that build/nightly holds, of the same code, are not repeated.
-nightly: $(DEV_STAMP) ## model checking for 100,000 steps, a day of churn, longer fuzzing, into docs/reliability.md; an hour
+# In parts: make nightly PART=3/8. Pieces of the same code that build/nightly holds are not repeated.
+nightly: $(DEV_STAMP) ## run model checking for 100,000 steps, a day of churn, longer fuzzing, into docs/reliability.md; an hour
 	$(BIN)/python -m tests.nightly $(if $(PART),--part $(PART)) $(if $(SEED),--seed $(SEED))
 	$(if $(PART),,$(BIN)/python -m tests.nightly.report)
 
-bench: $(BENCH_STAMP) programs ## the benchmarks, into docs/benchmarks.md; an hour on two quiet cores
+bench: $(BENCH_STAMP) programs ## run the benchmarks, into docs/benchmarks.md; an hour on two quiet cores
 	@set -e; for name in $(MEASURED); do echo "== $$name"; \
 	  $(BIN)/python -m "benchmarks.$$name" --output "build/bench/$$name.json"; done
 	$(BIN)/python -m benchmarks.report
 	@set -e; for name in $(PRINTED); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
-# mkdocs-material tells at each build that it has a successor.
-docs: $(DOCS_STAMP) ## the documentation as a site in build/site: every link checked, to be read offline
+# mkdocs-material announces its successor at each build.
+docs: $(DOCS_STAMP) ## build the documentation as an offline site in build/site, and check every link
 	$(BIN)/python -m docs.generate.site build/site-source
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m docs.generate.check build/site
 
-release-check: $(DEV_STAMP) docs ## try all of a release, and publish nothing: docs/releasing.md
+release-check: $(DEV_STAMP) docs ## test every part of a release, and publish nothing: docs/releasing.md
 	$(BIN)/python -m tests.release
 
 cluster-up: $(DEV_STAMP) ## start a real Kubernetes node for tests, as root on Linux; the first time takes 40 minutes
@@ -108,14 +108,14 @@ cluster-up: $(DEV_STAMP) ## start a real Kubernetes node for tests, as root on L
 cluster-down: $(DEV_STAMP) ## stop it; what was built is kept
 	$(BIN)/python -m tests.cluster down
 
-clean: ## remove what was built, and .venv
+clean: ## remove build results and .venv
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- installation ----------------------------------------------------------------------------------
 
-# Nothing is installed whose hash is not in constraints.txt. pip goes first: before 26 it would take
-# hashes from nowhere else than the list of what to install. Then Hippo itself, which has none.
+# Nothing is installed whose hash is not in constraints.txt. pip is installed first: before version 26 it
+# accepted hashes only from the list of requirements. Hippo itself, which has no hash, is installed last.
 INSTALLED := pyproject.toml constraints.txt requirements.py
 define install
 	@$(BIN)/python requirements.py --pinned pip > $(VENV)/requirements.txt
@@ -131,12 +131,12 @@ $(DEV_STAMP): $(INSTALLED) | $(BIN)/python
 	@touch $@
 
 $(BENCH_STAMP): $(DEV_STAMP)
-	@echo "Installing what the benchmarks compare Hippo with into $(VENV)"
+	@echo "Installing the tools that benchmarks compare Hippo with into $(VENV)"
 	$(call install,bench)
 	@touch $@
 
 $(DOCS_STAMP): $(INSTALLED) | $(BIN)/python
-	@echo "Installing what the site is built with into $(VENV)"
+	@echo "Installing the site's tools into $(VENV)"
 	$(call install,docs)
 	@touch $@
 

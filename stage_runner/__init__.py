@@ -1,7 +1,8 @@
-"""Trains: what users subclass, and the worker that drives it.
+"""The training side of Hippo: the trainer classes that users subclass, and the worker that runs
+them.
 
-``import stage_runner`` loads neither NumPy nor PyTorch; ``TorchTrainer`` brings PyTorch with it
-when it is first asked for.
+``import stage_runner`` loads neither NumPy nor PyTorch; the first access to ``TorchTrainer``
+imports PyTorch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m stage_runner``: the worker (run, serve), and what else needs the trainer."""
+"""``python -m stage_runner``: the worker (run, serve), and other commands that need the trainer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ _TOLD_TO_LEAVE = 128 + signal.SIGTERM
 
 if os.getpid() == 1:
     # The first process of a container gets no signal that it does not handle. Until the worker
-    # handles SIGTERM itself there is nothing to save; unheard, it would train until it is killed.
+    # handles SIGTERM itself there is nothing to save; without this handler it would train until it
+    # is killed.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(_TOLD_TO_LEAVE))
 
 _IS_WORKER = __name__ == "__main__" and sys.argv[1:2] in (["run"], ["serve"])
 if _IS_WORKER and os.environ.get("PYTHONHASHSEED") != _HASH_SEED:
-    # The order of a set of texts is to be the same in all workers. It is fixed as Python starts.
+    # All workers must order sets of texts alike. Python fixes the order when it starts.
     os.environ["PYTHONHASHSEED"] = _HASH_SEED
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
 
@@ -43,19 +44,19 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
         if store:
-            command.add_argument("--store", required=True, metavar="URL", help="where the plan is")
+            command.add_argument("--store", required=True, metavar="URL", help="store of the plan")
         if store and plan:
-            command.add_argument("--plan", required=True, help="its name in the store")
+            command.add_argument("--plan", required=True, help="name of the plan")
         return command
 
-    run = add("run", _run, "Carry out one assignment, then leave.")
+    run = add("run", _run, "Carry out one assignment, then exit.")
     run.add_argument(
         "--assignment", required=True, metavar="FILE", help="JSON; - reads it from stdin"
     )
     run.add_argument("--hints", type=int, metavar="FD", help="pipe to write progress to")
     run.add_argument("--pulse", type=int, metavar="FD", help=argparse.SUPPRESS)
     run.add_argument(
-        "--server", type=int, metavar="FD", help="pipe; leave when its other end is closed"
+        "--server", type=int, metavar="FD", help="pipe; exit when its other end is closed"
     )
     serve = add(
         "serve", _serve, "Launch chains on request: JSON lines on stdin and stdout.", plan=False
@@ -63,17 +64,23 @@ def main(arguments: list[str] | None = None) -> int:
     serve.add_argument("--threads", type=int, default=1, help="CPU threads of each chain")
     serve.add_argument("--patience", type=float, default=100.0, help=argparse.SUPPRESS)
     serve.add_argument("--preload", metavar="MODULE", help="imported once, for all chains")
-    verify = add("verify", _verify, "Check that a trainer keeps the law of stages.", store=False)
+    verify = add("verify", _verify, "Check that a trainer is exact.", store=False)
     verify.add_argument("--study-json", required=True, type=Path, metavar="FILE")
     verify.add_argument("--digests", action="store_true", help=argparse.SUPPRESS)
     export = add("export", _export, "Write a checkpoint as a file that other programs read.")
     export.add_argument("--key", required=True, help="content key of the checkpoint")
     export.add_argument("--output", required=True, type=Path, metavar="FILE")
-    export.add_argument("--about", default="", help="the trial, for formats that can tell")
-    export.add_argument("--keep-names", action="store_true", help="those of wrappers as well")
+    export.add_argument("--about", default="", help="the trial, for formats with metadata")
+    export.add_argument(
+        "--keep-names", action="store_true", help="keep the names that wrappers add"
+    )
     for command in (run, serve, verify):
         command.add_argument(
-            "--path", type=Path, default=Path(), metavar="DIR", help="where the trainer's module is"
+            "--path",
+            type=Path,
+            default=Path(),
+            metavar="DIR",
+            help="folder of the trainer's module",
         )
     parsed = parser.parse_args(arguments)
     for option in ("plan", "key"):

@@ -1,8 +1,7 @@
-"""One chain from its start to its end: the training loop between the store and a trainer.
+"""One chain from start to end: the training loop between the store and a trainer.
 
-The loop itself does nothing but train: the store is written by ``Writer`` and read by ``Poller``,
-each in a thread. Between two steps it looks at attributes only, so that a step costs microseconds
-on top of the trainer's own time.
+The loop only trains: ``Writer`` writes the store and ``Poller`` reads it, each in a thread. Between
+two steps the loop only reads attributes, so its overhead is microseconds per step.
 """
 
 from __future__ import annotations
@@ -52,11 +51,11 @@ from stage_runner.termination import EXIT_CODES, Termination, exit_fork
 from stage_runner.watch import Watch
 
 _HINT_SECONDS = 0.2
-_LAST_WORDS_SECONDS = 5.0  # for the report of a worker that leaves in mid-step
+_LAST_WORDS_SECONDS = 5.0  # for the last report of a worker that exits in mid-step
 
 
 class Chain:
-    """Carries out one assignment. Made in the main thread of a process with no other purpose."""
+    """Carries out one assignment. Construct it in the main thread of a process of its own."""
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class Chain:
         store: PlanStore,
         *,
         path: Path,
-        launched: float,  # time.monotonic() at which the worker began
+        launched: float,  # time.monotonic() when the worker began
         hints: Hints | None = None,
         pulse: Pulse | None = None,
         signals: tuple[signal.Signals, ...] = (signal.SIGTERM,),
@@ -97,7 +96,7 @@ class Chain:
         self._save_due = math.inf
 
     def run(self) -> int:
-        """Train, and report how it ended. The exit status of the process."""
+        """Train, and report the outcome. Returns the exit status of the process."""
         self._enter("start")
         self._watch.start()
         try:
@@ -127,7 +126,7 @@ class Chain:
             return self._fail(Outcome.INVALID, str(error))
         except (InvalidTrainer, InvalidRoute, UnsavableState) as error:
             return self._fail(Outcome.INVALID, str(error))
-        except BaseException as error:  # KeyboardInterrupt too: signals are heeded elsewhere
+        except BaseException as error:  # KeyboardInterrupt too: signals are handled elsewhere
             self._leave_if_forked(error)
             print_traceback(error)
             return self._fail(Outcome.FAILED, describe(error, self._path))
@@ -159,7 +158,7 @@ class Chain:
                 self._save()
 
     def _prepare(self) -> None:
-        """Import, set up and load the trainer. Reports Began."""
+        """Import, set up and load the trainer, and report Began."""
         assignment, call = self._assignment, self._assignment.trainer
         self._course = read_course(assignment)
         self._mark = self._course.next_mark(self._step)
@@ -193,7 +192,7 @@ class Chain:
                 **counts,
             )
         )
-        self._writer.flush()  # if the chain may not begin, as others do its work, this fails
+        self._writer.flush()  # fails if this chain may not begin, since another does its work
         self._reset_save_timer()
 
     def _load(self) -> int:
@@ -205,13 +204,13 @@ class Chain:
         return manifest.size
 
     def _read(self, manifest: Manifest) -> bytes:
-        """Read a checkpoint. After that, the time of loading is the trainer's."""
+        """Read a checkpoint. The time after that counts as the trainer's loading."""
         data = self._store.read_checkpoint(manifest)
         self._enter("load")
         return data
 
     def _train_step(self) -> float:
-        """Returns the time at which it ended, by time.perf_counter()."""
+        """Train one step; return the time of its end, by time.perf_counter()."""
         step = self._step
         values = copy_values(self._course.sequence.values(step))
         seed_generators("step", self._assignment.trainer.seed, step)
@@ -230,7 +229,7 @@ class Chain:
         return now
 
     def _do_marks(self) -> None:
-        """Save and evaluate as the route asks at this step, unless that was done."""
+        """Save and evaluate as the route asks at this step, unless that was done already."""
         step, course = self._step, self._course
         self._mark = course.next_mark(step)
         if step in course.saves:
@@ -264,7 +263,7 @@ class Chain:
 
     def _evaluate(self) -> None:
         if self._termination.asked.is_set():
-            return  # it is saved now or at once; the chain that continues from here evaluates first
+            return  # the state is saved; the chain that continues from it evaluates first
         seed_generators("evaluate", self._assignment.trainer.seed, self._step)
         self._enter("evaluate")
         began = time.perf_counter()
@@ -315,7 +314,7 @@ class Chain:
             self._save()
 
     def _wait_for_route(self, poller: Poller) -> bool:
-        """Wait at the end of the route. Returns whether there is another one, beyond this step."""
+        """Wait at the end of the route. Returns whether a new one leads beyond this step."""
         if self._assignment.linger_seconds <= 0:
             return False
         self._rest()
@@ -348,16 +347,16 @@ class Chain:
         }
 
     def _enter(self, during: During) -> None:
-        """Note what happens from now on, for the watch and for errors."""
+        """Record the current activity, for the watch and for errors."""
         self._during = during
         self._pulse.note(during, self._step, time.perf_counter())
 
     def _rest(self) -> None:
-        """Note that no call of the trainer is under way."""
+        """Record that no call of the trainer is running."""
         self._pulse.note("store", self._step, time.perf_counter())
 
     def _leave_if_forked(self, error: BaseException | None = None) -> None:
-        """Exit if this process is one that the trainer has forked, and no worker."""
+        """Exit if this process is one that the trainer has forked."""
         if os.getpid() != self._pid:
             exit_fork(error)
 
@@ -382,17 +381,17 @@ class Chain:
         return EXIT_CODES[outcome]
 
     def _leave_overdue(self, standing: Standing, message: str) -> None:
-        """Leave: a call has outlasted its limit. Called by the watching thread; does not return."""
+        """Exit: a call has exceeded its limit. Called by the watching thread; does not return."""
         error = WorkerError(during=standing.during, message=message, step=standing.step)
         seconds = max(_LAST_WORDS_SECONDS, self._assignment.grace_seconds)
         self._leave(Outcome.FAILED, error, seconds)
 
     def _leave_unsaved(self) -> None:
-        """Leave: the step did not end within the grace. Called by the watching thread."""
+        """Exit: the step did not end within the grace period. Called by the watching thread."""
         self._leave(Outcome.PREEMPTED, None, _LAST_WORDS_SECONDS)
 
     def _leave(self, outcome: Outcome, error: WorkerError | None, seconds: float) -> None:
-        """Exit in the middle of a call of the trainer, with so much time for the last report."""
+        """Exit during a call of the trainer, after at most ``seconds`` for the last report."""
         thread = threading.Thread(target=self._finish, args=(outcome, error), daemon=True)
         thread.start()
         thread.join(seconds)

@@ -1,4 +1,4 @@
-"""Looks at a chain's control object from a thread, so that training never waits for it."""
+"""Polls a chain's control object in a thread, so that training never waits for it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hippo.protocol.records import FORMAT_VERSION
 from hippo.protocol.routes import Course, InvalidRoute
 from hippo.store import PlanStore, StoreError
 
-_MAX_FAILURES = 20  # in a row; a store that fails that long fails the chain
-_URGENT_SECONDS = 0.1  # between looks while the chain stands still and waits
-_FIRST_LOCAL_SECONDS = 0.002  # the first of these where a look is an open() on this machine
-_SLACKENING = 1.05  # each comes so many times later than the one before: 80 looks in 2 s
+_MAX_FAILURES = 20  # consecutive failures of the store after which the chain fails
+_URGENT_SECONDS = 0.1  # poll interval while the chain waits for a route
+_FIRST_LOCAL_SECONDS = 0.002  # first one for a local store, where a poll is one open()
+_SLACKENING = 1.05  # growth factor of these intervals: 80 polls in 2 s
 _GLANCE_SECONDS = 0.02
 
 
 class Poller:
-    """``has_news`` says whether ``take`` has something to say, and costs next to nothing."""
+    """Reads controls. ``has_news`` says whether ``take`` would return or raise, and is cheap."""
 
     def __init__(self, store: PlanStore, chain: str, *, poll_seconds: float) -> None:
         self._store = store
@@ -27,7 +27,7 @@ class Poller:
         self._version = 0
         self._failures = 0
         self._is_urgent = False
-        self._waits = 0  # so often the chain has stood still; the other thread counts along
+        self._waits = 0  # number of waits so far; the thread compares it with _waits_seen
         self._waits_seen = 0
         self._first_pause = _URGENT_SECONDS if store.blobs.is_remote else _FIRST_LOCAL_SECONDS
         self._urgent_pause = self._first_pause
@@ -40,7 +40,7 @@ class Poller:
         threading.Thread(target=self._work, name="control", daemon=True).start()
 
     def take(self) -> Control | None:
-        """The newest control, once. Raises StoreError if the store can no longer be read."""
+        """Return the newest control, once. Raises StoreError if the store can no longer be read."""
         if self._error is not None:
             raise self._error
         with self._lock:
@@ -48,7 +48,7 @@ class Poller:
         return control
 
     def wait(self, seconds: float, *, interrupted: threading.Event) -> None:
-        """Until there is news or an error, the time has passed, or the event is set."""
+        """Wait for news or an error, at most ``seconds``, or until the event is set."""
         deadline = time.monotonic() + seconds
         self._waits += 1
         self._is_urgent = True
@@ -90,7 +90,9 @@ class Poller:
                 self._failures = 0
             except StoreError as error:
                 self._failures += 1
-                self._urgent_pause = _URGENT_SECONDS  # or a moment's failure would be one too many
+                self._urgent_pause = (
+                    _URGENT_SECONDS  # else a brief outage would exhaust the failures
+                )
                 if self._failures == _MAX_FAILURES:
                     self._error = error
                     self.has_news = True
@@ -106,9 +108,9 @@ class Poller:
 def choose_course(
     control: Control, current: Course, step: int, *, saved: set[int], evaluated: set[int]
 ) -> Course | None:
-    """The course that a control asks for; None if it cannot be followed from the current one.
+    """Return the course that a control asks for; None if it cannot follow from the current one.
 
-    ``saved`` and ``evaluated``: steps at which the chain has done so.
+    ``saved`` and ``evaluated`` are the steps at which the chain has done so.
     """
     try:
         course = Course(control.route)

@@ -1,4 +1,4 @@
-"""From an entry point, ``module:Class``, to a trainer class; a problem is one line for the user."""
+"""Loads the trainer class that an entry point, ``module:Class``, names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from stage_runner.trainer import Trainer
 
 
 class EntryPointError(Exception):
-    """The entry point leads to no trainer. One line."""
+    """The entry point names no trainer class. The message is one line."""
 
 
 def load_trainer(entrypoint: str, path: Path) -> type[Trainer]:
-    """Import the class; modules below ``path`` come first.
+    """Import the class; modules below ``path`` take precedence.
 
-    Raises EntryPointError; whatever the import itself raised is its ``__cause__``.
+    Raises EntryPointError; its ``__cause__`` is the exception that the import itself raised, if
+    any.
     """
     module_name, colon, class_name = entrypoint.partition(":")
     names = [*module_name.split("."), class_name]
@@ -57,7 +58,7 @@ def load_trainer(entrypoint: str, path: Path) -> type[Trainer]:
 
 
 def add_to_path(path: Path) -> None:
-    """Make modules below ``path`` importable, before others of the same name. Idempotent."""
+    """Make modules below ``path`` importable, with precedence over others. Idempotent."""
     text = str(path)
     if text not in sys.path:
         sys.path.insert(0, text)

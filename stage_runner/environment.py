@@ -1,4 +1,4 @@
-"""What must stand in the environment before numeric libraries are imported."""
+"""Environment settings that must precede the import of numeric libraries."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def choose_device() -> str:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return "cpu"
-    torch.cuda.init()  # so that its generators can be seeded before setup()
+    torch.cuda.init()  # its generators can be seeded only after this
     return "cuda"

@@ -1,4 +1,4 @@
-"""The order of a data set's samples, as a function of the seed: resumable at any sample."""
+"""The order of a data set's samples, derived from the seed and resumable at any sample."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from stage_runner.randomness import derive_seed, seed_generators
 
 
 class Batch(NamedTuple):
-    """The samples of one iteration. What is random in it follows from seed, epoch and offset."""
+    """The samples of one iteration; its randomness is seeded from seed, epoch and offset."""
 
     epoch: int
-    offset: int  # samples of this epoch consumed before
+    offset: int  # samples of this epoch consumed before this batch
     indices: torch.Tensor
 
 
 class Epochs:
-    """Endless epochs, each a permutation of all samples; ``epoch`` and ``offset`` say where one is.
+    """Endless epochs, each a permutation of all samples; ``epoch`` and ``offset`` are the position.
 
     The last batch of an epoch is smaller if the batch size does not divide the rest: no sample is
-    skipped, and no batch spans two epochs.
+    skipped, and no batch spans two epochs. Raises ValueError for empty data.
     """
 
     def __init__(self, length: int, *, seed: int) -> None:
@@ -36,7 +36,7 @@ class Epochs:
         self.offset = 0
 
     def take(self, batch_size: int) -> Batch:
-        """The next batch; moves on."""
+        """Return the next batch and advance the position."""
         order = self._find_order()
         batch = Batch(self.epoch, self.offset, order[self.offset : self.offset + batch_size])
         self.offset += len(batch.indices)
@@ -45,7 +45,9 @@ class Epochs:
         return batch
 
     def take_step(self, batch_size: int, iterations: int | None) -> list[Batch]:
-        """The batches of one step: so many, or those up to the end of the epoch."""
+        """Return the batches of one step: ``iterations`` of them, or those up to the end of the
+        epoch.
+        """
         if iterations is not None:
             return [self.take(batch_size) for _ in range(iterations)]
         epoch, batches = self.epoch, []
@@ -67,7 +69,7 @@ class Epochs:
 
 
 def split_in_order(length: int, batch_size: int) -> list[Batch]:
-    """All samples once, unshuffled."""
+    """Return batches that cover all samples once, unshuffled."""
     offsets = range(0, length, batch_size)
     return [
         Batch(0, offset, torch.arange(offset, min(offset + batch_size, length)))
@@ -76,7 +78,7 @@ def split_in_order(length: int, batch_size: int) -> list[Batch]:
 
 
 class Batches:
-    """Fetches batches of a data set, in this process or by worker processes; both give the same."""
+    """Fetches batches of a data set, in this process or in worker processes, with equal results."""
 
     def __init__(self, dataset: Dataset[Any], *, seed: int, workers: int, device: str) -> None:
         self._wanted: list[Batch] = []
@@ -95,7 +97,9 @@ class Batches:
         )
 
     def fetch(self, batches: list[Batch]) -> Iterator[tuple[Batch, Any]]:
-        """Each with its samples, collated. May leave the global generators in any state."""
+        """Yield each batch with its collated samples. May change the state of the global
+        generators.
+        """
         if self._tensors is not None:
             for batch in batches:
                 indices = batch.indices.to(self._tensors[0].device)
@@ -106,7 +110,7 @@ class Batches:
 
 
 class _Wanted:
-    """The batches of the step in progress, as a sampler of the loader."""
+    """Passes the current step's batches to the loader as a sampler."""
 
     def __init__(self, batches: list[Batch]) -> None:
         self._batches = batches
@@ -119,7 +123,7 @@ class _Wanted:
 
 
 class _Fetched(Dataset[Any]):
-    """A data set indexed by batches: seeds the generators, so that augmentation is reproducible."""
+    """A data set indexed by batches; seeds the generators so that augmentation is reproducible."""
 
     def __init__(self, dataset: Dataset[Any], seed: int) -> None:
         self._dataset = dataset
@@ -131,7 +135,7 @@ class _Fetched(Dataset[Any]):
 
 
 def as_dataset(data: Dataset[Any] | Sequence[torch.Tensor]) -> Dataset[Any]:
-    """A tuple of tensors (inputs, targets) becomes a TensorDataset; a data set stays."""
+    """Convert a tuple of tensors (inputs, targets) to a TensorDataset; keep a data set."""
     if isinstance(data, (tuple, list)):
         return TensorDataset(*data)
     return data  # type: ignore[return-value]

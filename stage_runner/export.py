@@ -1,4 +1,4 @@
-"""A checkpoint as a file for other programs: what ``torch.save`` writes, NumPy's ``.npz``, or
+"""Exports a checkpoint to a file for other programs: ``torch.save``, NumPy's ``.npz``, or
 ``.safetensors``.
 """
 
@@ -33,16 +33,16 @@ _MISSING = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to write, and where to."""
+    """Which checkpoint to export, and to which file."""
 
     key: str
     output: Path
-    about: str = ""  # the trial and its step, for formats that can tell
-    keep_names: bool = False  # as the trainer has them, wrappers included
+    about: str = ""  # the trial and its step, for formats with metadata
+    keep_names: bool = False  # keep the names that wrappers add
 
 
 def export(store: PlanStore, request: Request) -> int:
-    """Write the checkpoint of a content key; the ending of the output says in which format.
+    """Write the checkpoint of a content key; the suffix of the output selects the format.
 
     Returns the exit status: 0, or 3 if the checkpoint is damaged, 2 if it cannot be exported so.
     Raises StoreError.
@@ -106,7 +106,7 @@ def _write_torch(state: Any, output: Path, request: Request) -> None:
 
 
 def _write_numpy(state: Any, output: Path, request: Request) -> None:
-    """As ``numpy.savez`` does, which takes no array named ``file``."""
+    """Write like ``numpy.savez``, which accepts no array named ``file``."""
     numpy = _import("numpy")
     arrays = name_arrays(state, keep_names=request.keep_names)
     if not arrays:
@@ -122,9 +122,9 @@ def _write_numpy(state: Any, output: Path, request: Request) -> None:
 
 
 def name_arrays(state: Any, *, keep_names: bool = False) -> dict[str, Any]:
-    """All arrays and tensors by name: ``model.fc.weight``, ``layers.0``.
+    """Return all arrays and tensors by name: ``model.fc.weight``, ``layers.0``.
 
-    Where two would have one name, each has its path instead: ``['a.b']`` and ``['a']['b']``.
+    If two would have the same name, each has its path instead: ``['a.b']`` and ``['a']['b']``.
     """
     found = list(_find_arrays(state, "", "", keep_names=keep_names))
     times = Counter(name.removesuffix(".npy") for name, _, _ in found)  # NumPy reads both as one
@@ -157,7 +157,9 @@ def _find_arrays(
 
 
 def _as_array(value: Any) -> Any:
-    """NumPy has no bfloat16, float8 or complex32: wider types hold the same numbers."""
+    """Convert to NumPy, which has no bfloat16, float8 or complex32: wider types hold the same
+    numbers.
+    """
     numpy = importlib.import_module("numpy")
     if not hasattr(value, "detach"):
         return numpy.asarray(value)
@@ -174,8 +176,8 @@ def _as_array(value: Any) -> Any:
 
 
 def _write_safetensors(state: Any, output: Path, request: Request) -> None:
-    """The tensors of ``state["model"]`` under their names in the model, if there is one, else all
-    tensors by their names in the state. Each is whole: those that share memory are written twice.
+    """Write the tensors of ``state["model"]`` under their names in the model, or else all
+    tensors under their names in the state. Tensors that share memory are each written in full.
     """
     torch, library = _import("torch"), _import("safetensors.torch")
     is_model = isinstance(state, Mapping) and _has_tensors(state.get("model"))
@@ -202,7 +204,7 @@ def _has_tensors(value: Any) -> bool:
 def _check_type(library: Any, torch: Any, name: str, tensor: Any) -> None:
     try:
         library.save({"x": torch.empty(0, dtype=tensor.dtype)})
-    except Exception:  # it raises whatever comes of a type that it does not know
+    except Exception:  # the exception for an unknown type is not documented
         raise NotPortable(
             f"{name}: safetensors holds no {str(tensor.dtype).removeprefix('torch.')}; name a file"
             " that ends in .pt"

@@ -1,4 +1,4 @@
-"""What went wrong, in one line that leads the user to the place in their own code."""
+"""Describes errors in one line that points users to the place in their own code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from types import FrameType
 from hippo.model.foreign import as_line, as_lines
 
 _MAX_LENGTH = 300  # characters of the message
-_MAX_READ = 100_000  # characters of a message that are looked at, and of a traceback in the log
-_MAX_PARTS = 3  # of a group of exceptions, told one by one
+_MAX_READ = 100_000  # characters read of a message, and written of a traceback
+_MAX_PARTS = 3  # exceptions of a group that are described
 _LIBRARIES = tuple(
     str(Path(sysconfig.get_path(name))) for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
@@ -26,15 +26,15 @@ _NAMES_ERROR = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 _QUOTED_PLACE = re.compile(r'^\s*File "(?P<file>[^"\n]+)", line (?P<line>\d+)', re.MULTILINE)
 
 Place = tuple[str, int | None]
-"""A file, as Python names it, and a line."""
+"""A file name, as Python reports it, and a line."""
 
 
 def describe(error: BaseException, path: Path) -> str:
-    """``ValueError: batch too large (trainer.py:31)``: the innermost frame below ``path``.
+    """Describe an error: ``ValueError: batch too large (trainer.py:31)``.
 
-    Without one, the innermost frame outside of installed libraries; without one, the outermost that
-    is not the runner's. What another process or several exceptions have said is told as they said
-    it. Never raises, whatever the exception does.
+    The place is the innermost frame below ``path``; else the innermost frame outside of installed
+    libraries; else the outermost that is not the runner's. Errors from another process and groups
+    of exceptions are quoted. Never raises, whatever the exception does.
     """
     if isinstance(error, BaseExceptionGroup) and error.exceptions:
         return _describe_group(error, path)
@@ -49,8 +49,8 @@ def describe(error: BaseException, path: Path) -> str:
 
 
 def describe_thread(thread: int, path: Path) -> tuple[str, str]:
-    """Where a thread is: ``trainer.py:31, in step()``, and its stack below the runner's own calls,
-    as Python prints it. Empty if there is no such thread.
+    """Return where a thread is, such as ``trainer.py:31, in step()``, and its stack below the
+    runner's own calls, as Python prints it. Both are empty if there is no such thread.
     """
     frame = sys._current_frames().get(thread)
     if frame is None:
@@ -81,7 +81,7 @@ def _call(name: str) -> str:
 
 
 def print_traceback(error: BaseException) -> None:
-    """To the log, at its full length unless that is absurd. Never raises."""
+    """Write the traceback to the log, clipped to 100,000 characters. Never raises."""
     try:
         text = "".join(traceback.format_exception(error))
     except Exception as failure:
@@ -98,10 +98,10 @@ def say(line: str) -> None:
 
 
 def say_lines(text: str) -> None:
-    """Write to the log, whatever the trainer has made of standard error. Never raises.
+    """Write to the log, even if the trainer has replaced standard error. Never raises.
 
-    All that the runner itself says goes through here: what it quotes of others does nothing to the
-    terminal on which somebody reads the log. The trainer's own output is the trainer's.
+    All of the runner's own output goes through here: quoted text is escaped, so it cannot affect
+    the reader's terminal. The trainer's own output is not escaped.
     """
     text = as_lines(text)
     try:
@@ -139,7 +139,7 @@ def _read_message(error: BaseException) -> str:
 
 
 def _read_remote(error: BaseException) -> str:
-    """The traceback of a process pool's worker, which such a pool sends along."""
+    """Return the traceback of a process pool's worker, which the pool attaches as the cause."""
     cause = error.__cause__
     if type(cause).__name__ not in ("RemoteTraceback", "_RemoteTraceback"):
         return ""
@@ -147,8 +147,8 @@ def _read_remote(error: BaseException) -> str:
 
 
 def _split_quotation(said: str) -> tuple[str, str]:
-    """A message that quotes a traceback, as a data loader's does of its workers: what was said at
-    the end of it, and the quotation.
+    """Split a message that quotes a traceback, as those of data loaders do: the last line of the
+    quoted error, and the quotation.
     """
     before, found, quoted = said.partition(_QUOTED)
     if not found:
@@ -159,13 +159,13 @@ def _split_quotation(said: str) -> tuple[str, str]:
 
 
 def _one_line(text: str) -> str:
-    """Readable in a terminal and in a status, whatever was in it."""
+    """Make text readable in a terminal and in a status, whatever it contains."""
     line = as_line(" ".join(text.split()))
     return line if len(line) <= _MAX_LENGTH else line[: _MAX_LENGTH - 3] + "..."
 
 
 def _walk(frame: FrameType) -> Iterator[tuple[FrameType, int]]:
-    """From the outermost to the innermost."""
+    """Yield frames from the outermost to the innermost."""
     return iter(list(traceback.walk_stack(frame))[::-1])
 
 
@@ -198,15 +198,15 @@ def _find_place(places: Iterable[Place], path: Path) -> str | None:
 
 
 def _own_place(place: Place, path: Path) -> str | None:
-    """The place by the name that the trainer's folder gives it, if it lies there."""
+    """Return the place relative to the trainer's folder; None if it is not in it."""
     filename, line = place
     relative = _find_below(Path(filename), path)
     return f"{relative}:{line}" if relative is not None and _is_own(filename) else None
 
 
 def _find_below(file: Path, folder: Path) -> Path | None:
-    """The file's place in the folder, by the name it was imported under if that lies there: the
-    files of a ConfigMap are links to others, whose names tell nothing.
+    """Return the file's path in the folder, preferably under the name of the import: the files
+    of a ConfigMap are links to others, whose names mean nothing to users.
     """
     if not file.is_absolute():
         return None
@@ -217,5 +217,5 @@ def _find_below(file: Path, folder: Path) -> Path | None:
 
 
 def _is_own(filename: str) -> bool:
-    """Whether this is neither the runner's nor an installed library's."""
+    """Return whether a file is neither the runner's nor an installed library's."""
     return not filename.startswith((*_LIBRARIES, _RUNNER))

@@ -1,4 +1,4 @@
-"""What a checkpoint's bits depend on beside the trainer: software, device and instruction set."""
+"""Identifies what results depend on besides the trainer: software, device and instruction set."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from pathlib import Path
 from stage_runner.checkpoints.codec import FORMAT_VERSION
 
 RUNNER_FORMAT = "1"
-"""Raised whenever the runner itself would make the same trainer compute something else."""
+"""Must be increased whenever a change of the runner changes what a trainer computes."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _VECTOR = ("avx", "fma", "sse", "ssse", "amx", "f16c", "bmi", "asimd", "sve", "neon")
 
 
 def take_fingerprint(*, threads: int, device: str) -> dict[str, str]:
-    """Names and versions as text. To be taken after ``setup``, when all libraries are imported."""
+    """Return names and versions as text. Call it after ``setup``, once all libraries are
+    imported.
+    """
     found = {
         "runner": f"{RUNNER_FORMAT}.{FORMAT_VERSION}",
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -40,9 +42,10 @@ def take_fingerprint(*, threads: int, device: str) -> dict[str, str]:
 
 
 def describe_difference(one: dict[str, str], other: dict[str, str]) -> str | None:
-    """Where ``one`` differs from ``other``: ``torch 2.6 instead of 2.7``; None if nowhere.
+    """Return how ``one`` differs from ``other``, such as ``torch 2.6 instead of 2.7``; None if
+    equal.
 
-    What only one of them names does not count: a library that the same trainer did without there.
+    Names in only one of them do not count: the same trainer did not need that library there.
     """
     names = [name for name in one if name in other and one[name] != other[name]]
     texts = [f"{name} {one[name]} instead of {other[name]}" for name in names]
@@ -50,7 +53,9 @@ def describe_difference(one: dict[str, str], other: dict[str, str]) -> str | Non
 
 
 def _find_vector_flags() -> str:
-    """Vendor and a digest of the instruction sets that numeric libraries choose kernels by."""
+    """Return the vendor and a digest of the instruction sets by which numeric libraries choose
+    kernels.
+    """
     try:
         lines = _CPUINFO.read_text().splitlines()
     except OSError:

@@ -1,10 +1,10 @@
-"""The fork server of the local driver: one warm process that turns into a worker per chain.
+"""The fork server of the local driver: a warm process that forks one worker per chain.
 
 Importing PyTorch takes seconds, forking milliseconds. The server imports the trainer's module
 once and never computes anything, so that it has a single thread and no CUDA context when it
-forks; where that cannot be kept (the module touches the GPU when imported, or the system is not
-Linux), each worker is started afresh instead. It reads requests from standard input and writes
-events to standard output, one JSON object a line:
+forks. Where that is impossible (the module uses the GPU when imported, or the system is not
+Linux), each worker is started afresh instead. The server reads requests from standard input and
+writes events to standard output, one JSON object per line:
 
     {"launch": {"plan": name, "assignment": {...}, "device": "cuda:1" | null, "log": "/x/y.log",
                 "logs": "/x"}}
@@ -14,12 +14,12 @@ events to standard output, one JSON object a line:
      "reason": text, if it could not be started}
     {"poke": chain}    {"progress": chain, "step": n, "metrics": {...}}    (hints: some may be lost)
     {"standing": chain, "during": what, "step": n, "seconds": s, "place": where}
-              (a call of the trainer that takes long, after 1, 2, 4, ... seconds; its end:)
+              (a long call of the trainer, after 1, 2, 4, ... seconds; when it ends:)
     {"standing": chain, "during": null}
 
-When standard input ends, the driver is gone: the server kills its workers and leaves. Workers die
-with the server, however it dies. Each worker leads a process group, which ends with it: what a
-trainer leaves behind does not outlive its chain.
+When standard input ends, the driver is gone: the server kills its workers and exits. Workers die
+with the server, however it dies. Each worker leads a process group, which is killed with it:
+processes that a trainer leaves behind do not outlive its chain.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ _COULD_NOT_START = 71  # EX_OSERR
 
 
 def serve(*, store: str, path: Path, threads: int, preload: str | None, patience: float) -> int:
-    """Serve until standard input ends. The exit status.
+    """Serve until standard input ends; return the exit status.
 
-    ``patience``: seconds after which the log tells where a module stands that is still imported.
+    ``patience``: seconds after which the log shows where an unfinished import of the module stands.
     """
     die_with_parent(os.getppid())  # also while the trainer's module is imported
     faulthandler.enable()
@@ -75,14 +75,14 @@ def serve(*, store: str, path: Path, threads: int, preload: str | None, patience
 
 @dataclass(slots=True)
 class _Worker:
-    """A worker as its server sees it."""
+    """A worker, as the server sees it."""
 
     chain: str
     pid: int
     pulse: Pulse
-    leave_by: float | None = None  # time.monotonic(); told to leave, and to be killed if it hangs
-    told_since: float = 0.0  # when the call began that was looked at last
-    tell_at: float = _CHECK_SECONDS  # how long it lasts when the driver is told of it
+    leave_by: float | None = None  # time.monotonic() at which a hanging worker is killed
+    told_since: float = 0.0  # start of the call that was checked last
+    tell_at: float = _CHECK_SECONDS  # duration at which the driver is notified next
 
 
 class _Server:
@@ -95,27 +95,27 @@ class _Server:
         self._workers: dict[int, _Worker] = {}  # by process id
         self._buffer = b""
         self._output = os.dup(1)
-        os.dup2(2, 1)  # what the trainer's module prints is no event
-        self._life, self._life_end = os.pipe()  # workers read the first; it ends with this process
+        os.dup2(2, 1)  # keeps the trainer's output out of the events
+        self._life, self._life_end = os.pipe()  # closes with this process, which workers notice
         self._hints, self._hints_end = os.pipe()
         self._woken, self._wake_end = os.pipe()
         for descriptor in (self._hints, self._hints_end, self._woken, self._wake_end):
             os.set_blocking(descriptor, False)
 
     def prepare(self, preload: str | None) -> None:
-        """Import what workers will need. A module that raises is left to the workers to report."""
-        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking leaves forks usable
+        """Import what workers will need. If the module raises, the workers report it."""
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # keeps forks usable
         set_threads(self._threads)
         # A pool of OpenMP threads does not survive a fork: workers would hang in a parallel loop.
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
         add_to_path(self._path)
-        with contextlib.suppress(StoreError):  # which each worker will find out for itself
-            open_blobs(self._store)  # its modules; connections are made by those who use them
+        with contextlib.suppress(StoreError):  # each worker reports it
+            open_blobs(self._store)  # imports its modules; connects nowhere
         if preload is not None:
             seed_imports()
             with contextlib.suppress(BaseException):
                 importlib.import_module(preload)
-        if "torch" in sys.modules:  # what the first optimizer would import, for seconds
+        if "torch" in sys.modules:  # the first optimizer would import this, which takes seconds
             with contextlib.suppress(Exception):
                 importlib.import_module("torch._dynamo")
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(self._threads)
@@ -148,9 +148,9 @@ class _Server:
                     self._obey(json.loads(line))
 
     def _take_fingerprint(self) -> dict[str, str]:
-        """That of workers to come, as far as it is known before ``setup``: what plans are kept by.
+        """Return the fingerprint of future workers, as far as it is known before ``setup``.
 
-        Taken in a process of its own, because asking for the GPU's name touches the GPU.
+        Taken in a separate process, because asking for the GPU's name initialises CUDA.
         """
         reading, writing = os.pipe()
         pid = os.fork()
@@ -203,7 +203,7 @@ class _Server:
         if pid == 0:
             files = _Files(assignment, log, shared)
             self._become_worker(launch["plan"], files, launch["device"], launched)
-        with contextlib.suppress(OSError):  # it may have done so itself
+        with contextlib.suppress(OSError):  # the worker may have done so itself
             os.setpgid(pid, pid)
         self._workers[pid] = _Worker(chain, pid, pulse)
         self._tell({"started": chain, "pid": pid})
@@ -262,7 +262,7 @@ class _Server:
     def _signal(self, chain: str, number: signal.Signals) -> None:
         for pid, worker in self._workers.items():
             if worker.chain == chain:
-                os.kill(pid, number)  # it is not reaped yet, so this is no other process
+                os.kill(pid, number)  # not reaped yet, so the pid is not reused
 
     def _await_leaving(self, chain: str, within: float | None) -> None:
         for worker in self._workers.values():
@@ -270,7 +270,7 @@ class _Server:
                 worker.leave_by = time.monotonic() + within
 
     def _look_at_pulses(self) -> None:
-        """Tell the driver of calls that last, and end workers that were to leave and cannot."""
+        """Notify the driver of long calls, and kill workers that did not stop in time."""
         for worker in self._workers.values():
             standing = worker.pulse.read()
             if standing.since != worker.told_since:
@@ -292,7 +292,7 @@ class _Server:
                     }
                 )
             if worker.leave_by is not None and time.monotonic() > worker.leave_by:
-                os.kill(worker.pid, signal.SIGKILL)  # what it saves may take longer
+                os.kill(worker.pid, signal.SIGKILL)  # only in such a call: a save may take longer
 
     def _pass_hints_on(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -305,7 +305,7 @@ class _Server:
             if ended is None:
                 return
             pid = ended.si_pid
-            _end_group(pid)  # as long as it is not reaped, its number is nobody else's
+            _end_group(pid)  # not reaped yet, so the pid is not reused
             _, status = os.waitpid(pid, 0)
             worker = self._workers.pop(pid, None)
             if worker is None:
@@ -357,19 +357,19 @@ class _Files:
 
 
 def _end_group(leader: int) -> None:
-    """End what a worker has started and left behind."""
+    """Kill the processes that a worker has left behind."""
     with contextlib.suppress(OSError):
         os.killpg(leader, signal.SIGKILL)
 
 
 def _open_log(path: str, root: str | None) -> int:
-    """No link below ``root`` (the log's folder, if none is given) is followed."""
+    """Open a log, following no link below ``root`` (default: the log's folder)."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     return folders.open_within(root or os.path.dirname(path), path, flags, make=True)
 
 
 def _as_file(assignment: dict[str, Any]) -> int:
-    """An unnamed file to read the assignment from."""
+    """Return the descriptor of an unnamed file that holds the assignment."""
     with tempfile.TemporaryFile() as file:
         file.write(json.dumps(assignment).encode())
         file.seek(0)
@@ -377,7 +377,7 @@ def _as_file(assignment: dict[str, Any]) -> int:
 
 
 def _find_visible(device: str | None) -> str:
-    """``CUDA_VISIBLE_DEVICES`` of a worker: one of those that the server sees, or none."""
+    """Return ``CUDA_VISIBLE_DEVICES`` of a worker: one of the server's devices, or none."""
     if device is None:
         return ""
     index = int(device.removeprefix("cuda:"))
@@ -386,7 +386,7 @@ def _find_visible(device: str | None) -> str:
 
 
 def _is_safe_to_fork() -> bool:
-    """Whether forked workers can use CUDA and the system's libraries."""
+    """Return whether forked workers can use CUDA and the system's libraries."""
     if sys.platform != "linux":
         return False
     torch = sys.modules.get("torch")
@@ -395,5 +395,5 @@ def _is_safe_to_fork() -> bool:
     for descriptor in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{descriptor}").startswith("/dev/nvidia-uvm"):
-                return False  # held by every process with a CUDA context, whichever library made it
+                return False  # every process with a CUDA context holds it
     return True

@@ -1,4 +1,4 @@
-"""Hints for whoever watches a worker from nearby: they may be lost, and nothing depends on them."""
+"""Hints for local observers of a worker. They may be lost, and nothing depends on them."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from hippo.protocol.reports import (
 from stage_runner.failures import say
 
 STEP_LOG_SECONDS = 1.0
-"""Between two lines in the log of what steps return."""
+"""Minimum seconds between two log lines with the metrics of steps."""
 
 MOST_TOLD = 100
-"""Metrics in a line of the log."""
+"""Maximum number of metrics in a log line."""
 
 _ATOMIC = 4096  # bytes; a pipe takes this much at once or not at all (PIPE_BUF on Linux)
 
 
 class Hints:
-    """To nobody."""
+    """Discards all hints; the base of other receivers."""
 
     def reported(self, report: Report) -> None:
-        """A report was written."""
+        """Called when a report was written."""
 
     def progressed(self, step: int, metrics: Mapping[str, float] | None) -> None:
-        """A step has ended; called a few times a second at most."""
+        """Called when a step has ended, a few times a second at most."""
 
 
 class StepLog:
-    """What steps return, in the worker's log; some of it, where steps are short."""
+    """Logs the metrics that steps return; only some of them if steps are short."""
 
     def __init__(self, chain: str) -> None:
         self.chain = chain
@@ -56,7 +56,7 @@ class StepLog:
 
 
 class LogHints(Hints):
-    """As lines on standard error: the log of a worker that runs by itself, as in a pod."""
+    """Writes lines to standard error: the log of a worker without a driver nearby, as in a pod."""
 
     def __init__(self) -> None:
         self._steps = StepLog("")
@@ -80,7 +80,7 @@ def _listed(told: list[str], count: int) -> str:
 
 
 def _as_numbers(metrics: object) -> dict[str, float]:
-    """What a step has returned, if it is numbers by name."""
+    """Return a step's metrics as floats; empty if they are not numbers by name."""
     try:
         return {str(name): float(value) for name, value in dict(metrics or {}).items()}  # type: ignore[call-overload]
     except (TypeError, ValueError, AttributeError, OverflowError, RuntimeError):
@@ -88,7 +88,7 @@ def _as_numbers(metrics: object) -> dict[str, float]:
 
 
 def describe_report(report: Report) -> str:
-    """One line for people; empty if there is nothing worth a line."""
+    """Describe a report in one line; empty if it needs none."""
     match report:
         case Began(step=step):
             where = f"from the checkpoint at step {step}" if step else "from nothing"
@@ -115,7 +115,7 @@ def describe_report(report: Report) -> str:
 
 
 class PipeHints(Hints):
-    """As JSON lines into a pipe that is shared with other workers and never waited for."""
+    """Writes JSON lines into a pipe shared with other workers, without ever blocking."""
 
     def __init__(self, descriptor: int, chain: str) -> None:
         self._descriptor = descriptor
@@ -138,6 +138,6 @@ class PipeHints(Hints):
             return False
         try:
             os.write(self._descriptor, line)
-        except OSError:  # full, or nobody is there: a hint is lost
+        except OSError:  # the pipe is full or closed: a hint is lost
             return True
         return True

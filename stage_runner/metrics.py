@@ -1,4 +1,4 @@
-"""What evaluate() may return: numbers by name."""
+"""Validates what ``evaluate()`` returns: numbers by name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ _MOST_QUOTED = 100  # bytes of a name in a message
 
 
 class InvalidTrainer(Exception):
-    """The trainer breaks its contract; trying again cannot help. One line."""
+    """The trainer breaks its contract, so a retry cannot help. The message is one line."""
 
 
 def check_metrics(returned: object) -> dict[str, float]:
-    """As plain floats; 0-d tensors and NumPy scalars count as numbers, booleans do not.
+    """Return the metrics as floats; 0-d tensors and NumPy scalars count as numbers, booleans do
+    not.
 
     Raises InvalidTrainer.
     """
@@ -58,7 +59,7 @@ def _check_name(name: object) -> str:
 
 
 def _quote(name: object) -> str:
-    """In a message."""
+    """Quote a name in a message, clipped."""
     return clip(repr(name), _MOST_QUOTED)
 
 

@@ -1,8 +1,8 @@
-"""What a model holds beside its ``state_dict()`` and training may change.
+"""State of a model that training may change and ``state_dict()`` leaves out.
 
-Modes, plain attributes (a probability that is annealed, a counter), which parameters are trained,
-and buffers that are not persistent: PyTorch leaves them out. Only what is no longer as ``setup``
-made it is part of a state.
+This covers modes, plain attributes (an annealed probability, a counter), which parameters are
+trained, and buffers that are not persistent. Only values that differ from those after ``setup`` are
+part of a state.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 class Beside:
-    """Remembers a model as it is now. State dicts are empty as long as it stays so.
+    """Tracks changes of a model since construction. The state dict is empty while nothing changed.
 
-    They are those of the model that it has become, as ``setup`` may wrap it or put it into another.
+    A state dict uses the names of the model as it is now, since ``setup`` may wrap it or put it
+    into another module.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -49,7 +50,7 @@ class Beside:
         return {kind: changed for kind, changed in found.items() if changed}
 
     def load_state_dict(self, model: nn.Module, saved: Mapping[str, Mapping[str, Any]]) -> None:
-        """What is not in ``saved`` becomes what it was at first."""
+        """Restore ``saved``; everything that it lacks returns to its initial value."""
         for module, plain in self._attributes.items():
             vars(module).update(plain)
         put_attributes(model, saved.get("attributes", {}))
@@ -64,7 +65,7 @@ class Beside:
                 module._buffers[name] = _renew(module._buffers[name], wanted[path], device)
 
     def _find_changed(self, module: nn.Module) -> dict[str, Any]:
-        """Of wrappers made later not what is private: it may differ in each process."""
+        """Ignores private attributes of wrappers made later, which may differ between processes."""
         now = _take_plain(module)
         before = self._attributes.get(module)
         if before is None:
@@ -78,12 +79,12 @@ class Beside:
 
 
 def take_attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """Numbers, flags and texts among the attributes of each module, by its name."""
+    """Return numbers, flags and texts among the attributes of each module, by the module's name."""
     return {name: _take_plain(module) for name, module in model.named_modules()}
 
 
 def put_attributes(model: nn.Module, attributes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Back to what ``take_attributes`` returned."""
+    """Restore what ``take_attributes`` returned."""
     for name, module in model.named_modules():
         vars(module).update(attributes.get(name, {}))
 
@@ -93,7 +94,7 @@ def _take_plain(module: nn.Module) -> dict[str, Any]:
 
 
 def _find_buffers(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """Those that are not persistent: name in the model, owner, name there."""
+    """Yield the buffers that are not persistent: full name, owner, name in the owner."""
     for prefix, module in model.named_modules():
         for name in sorted(module._non_persistent_buffers_set):
             if name in module._buffers:
@@ -101,7 +102,7 @@ def _find_buffers(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 
 
 def _renew(live: Tensor | None, wanted: Tensor | None, device: torch.device) -> Tensor | None:
-    """In place if possible: others may share the memory."""
+    """Copy in place if possible, since other objects may share the memory."""
     if live is None or wanted is None or not is_like(live, wanted) or live.shape != wanted.shape:
         return None if wanted is None else place(wanted, device if live is None else live.device)
     with torch.no_grad():
@@ -109,7 +110,7 @@ def _renew(live: Tensor | None, wanted: Tensor | None, device: torch.device) -> 
 
 
 def _mark(buffer: Tensor | None) -> tuple[Tensor | None, int]:
-    """A later one that differs has other contents, or may have."""
+    """Return a mark that changes whenever the buffer's contents may have changed."""
     return buffer, 0 if buffer is None or buffer.is_inference() else buffer._version
 
 

@@ -1,9 +1,9 @@
-"""States as other programs expect them: what ``torch.load`` reads in its default call
-(``weights_only``), under the names that the model has without its wrappers.
+"""Converts states to what other programs expect: types that ``torch.load`` reads with default
+arguments (``weights_only``), under the model's names without its wrappers.
 
-Arrays become tensors; NumPy's scalars become Python's; deques, frozen sets and mappings of other
-kinds become lists, sets and dicts. Text, dates and times of NumPy become text, in lists if they are
-arrays. All else stays as it is, shared memory and ``_metadata`` included.
+Arrays become tensors; NumPy scalars become Python's; deques, frozen sets and other mappings become
+lists, sets and dicts. Text, dates and times of NumPy become text, in lists if they are arrays.
+Everything else is unchanged, including shared memory and ``_metadata``.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from typing import Any
 from hippo.model.words import with_article
 
 WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""Parts of names that PyTorch's wrappers add, anywhere: of torch.compile and the like."""
+"""Parts of names that PyTorch's wrappers (torch.compile and the like) add anywhere."""
 
 PARALLEL = "module"
-"""What DataParallel and DistributedDataParallel put before every name of a model."""
+"""The prefix that DataParallel and DistributedDataParallel add to every name of a model."""
 
 LONGEST_INT = 255 * 8 - 1
-"""Bits: longer ones take an operation of pickle that ``weights_only`` does not know."""
+"""Bits; longer integers need a pickle operation that ``weights_only`` does not support."""
 
 _TENSOR_KINDS = "biufc"
 _TEXT_KINDS = "USMm"
 
 
 class NotPortable(ValueError):
-    """Something that the file cannot hold, by its path. One line."""
+    """The file format cannot hold something, named by its path. The message is one line."""
 
 
 def make_portable(state: Any, torch: Any, *, keep_names: bool) -> Any:
-    """The state for ``torch.save``; it shares memory with the original. Raises NotPortable."""
+    """Convert the state for ``torch.save``; it shares memory with the original. Raises
+    NotPortable.
+    """
     return _Conversion(torch, keep_names=keep_names).convert(state, "state")
 
 
@@ -41,15 +43,15 @@ class _Conversion:
     def __init__(self, torch: Any, *, keep_names: bool) -> None:
         self._torch = torch
         self._keep_names = keep_names
-        self._made: dict[int, Any] = {}  # what an object became, so that it stays one object
-        self._dtypes: dict[int, Any] = {}  # of the first tensor that lies in a storage
+        self._made: dict[int, Any] = {}  # results by id, so that a shared object stays one
+        self._dtypes: dict[int, Any] = {}  # dtype of the first tensor in each storage
 
     def convert(self, value: Any, path: str) -> Any:
         if id(value) in self._made:
             return self._made[id(value)]
         kind = type(value)
         if kind is bytes and not value:
-            return bytearray()  # pickled by a name that weights_only does not know
+            return bytearray()  # weights_only does not support the pickle of empty bytes
         if value is None or kind in (bool, str, float, complex, bytes, bytearray):
             return value
         if kind is int:
@@ -134,10 +136,10 @@ def _check_int(value: int, path: str) -> int:
 
 
 def bare_names(names: Mapping[Any, Any]) -> dict[Any, str]:
-    """For the names in a state that wrappers have changed, those without them.
+    """Map the names that wrappers have changed to the names without them.
 
-    ``module.`` goes only if all names begin with it. Nothing changes where two names would become
-    one.
+    ``module.`` is removed only if all names begin with it. Nothing changes if two names would
+    become equal.
     """
     texts = [name for name in names if isinstance(name, str)]
     bare = {name: _bare(name) for name in texts}
@@ -151,7 +153,7 @@ def bare_names(names: Mapping[Any, Any]) -> dict[Any, str]:
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether a value is an array or a tensor, no matter of which library."""
+    """Return whether a value is an array or a tensor of any library."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
@@ -165,14 +167,14 @@ def _bare_list(names: Any) -> Any:
 
 
 def _bare_metadata(metadata: Any, state: Mapping[Any, Any], names: Mapping[Any, str]) -> Any:
-    """Versions of modules by their places in the model; a wrapper's own is dropped."""
+    """Map module versions to their paths without wrappers; a wrapper's own version is dropped."""
     if not isinstance(metadata, dict):
         return metadata
     is_parallel = any(_bare(key) != name for key, name in names.items())
     find: Callable[[str], str] = _place_in_parallel if is_parallel else _place
     made: dict[Any, Any] = type(metadata)()
     for place, item in sorted(metadata.items(), key=lambda entry: len(str(entry[0]))):
-        made[find(place) if isinstance(place, str) else place] = item  # what is inside comes last
+        made[find(place) if isinstance(place, str) else place] = item  # inner modules last
     return made
 
 

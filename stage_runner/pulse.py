@@ -1,7 +1,8 @@
-"""A record of what a worker is doing, in memory that it shares with its server.
+"""A record of a worker's current activity, in memory that it shares with its server.
 
-A worker notes every call of its trainer before it makes it. Who shares the memory knows the call
-that does not end, even if it never lets go of Python's lock, and the one in which a worker died.
+A worker records every call of its trainer before it makes it. A process that shares the memory can
+therefore identify a call that hangs, even one that never releases Python's lock, and the call in
+which a worker died.
 """
 
 from __future__ import annotations
@@ -26,25 +27,27 @@ _SIZE = _HEAD.size + _MAX_PLACE
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a worker stands. ``since``: time.perf_counter(), which processes of a machine share."""
+    """A worker's current call. ``since`` is time.perf_counter(), which all processes of a
+    machine share.
+    """
 
     during: During
     step: int
     since: float
     place: str = ""
-    """In the trainer's code; known once the call has lasted for a while."""
+    """File and line in the trainer's code; known once the call has lasted for a while."""
 
 
 class Pulse:
-    """One worker writes, from its main thread; others read."""
+    """The shared record. One worker writes it, from its main thread; other processes read it."""
 
     def __init__(self, descriptor: int | None = None) -> None:
-        """``descriptor``: of shared memory, by ``share``; None: nobody else's."""
+        """``descriptor``: shared memory from ``share``; None: private memory."""
         self._memory = mmap.mmap(descriptor if descriptor is not None else -1, _SIZE)
 
     @staticmethod
     def share() -> int:
-        """A descriptor of fresh memory that other processes may map."""
+        """Return a descriptor of new memory that other processes may map."""
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("hippo-pulse")
         else:
@@ -54,15 +57,15 @@ class Pulse:
         return descriptor
 
     def note(self, during: During, step: int, since: float) -> None:
-        """From now on, that is since ``since``, the worker is at this."""
+        """Record that the worker does ``during`` since ``since``."""
         _HEAD.pack_into(self._memory, 0, since, step, _CODES[during], 0)
 
     def note_step(self, step: int, since: float) -> None:
-        """The same for a step, between two of which no time is to be lost."""
+        """Record the start of a step; a fast path, since it runs before every step."""
         _HEAD.pack_into(self._memory, 0, since, step, _STEP, 0)
 
     def note_place(self, standing: Standing, place: str) -> None:
-        """Where in the trainer's code it stands, unless it has gone on meanwhile."""
+        """Record the place in the trainer's code, unless the worker has moved on."""
         data = place.encode("utf-8", "replace")[:_MAX_PLACE]
         if self.read() == standing:
             self._memory[_HEAD.size : _HEAD.size + len(data)] = data

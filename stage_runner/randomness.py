@@ -1,7 +1,7 @@
-"""Random generators as functions of where training stands, so that their state is never saved.
+"""Seeds random generators from the training position, so that their state need not be saved.
 
-Seeding at every step costs some microseconds. ``torch.manual_seed`` would cost far more (it also
-visits every accelerator back end), hence the generators are seeded one by one.
+Seeding at every step costs some microseconds. ``torch.manual_seed`` would cost far more, since it
+also visits every accelerator back end; hence the generators are seeded one by one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 def seed_generators(label: str, *numbers: int) -> None:
     """Seed every global generator in this process from a label and integers.
 
-    PyTorch's CUDA generators once CUDA is initialised. Libraries that are not imported yet are
-    seeded when they are, if ``seed_imports`` has been called.
+    This includes PyTorch's CUDA generators once CUDA is initialised. After ``seed_imports``,
+    libraries that are imported later are seeded on import.
     """
     text = f"{label}:{','.join(map(str, numbers))}"
     digest = hashlib.blake2b(text.encode(), digest_size=20).digest()
@@ -33,7 +33,7 @@ def seed_generators(label: str, *numbers: int) -> None:
 
 
 def seed_imports() -> None:
-    """What a module draws when it is imported, it draws in every process from the same seed."""
+    """Seed the generators, so that importing a module draws the same numbers in every process."""
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
     seed_generators("import")
@@ -56,7 +56,7 @@ _LIBRARIES: dict[str, Callable[[Any, bytes], None]] = {"numpy": _seed_numpy, "to
 
 
 class _Finder(MetaPathFinder):
-    """Finds what Python finds anyway, and has the libraries seeded once they are imported."""
+    """Delegates to Python's own finder, and seeds the libraries once they are imported."""
 
     digest = b""
 
@@ -78,6 +78,6 @@ _FINDER = _Finder()
 
 
 def derive_seed(label: str, *numbers: int) -> int:
-    """A seed of 63 bits for a generator of one's own, from the same kind of hash."""
+    """Return a 63-bit seed for a separate generator, from the same hash."""
     text = f"{label}:{','.join(map(str, numbers))}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1

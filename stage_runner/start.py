@@ -1,4 +1,4 @@
-"""How a chain starts: what must hold before it begins, its trainer, and the checkpoint it loads."""
+"""Starting a chain: preconditions, the trainer, and the checkpoint that it loads."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from stage_runner.trainer import Trainer, Value
 
 
 class Refused(Exception):
-    """The plan or the start checkpoint was begun elsewhere. The message is one line."""
+    """The plan or the start checkpoint is from another kind of machine. The message is one line."""
 
 
 def read_course(assignment: Assignment) -> Course:
-    """The course of an assignment's route. Raises InvalidRoute, also for a newer format."""
+    """Return the course of an assignment's route. Raises InvalidRoute, also for a newer format."""
     if assignment.format_version > TIMED_ASSIGNMENT_VERSION:
         raise InvalidRoute(
             f"the assignment has format {assignment.format_version}; this worker knows"
@@ -32,7 +32,7 @@ def read_course(assignment: Assignment) -> Course:
 
 
 def check_place(assignment: Assignment, fingerprint: dict[str, str]) -> None:
-    """Raises Refused if the plan is strict and was begun under another fingerprint."""
+    """Raise Refused if the plan is strict and was begun under another fingerprint."""
     if assignment.fingerprint is not None and assignment.exactness == "strict":
         foreign = describe_difference(fingerprint, assignment.fingerprint)
         if foreign is not None:
@@ -42,9 +42,10 @@ def check_place(assignment: Assignment, fingerprint: dict[str, str]) -> None:
 def find_checkpoint(
     store: PlanStore, assignment: Assignment, key: str, fingerprint: dict[str, str]
 ) -> Manifest:
-    """The manifest of the checkpoint to start from; ``key``: of the sequence at that step.
+    """Return the manifest of the start checkpoint; ``key`` is the sequence's key at that step.
 
-    Raises CorruptCheckpoint; Refused if it was made elsewhere and the plan is strict; StoreError.
+    Raises CorruptCheckpoint; Refused if another kind of machine made it and the plan is strict;
+    StoreError.
     """
     step = assignment.start
     if assignment.start_key != key:
@@ -63,9 +64,10 @@ def find_checkpoint(
 
 
 def load_checkpoint(trainer: Trainer, manifest: Manifest, read: Callable[[], bytes]) -> None:
-    """Load what ``read`` returns, and see that the trainer is what it was when it was saved.
+    """Load what ``read`` returns, and check that the trainer equals the saved one.
 
-    Raises CorruptCheckpoint, StoreError, UnsavableState, NotRestored and what the trainer raises.
+    Raises CorruptCheckpoint, StoreError, UnsavableState, NotRestored and whatever the trainer
+    raises.
     """
     try:
         restore(trainer, read, digest=manifest.state_digest)
@@ -76,7 +78,7 @@ def load_checkpoint(trainer: Trainer, manifest: Manifest, read: Callable[[], byt
 
 
 def build_trainer(trainer_class: type[Trainer], *, seed: int) -> Trainer:
-    """A fresh trainer, ready for ``setup``: device chosen, generators seeded."""
+    """Construct a trainer ready for ``setup``: seed and device set, generators seeded."""
     device = choose_device()
     seed_generators("setup", seed)
     trainer = trainer_class()
@@ -86,7 +88,7 @@ def build_trainer(trainer_class: type[Trainer], *, seed: int) -> Trainer:
 
 
 def copy_values(values: Mapping[str, Value]) -> dict[str, Value]:
-    """For a trainer that may change them: those of later steps are the same objects."""
+    """Copy values for a trainer that may modify them: later steps share the same objects."""
     return {
         name: deepcopy(value) if isinstance(value, list) else value
         for name, value in values.items()

@@ -1,5 +1,5 @@
-"""How a worker leaves: its exit status, and SIGTERM, by which it leaves at the end of the step, or
-without it when the grace is over.
+"""Termination of a worker: exit statuses, and SIGTERM, after which it exits at the end of the step,
+or in mid-step once the grace period is over.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ EXIT_CODES = {
 
 
 class Termination:
-    """Watches for SIGTERM (and other signals given) from a thread.
+    """Watches for SIGTERM (or other given signals) in a thread.
 
     Python runs signal handlers only between byte codes, which a long kernel delays; so the C-level
-    handler wakes the thread through a pipe. Make it in the main thread.
+    handler wakes the thread through a pipe. Must be constructed in the main thread.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Termination:
         threading.Thread(target=self._watch, name="termination", daemon=True).start()
 
     def renew(self) -> None:
-        """Handle the signals again, whatever has come to handle them meanwhile. In the main
+        """Handle the signals again, in case a library replaced the handlers. Call it in the main
         thread.
         """
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
@@ -59,11 +59,11 @@ class Termination:
             signal.signal(number, _do_nothing)
 
     def settle(self) -> None:
-        """Stop the grace: the step has ended in time."""
+        """Cancel the grace period: the step has ended in time."""
         self._settled.set()
 
     def close(self) -> None:
-        """Handle signals as before."""
+        """Restore the former signal handlers."""
         self._settled.set()
         signal.set_wakeup_fd(self._former_fd)
         for number, handler in self._former.items():
@@ -81,11 +81,11 @@ class Termination:
 
 
 def _do_nothing(_number: int, _frame: object) -> None:
-    """Python needs a handler for the wake-up pipe to be written to."""
+    """A handler, without which Python does not write to the wake-up pipe."""
 
 
 def exit_fork(error: BaseException | None) -> NoReturn:
-    """Leave a process that the trainer has forked: at the end of its part it is no worker."""
+    """Exit a process that the trainer has forked, which is not a worker."""
     status = 0
     if isinstance(error, SystemExit):
         status = error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -1,8 +1,8 @@
-"""Modules and optimizers of PyTorch restored as they were: types, layouts and devices.
+"""Restores PyTorch modules and optimizers exactly: types, layouts and devices.
 
 ``Optimizer.load_state_dict`` casts floating-point state to the type of its parameter and moves it
-to the parameter's device; ``Module.load_state_dict`` copies into what is there, whose type and
-layout stay. Both were written for other models than those that were saved.
+to the parameter's device; ``Module.load_state_dict`` copies into existing tensors, whose type and
+layout remain. Both assume that the saved model may differ from this one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 
 def restore_module(module: nn.Module, saved: Mapping[str, Any]) -> None:
-    """``saved``: from ``module.state_dict()``. Buffers may have come or grown meanwhile."""
+    """Restore ``saved``, from ``module.state_dict()``, even if buffers were added or resized
+    meanwhile.
+    """
     _fit_buffers(module, saved)
     module.load_state_dict(saved)
     for name, live in module.state_dict(keep_vars=True).items():
@@ -27,8 +29,8 @@ def restore_module(module: nn.Module, saved: Mapping[str, Any]) -> None:
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], devices: Iterable[str] | None
 ) -> None:
-    """``saved``: from ``optimizer.state_dict()``; ``devices``: from ``find_devices``, then. None if
-    they are not known: then it is as PyTorch restores it.
+    """Restore ``saved``, from ``optimizer.state_dict()``. ``devices`` is what ``find_devices``
+    returned when it was saved; None: restore like PyTorch.
     """
     groups = optimizer.param_groups
     optimizer.load_state_dict(dict(saved))
@@ -44,20 +46,20 @@ def restore_optimizer(
 
 
 def find_devices(optimizer: torch.optim.Optimizer) -> list[str]:
-    """The type of the device of each tensor in an optimizer's state: counters may be on the CPU."""
+    """Return the device type of each tensor in an optimizer's state: counters may be on the CPU."""
     saved = optimizer.state_dict()
     return [tensor.device.type for tensor in _find_tensors([saved["state"], saved["param_groups"]])]
 
 
 class _Mending:
-    """Walks through what was restored and what was saved side by side."""
+    """Compares what was restored with what was saved, and replaces what differs."""
 
     def __init__(self, device: torch.device, devices: Iterator[str]) -> None:
         self._device = device
         self._devices = devices
 
     def mend(self, live: Any, saved: Any) -> None:
-        """Replace tensors in ``live`` that are not like those in ``saved``."""
+        """Replace tensors in ``live`` whose type, layout or device differs from ``saved``."""
         pairs = saved.items() if isinstance(saved, dict) else enumerate(saved)
         for key, wanted in pairs:
             if isinstance(wanted, Tensor):
@@ -72,7 +74,7 @@ class _Mending:
 
 
 def _fit_buffers(module: nn.Module, saved: Mapping[str, Any]) -> None:
-    """Make room for saved buffers that were None, or of another shape, in a fresh module."""
+    """Allocate saved buffers that are None, or have another shape, in a fresh module."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     for prefix, owner in module.named_modules():
         for name, live in list(owner._buffers.items()):
@@ -86,7 +88,7 @@ def _fit_buffers(module: nn.Module, saved: Mapping[str, Any]) -> None:
 
 
 def _keep_groups(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]]) -> None:
-    """PyTorch puts others in place of the parameter groups, which others may hold: schedulers."""
+    """Keep the parameter group objects that PyTorch would replace: schedulers may refer to them."""
     for live, loaded in zip(groups, optimizer.param_groups, strict=True):
         if live is not loaded:
             entries = dict(loaded)
@@ -108,7 +110,7 @@ def is_like(one: Tensor, other: Tensor) -> bool:
 
 
 def place(tensor: Tensor, device: torch.device) -> Tensor:
-    """The same on a device: type, and strides even with gaps."""
+    """Copy a tensor to a device with its type and strides, even with gaps."""
     if device.type == "cpu":
         return tensor
     moved = torch.empty_strided(

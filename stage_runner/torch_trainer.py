@@ -1,4 +1,4 @@
-"""A trainer for PyTorch: bring a model and data; the rest is here and can be overridden."""
+"""A trainer for PyTorch: define a model and data, and override the rest as needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stage_runner.torch_state import find_devices, restore_module, restore_optim
 from stage_runner.trainer import Trainer, Value
 
 Data = Dataset[Any] | Sequence[Tensor]
-"""A data set with a length, or its tensors: ``(inputs, targets)``."""
+"""A data set with a length, or a tuple of tensors ``(inputs, targets)``, samples first."""
 
 _OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -30,57 +30,61 @@ _OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 class TorchTrainer(Trainer):
     """Define ``build_model`` and ``build_data``; by default this trains a classifier.
 
-    Hyper-parameters known here: ``lr``, ``momentum``, ``weight_decay``, ``betas`` and whatever
-    else a parameter group of the optimizer has (set on every group, at every step),
-    ``batch_size``, ``clip_norm`` (largest norm of the gradient), ``optimizer`` (sgd, adam or
-    adamw; another one begins with an empty state). Those that a sequence does not name are taken
-    from the config, if it has them.
+    Known hyper-parameters: ``lr``, ``momentum``, ``weight_decay``, ``betas`` and any other option
+    of the optimizer's parameter groups (set on every group, at every step), ``batch_size`` (default
+    64), ``clip_norm`` (maximum norm of the gradient), ``optimizer`` (sgd, adam or adamw; a change
+    begins with an empty optimizer state). If the sequence lacks one of these, the config's value is
+    used, if present. ``step`` raises ValueError if the optimizer lacks a hyper-parameter that is
+    set.
     """
 
     iterations_per_step: int | None = None
-    """Batches in one step; None: an epoch. ``config["iterations_per_step"]`` overrides it."""
+    """Batches in one step; None: one epoch. ``config["iterations_per_step"]`` overrides it."""
 
     eval_batch_size: int = 256
-    """Samples evaluated at once."""
+    """Samples in one evaluation batch."""
 
     loader_workers: int = 0
-    """Processes that fetch samples of a data set. Results do not depend on it."""
+    """Processes that fetch samples of a data set; 0: none. Results do not depend on it."""
 
     deterministic: bool = True
-    """Refuse kernels that may give other bits in the next run. False gives up exactness."""
+    """Allow only deterministic kernels; other operations raise. False gives up exact results."""
 
     amp: torch.dtype | None = None
-    """Automatic mixed precision in this type; float16 gets a gradient scaler."""
+    """Type for automatic mixed precision; None: off. float16 gets a gradient scaler."""
 
     # What users override
 
     @abstractmethod
     def build_model(self, config: Mapping[str, Any], hparams: Mapping[str, Value]) -> nn.Module:
-        """The untrained model, on any device. The generators are seeded."""
+        """Return the untrained model, on any device. The random generators are seeded."""
 
     @abstractmethod
     def build_data(self, config: Mapping[str, Any]) -> tuple[Data, Data]:
-        """What to train on and what to evaluate on. Tensors move to the device as a whole."""
+        """Return training data and evaluation data. Tensors are moved to the device as a whole."""
 
     def build_optimizer(
         self, model: nn.Module, hparams: Mapping[str, Value]
     ) -> torch.optim.Optimizer:
-        """Made in ``setup``, and again whenever the ``optimizer`` hyper-parameter changes."""
+        """Called in ``setup``, and again whenever the ``optimizer`` hyper-parameter changes.
+
+        Raises ValueError for an optimizer other than sgd, adam and adamw.
+        """
         name = hparams.get("optimizer", "sgd")
         if name not in _OPTIMIZERS:
             raise ValueError(f"optimizer {name!r} is unknown; known are {', '.join(_OPTIMIZERS)}")
         return _OPTIMIZERS[name](model.parameters(), lr=hparams.get("lr", 0.001))  # type: ignore[call-arg]
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
-        """The mean over a batch, to be minimised."""
+        """Return the mean loss over a batch, a scalar tensor to minimise."""
         return nn.functional.cross_entropy(outputs, targets)
 
     def metrics(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
-        """Means over a batch; ``evaluate`` averages them over all samples."""
+        """Return means over a batch; ``evaluate`` averages them over all samples."""
         right = outputs.argmax(dim=1) == targets
         return {"accuracy": right.double().mean(), "loss": self.loss(outputs, targets)}
 
-    # The contract with the runner
+    # Implementation of Trainer
 
     def setup(self, config: Mapping[str, Any], hparams: Mapping[str, Value]) -> None:
         if self.deterministic:
@@ -112,7 +116,7 @@ class TorchTrainer(Trainer):
         return {"train_loss": total.item() / len(batches)}
 
     def evaluate(self) -> dict[str, float]:
-        attributes = take_attributes(self.model)  # modes are some of them
+        attributes = take_attributes(self.model)  # these include train/eval modes
         self.model.eval()
         sums: dict[str, Tensor] = {}
         everything = split_in_order(self._eval_length, self.eval_batch_size)
@@ -141,13 +145,13 @@ class TorchTrainer(Trainer):
     def load_state_dict(self, state: Any) -> None:
         restore_module(self.model, state["model"])
         self._beside.load_state_dict(self.model, state.get("beside", {}))
-        if state["built_with"] != self._built_with:  # else others may hold it: schedulers
+        if state["built_with"] != self._built_with:  # else keep it: schedulers may refer to it
             self._use_optimizer(state["built_with"])
         restore_optimizer(self.optimizer, state["optimizer"], state.get("devices"))
         self.scaler.load_state_dict(state["scaler"])
         self.epochs.load_state_dict(state["data"])
 
-    # Parts of it
+    # Helpers
 
     def _use_optimizer(self, hparams: Mapping[str, Value]) -> None:
         self._built_with = dict(hparams)
@@ -190,7 +194,7 @@ class TorchTrainer(Trainer):
         return torch.autocast(torch.device(self.device).type, dtype=self.amp)
 
     def _moved(self, data: Any) -> Any:
-        """On the device; data sets may give containers of tensors."""
+        """Move tensors to the device, also those inside containers."""
         if isinstance(data, Tensor):
             return data.to(self.device, non_blocking=True)
         if isinstance(data, Mapping):

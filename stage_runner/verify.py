@@ -1,7 +1,7 @@
-"""Checks that a trainer keeps the law: its state at step t follows from the sequence below t.
+"""Checks that a trainer's state at step t depends only on the sequence below t.
 
-Some steps are trained in several ways that must agree bit for bit (``stage_runner.ways``). Where
-they do not, the way, the first step and the parts of the state that differ say whose fault it is.
+Some steps are trained in several ways that must agree bit for bit (``stage_runner.ways``). If they
+differ, the way, the first step and the differing parts of the state identify the cause.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from stage_runner.metrics import InvalidTrainer
 from stage_runner.ways import Kept, Plan, Trace, Ways
 from stage_runner.worker import print_to_log
 
-_VARIANT_STEPS = 8  # for which other values of a hyper-parameter are tried
+_VARIANT_STEPS = 8  # steps trained with another value of a hyper-parameter
 
 _RANDOM = (
     "something random is not seeded by the runner (a generator of one's own, the order of a set,"
@@ -43,7 +43,7 @@ _OUTSIDE = (
 @dataclass(frozen=True, slots=True)
 class Check:
     name: str
-    kind: Literal["ok", "differs", "failed"]  # failed: something was raised
+    kind: Literal["ok", "differs", "failed"]  # failed: an exception was raised
     detail: str
 
     @property
@@ -52,13 +52,16 @@ class Check:
 
 
 class _Failed(Exception):
-    """A check has found something, and what would come next makes no sense."""
+    """A check has failed, and the following checks would be meaningless."""
 
 
 def main(file: Path, *, path: Path, only_digests: bool = False) -> int:
-    """Print the result as JSON on standard output. 0 if the trainer keeps the law, else 1."""
+    """Print the result as JSON on standard output.
+
+    Returns 0 if all checks pass, 1 if not, 2 if the input is invalid.
+    """
     output = os.dup(1)
-    os.dup2(2, 1)  # what the trainer prints is no result
+    os.dup2(2, 1)  # keeps the trainer's output out of the result
     print_to_log()
     try:
         plan = Plan.read(file, path)
@@ -75,7 +78,7 @@ def main(file: Path, *, path: Path, only_digests: bool = False) -> int:
 
 
 class _Verification:
-    """All checks of one plan, as far as the trainer gets."""
+    """Runs all checks of one plan, as far as the trainer gets."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -84,7 +87,7 @@ class _Verification:
         self._unused: list[str] = []
         self._trace = Trace()
         self._resumed = Trace()
-        self._folder = Path()  # for checkpoints
+        self._folder = Path()  # of checkpoints
 
     def run(self) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +108,7 @@ class _Verification:
         }
 
     def train_only(self) -> dict[str, Any]:
-        """What the other process is started for."""
+        """Train and return the digests of all states; runs in the second process."""
         self._catch(self._train_elsewhere)
         if self._checks:
             return {"failed": f"{self._checks[0].name}: {self._checks[0].detail}"}
@@ -163,8 +166,8 @@ class _Verification:
             ]
 
     def _check_repeat(self) -> None:
-        """Trained again, without a save on the way. If that differs, no other check would say more
-        about the trainer.
+        """Train again, without saves. If the result differs, the other checks would tell nothing
+        more about the trainer.
         """
         trace = self._trace
         quiet = self._ways.straight(trace, saves=False)
@@ -233,7 +236,7 @@ class _Verification:
         other: Mapping[int, Mapping[str, str]],
         explanation: str,
     ) -> bool:
-        """Adds the check; whether it is all right."""
+        """Add a check of equal states; return whether they are equal."""
         for step, expected in one.items():
             paths = find_differences(expected, other.get(step, {}))
             if paths:
@@ -246,16 +249,16 @@ class _Verification:
         return True
 
     def _changes_nothing(self, name: str, trace: Trace) -> bool:
-        """Whether another value of a hyper-parameter leads to the same states and metrics.
+        """Return whether another value of a hyper-parameter leads to the same states and metrics.
 
-        That a state tells the value itself, under the name, is no difference.
+        A part of the state under the hyper-parameter's own name does not count as a difference.
         """
         looked_at = [step for step in trace.states if step <= _VARIANT_STEPS]
         like = Trace(steps=max(looked_at), states={step: {} for step in looked_at})
         ways = Ways(replace(self._plan, sequence=self._plan.variants[name]))
         try:
             other = ways.straight(like, saves=True, evaluates=True)
-        except (Exception, SystemExit):  # whatever it does not bear, it has read
+        except (Exception, SystemExit):  # a trainer that rejects a value has read it
             return False
         told = re.compile(rf"(^|\.){re.escape(name)}($|\[|\.)")
         return all(trace.metrics[step] == other.metrics[step] for step in looked_at) and not any(
@@ -269,7 +272,7 @@ class _Verification:
         return f"{self._trace.steps} steps{ended}"
 
     def _find_unmet(self) -> list[str]:
-        """What may matter and lies beyond the steps tried."""
+        """List what may matter but lies beyond the trained steps."""
         trace = self._trace
         if not trace.steps:
             return []
@@ -286,7 +289,9 @@ _States = dict[int, dict[str, str]]  # leaf digests, by step
 def _run_elsewhere(
     plan: Plan, trace: Trace, kept: Iterable[Kept] = ()
 ) -> tuple[_States, _States] | str:
-    """States straight through and from the checkpoints, or in one line why there are none."""
+    """Train in another process. Returns the states of uninterrupted training and of training
+    from the checkpoints, or an error in one line.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "request.json"
         file.write_text(json.dumps(plan.write(trace, kept)))
@@ -308,7 +313,7 @@ def _run_elsewhere(
 
 
 def _tell_end(status: int) -> str:
-    """How a process ended that should have told more."""
+    """Describe the end of a process that returned no result."""
     if status >= 0:
         return f"ended with status {status}"
     try:

@@ -1,9 +1,9 @@
-"""Watches the calls of a trainer from a thread: tells of those that do not end, and ends the worker
-if one outlasts the limit.
+"""Watches the trainer's calls from a thread: logs calls that hang, and ends the worker if a call
+exceeds the limit.
 
-A call that never lets go of Python's lock (``while True`` in a C extension) stops this thread too.
+A call that never releases Python's lock (``while True`` in a C extension) stops this thread too.
 Then a timer of ``faulthandler``, which needs no lock, writes the stacks to the log and ends the
-process; it is wound up anew for as long as the thread can.
+process; the thread resets the timer as long as it runs.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _LOOK_SECONDS = 1.0
 _LOOKS_PER_LIMIT = 4
 _LEAST_PAUSE = 0.01
 _TOLD_AFTER_SECONDS = 120.0
-_TOLD_AFTER_TIMES = 10.0  # the longest call of its kind so far
-_MARGIN_SECONDS = 5.0  # for the thread to act before the timer does
+_TOLD_AFTER_TIMES = 10.0  # multiple of the longest call of its kind so far
+_MARGIN_SECONDS = 5.0  # lets the thread act before the timer does
 
 
 class Watch:
-    """Begins with ``start``. Make it in the thread that trains."""
+    """Watches after ``start``. Must be constructed in the thread that trains."""
 
     def __init__(
         self,
         pulse: Pulse,
         *,
         path: Path,
-        limit: float | None,  # seconds that a call may take
+        limit: float | None,  # maximum seconds of a call
         on_overdue: Callable[[Standing, str], None],  # one line; called once, from the thread
     ) -> None:
         self._pulse = pulse
@@ -84,14 +84,14 @@ class Watch:
         return pause
 
     def _wind_up(self, limit: float) -> None:
-        """If this thread gets no turn from now on, whatever holds it up began at most one pause
-        from now.
+        """Reset the timer. If this thread does not run again, the call that blocks it began at most
+        one pause from now.
         """
         seconds = limit + _LOOK_SECONDS + _MARGIN_SECONDS
         faulthandler.dump_traceback_later(seconds, exit=True, file=self._log)
 
     def _look(self, standing: Standing, seconds: float) -> None:
-        """Note where a call stands that takes long; say so in the log if it is unusually long."""
+        """Record where a long call stands, and log it if it is unusually long."""
         if (standing.during, standing.since) != (self._before.during, self._before.since):
             if self._before.during == standing.during == "step":
                 steps = max(1, standing.step - self._before.step)
@@ -116,7 +116,7 @@ class Watch:
             say(f"{_name(standing)} has not ended for {seconds:.0f} s{at}")
 
     def _end(self, standing: Standing, limit: float) -> bool:
-        """Whether the call is still not over, so that the worker is ended."""
+        """End the worker unless the call has ended meanwhile. Returns whether it was ended."""
         place, stack = describe_thread(self._trains, self._path)
         if self._pulse.read().since != standing.since:
             return False
@@ -129,7 +129,7 @@ class Watch:
         return True
 
     def _note_failed_thread(self, failed: threading.ExceptHookArgs) -> None:
-        """What waits for a thread that has failed may wait for ever."""
+        """Remember the exception: a call that waits for a failed thread may wait for ever."""
         if failed.exc_value is not None and failed.exc_type is not SystemExit:
             name = failed.thread.name if failed.thread is not None else "?"
             said = describe(failed.exc_value, self._path)

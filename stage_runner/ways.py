@@ -1,4 +1,4 @@
-"""The ways in which ``verify`` trains: straight, restored on the way, evaluated on the way."""
+"""The ways in which ``verify`` trains: uninterrupted, with restores, and with evaluations."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from stage_runner.randomness import seed_generators
 from stage_runner.start import build_trainer
 from stage_runner.trainer import Trainer
 
-_FIRST = 3  # steps that are looked at in any case
-_SPREAD = 5  # further steps, spread over all
+_FIRST = 3  # first steps, which are always compared
+_SPREAD = 5  # further compared steps, spread evenly
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +35,27 @@ class Kept:
 
     step: int
     file: str
-    digest: str  # of the state
+    digest: str  # state digest
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to train, as ``hippo verify`` hands it over."""
+    """The steps to train, as ``hippo verify`` passes them."""
 
     call: TrainerCall
     sequence: Sequence
     train_steps: int
-    most_steps: int  # if the end of an epoch is not met earlier
-    most_seconds: float  # of training; the first few steps are trained in any case
+    most_steps: int  # upper limit while no epoch has ended
+    most_seconds: float  # limit of training time; the first few steps are always trained
     path: Path
-    looked_at: tuple[int, ...] = ()  # steps; empty: those at which something may show
-    kept: tuple[Kept, ...] = ()  # checkpoints to go on from
+    looked_at: tuple[int, ...] = ()  # compared steps; empty: chosen by ``moments``
+    kept: tuple[Kept, ...] = ()  # checkpoints to continue from
     variants: Mapping[str, Sequence] = field(default_factory=dict)
-    """By hyper-parameter: the sequence with another value of it, a constant."""
+    """Sequences with another, constant value of one hyper-parameter, by its name."""
 
     @classmethod
     def read(cls, file: Path, path: Path) -> Plan:
-        """Raises InvalidSpec, ValueError or KeyError if the file is not what it should be."""
+        """Read a plan. Raises InvalidSpec, ValueError or KeyError if the file is invalid."""
         document = json.loads(file.read_text())
         written = document["hyperparameters"]
         sequence = Sequence.of(written, document["steps"])
@@ -77,7 +77,9 @@ class Plan:
         )
 
     def write(self, trace: Trace, kept: Iterable[Kept] = ()) -> dict[str, Any]:
-        """What another process reads to train the same steps as ``trace``, also from ``kept``."""
+        """Return the plan with which another process trains the same steps as ``trace``, also
+        from ``kept``.
+        """
         return {
             "trainer": self.call.model_dump(by_alias=True),
             "hyperparameters": dict(self.sequence.hyperparameters),
@@ -88,7 +90,7 @@ class Plan:
         }
 
     def moments(self) -> Iterator[int]:
-        """Steps after which to look, as far as they are known before."""
+        """Yield the steps to compare, as far as they are known before training."""
         yield from range(1, _FIRST + 1)
         yield from range(0, self.train_steps + 1, max(1, self.train_steps // _SPREAD))
         for change in self.sequence.changes():
@@ -98,13 +100,13 @@ class Plan:
 
 @dataclass(slots=True)
 class Trace:
-    """What a way of training led to, by the number of steps trained."""
+    """The result of one way of training, by the number of steps trained."""
 
     steps: int = 0
     states: dict[int, dict[str, str]] = field(default_factory=dict)  # leaf digests
     metrics: dict[int, dict[str, str]] = field(default_factory=dict)  # as hexadecimal floats
     restores: int = 0
-    met_epoch: bool | None = None  # whether an epoch has ended; None: there are none
+    met_epoch: bool | None = None  # whether an epoch has ended; None: no epochs
 
 
 class Ways:
@@ -113,15 +115,15 @@ class Ways:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.during = "import"
-        self.metrics: list[str] | None = None  # what evaluate() returns
+        self.metrics: list[str] | None = None  # names that evaluate() returns
         self.seconds_per_step = 0.0
         self.save_seconds = 0.0
         self.checkpoint_bytes = 0
-        self.kept: list[Kept] = []  # by ``restored``
-        self._setup_seconds = 0.0  # at most so far
+        self.kept: list[Kept] = []  # set by ``restored``
+        self._setup_seconds = 0.0  # maximum so far
 
     def first(self) -> Trace:
-        """Straight; finds out how far to go, and after which steps to look."""
+        """Train uninterrupted; determines how far to train, and which steps to compare."""
         plan, trace = self._plan, Trace()
         trainer = self._set_up()
         moments = set(plan.looked_at or plan.moments())
@@ -144,7 +146,9 @@ class Ways:
         return trace
 
     def straight(self, like: Trace, *, saves: bool, evaluates: bool = False) -> Trace:
-        """As far as ``like``; without ``saves`` the state is looked at at the end only."""
+        """Train uninterrupted as far as ``like``; without ``saves`` only the last state is
+        taken.
+        """
         trace = Trace(steps=like.steps)
         trainer = self._set_up()
         for step in range(like.steps):
@@ -157,10 +161,10 @@ class Ways:
         return trace
 
     def restored(self, like: Trace, *, evaluates: bool, folder: Path) -> Trace:
-        """Saved and restored in a fresh trainer wherever ``like`` was looked at, or in fewer places
-        if fresh trainers take long. Evaluated right after that. A few checkpoints are kept.
+        """Save, and restore in a fresh trainer, at all compared steps of ``like``, or at fewer if
+        fresh trainers take long; evaluate right after each restore. Keeps a few checkpoints.
 
-        Raises NotRestored if the trainer is not what was loaded.
+        Raises NotRestored if the trainer does not equal what was loaded.
         """
         trace = Trace(steps=like.steps)
         cuts = self._choose_cuts(list(like.states))
@@ -189,8 +193,8 @@ class Ways:
         return trace
 
     def resumed(self, like: Trace) -> Trace:
-        """From each checkpoint of the plan to the next one, each with a fresh trainer; the last one
-        first, so that nothing in this process knows of the steps before.
+        """Train from each checkpoint of the plan to the next one with a fresh trainer, the last
+        one first, so that nothing in this process depends on earlier steps.
         """
         trace = Trace(steps=like.steps)
         end = like.steps
@@ -253,7 +257,7 @@ class Ways:
 
 
 def _count_epochs(trainer: Trainer) -> int | None:
-    """How many epochs have ended, of trainers that have some in the runner's sense."""
+    """Return the number of ended epochs; None for trainers without the runner's ``Epochs``."""
     module = sys.modules.get("stage_runner.epochs")
     epochs = getattr(trainer, "epochs", None)
     return epochs.epoch if module is not None and isinstance(epochs, module.Epochs) else None

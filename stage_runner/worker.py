@@ -1,4 +1,4 @@
-"""A worker process: what surrounds one chain, whether forked by the server or started by itself."""
+"""A worker process: everything around one chain, forked by the server or started by itself."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def run_worker(
     pulse: int | None = None,  # file descriptor
     server: int | None = None,  # file descriptor
 ) -> int:
-    """Carry out the assignment in a file (``-``: standard input). The exit status.
+    """Carry out the assignment in a file (``-``: standard input), and return the exit status.
 
-    Ctrl-C is as good as SIGTERM, unless a server is there to decide.
+    Ctrl-C acts like SIGTERM, unless there is a server, which then decides.
     """
     signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
     if server is not None:
@@ -73,13 +73,13 @@ def run_worker(
 
 
 def _refuse(reason: str) -> int:
-    """The exit status of a worker that its driver cannot use."""
+    """Return the exit status of a worker that is incompatible with its driver."""
     say(f"{MARK}{reason}")
     return EXIT_INCOMPATIBLE
 
 
 def _read_bounded(file: str) -> bytes:
-    """Raises OSError, and Unreadable for a file that is no assignment for its size."""
+    """Raise OSError, or Unreadable for a file that is too large for an assignment."""
     with contextlib.nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as stream:
         data = stream.read(MAX_BYTES[Kind.ASSIGNMENT] + 1)
     check_record(f"the assignment ({file})", data, Kind.ASSIGNMENT)
@@ -87,8 +87,8 @@ def _read_bounded(file: str) -> bytes:
 
 
 def open_store(url: str, plan: str) -> PlanStore:
-    """The plan as a worker sees it: through this machine's cache, if there is one. A folder needs
-    none. Raises StoreError.
+    """Open the plan, with this machine's cache if there is one and the store is not a folder.
+    Raises StoreError.
     """
     blobs = open_blobs(url)
     cache = find_cache(tell=say) if blobs.is_remote else None
@@ -96,7 +96,7 @@ def open_store(url: str, plan: str) -> PlanStore:
 
 
 class _Log(io.RawIOBase):
-    """A file that loses what it cannot take: a full disk must not fail whoever prints."""
+    """A file that drops what it cannot write: a full disk must not fail the caller of ``print``."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -117,8 +117,8 @@ class _Log(io.RawIOBase):
 
 
 def print_to_log() -> None:
-    """Let standard output and error, already a log, never fail; nor end with the descriptors 1 and
-    2, which a trainer may close.
+    """Redirect standard output and error to copies of descriptors 1 and 2 that never fail: a full
+    disk is ignored, and the trainer may close the originals.
     """
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         log = io.BufferedWriter(_Log(os.dup(descriptor)))
@@ -130,10 +130,10 @@ def print_to_log() -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Be killed when the parent process dies (Linux; elsewhere ``leave_with`` does it)."""
+    """Have this process killed when its parent dies (Linux; elsewhere ``leave_with`` does it)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before we asked
+    if os.getppid() != parent:  # it died before the call above
         os._exit(EXIT_CODES[Outcome.PREEMPTED])
 
 
@@ -149,14 +149,14 @@ def leave_with(descriptor: int) -> None:
 
 
 def end_process(status: int) -> NoReturn:
-    """Exit at once: threads of the trainer's libraries must not hold up a worker that is done."""
+    """Exit at once: threads of the trainer's libraries must not delay a finished worker."""
     try:
         processes = sys.modules.get("multiprocessing")
         if processes is not None:  # those of a data loader, for instance
             for process in processes.active_children():
                 process.terminate()
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # whatever the trainer has put there
+            with contextlib.suppress(Exception):  # the trainer may have replaced it
                 stream.flush()
     finally:
         os._exit(status)

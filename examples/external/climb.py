@@ -1,4 +1,4 @@
-"""A tuner of one's own: a random walk that goes on from the best point so far.
+"""Your own tuner: a random walk that continues from the best point so far.
 
     python climb.py STORE STUDY [TRIALS]
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from stage_runner import TorchTrainer
 
 PIXELS, DIGITS = mnist_data()
-"""Read when the module is imported: that happens once in a run, and workers are forked from there.
-They stay NumPy arrays, because what is imported must not touch a GPU."""
+"""Read when the module is imported, which happens once per run; workers are forked afterwards.
+The data stays in NumPy arrays, because an import must not use a GPU."""
 
 TRAINED, VALIDATED = 3000, 1000
 """Pictures for training and for comparing trials; the others are the test set."""

@@ -1,4 +1,4 @@
-"""A trainer around an estimator of scikit-learn: whatever has ``partial_fit`` can be trained so."""
+"""A trainer for an estimator of scikit-learn; any estimator with ``partial_fit`` works alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HELD_OUT = 500
 DIGITS = np.arange(10)
 
 LEARNED = ("coef_", "intercept_", "t_")
-"""All attributes of the estimator that one ``partial_fit`` leaves to the next."""
+"""All attributes of the estimator that carry over from one ``partial_fit`` to the next."""
 
 
 class PartialFitTrainer(Trainer):

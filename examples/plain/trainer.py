@@ -19,7 +19,7 @@ class MoonsTrainer(Trainer):
     """
 
     def setup(self, config: Mapping[str, Any], hparams: Mapping[str, Any]) -> None:
-        # A generator of its own: the data are the same for all chains.
+        # A separate generator, seeded alike, gives all chains the same data.
         generator = random.Random(self.seed)
         samples = [make_sample(generator) for _ in range(config.get("samples", 200))]
         self.train, self.held_out = samples[: len(samples) // 2], samples[len(samples) // 2 :]

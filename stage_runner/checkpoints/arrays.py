@@ -46,7 +46,7 @@ def examine_array(numpy: Any, array: Any) -> Part:
 
 
 def name_dtype(numpy: Any, dtype: Any) -> str | None:
-    """A name that gives this very type again; None if there is none."""
+    """Return a name that restores this very type; None if there is none."""
     is_plain = dtype.names is None and dtype.metadata is None and dtype.char not in _PADDED
     if not is_plain or not dtype.itemsize:  # NumPy itself makes items of no bytes larger
         return None
@@ -59,7 +59,7 @@ def name_dtype(numpy: Any, dtype: Any) -> str | None:
 
 
 def read_dtype(numpy: Any, name: Any) -> Any:
-    """Raises ValueError for what is no dtype of plain numbers or text."""
+    """Return the dtype of a name. Raises ValueError unless it is one of plain numbers or text."""
     if type(name) is not str or _DTYPE.fullmatch(name) is None:
         raise ValueError(f"no dtype of NumPy: {name}")
     try:
@@ -72,14 +72,14 @@ def read_dtype(numpy: Any, name: Any) -> Any:
 
 
 def view_array(numpy: Any, form: Form, buffer: Any) -> Any:
-    """An array that lies in ``buffer`` (an array of bytes) as its form says. Raises ValueError."""
+    """Return a view of ``buffer`` (an array of bytes) by its form. Raises ValueError."""
     dtype = read_dtype(numpy, form.dtype)
     strides = form.strides or _find_fresh_strides(form.shape, dtype.itemsize)
     return numpy.ndarray(form.shape, dtype, buffer, form.offset, strides)
 
 
 def restore_array(numpy: Any, form: Form, data: memoryview) -> Any:
-    """A fresh array that owns its memory, where NumPy can lay it out so; else a view of a copy."""
+    """Return a new array that owns its memory if NumPy can lay it out so; else a view of a copy."""
     source = numpy.frombuffer(data, numpy.uint8)
     held = view_array(numpy, form, source)
     strides = form.strides if form.strides is not None else held.strides
@@ -94,9 +94,9 @@ def restore_array(numpy: Any, form: Form, data: memoryview) -> Any:
 
 
 def find_flat(numpy: Any, array: Any) -> Any:
-    """The memory of a dense array as bytes."""
+    """Return the memory of a dense array as bytes."""
     ways = [slice(None, None, -1) if stride < 0 else slice(None) for stride in array.strides]
-    forward = array[(*ways, ...)]  # of no dimensions still an array
+    forward = array[(*ways, ...)]  # the ellipsis keeps a 0-d array an array
     items = numpy.lib.stride_tricks.as_strided(
         forward, (array.size,), (array.dtype.itemsize,), writeable=array.flags.writeable
     )
@@ -104,7 +104,7 @@ def find_flat(numpy: Any, array: Any) -> Any:
 
 
 def take_scalar(numpy: Any, value: Any) -> list[str] | None:
-    """A NumPy scalar as its type and its bytes; None if that would not be all of it."""
+    """Return a NumPy scalar's type and bytes; None if these do not determine it."""
     kind = type(value)
     if kind is numpy.bytes_:
         return ["bytes_", bytes(value).hex()]
@@ -117,7 +117,7 @@ def take_scalar(numpy: Any, value: Any) -> list[str] | None:
 
 
 def restore_scalar(numpy: Any, content: Any) -> Any:
-    """Raises ValueError."""
+    """Return the scalar of ``take_scalar``. Raises ValueError."""
     name, text = content
     data = bytes.fromhex(text)
     if name == "bytes_":

@@ -1,6 +1,6 @@
-"""Arrays, tensors and bytes as blocks of memory and back; what shares memory shares a block.
+"""Converts arrays, tensors and bytes to blocks of memory and back; shared memory shares a block.
 
-NumPy and PyTorch are touched only if a state needs them.
+Loads NumPy and PyTorch only if a state needs them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from stage_runner.checkpoints.parts import Part, Unplaceable
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A piece of memory that one value or several lie in. The first ``lead`` bytes are zero and not
-    in ``data``: they keep the rest as well aligned as it was.
+    """Memory that holds one or several values. The first ``lead`` bytes are zero and not in
+    ``data``: they preserve the alignment of the rest.
     """
 
     lead: int
@@ -39,7 +39,7 @@ class Block:
 
 
 def examine(value: Any) -> Part | None:
-    """An array, a tensor or bytes; None if it is none of these. Raises Unsavable."""
+    """Return the Part of an array, a tensor or bytes; None for other values. Raises Unsavable."""
     if type(value) in (bytes, bytearray):
         form = Form(type(value).__name__, "", (len(value),))
         return Part(value, form, (1,), 1, "", 0, 0, 0, 0)
@@ -55,10 +55,10 @@ def examine(value: Any) -> Part | None:
 def lay_out(
     parts: Sequence[Part], *, copy: bool, memory: Memory | None = None
 ) -> tuple[tuple[Form, ...], tuple[Block, ...]]:
-    """The forms of all parts, in their order, and the blocks that they lie in.
+    """Return the forms of all parts, in their order, and the blocks that hold them.
 
-    With ``copy`` the blocks share no memory with the parts; they are in ``memory`` if there is
-    room. Raises Unplaceable.
+    With ``copy`` the blocks share no memory with the parts, and use ``memory`` if it has room.
+    Raises Unplaceable.
     """
     forms: list[Form] = [part.form for part in parts]
     blocks: list[Block] = []
@@ -77,7 +77,7 @@ def lay_out(
 
 
 def restore(forms: Sequence[Form], blocks: Sequence[memoryview]) -> list[Any]:
-    """Fresh values; those of one block share memory. Raises ValueError if they do not fit."""
+    """Return new values; those of one block share memory. Raises ValueError if they do not fit."""
     shared: dict[int, Any] = {}
     uses = [0] * len(blocks)
     for form in forms:
@@ -96,7 +96,7 @@ def restore(forms: Sequence[Form], blocks: Sequence[memoryview]) -> list[Any]:
 
 
 def _item_size(form: Form) -> int:
-    """Raises ValueError for no kind of value."""
+    """Return the bytes of an item. Raises ValueError for an unknown kind."""
     match form.kind:
         case "bytes" | "bytearray":
             return 1
@@ -132,7 +132,7 @@ def _restore(form: Form, data: memoryview, is_shared: bool, shared: dict[int, An
 
 
 def _copy_aligned(numpy: Any, kind: str, data: memoryview) -> Any:
-    """A copy as an array of bytes, which is PyTorch's own if a tensor lies there."""
+    """Return a copy as an array of bytes, allocated by PyTorch if a tensor uses it."""
     if kind == "array" and "torch" not in sys.modules:
         return numpy.frombuffer(data, numpy.uint8).copy()
     torch = importlib.import_module("torch")
@@ -143,7 +143,7 @@ def _copy_aligned(numpy: Any, kind: str, data: memoryview) -> Any:
 
 
 def _view(numpy: Any, form: Form, buffer: Any) -> Any:
-    """``buffer``: bytes, as an array or a tensor."""
+    """View ``buffer``, bytes as an array or a tensor, by its form."""
     if form.kind == "array":
         held = buffer if isinstance(buffer, numpy.ndarray) else buffer.numpy()
         return arrays.view_array(numpy, form, held)
@@ -153,8 +153,8 @@ def _view(numpy: Any, form: Form, buffer: Any) -> Any:
 
 
 def _group(parts: Sequence[Part]) -> list[list[int]]:
-    """Numbers of parts whose memory overlaps; each group by address, all in order of their first
-    part.
+    """Group the numbers of parts whose memory overlaps: each group by address, the groups in the
+    order of their first part.
     """
     groups = [[index] for index, part in enumerate(parts) if part.low == part.high]
     filled = (index for index, part in enumerate(parts) if part.low < part.high)
@@ -199,7 +199,7 @@ def _check_repeats(parts: Sequence[Part], sizes: Sequence[int]) -> None:
 def _gather(
     members: Sequence[Part], low: int, lead: int, *, copy: bool, memory: Memory | None
 ) -> memoryview:
-    """The memory of a group as it is, but zero where none of its members has an element."""
+    """Return the memory of a group, with zeros wherever none of its members has an element."""
     first = members[0]
     if first.form.kind == "bytes":
         return memoryview(first.value)

@@ -52,16 +52,16 @@ _MOST_IN_FORM = 16  # entries of a value's form, beside its shape and strides
 
 
 class CodecError(ValueError):
-    """These bytes are no checkpoint that this version can read. One line."""
+    """These bytes are not a checkpoint that this version can read. The message is one line."""
 
 
 class NewerCheckpoint(CodecError):
-    """A newer version wrote it: it is not damaged."""
+    """A newer version wrote the checkpoint; it is not damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A state taken apart: the tree, the values it refers to by number, and where they lie."""
+    """A decomposed state: the tree, the values that it refers to by number, and their memory."""
 
     tree: Any
     forms: tuple[Form, ...]
@@ -69,7 +69,7 @@ class Snapshot:
 
 
 def snapshot(state: Any, memory: Memory | None = None) -> Snapshot:
-    """A copy of a state, which no later training alters; in ``memory``, as far as there is room.
+    """Copy a state, so that later training does not alter it; into ``memory`` if it has room.
 
     Raises UnsavableState.
     """
@@ -77,7 +77,7 @@ def snapshot(state: Any, memory: Memory | None = None) -> Snapshot:
 
 
 def take_apart(state: Any, *, copy: bool = False, memory: Memory | None = None) -> Snapshot:
-    """Walk a state once; without ``copy`` the result shares its memory. Raises UnsavableState."""
+    """Decompose a state; without ``copy`` the result shares its memory. Raises UnsavableState."""
     walk = Walk()
     tree = walk.take(state, "state", 0)
     try:
@@ -97,12 +97,14 @@ def take_apart(state: Any, *, copy: bool = False, memory: Memory | None = None) 
 
 
 def _estimate_entries(walk: Walk, forms: tuple[Form, ...]) -> int:
-    """At least what ``count_entries`` finds in the header, outside of texts."""
+    """Return an upper bound on the header's entries outside of texts, as ``count_entries``
+    counts them.
+    """
     return walk.entries + sum(_MOST_IN_FORM + 2 * len(form.shape) for form in forms) + _MOST_IN_FORM
 
 
 def encode(state: Any) -> list[bytes | memoryview]:
-    """The checkpoint of a state or a Snapshot, in pieces that share memory with it.
+    """Return the checkpoint of a state or a Snapshot, in pieces that share memory with it.
 
     Raises UnsavableState.
     """
@@ -116,7 +118,7 @@ def encode(state: Any) -> list[bytes | memoryview]:
 
 
 def _write_header(taken: Snapshot) -> str:
-    """In ASCII."""
+    """Return the header as ASCII text."""
     return json.dumps(
         {
             "tree": taken.tree,
@@ -129,7 +131,7 @@ def _write_header(taken: Snapshot) -> str:
 
 
 def _is_small_enough(header: str, size: int) -> bool:
-    """Whether a header may stand before so many bytes. Linear, and in little memory."""
+    """Return whether a header may precede ``size`` bytes. Runs in linear time and little memory."""
     size += len(header)
     if check_entries(count_entries(header), size):
         return True
@@ -138,7 +140,7 @@ def _is_small_enough(header: str, size: int) -> bool:
 
 
 def find_format(data: bytes | bytearray | memoryview) -> int:
-    """The version of the format of a checkpoint. Raises CodecError."""
+    """Return a checkpoint's format version. Raises CodecError."""
     view = memoryview(data).cast("B")
     if view.nbytes < _START.size:
         raise CodecError("this is no checkpoint: it is too short")
@@ -156,9 +158,9 @@ def find_format(data: bytes | bytearray | memoryview) -> int:
 
 
 def decode(data: bytes | bytearray | memoryview) -> Any:
-    """The state that was encoded; arrays and tensors are fresh, and on the CPU.
+    """Return the encoded state; arrays and tensors are new, and on the CPU.
 
-    Raises CodecError for bytes that are no checkpoint, whoever made them.
+    Raises CodecError if the bytes are not a checkpoint, even for malicious bytes.
     """
     version = find_format(data)
     view = memoryview(data).cast("B")

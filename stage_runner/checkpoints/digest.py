@@ -1,4 +1,6 @@
-"""What a state is, as a hash that knows nothing of encodings, and where two states differ."""
+"""A hash of a state that does not depend on its encoding, and the differences between two
+states.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,15 @@ from hippo.model.words import with_article
 from stage_runner.checkpoints.codec import Snapshot, take_apart
 from stage_runner.checkpoints.layouts import Form
 
-_SHOWN = 3  # differing parts of a state that are named
-_LONGEST = 40  # characters of a value that are shown
+_SHOWN = 3  # maximum number of differing parts that are named
+_LONGEST = 40  # maximum characters shown of a value
 _CONTAINERS = {"ordered": "OrderedDict", "counter": "Counter", "size": "torch.Size"}
 _ROOT = "the state"
 
 
 def state_digest(state: Any) -> str:
-    """SHA-256 (64 hex digits) of all that is kept of a state or Snapshot: values, types, layouts,
-    what is shared, the order of keys.
+    """Return the SHA-256 (64 hex digits) of everything that is kept of a state or Snapshot: values,
+    types, layouts, sharing, the order of keys.
 
     Raises UnsavableState.
     """
@@ -29,12 +31,12 @@ def state_digest(state: Any) -> str:
 
 
 def leaf_digests(taken: Snapshot) -> dict[str, str]:
-    """What stands at each path, such as ``model.fc.weight``, in words and with a hash.
+    """Describe the value at each path, such as ``model.fc.weight``, in words and with a hash.
 
-    ``float32 tensor (3, 4) #1b2f...``: states are equal exactly if all these texts are.
+    Example: ``float32 tensor (3, 4) #1b2f...``. States are equal exactly if all these texts are.
     """
     hashes = [_hash_block(taken, index) for index in range(len(taken.blocks))]
-    users: dict[int, str] = {}  # who lies first in a block
+    users: dict[int, str] = {}  # path of the first value in each block
     found: dict[str, str] = {}
     for path, leaf in _leaves(taken.tree, ""):
         found[path] = _tell(leaf)
@@ -48,9 +50,10 @@ def leaf_digests(taken: Snapshot) -> dict[str, str]:
 
 
 def find_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """Paths at which two states differ or that only one of them has, in the order of the first.
+    """Return the paths at which two states differ or that only one of them has, in the first's
+    order.
 
-    A container is named only if it is of another kind, or its keys stand in another order.
+    A container is named only if its kind or the order of its keys differs.
     """
     paths = [*one, *(path for path in other if path not in one)]
     found = [path for path in paths if one.get(path) != other.get(path)]
@@ -58,7 +61,9 @@ def find_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[s
 
 
 def tell_differences(saved: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """``rate is a float 0.1, and was a numpy.float64; x has other values``: the first few."""
+    """Describe the first few: ``rate is a float 0.1, and was a numpy.float64; x has other
+    values``.
+    """
     paths = find_differences(saved, now)
     texts = []
     for path in paths[:_SHOWN]:
@@ -70,7 +75,7 @@ def tell_differences(saved: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def name_differences(paths: list[str]) -> str:
-    """``x, y, z and 2 more differ``."""
+    """Name the paths: ``x, y, z and 2 more differ``."""
     more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
     return f"{', '.join(paths[:_SHOWN])}{more} {'differs' if len(paths) == 1 else 'differ'}"
 
@@ -78,7 +83,7 @@ def name_differences(paths: list[str]) -> str:
 def _is_explained(
     path: str, found: list[str], one: Mapping[str, str], other: Mapping[str, str]
 ) -> bool:
-    """Whether a container differs only because what is in it does."""
+    """Return whether a container differs only because its content does."""
     if _words(one.get(path)) != _words(other.get(path)) or path not in one:
         return False
     below = ("",) if path == _ROOT else (f"{path}.", f"{path}[")
@@ -90,7 +95,7 @@ def _words(text: str | None) -> str:
 
 
 def _describe(taken: Snapshot, form: Form) -> list[Any]:
-    """Only of tensors does the alignment count: that of NumPy's own arrays is up to chance."""
+    """Describe a form. Alignment counts for tensors only: that of NumPy's own arrays varies."""
     lead = 0 if form.kind == "tensor" else taken.blocks[form.block].lead
     lies = None if form.strides is None else list(form.strides)
     where = [form.block, form.offset - lead]
@@ -107,7 +112,7 @@ def _tell_form(taken: Snapshot, form: Form, data: str) -> str:
 
 
 def _tell(leaf: Any) -> str:
-    """What a value without memory of its own is; of a container only its kind and its keys."""
+    """Describe a value without memory of its own; for a container, only its kind and keys."""
     if isinstance(leaf, list):
         return f"a list #{len(leaf)}"
     if not isinstance(leaf, dict):

@@ -1,6 +1,6 @@
-"""How the elements of an array or a tensor lie in memory: plain arithmetic on shapes and strides.
+"""Memory layouts of arrays and tensors: plain arithmetic on shapes and strides.
 
-Strides are in bytes throughout. Sizes and strides of dimensions are paired in order.
+Strides are always in bytes. Sizes and strides of dimensions are in the same order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 ALIGNMENT = 64
-"""Bytes. Kernels may compute differently where memory begins at another multiple of this."""
+"""Bytes. Kernels may give other results if memory begins at another offset modulo this."""
 
 MAX_REPEATED = 64 << 20
 """Bytes that the values of a state may take, written out, beyond those that are stored: by elements
@@ -22,19 +22,19 @@ _MOST_DIMENSIONS = 64
 
 
 class Form(NamedTuple):
-    """What a value is, and where its elements lie in the block that holds them."""
+    """A value's type, and the layout of its elements in the block that holds them."""
 
     kind: str  # bytes | bytearray | array | tensor
     dtype: str
     shape: tuple[int, ...]
-    strides: tuple[int, ...] | None = None  # None: as the library lays out a fresh value
+    strides: tuple[int, ...] | None = None  # None: the library's layout of a new value
     block: int = 0
     offset: int = 0  # bytes from the block's beginning to the first element
     flags: tuple[str, ...] = ()  # readonly | parameter | grad | conj | neg
 
 
 def find_c_strides(shape: Sequence[int], item_size: int) -> tuple[int, ...]:
-    """Those of an array in C order; dimensions of size 0 count as 1, as PyTorch has it."""
+    """Return the strides of an array in C order; sizes of 0 count as 1, as in PyTorch."""
     strides, stride = [], item_size
     for size in reversed(shape):
         strides.append(stride)
@@ -43,7 +43,7 @@ def find_c_strides(shape: Sequence[int], item_size: int) -> tuple[int, ...]:
 
 
 def find_bounds(shape: Sequence[int], strides: Sequence[int], item_size: int) -> tuple[int, int]:
-    """Where memory begins and ends, in bytes from the first element; equal if it is empty."""
+    """Return the begin and end of memory, in bytes from the first element; equal if it is empty."""
     if 0 in shape or not item_size:
         return 0, 0
     reach = [stride * (size - 1) for size, stride in zip(shape, strides, strict=True)]
@@ -51,8 +51,8 @@ def find_bounds(shape: Sequence[int], strides: Sequence[int], item_size: int) ->
 
 
 def is_dense(shape: Sequence[int], strides: Sequence[int], item_size: int) -> bool:
-    """Whether the elements fill their memory without gaps, each once: some order of dimensions, in
-    whichever direction, is C order.
+    """Return whether the elements fill their memory without gaps, each once: in some order of
+    dimensions, in either direction, they are in C order.
     """
     expected = item_size
     for stride, size in _steps(shape, strides):
@@ -63,7 +63,7 @@ def is_dense(shape: Sequence[int], strides: Sequence[int], item_size: int) -> bo
 
 
 def overlaps_itself(shape: Sequence[int], strides: Sequence[int], item_size: int) -> bool:
-    """Whether elements share memory in another way than by repetition (a stride of 0), or might."""
+    """Return whether elements share memory, or may, other than by repetition (a stride of 0)."""
     extent = item_size
     for stride, size in _steps(shape, strides):
         if stride and stride < extent:
@@ -73,12 +73,12 @@ def overlaps_itself(shape: Sequence[int], strides: Sequence[int], item_size: int
 
 
 def find_excess(shape: Sequence[int], item_size: int, held: int) -> int:
-    """How many bytes more than the ``held`` ones the elements take, if each is written out."""
+    """Return the bytes that the elements take beyond ``held``, if each is written out."""
     return max(0, math.prod(max(size, 1) for size in shape) * item_size - held)
 
 
 def check_form(form: Form) -> None:
-    """Raises ValueError for what no library would take, whoever wrote it."""
+    """Raise ValueError for a form that no library would accept."""
     strides = form.strides if form.strides is not None else (0,) * len(form.shape)
     numbers = [*form.shape, *strides, form.block, form.offset]
     if any(type(number) is not int for number in numbers):
@@ -92,6 +92,6 @@ def check_form(form: Form) -> None:
 
 
 def _steps(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
-    """Strides, without direction, and sizes; of dimensions that have more than one element."""
+    """Return absolute strides and sizes of the dimensions with more than one element, sorted."""
     pairs = zip(strides, shape, strict=True)
     return sorted((abs(stride), size) for stride, size in pairs if size > 1)

@@ -1,4 +1,4 @@
-"""What the walk through a state finds of arrays, tensors and bytes, before it is laid out."""
+"""Arrays, tensors and bytes as found in a state, before they are laid out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from stage_runner.checkpoints.layouts import Form
 
 
 class Unsavable(Exception):
-    """Why a value cannot be saved; the caller adds its path."""
+    """The reason why a value cannot be saved; the caller adds its path."""
 
 
 class Unplaceable(Unsavable):
-    """One of several values cannot be laid out: that of this number."""
+    """One of several values, given by its number, cannot be laid out."""
 
     def __init__(self, part: int, reason: str) -> None:
         super().__init__(reason)
@@ -20,14 +20,14 @@ class Unplaceable(Unsavable):
 
 
 class Part(NamedTuple):
-    """A value with memory of its own or shared with others. Addresses are in bytes."""
+    """A value with memory, its own or shared. Addresses are in bytes."""
 
     value: Any
-    form: Form  # its block and offset are not known yet
+    form: Form  # block and offset not set yet
     strides: tuple[int, ...]
     item_size: int
     device: str
     start: int  # of the first element
-    low: int  # the memory that it covers; equal to ``high`` if it is empty
+    low: int  # begin of its memory; equal to ``high`` if empty
     high: int
     lead: int  # distance of ``low`` from where its memory was aligned

@@ -1,7 +1,7 @@
-"""A checkpoint is loaded, and then compared with what the trainer says it is now.
+"""Loads a checkpoint, and compares it with the trainer's resulting state.
 
-No library's ``load_state_dict`` is trusted: some cast, some keep the layout that was there before,
-and some leave out what they do not know. A trial that went on from there would differ silently.
+No library's ``load_state_dict`` is trusted: some cast, some keep the former layout, and some leave
+out what they do not know. A trial that continued from such a state would differ silently.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from stage_runner.trainer import Trainer
 
 
 class NotRestored(InvalidTrainer):
-    """The trainer is not what it was when it was saved. One line, which names what differs."""
+    """The trainer does not equal the saved one. The message is one line that names the
+    difference.
+    """
 
 
 def restore(trainer: Trainer, read: Callable[[], bytes], *, digest: str) -> None:
@@ -35,7 +37,7 @@ def restore(trainer: Trainer, read: Callable[[], bytes], *, digest: str) -> None
     data = read()
     version = find_format(data)
     state = decode(data)
-    del data  # there may be little room for it
+    del data  # memory may be scarce
     trainer.load_state_dict(state)
     del state
     if version == FORMAT_VERSION and state_digest(trainer.state_dict()) != digest:
@@ -43,7 +45,9 @@ def restore(trainer: Trainer, read: Callable[[], bytes], *, digest: str) -> None
 
 
 def explain(trainer: Trainer, saved: Any) -> str:
-    """Where the state of a trainer is not the one that was loaded. Raises CodecError if it is."""
+    """Describe how a trainer's state differs from the loaded one. Raises CodecError if it does
+    not.
+    """
     now, again = (leaf_digests(take_apart(trainer.state_dict())) for _ in range(2))
     if now != again:
         return f"state_dict() returns something else at each call: {tell_differences(now, again)}"

@@ -1,4 +1,4 @@
-"""PyTorch's side of a checkpoint: tensors. Imported without PyTorch, which is passed in."""
+"""Tensors in checkpoints. Imported without PyTorch, which is passed in as an argument."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAME_SIZE = {1: "uint8", 2: "int16", 4: "int32", 8: "int64", 16: "complex128"}
 
 
 def examine_tensor(torch: Any, tensor: Any) -> Part:
-    """What a tensor is and where its memory lies. Raises Unsavable."""
+    """Return a tensor's form and memory. Raises Unsavable."""
     dtype = name_dtype(tensor.dtype)
     _check(torch, tensor, dtype)
     assert dtype is not None
@@ -58,13 +58,13 @@ def _find_flags(torch: Any, tensor: Any) -> tuple[str, ...]:
 
 
 def name_dtype(dtype: Any) -> str | None:
-    """A type of plain numbers by its name; None if it is another one."""
+    """Return the name of a dtype of plain numbers; None for others."""
     name = str(dtype).removeprefix("torch.")
     return name if name in _DTYPES else None
 
 
 def read_dtype(torch: Any, name: Any) -> Any:
-    """Raises ValueError."""
+    """Return the dtype of a name. Raises ValueError."""
     if type(name) is not str or name not in _DTYPES:
         raise ValueError(f"no dtype of PyTorch: {name}")
     found = getattr(torch, name, None)
@@ -84,7 +84,7 @@ def _check(torch: Any, tensor: Any, dtype: str | None) -> None:
         raise Unsavable("a tensor on the meta device has no data to save")
     if tensor.grad_fn is not None:
         raise Unsavable("a tensor with a graph of gradients cannot be saved; save its .detach()")
-    if getattr(tensor, "has_names", bool)():  # gone from newer versions
+    if getattr(tensor, "has_names", bool)():  # newer versions lack it
         raise Unsavable("a tensor with named dimensions cannot be saved; save .rename(None)")
     own = [name for name in vars(tensor) if not name.startswith("_")]
     if own:
@@ -92,7 +92,7 @@ def _check(torch: Any, tensor: Any, dtype: str | None) -> None:
 
 
 def view_tensor(torch: Any, form: Form, buffer: Any) -> Any:
-    """A tensor that lies in ``buffer`` (a tensor of bytes) as its form says. Raises ValueError."""
+    """Return a view of ``buffer`` (a tensor of bytes) by its form. Raises ValueError."""
     type_ = read_dtype(torch, form.dtype)
     size = type_.itemsize
     strides = form.strides if form.strides is not None else find_c_strides(form.shape, size)
@@ -111,7 +111,7 @@ def view_tensor(torch: Any, form: Form, buffer: Any) -> Any:
 
 
 def finish_tensor(torch: Any, form: Form, tensor: Any) -> Any:
-    """What a view of restored memory is to be beyond its numbers."""
+    """Apply a form's flags to a view of restored memory."""
     if "neg" in form.flags:
         tensor = torch._neg_view(tensor)
     if "conj" in form.flags:
@@ -122,12 +122,14 @@ def finish_tensor(torch: Any, form: Form, tensor: Any) -> Any:
 
 
 def find_flat(torch: Any, tensor: Any) -> Any:
-    """The memory of a dense tensor as bytes, on its device."""
+    """Return the memory of a dense tensor as bytes, on its device."""
     return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
 
 
 def copy_bits(torch: Any, source: Any, target: Any) -> None:
-    """Element by element, whatever the strides; what repeats (a stride of 0) is copied once."""
+    """Copy element by element, for any strides; repeated elements (a stride of 0) are copied
+    once.
+    """
     for dimension, (size, stride) in enumerate(zip(source.shape, source.stride(), strict=True)):
         if size > 1 and stride == 0:
             source, target = (one.narrow(dimension, 0, 1) for one in (source, target))

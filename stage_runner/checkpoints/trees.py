@@ -36,25 +36,25 @@ _PLAIN_TYPES = (tuple, list, str, int, float, bytes)
 
 
 class UnsavableState(TypeError):
-    """A state holds something that cannot be saved: ``state['sampler']: a Generator ...``."""
+    """A state holds a value that cannot be saved: ``state['sampler']: a Generator ...``."""
 
 
 class InvalidTree(ValueError):
-    """No state was ever written like that. One line."""
+    """The tree is not one that the encoder writes. The message is one line."""
 
 
 class Walk:
-    """Takes one state apart. ``parts`` are the values that the tree refers to by number."""
+    """Decomposes one state. ``parts`` are the values that the tree refers to by number."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
         self.paths: list[str] = []  # of the parts
-        self._seen: dict[int, int] = {}  # numbers of changeable objects, by id
-        self._open: set[int] = set()  # those that are being walked through
+        self._seen: dict[int, int] = {}  # numbers of mutable objects, by id
+        self._open: set[int] = set()  # those on the current path
         self.entries = 0  # at least what ``count_entries`` finds in the tree
 
     def take(self, value: Any, path: str, depth: int) -> Any:
-        """The tree of a value. Raises UnsavableState."""
+        """Return the tree of a value. Raises UnsavableState."""
         if depth > MAX_DEPTH:
             _refuse(path, f"nested deeper than {MAX_DEPTH} levels")
         kind = type(value)
@@ -126,17 +126,17 @@ class Walk:
 
 
 def count_entries(text: str) -> int:
-    """Objects that a tree in JSON will become, counted before parsing; dicts count three times."""
+    """Count the objects that a JSON tree will become, before parsing; dicts count three times."""
     return text.count(",") + text.count("[") + 3 * text.count("{")
 
 
 def check_entries(count: int, size: int) -> bool:
-    """Whether a checkpoint of so many bytes may have so many entries."""
+    """Return whether a checkpoint of ``size`` bytes may have ``count`` entries."""
     return count <= LEAST_ENTRIES + size // BYTES_PER_ENTRY
 
 
 def take_key(key: Any, path: str) -> Any:
-    """The tree of a key of a dict. Raises UnsavableState."""
+    """Return the tree of a dict's key. Raises UnsavableState."""
     if type(key) is tuple:
         return {"tuple": [take_key(item, path) for item in key]}
     plain = _PLAIN.get(type(key))
@@ -147,14 +147,14 @@ def take_key(key: Any, path: str) -> Any:
 
 
 def put_together(tree: Any, values: list[Any]) -> Any:
-    """The state of a tree. Raises InvalidTree, or what Python raises for the wrong types."""
+    """Return the state of a tree. Raises InvalidTree, or what Python raises for wrong types."""
     return _Builder(values).build(tree, 0)
 
 
 class _Builder:
     def __init__(self, values: list[Any]) -> None:
         self._values = values
-        self._made: list[Any] = []  # changeable objects
+        self._made: list[Any] = []  # mutable objects
         self._open: set[int] = set()
 
     def build(self, tree: Any, depth: int) -> Any:
@@ -300,7 +300,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
 
 
 def _take_named(value: Any) -> Any:
-    """NumPy's scalars, and what PyTorch has besides tensors; None for all else."""
+    """Return the tree of a NumPy scalar, torch.Size, dtype or device; None for others."""
     torch = sys.modules.get("torch")
     if torch is not None:
         if type(value) is torch.Size:
@@ -321,7 +321,7 @@ def _take_scalar(value: Any) -> Any:
 
 
 def name_of(kind: type) -> str:
-    """A type's name for a message."""
+    """Return a type's name for a message."""
     return (
         kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
     )

@@ -1,4 +1,4 @@
-"""Writes checkpoints and reports while training goes on, in the order they were given."""
+"""Writes checkpoints and reports in the background, in the given order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MakeReport = Callable[[int], Report]
 
 
 class Counts(TypedDict):
-    """What every report carries, as it was when the event happened."""
+    """Fields of every report, with their values at the time of the event."""
 
     chain: str
     step: int
@@ -31,7 +31,7 @@ class Counts(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """A checkpoint to be written; ``memory`` is what the snapshot was taken into."""
+    """A checkpoint to write; ``memory`` holds the snapshot."""
 
     taken: Snapshot
     memory: Memory | None
@@ -61,12 +61,12 @@ class Writer:
         threading.Thread(target=self._work, name="writer", daemon=True).start()
 
     def expect(self, size: int) -> None:
-        """Snapshots of about that many bytes will be taken."""
+        """Prepare for snapshots of about ``size`` bytes."""
         self._memory.expect(size)
 
     def wait_for_room(self) -> Memory | None:
-        """Before a snapshot is taken; ``save`` must follow, or ``give_up_room``. What to take it
-        into, if that is not in use.
+        """Wait until a snapshot may be taken, and return memory for it, or None if that is in
+        use. ``save`` or ``give_up_room`` must follow.
         """
         self._wait_if_finished()
         self._room.acquire()
@@ -89,7 +89,7 @@ class Writer:
         self._queue.put(make)
 
     def flush(self) -> None:
-        """Return once all that was given is in the store."""
+        """Return once everything submitted is in the store."""
         self._queue.join()
         self.check()
 
@@ -107,14 +107,14 @@ class Writer:
 
     def _wait_if_finished(self) -> None:
         if self._finished.locked():
-            threading.Event().wait()  # the process is about to leave
+            threading.Event().wait()  # the process is about to exit
 
     def close(self) -> None:
-        """End the thread, once all that was given is written."""
+        """End the thread once everything submitted is written."""
         self._queue.put(None)
 
     def check(self) -> None:
-        """Raises the StoreError of what was given before, if there was one."""
+        """Raise the StoreError of an earlier write, if there was one."""
         if self._error is not None:
             raise self._error
 
@@ -128,7 +128,7 @@ class Writer:
                     self._write(job)
             except StoreError as error:
                 self._error = error
-            except BaseException as error:  # who waits for this thread would wait for ever
+            except BaseException as error:  # else callers would wait for this thread for ever
                 self._error = StoreError(f"writing failed: {type(error).__name__}: {error}")
             finally:
                 if isinstance(job, Save):

@@ -619,7 +619,7 @@ def test_notes_say_what_is_missing() -> None:
     assert "port-forward --namespace hippo-system service/hippo-minio 9000:9000" in notes
     assert "results are lost" in notes
     notes = _notes("namespaced")
-    assert "There is none yet in: team-a, team-b." in notes
+    assert "It is missing in: team-a, team-b." in notes
     assert "were not installed" in notes
     assert "hippo-store-ca" in _notes("everything")
     assert "networkPolicy.metricsFrom names no peer" in _notes("minio-policies")

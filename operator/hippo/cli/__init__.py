@@ -1,4 +1,4 @@
-"""The command line. Errors that a person can mend are one clear line, never a traceback."""
+"""The command line. Errors that a user can fix are one clear line, never a traceback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EXIT_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of ``hippo``: exit status 0 only if everything asked for succeeded."""
+    """Entry point of ``hippo``. The exit status is 0 only if everything succeeded."""
     try:
         status = _run(arguments)
     except KeyboardInterrupt:
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> int:
-    # Imported here, because it takes a while, and Ctrl-C may come meanwhile.
+    # Imported here, because the import is slow, and Ctrl-C may come meanwhile.
     from hippo.cli.app import app
     from hippo.cli.render.output import complain, prepare_streams
     from hippo.lifecycles import StudyFault
@@ -32,7 +32,7 @@ def _run(arguments: list[str] | None) -> int:
 
     prepare_streams()
     try:
-        app(arguments)  # leaves by SystemExit, also after a wrong option, or if nobody reads on
+        app(arguments)  # raises SystemExit, also after a wrong option or a closed pipe
     except InvalidSpec as error:
         for line in str(error).splitlines():
             complain(line)

@@ -1,4 +1,4 @@
-"""Arguments and options that commands share, and the studies and stores that they name."""
+"""Arguments and options shared by commands, and the studies and stores that they name."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ NamedNamespaceOption = Annotated[
     typer.Option(
         "--namespace",
         "-n",
-        help="Namespace of a study that is given by its name. Default: default.",
+        help="Namespace of a study given by name. Default: default.",
         show_default=False,
     ),
 ]
 
 
 def locate_studies(paths: list[Path]) -> list[LocatedStudy]:
-    """All studies of the files; ``-`` is standard input, whose trainer is in the current folder.
+    """Read all studies of the files; ``-`` is standard input, with the trainer in this folder.
 
-    Raises InvalidSpec, also if two of them have one name.
+    Raises InvalidSpec, also if two of them have the same name.
     """
     located = [
         LocatedStudy(study, _place(path)) for path in paths for study in load_studies([path])
@@ -84,7 +84,7 @@ def locate_studies(paths: list[Path]) -> list[LocatedStudy]:
 
 
 def is_file_name(study: str) -> bool:
-    """Whether the command line names a study by its file."""
+    """Return whether the argument is a study's file rather than its name."""
     path = Path(study)
     return path == STANDARD_INPUT or path.suffix in (".yaml", ".yml") or path.is_file()
 
@@ -94,12 +94,12 @@ def _place(path: Path) -> Path:
 
 
 def store_beside(path: Path) -> str:
-    """The store of a file's studies, unless the command line names another."""
+    """Return the default store of a file's studies."""
     return str(_place(path).parent / DEFAULT_STORE)
 
 
 def open_store(url: str | None) -> Store:
-    """The store at a URL; None: the one in the current folder. Raises StoreError."""
+    """Open the store at a URL; None: the one in the current folder. Raises StoreError."""
     url = locate_store(url if url is not None else DEFAULT_STORE)
     if "://" not in url and not Path(url).exists() and not Path(url).is_symlink():
         raise StoreError(f"there is no store at {url}: name another one, or run the study first")
@@ -107,7 +107,7 @@ def open_store(url: str | None) -> Store:
 
 
 def find_named(study: str, store: str | None, namespace: str | None) -> Named:
-    """A study by its file or its name, in the store. Raises InvalidSpec, StoreError."""
+    """Find a study in the store by its file or its name. Raises InvalidSpec, StoreError."""
     path = Path(study)
     if is_file_name(study):
         name, given = _read_identity(path)
@@ -128,7 +128,7 @@ def find_named(study: str, store: str | None, namespace: str | None) -> Named:
 
 
 def read_namespace(option: str | None) -> str | None:
-    """The value of ``-n``. Raises InvalidSpec."""
+    """Check the value of ``-n``. Raises InvalidSpec."""
     try:
         return option if option is None else check_namespace(option)
     except InvalidSpec as error:

@@ -1,4 +1,4 @@
-"""``hippo crds``: the definitions of Hippo's kinds, for a cluster."""
+"""``hippo crds``: writes the definitions of Hippo's kinds, for a cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hippo.cli.render.output import print_json, print_lines
 
 
 class Format(Enum):
-    """How the definitions are written to standard output."""
+    """Format of the definitions on standard output."""
 
     YAML = "yaml"
     JSON = "json"
@@ -23,7 +23,7 @@ def crds(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write files into this folder, instead of standard output.",
+            help="Write files into this folder instead of standard output.",
             show_default=False,
         ),
     ] = None,
@@ -31,18 +31,18 @@ def crds(
         bool,
         typer.Option(
             "--policies",
-            help="Not the CRDs, but the admission policy for what they cannot refuse.",
+            help="Write the admission policy for what the CRDs cannot refuse, instead of the CRDs.",
         ),
     ] = False,
     output: Annotated[
-        Format, typer.Option("--output", "-o", help="How they are written to standard output.")
+        Format, typer.Option("--output", "-o", help="Format on standard output.")
     ] = Format.YAML,
 ) -> None:
     """Write the CustomResourceDefinitions of Study, Trial and SearchPlan.
 
     hippo crds | kubectl apply -f -
     """
-    # Imported here, because it takes a while, and only this command needs it.
+    # Imported here, because the import is slow, and only this command needs it.
     from hippo.kube.crds.admission_policy import build_policies
     from hippo.kube.crds.definitions import build_crds
     from hippo.kube.crds.files import crd_files, policy_files

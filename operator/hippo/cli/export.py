@@ -1,4 +1,4 @@
-"""``hippo export``: a trial's checkpoint as a file for other programs."""
+"""``hippo export``: writes a trial's checkpoint as a file for other programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hippo.views.stored_study import Named, Replayed, find_trial, replay
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The checkpoint to be written."""
+    """The checkpoint to write."""
 
     trial: str
     step: int
@@ -36,7 +36,9 @@ def export(
             help="A trial's name or number. Default: the best trial.", show_default=False
         ),
     ] = None,
-    best: Annotated[bool, typer.Option("--best", help="The best trial; the default.")] = False,
+    best: Annotated[
+        bool, typer.Option("--best", help="Export the best trial; the default.")
+    ] = False,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -50,7 +52,7 @@ def export(
         bool,
         typer.Option(
             "--keep-names",
-            help="Keep what torch.compile and DataParallel add to names: _orig_mod. and module.",
+            help="Keep the prefixes of torch.compile (_orig_mod.) and DataParallel (module.).",
         ),
     ] = False,
     store: StoreOption = None,
@@ -79,7 +81,7 @@ def export(
 
 
 def _find_best(named: Named) -> _Found:
-    """The best trial's checkpoint. The study's document names it, so nothing is replayed."""
+    """Return the best trial's checkpoint, which the study's document names."""
     document: dict[str, Any] = named.found[0].document
     status = document.get("status") or {}
     trial, step, key = (status.get(name) for name in ("best", "bestStep", "bestKey"))
@@ -93,7 +95,7 @@ def _find_best(named: Named) -> _Found:
 
 
 def _find_trial(named: Named, wanted: str) -> _Found:
-    """Raises InvalidSpec if there is no such trial, or its checkpoint is not kept."""
+    """Raise InvalidSpec if there is no such trial, or its checkpoint is not kept."""
     replayed = replay(named)
     trial = find_trial(replayed, wanted, "export")
     name = trial.name

@@ -1,4 +1,4 @@
-"""``hippo logs``: what the workers of a study wrote, on this machine or in a cluster's pods."""
+"""``hippo logs``: shows logs of a study's workers on this machine, or of its pods."""
 
 from __future__ import annotations
 
@@ -26,21 +26,19 @@ def logs(
     trial: Annotated[
         str | None,
         typer.Option(
-            help="Only of workers that trained this trial (name or number), or what it shares.",
+            help="Only logs of workers that trained steps of this trial (name or number).",
             show_default=False,
         ),
     ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as more is written.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the logs.")] = False,
     tail: Annotated[
         int | None,
-        typer.Option(min=0, help="Lines of each worker. Default: all.", show_default=False),
+        typer.Option(min=0, help="Last lines of each worker. Default: all.", show_default=False),
     ] = None,
     store: StoreOption = None,
     namespace: NamedNamespaceOption = None,
 ) -> None:
-    """Show what the workers of a study wrote, the newest first: on this machine, or in pods."""
+    """Show the logs of a study's workers, on this machine or in pods, the newest first."""
     named, why = _find(study, store, namespace)
     chains = _chains_of(named, trial) if trial is not None else None
     folder = find_folder(named, study) if named is not None else None
@@ -52,7 +50,7 @@ def logs(
 
 
 def _find(study: str, store: str | None, namespace: str | None) -> tuple[Named | None, str]:
-    """The study in its store, or why not: a cluster's store may be out of reach from here."""
+    """Find the study in its store, or the reason why not: the store may be unreachable."""
     try:
         return find_named(study, store, namespace), ""
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""``hippo operator``: the Kubernetes operator, from its command line to its settings."""
+"""``hippo operator``: runs the Kubernetes operator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def operate(
         str,
         typer.Option(
             envvar="HIPPO_STORE",
-            help="Where checkpoints and results are: s3://bucket/prefix.",
+            help="Store of checkpoints and results: s3://bucket/prefix.",
             show_default=False,
         ),
     ],
@@ -39,7 +39,7 @@ def operate(
         typer.Option(
             "--namespace",
             "-n",
-            help="Look after this namespace; may be repeated. Default: all.",
+            help="Namespace to watch; may be repeated. Default: all.",
             show_default=False,
         ),
     ] = None,
@@ -47,17 +47,18 @@ def operate(
         int, typer.Option(min=0, max=65535, help="Port of /metrics and /healthz; 0: none.")
     ] = 8080,
     max_workers: Annotated[
-        int, typer.Option(min=1, max=MAX_CHAINS, help="Most pods of one plan at once.")
+        int, typer.Option(min=1, max=MAX_CHAINS, help="Maximum number of pods of one plan at once.")
     ] = 100,
     default_parallelism: Annotated[
-        int, typer.Option(min=1, help="Pods at once of a study that does not say.")
+        int,
+        typer.Option(min=1, help="Maximum number of pods at once of a study without parallelism."),
     ] = 4,
     resync: Annotated[
-        float, typer.Option(min=1.0, help="Seconds after which everything is looked at again.")
+        float, typer.Option(min=1.0, help="Seconds after which everything is checked again.")
     ] = 60.0,
     identity: Annotated[
         str,
-        typer.Option(help="An operator that starts under the same one takes over at once."),
+        typer.Option(help="An operator that starts under the same identity takes over at once."),
     ] = "hippo",
     cluster_uid: Annotated[
         str | None,
@@ -70,7 +71,7 @@ def operate(
     store_ca_configmap: Annotated[
         str | None,
         typer.Option(
-            help="ConfigMap in each namespace with studies whose ca.crt stage pods are to trust.",
+            help="ConfigMap in each namespace with studies whose ca.crt stage pods trust.",
             show_default=False,
         ),
     ] = None,
@@ -78,22 +79,24 @@ def operate(
         str | None,
         typer.Option(
             help="PersistentVolumeClaim in each namespace with studies in which stage pods of one"
-            " node keep checkpoints for one another.",
+            " node share a cache of checkpoints.",
             show_default=False,
         ),
     ] = None,
     cache_bytes: Annotated[
         int | None,
-        typer.Option(min=1, help="Most that they keep there. Default: 10 GiB.", show_default=False),
+        typer.Option(
+            min=1, help="Maximum size of that cache. Default: 10 GiB.", show_default=False
+        ),
     ] = None,
     image_pull_policy: Annotated[
-        str, typer.Option(help="Of the trainers' images: Always, IfNotPresent or Never.")
+        str, typer.Option(help="Pull policy of trainers' images: Always, IfNotPresent or Never.")
     ] = "IfNotPresent",
     default_request: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=QUANTITY",
-            help="Request of stage pods whose study asks for nothing of that name, such as"
+            help="Default request of stage pods whose study neither requests nor limits it, such as"
             " memory=1Gi or cpu=threads (as many as trainer.threads); may be repeated.",
             show_default=False,
         ),
@@ -102,7 +105,7 @@ def operate(
         list[str] | None,
         typer.Option(
             metavar="KIND=NAME",
-            help="Also allow podTemplates to ask for this, such as priorityClasses=batch or"
+            help="Allow podTemplates to use this too, such as priorityClasses=batch or"
             f" labels=example.org/*; may be repeated. Kinds: {', '.join(BUILT_IN)}.",
             show_default=False,
         ),
@@ -111,7 +114,7 @@ def operate(
         str | None,
         typer.Option(
             envvar="POD_NAMESPACE",
-            help="Namespace of the operator's own pod and keys: Studies there are refused.",
+            help="Namespace of the operator's own pod and keys; studies there are refused.",
             show_default=False,
         ),
     ] = None,
@@ -119,15 +122,15 @@ def operate(
         bool,
         typer.Option(
             "--per-study-metrics",
-            help="Show names and best values of studies at /metrics, to whoever can read it.",
+            help="Show names and best values of studies at /metrics, to anyone who can read it.",
         ),
     ] = False,
-    log_format: Annotated[LogFormat, typer.Option(help="Of what is written to standard error.")] = (
+    log_format: Annotated[LogFormat, typer.Option(help="Format of the log on standard error.")] = (
         LogFormat.TEXT
     ),
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> None:
-    """Run the Kubernetes operator until SIGTERM: by its pod's service account, or by KUBECONFIG."""
+    """Run the Kubernetes operator until SIGTERM, with its pod's service account or KUBECONFIG."""
     try:
         from hippo.kube.handlers import run
     except ImportError as error:

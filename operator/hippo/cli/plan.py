@@ -10,9 +10,9 @@ from hippo.views.plan_preview import analyse, to_json
 
 
 def plan(studies: StudiesArgument, output: OutputOption = Output.TABLE) -> None:
-    """Draw the stage tree; say what it saves and what limits that. Trains nothing."""
+    """Draw the stage tree, what it saves, and what limits the saving. Trains nothing."""
     located = locate_studies(studies)
-    build_signature_document(located, merge=True)  # studies that share no trainer share no tree
+    build_signature_document(located, merge=True)  # raises if the studies cannot share a plan
     found = analyse([item.study for item in located])
     if output is Output.JSON:
         print_json(to_json(found))

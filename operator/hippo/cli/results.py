@@ -1,4 +1,4 @@
-"""``hippo results``: all trials of a study, from its store, whoever trains it."""
+"""``hippo results``: lists all trials of a study from its store."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def results(
         str,
         typer.Option(
             metavar="KEY",
-            help="trial, best, steps (the most first), phase; or a metric or hyper-parameter,"
-            " ascending.",
+            help="Sort by trial, best, steps (most first), phase, or a metric or hyper-parameter"
+            " (ascending).",
         ),
     ] = "trial",
-    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List all trials of a study: phases, metrics, hyper-parameters, and why they are so."""
+    """List all trials of a study: phases, metrics, hyper-parameters, and reasons."""
     replayed = replay(find_named(study, store, namespace))
     document = results_to_json(replayed)
     document["trials"] = sort_trials(document["trials"], replayed.run, sort, reverse=reverse)
@@ -44,7 +44,7 @@ def results(
 
 
 def results_to_json(replayed: Replayed) -> dict[str, Any]:
-    """The document of ``hippo results -o json``: ``hippo run``'s, but for a run's own fields."""
+    """Return the document of ``hippo results -o json``, a part of that of ``hippo run``."""
     result = build_result(replayed.engine, makespan_seconds=0.0, workers=0)
     (entry,) = result["studies"]
     objective = replayed.study.spec.objective
@@ -63,7 +63,7 @@ def results_to_json(replayed: Replayed) -> dict[str, Any]:
 
 
 def print_results(console: Console, replayed: Replayed, document: dict[str, Any]) -> None:
-    """Print every trial in the order of the document, then the best, and how the study stands."""
+    """Print every trial in the order of the document, then the best, and the study's state."""
     objective, best = replayed.study.spec.objective, document["best"]
     metrics = _metrics_shown(replayed, document["trials"])
     listing = Listing(
@@ -101,7 +101,7 @@ def print_results(console: Console, replayed: Replayed, document: dict[str, Any]
 
 
 def _metrics_shown(replayed: Replayed, rows: list[dict[str, Any]]) -> list[str]:
-    """Names of metrics: the objective, then the rest."""
+    """Return the names of metrics: the objective, then the rest."""
     first = replayed.study.spec.objective.metric
     others = {name for row in rows for name in row["metrics"]} - {first}
     return [first, *sorted(others)]

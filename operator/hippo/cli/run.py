@@ -47,9 +47,8 @@ def run(
     like: Annotated[
         str | None,
         typer.Option(
-            help="With --no-merge: store of a merged run. Decisions that depend on the order of"
-            " results (asha, median, optuna) are repeated from there, so that both train the same"
-            " trials.",
+            help="With --no-merge: store of a merged run. Repeats its decisions that depend on the"
+            " order of results (asha, median, optuna), so that both train the same trials.",
             show_default=False,
         ),
     ] = None,
@@ -57,16 +56,16 @@ def run(
         bool,
         typer.Option(
             "--retry-failed",
-            help="Try trials again that have failed, from what is stored; once their cause is"
-            " mended.",
+            help="Retry failed trials from their stored checkpoints, after you have fixed the"
+            " cause.",
         ),
     ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Train studies on this machine. Several files are several studies over one plan.
+    """Train studies on this machine. Studies of several files share one plan.
 
-    Run it again after a stop, and it goes on; also after an end, once the limit behind it (budget,
-    maxTrials, maxFailedTrials) is raised. Later studies reuse what the store holds.
+    Run it again after a stop to resume. To resume a study that has ended, first raise the limit
+    that ended it (budget, maxTrials, maxFailedTrials). Later studies reuse what the store holds.
     """
     located = locate_studies(studies)
     url = locate_store(store) if store is not None else store_beside(studies[0])
@@ -105,7 +104,7 @@ def run(
 
 
 def _logs_of(url: str, paths: list[Path]) -> Path:
-    """Workers' logs lie within a store that is a folder, else beside the first study."""
+    """Return the folder of workers' logs: in a folder store, else beside the first study."""
     if "://" in url:
         return Path(store_beside(paths[0])).with_name(LOCAL_LOGS)
     return Path(url) / "logs"

@@ -38,17 +38,17 @@ def _seconds(meaning: str) -> Any:
 
 def simulate(
     studies: StudiesArgument,
-    workers: Annotated[int, typer.Option(min=1, help="Workers at once.", show_default=False)],
-    step_seconds: Annotated[float, _seconds("Training one step.")] = 1.0,
-    start_seconds: Annotated[float, _seconds("Starting a worker and setting up.")] = 0.0,
-    load_seconds: Annotated[float, _seconds("Loading a checkpoint.")] = 0.0,
-    save_seconds: Annotated[float, _seconds("Saving a checkpoint.")] = 0.0,
-    evaluate_seconds: Annotated[float, _seconds("Evaluating.")] = 0.0,
+    workers: Annotated[int, typer.Option(min=1, help="Number of workers.", show_default=False)],
+    step_seconds: Annotated[float, _seconds("Time to train one step.")] = 1.0,
+    start_seconds: Annotated[float, _seconds("Time to start a worker and set up.")] = 0.0,
+    load_seconds: Annotated[float, _seconds("Time to load a checkpoint.")] = 0.0,
+    save_seconds: Annotated[float, _seconds("Time to save a checkpoint.")] = 0.0,
+    evaluate_seconds: Annotated[float, _seconds("Time to evaluate.")] = 0.0,
     curves: Annotated[
         str | None,
         typer.Option(
-            help="Store in which the trainer has been at work: metrics are taken from there."
-            " Default: a synthetic family of learning curves.",
+            help="Store with results of this trainer, from which metrics are taken. Default: a"
+            " synthetic family of learning curves.",
             show_default=False,
         ),
     ] = None,
@@ -56,8 +56,8 @@ def simulate(
 ) -> None:
     """Run studies in virtual time, through the stage tree and trial by trial. Trains nothing.
 
-    All times in seconds, or in steps where --step-seconds is 1. Several files are several studies
-    over one plan. Both ways train the same trials: decisions that depend on the order of results
+    All times are in seconds, or in steps if --step-seconds is 1. Studies of several files share one
+    plan. Both ways train the same trials: decisions that depend on the order of results
     (asha, median, optuna) are those of the study's run in the --curves store, if it has ended
     there; otherwise trial by trial repeats those of the stage tree.
     """
@@ -81,7 +81,7 @@ def simulate(
     options = SimulationOptions(workers, Pace(step_seconds), overheads, followed=followed)
     try:
         found = compare(written, _open_curves(written, opened, document), options)
-    except InvalidSpec as error:  # curves that do not go so far: it drew its own points
+    except InvalidSpec as error:  # curves that end too early: it drew its own points
         raise InvalidSpec([*error.errors, *reasons]) from None
     if output is Output.JSON:
         print_json(to_json(found, curves))
@@ -114,7 +114,7 @@ def _open_curves(studies: list[Study], opened: Store | None, document: dict[str,
 
 
 def to_json(found: Comparison, curves: str | None) -> dict[str, Any]:
-    """The document of ``hippo simulate -o json``. Times in seconds."""
+    """Return the document of ``hippo simulate -o json``. Times are in seconds."""
     options, bounds = found.tree.options, found.bounds
     summary = summarise(found.tree.engine)
     return {
@@ -166,7 +166,7 @@ def _figures(simulation: Simulation) -> dict[str, Any]:
 
 
 def print_comparison(console: Console, found: Comparison, curves: str | None) -> None:
-    """Both ways side by side, and how far the first is from what is possible."""
+    """Print both ways side by side, and the lower bound."""
     tree, bounds = found.tree, found.bounds
     summary = summarise(tree.engine)
     trials = sum(len(run.trials) for run in tree.engine.studies.values())

@@ -1,4 +1,4 @@
-"""``hippo store``: what a store holds and for whom, and clean-up."""
+"""``hippo store``: lists what a store holds and for whom, and cleans up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hippo.store.clusters import CLUSTER_PATTERN
 
 app = typer.Typer(
     name="store",
-    help="What a store holds and for whom, and clean-up.",
+    help="List what a store holds and for whom, and clean up.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -74,8 +74,8 @@ def rm(
 ) -> None:
     """Mark a study as deleted. Frees nothing yet.
 
-    What it retains stays for its checkpoints.ttl, for other studies to reuse; after that gc
-    removes it, and the study's records. A study run again under this name begins afresh.
+    Other studies can reuse what it retains for its checkpoints.ttl; after that gc removes it, and
+    the study's records. A study run again under this name begins afresh.
     """
     named = find_named(study, store, namespace)
     deleted: list[str] = []
@@ -88,7 +88,7 @@ def rm(
         try:
             delete_study(plan_store, named.name, now=time.time())
         finally:
-            with contextlib.suppress(StoreError):  # it then expires by itself
+            with contextlib.suppress(StoreError):  # the lock then expires
                 lock.release()
         deleted.append(item.plan)
     if not deleted:
@@ -104,9 +104,7 @@ def rm(
 def adopt(
     namespace: Annotated[
         str,
-        typer.Option(
-            "--namespace", "-n", help="The namespace, as in the store.", show_default=False
-        ),
+        typer.Option("--namespace", "-n", help="Namespace, as in the store.", show_default=False),
     ],
     cluster_uid: Annotated[
         str,
@@ -121,8 +119,8 @@ def adopt(
 ) -> None:
     """Let a cluster take over a namespace of the store from another one, or after a rebuild.
 
-    Create the Studies there first: any others count as deleted from the next clean-up by its
-    operator on, and keep what they retain for their checkpoints.ttl.
+    First create the Studies in that cluster: its operator's next clean-up counts all others as
+    deleted, and keeps what they retain for their checkpoints.ttl.
     """
     if re.fullmatch(CLUSTER_PATTERN, cluster_uid) is None:
         raise StoreError(f"--cluster-uid {cluster_uid!r}: must be a uid, such as kubectl tells")
@@ -145,21 +143,21 @@ def gc(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Give up more, until the store takes no more than this (10GB, 500MiB).",
+            help="Remove more, until the store is no larger than this (10GB, 500MiB).",
             show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")
     ] = False,
     namespace: NamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Remove checkpoints that no study retains, deleted studies, and what killed writers left.
+    """Remove checkpoints that no study retains, deleted studies, and leftovers of killed writers.
 
-    A plan that is in use is skipped. With --max-bytes, checkpoints that ended studies retain go as
-    well, those first that are cheapest to train again per byte; never what a study that has not
-    ended may need, nor a best trial's checkpoint, nor results.
+    Skips plans that are in use. With --max-bytes, also removes checkpoints that ended studies
+    retain, beginning with those that are cheapest to train again per byte; never what a study that
+    has not ended may need, a best trial's checkpoint, or results.
     """
     budget = parse_size(max_bytes, "--max-bytes") if max_bytes is not None else None
     opened = open_store(store)

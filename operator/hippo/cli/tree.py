@@ -1,4 +1,4 @@
-"""``hippo tree``: a study's stage tree as its store has it."""
+"""``hippo tree``: draws a study's stage tree from its store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tree(
     namespace: NamedNamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Draw a study's stage tree: what is stored, what is being trained, what is still to come."""
+    """Draw a study's stage tree: stored, running and pending stages."""
     replayed = replay(find_named(study, store, namespace))
     stored = build_stored_tree(replayed)
     if output is Output.JSON:
@@ -49,7 +49,7 @@ def tree(
 
 
 def print_tree(console: Console, replayed: Replayed, stored: StoredTree) -> None:
-    """Draw the tree as ``hippo plan`` does, and how each branch stands."""
+    """Draw the tree like ``hippo plan``, with the state of each branch."""
     if stored.stages:
         console.print(
             draw_stage_tree(
@@ -70,7 +70,7 @@ def print_tree(console: Console, replayed: Replayed, stored: StoredTree) -> None
 
 
 def _tell(stages: Sequence[Stage], stored: StoredTree) -> Text:
-    """How a branch stands: its first stage that is not done says it, or else its end."""
+    """Describe a branch's state by its first stage that is not done, or else by its end."""
     text = Text()
     undone = next((s for s in stages if stored.states[s.key] is not StageState.DONE), None)
     state = StageState.DONE if undone is None else stored.states[undone.key]

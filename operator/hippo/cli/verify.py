@@ -1,4 +1,4 @@
-"""``hippo verify``: does a trainer keep the law that a stage is a pure function?"""
+"""``hippo verify``: checks that a trainer is exact, so that a stage is a pure function."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from hippo.model import Sequence, Study
 from hippo.model.words import counted
 
 CANDIDATES = 50
-"""Points of the space among which one that changes soon is sought."""
+"""Number of points of the space among which one that changes early is chosen."""
 
 FEWEST_STEPS = 3
 MOST_STEPS = 100
-"""Bounds of the steps tried without --steps. Within them, the changes of hyper-parameters and the
+"""Bounds of the steps trained without --steps. Within them, the changes of hyper-parameters and the
 end of an epoch decide."""
 
 MOST_COMPARED = 1000
-"""Points are compared by no more steps than this."""
+"""Maximum number of steps by which points are compared."""
 
 MOST_SECONDS = 20.0
-"""Longest training in each way without --steps; after that the steps tried so far must do."""
+"""Maximum seconds of training in each way without --steps."""
 
 OBJECTIVE = "objective"
-"""The check whether ``evaluate`` returns the metrics that the study names."""
+"""Name of the check that ``evaluate`` returns the metrics that the study names."""
 
 MARKS = {
     "ok": ("ok      ", "green"),
@@ -44,7 +44,7 @@ MARKS = {
     "failed": ("failed  ", "red"),
     "missing": ("missing ", "red"),
 }
-"""How a check ended: the word before it, and its style."""
+"""The word that introduces a check, and its style, by the check's outcome."""
 
 
 def verify(
@@ -60,7 +60,7 @@ def verify(
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Check a trainer: is it exact, and does it read what the study varies?"""
+    """Check that a trainer is exact, and reads the hyper-parameters that the study varies."""
     located = locate_studies([study])[0]
     found = check_trainer(located, steps)
     if output is Output.JSON:
@@ -72,7 +72,7 @@ def verify(
 
 
 def check_trainer(located: LocatedStudy, steps: int | None) -> dict[str, Any]:
-    """Run the check in processes of its own; returns what they found. Raises WorkersFailed.
+    """Run the checks in separate processes and return the findings. Raises WorkersFailed.
 
     ``steps``: train exactly this many; None: as many as needed, within the bounds above.
     """
@@ -111,7 +111,7 @@ def check_trainer(located: LocatedStudy, steps: int | None) -> dict[str, Any]:
 
 
 def _tell_end(done: subprocess.CompletedProcess[bytes]) -> str:
-    """How a check ended that printed no result; a trainer may write any bytes."""
+    """Describe the end of a check without a result; a trainer may write any bytes."""
     if done.returncode < 0:
         number = -done.returncode
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
@@ -121,7 +121,7 @@ def _tell_end(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 def count_steps(sequence: Sequence, most: int) -> int:
-    """Steps until every change of a hyper-parameter within ``most`` steps has been trained with."""
+    """Return the steps that train with every change of a hyper-parameter within ``most`` steps."""
     changes = [change for change in sequence.changes() if change < most]
     return min(most, max(FEWEST_STEPS, *(change + 2 for change in changes), 0))
 

@@ -1,7 +1,7 @@
-"""Ask for trials from your own program: the client of ``algorithm: {name: external}``.
+"""Request trials from your own program: the client of ``algorithm: {name: external}``.
 
 ``hippo run`` trains, in a process of its own; this client talks to it through the store, a folder
-or S3 alike, and may come and go, as may ``hippo run``.
+or S3 alike. The client and ``hippo run`` may each be stopped and restarted at any time.
 
     with Client.open(".hippo", "study.yaml") as client:
         ticket = client.submit({"lr": 0.1}, steps=10)
@@ -11,20 +11,20 @@ or S3 alike, and may come and go, as may ``hippo run``.
         else:
             client.stop(ticket)
 
-The end of the block closes the study, which then ends once all is trained. An exception does not:
-the program can be started again and goes on. :meth:`Client.drive` is the loop around all that, for
-a tuner with ``ask`` and ``tell``.
+Leaving the block closes the study, which then ends once everything is trained. An exception leaves
+it open: restart the program, and it continues. :meth:`Client.drive` runs this whole loop for a
+tuner with ``ask`` and ``tell``.
 
-All that is raised here on purpose:
+Errors:
 
 - InvalidSpec, a ValueError: an argument cannot be used; each line begins with the path to it.
 - Refused: the study will not carry out a request, or there was none.
 - Closed, a Refused: this client has closed the study.
 - StudyEnded: the study has ended before it could answer.
 - StoreError: the store cannot be read or written, or holds no such study.
-- TimeoutError: no answer in the time that was given.
+- TimeoutError: no answer within the given time.
 
-Every message is one line or, of InvalidSpec, one for each problem.
+Every message is one line; that of InvalidSpec has one line for each problem.
 """
 
 from hippo.client.client import Client

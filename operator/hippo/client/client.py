@@ -1,4 +1,4 @@
-"""The client of an external study: its requests through the store, and their answers."""
+"""The client of an external study: sends requests through the store, and reads their answers."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from hippo.store.mailbox import Mailbox, Unreadable
 
 POLL_SECONDS = 0.5
 OPEN_SECONDS = 60.0
-"""So long ``open`` waits for ``hippo run`` to begin a study."""
+"""Seconds for which ``open`` waits for ``hippo run`` to begin a study, by default."""
 
 
 class Client:
     """Requests to one external study, and their results. Not thread-safe.
 
-    Trials are called by their tickets: the number of the request that made them. Any number of
-    programs may use one study. A context manager, whose end closes the study.
+    A trial is identified by its ticket: the number of the request that created it. Any number of
+    programs may use one study. As a context manager, it closes the study when the block ends.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Client:
         namespace: str = DEFAULT_NAMESPACE,
         timeout: float = OPEN_SECONDS,
     ) -> Client:
-        """A study by its name and namespace, or by its file, once ``hippo run`` has begun it.
+        """Open a study by its name and namespace, or by its file, once ``hippo run`` has begun it.
 
-        Raises StoreError if it does not within ``timeout`` seconds, InvalidSpec if its algorithm is
-        another one.
+        ``store`` is a folder or ``s3://bucket/prefix``. Raises StoreError if the study does not
+        exist within ``timeout`` seconds, InvalidSpec if its algorithm is not ``external``.
         """
         name = str(study)
         if name.endswith((".yaml", ".yml")):
@@ -113,18 +113,18 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Closes the study, unless the program fails: then it can be started again."""
+        """Close the study, unless the block raised: the program can then be restarted."""
         if kind is None:
             self.close()
 
     # -- requests ----------------------------------------------------------------------------------
 
     def submit(self, hyperparameters: Mapping[str, Any], steps: SupportsIndex | None = None) -> int:
-        """Ask for a trial that reports at ``steps`` (the study's, by default). Its ticket.
+        """Request a trial that reports at ``steps`` (default: the study's), and return its ticket.
 
-        Numbers may be NumPy's or PyTorch's; each is taken as what it is, exactly. Raises
-        InvalidSpec for values that are not finite or no JSON, Closed, StoreError. What only the
-        study can tell, such as a name that it does not have, :meth:`wait` raises as Refused.
+        Numbers may be NumPy's or PyTorch's; each is converted exactly. Raises InvalidSpec for
+        values that are not finite or that JSON cannot express, Closed, StoreError. If only the
+        study can detect the problem, such as an unknown name, :meth:`wait` raises Refused.
         """
         if not isinstance(hyperparameters, Mapping):
             message = f"must be a mapping, not {describe(hyperparameters)}"
@@ -134,25 +134,26 @@ class Client:
         return self._post(Suggest(hyperparameters=plain, steps=steps))
 
     def extend(self, ticket: SupportsIndex, steps: SupportsIndex) -> int:
-        """Ask for a trial to go on, and to report at ``steps``. The number of the request.
+        """Request that a trial continues and reports at ``steps``; return the number of the
+        request.
 
-        Nothing is trained again. It goes on once it has reported where it was asked to before.
+        Nothing is trained again. The trial continues once it has reported at its earlier ``steps``.
         Raises InvalidSpec, Closed, StoreError.
         """
         trial = to_whole(ticket, "ticket")
         return self._post(Promote(trial=trial, steps=to_whole(steps, "steps")))
 
     def stop(self, ticket: SupportsIndex) -> int:
-        """Ask for a trial to be ended where it is. The number of the request.
+        """Request that a trial ends where it is; return the number of the request.
 
         Raises InvalidSpec, Closed, StoreError.
         """
         return self._post(Stop(trial=to_whole(ticket, "ticket")))
 
     def close(self) -> None:
-        """There will be no more requests: the study ends once all is trained.
+        """Announce that no more requests follow: the study ends once everything is trained.
 
-        Results can still be read. To close again changes nothing. Raises StoreError.
+        Results can still be read. Closing again changes nothing. Raises StoreError.
         """
         if not self._is_closed:
             self._mailbox.post(Close())
@@ -161,7 +162,11 @@ class Client:
     # -- results -----------------------------------------------------------------------------------
 
     def results(self) -> dict[int, TrialView]:
-        """All trials of the study, by ticket, also those of other programs and of earlier runs."""
+        """Return all trials of the study by ticket, including those of other programs and earlier
+        runs.
+
+        Raises StoreError.
+        """
         self._refresh()
         views: dict[int, TrialView] = {}
         for number, request in sorted(self._requests.items()):
@@ -187,17 +192,18 @@ class Client:
         step: SupportsIndex | None = None,
         timeout: float | None = None,
     ) -> TrialView:
-        """A trial once it has metrics at ``step`` (by default as far as it was asked to go), or is
-        over; of one that has diverged the objective is not finite.
+        """Wait until a trial has metrics at ``step`` (default: the last step requested), or is
+        over.
 
-        Raises Refused if the trial was, or if no request stands that asks for ``step``; StudyEnded;
-        TimeoutError after ``timeout`` seconds; InvalidSpec, StoreError.
+        The objective of a diverged trial is not finite. Raises Refused if the trial was refused, or
+        if no pending request asks for ``step``; StudyEnded; TimeoutError after ``timeout`` seconds
+        (None: no limit); InvalidSpec, StoreError.
         """
         ticket = to_whole(ticket, "ticket")
         step = None if step is None else to_whole(step, "step")
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            has_ended = self._is_over()  # before looking: what it has answered is there then
+            has_ended = self._is_over()  # read first, so that the results include its last answers
             view = self.results().get(ticket)
             if view is None:
                 raise InvalidSpec.at("ticket", f"no trial was asked for by request {ticket}")
@@ -216,8 +222,9 @@ class Client:
     def drive(self, tuner: AskTell, *, in_flight: int = 4) -> dict[int, TrialView]:
         """Ask and tell until the tuner asks for nothing more, then close the study.
 
-        ``in_flight``: most requests without a result. Returns all results. Raises what the tuner
-        raises, InvalidSpec, Closed, StudyEnded, StoreError; the study stays open then.
+        ``in_flight`` is the maximum number of requests without a result. Returns all results.
+        Raises what the tuner raises, InvalidSpec, Closed, StudyEnded, StoreError; the study then
+        stays open.
         """
         flying: dict[int, int] = {}  # ticket -> step
         promotions: dict[int, int] = {}  # ticket -> number of its latest request to go on
@@ -265,7 +272,7 @@ class Client:
         return not math.isfinite(metrics.get(self._objective, 0.0))
 
     def _check_asked(self, ticket: int, step: int) -> None:
-        """Raises Refused unless a request that may still be carried out asks for the step."""
+        """Raise Refused unless a pending or carried out request asks for the step."""
         refusals = []
         for number, request in self._requests.items():
             asks = number == ticket or (isinstance(request, Promote) and request.trial == ticket)
@@ -286,7 +293,7 @@ class Client:
         )
         while self._known < (count := self._mailbox.count()):
             for number in range(self._known, count):
-                with contextlib.suppress(Unreadable):  # another program's; it is refused
+                with contextlib.suppress(Unreadable):  # from another program; the study refuses it
                     self._requests[number] = self._mailbox.read(number)
             self._known = count
 
@@ -310,6 +317,6 @@ class Client:
 
 
 def _find(blobs: Blobs, name: str, namespace: str) -> StoredStudy | None:
-    """The study of this name that was worked on last."""
+    """Return the study of this name that was worked on last; None if it is missing or deleted."""
     found = find_studies(blobs, name, namespace)
     return found[0] if found and not found[0].is_deleted else None

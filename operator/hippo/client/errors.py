@@ -4,11 +4,11 @@ from __future__ import annotations
 
 
 class Refused(Exception):
-    """A request will not be carried out; one line that says why."""
+    """A request will not be carried out. The message is one line that says why."""
 
 
 class Closed(Refused):
-    """This client has closed the study: it takes no more requests."""
+    """This client has closed the study, and accepts no more requests."""
 
 
 class StudyEnded(Exception):

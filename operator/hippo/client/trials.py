@@ -1,4 +1,4 @@
-"""Trials of an external study as its user sees them."""
+"""Trials of an external study, as the client shows them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any, Protocol, SupportsIndex
 
 @dataclass(slots=True)
 class TrialView:
-    """What is known of a trial."""
+    """The known state of a trial."""
 
     ticket: int
     hyperparameters: dict[str, Any]
     steps: int
-    """The farthest that it was asked to go."""
+    """The last step up to which it was requested to train."""
     name: str | None = None
-    """As in the study's results; None until the request was taken up."""
+    """Its name in the study's results; None until the study has accepted the request."""
     phase: str = "Pending"
-    """Pending, Paused (it has reported where it was asked to, and may be extended), Completed,
+    """Pending, Paused (it has reported at ``steps``, and may be extended), Completed,
     Stopped, Failed, Diverged or Refused.
     """
     reason: str = ""
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
-    """By step; only the steps that were asked for."""
+    """Metrics by step, then by name; only at requested steps."""
     refusals: list[str] = field(default_factory=list)
-    """What became of requests to extend or stop it that could not be carried out."""
+    """Reasons for which requests to extend or stop it were refused."""
 
     @property
     def is_over(self) -> bool:
@@ -33,16 +33,17 @@ class TrialView:
 
 
 class AskTell(Protocol):
-    """A tuner of yours, for :meth:`Client.drive`."""
+    """The interface of your tuner for :meth:`Client.drive`."""
 
     def ask(self) -> tuple[Mapping[str, Any] | SupportsIndex, SupportsIndex] | None:
-        """What to train next, and up to which step: hyper-parameters for a new trial, or the ticket
-        of one that is to go on. None: nothing before the next result; nothing at all if no result
-        is awaited.
+        """Return what to train next, and up to which step: hyper-parameters for a new trial, or
+        the ticket of one to extend. None: nothing before the next result, or nothing at all if
+        no result is pending.
         """
 
     def tell(self, trial: TrialView, step: int, metrics: Mapping[str, float] | None) -> None:
-        """A result, whose objective is finite; other metrics may be NaN.
+        """Receive a result. Its objective is finite; other metrics may be NaN.
 
-        None: the trial has failed, diverged, or was refused (``trial.phase``, ``trial.reason``).
+        ``metrics`` is None if the trial failed, diverged, or was refused (``trial.phase``,
+        ``trial.reason``).
         """

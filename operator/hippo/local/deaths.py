@@ -13,7 +13,7 @@ from hippo.session.stalls import describe_call
 
 
 def find_version_trouble(code: int | None, log: Path) -> str | None:
-    """Why a worker's Hippo is not its driver's; None if the worker died for another reason."""
+    """Return how a worker's Hippo is incompatible with its driver's; None if it died otherwise."""
     lines = read_end(log).rstrip().splitlines()
     problem = find_incompatibility(code, lines[-1]) if lines else None
     if problem is None:
@@ -40,7 +40,7 @@ def describe_death(
         said += " Python's lock"
     elif number:
         said = f"the worker {describe_exit(-number)}{where}"
-    elif code == 0:  # nobody leaves like that but os._exit()
+    elif code == 0:  # only os._exit() ends a process like that
         said = f"the trainer ended its process, with exit status 0 and no report{where}"
     else:
         said = f"the worker {describe_exit(code)} and no report{where}"

@@ -32,7 +32,7 @@ def find_gpus() -> list[Gpu]:
 
 
 def find_equal_gpus() -> list[Gpu]:
-    """GPUs of the first one's model: results of another model would differ in the last bits."""
+    """Return the GPUs of the first one's model: other models give different last bits."""
     gpus = find_gpus()
     return [gpu for gpu in gpus if gpu.model == gpus[0].model]
 

@@ -1,8 +1,8 @@
 """The local driver: runs studies on this machine with worker processes and a store.
 
-One loop owns everything: it waits for news of workers, reads their reports from the store, feeds
-the engine, and carries out its commands in order. Nothing it keeps is needed again: kill it at any
-moment and the next run goes on from decisions and results in the store.
+One loop waits for news of workers, reads their reports from the store, feeds the engine, and
+carries out its commands in order. It keeps no state that is not in the store: it may be killed at
+any moment, and the next run continues from stored decisions and results.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ from hippo.tune import create_tuner
 
 TICK_SECONDS = 0.5
 EDIT_SECONDS = 1.0
-"""Interval at which study files are checked for edits."""
+"""Seconds between checks of the study files for edits."""
 LOCK_SECONDS = 60.0
 LINGER_SECONDS = 2.0
 POLL_SECONDS = 0.1
 REMOTE_POLL_SECONDS = 0.5
-"""Interval at which a worker looks for a new route; each look reads the store. It is well below the
+"""Seconds between a worker's polls for a new route; each poll reads the store. It is well below the
 time for which a worker lingers.
 """
 CACHE_FOLDER = ".cache"
@@ -82,7 +82,7 @@ class LocalDriver:
     _workers: Workers = field(init=False)
     _interrupts: Interrupts = field(init=False, default_factory=Interrupts)
     _wakes: list[float] = field(init=False, default_factory=list)
-    _halt: str | None = field(init=False, default=None)  # why the engine launches nothing more
+    _halt: str | None = field(init=False, default=None)  # why nothing more is launched
     _files: StudyFiles = field(init=False)
     _look_at_files: float = field(init=False, default=0.0)
     _stay_ended: set[str] = field(init=False, default_factory=set)  # had ended before, and said so
@@ -121,11 +121,11 @@ class LocalDriver:
             self._interrupts.begin()
             self._loop(lock)
             if cache is not None and not os.environ.get(FOLDER_VARIABLE):
-                cache.clear()  # all that a later run may need is in the store
+                cache.clear()  # the store has everything that a later run may need
         return self.engine
 
     def _find_cache(self, folder: Path | None) -> CheckpointCache | None:
-        """The workers' cache, by default in ``folder``: deleted checkpoints are to leave it too."""
+        """Return the workers' cache, by default in ``folder``; deletions must clear it too."""
         if folder is None:
             return None
         return find_cache(
@@ -187,7 +187,7 @@ class LocalDriver:
             self._feed(replace(event, more_follow=event is not added[-1]))
 
     def _loop(self, lock: PlanLock) -> None:
-        """Run until every study has ended and every worker has left."""
+        """Run until every study has ended and every worker has exited."""
         renewed = self.clock()
         with selectors.DefaultSelector() as selector:
             selector.register(self._server, selectors.EVENT_READ)
@@ -217,11 +217,13 @@ class LocalDriver:
         self._close()
 
     def _sleeps(self) -> bool:
-        """Whether every study that has not ended is suspended."""
+        """Return whether every unfinished study is suspended."""
         return not any(run.is_active for run in self.engine.studies.values())
 
     def _close(self) -> None:
-        """Leave the store tidy. Raises RunStopped, which says why, if studies are unfinished."""
+        """Close the plan and clean up. Raises RunStopped with the reason if studies are
+        unfinished.
+        """
         unfinished = [run for run in self.engine.studies.values() if not run.state.is_final]
         self._plan.inbox.publish()
         for run in unfinished:
@@ -237,7 +239,7 @@ class LocalDriver:
             raise RunStopped(f"{names}: suspended; set spec.suspend to false and run again")
 
     def _pause(self) -> float:
-        """Seconds until the next tick is due."""
+        """Return the seconds until the next tick is due."""
         now = self.clock()
         while self._wakes and self._wakes[0] <= now:
             heapq.heappop(self._wakes)
@@ -285,7 +287,7 @@ class LocalDriver:
     # -- stopping ----------------------------------------------------------------------------------
 
     def _stop_all(self, message: str | None) -> None:
-        """Launch nothing more; let the workers save and leave.
+        """Launch nothing more; let the workers save and exit.
 
         ``message``: why the run halts; None: because of a signal.
         """

@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and a closed terminal: the first stops a run in order, the second at once."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first signal stops a run cleanly, the second at
+once.
+"""
 
 from __future__ import annotations
 
@@ -29,22 +31,22 @@ class Interrupts:
     heeded: int = 0
     leave_by: float = math.inf  # by the driver's clock; after a second signal
     given_up: list[str] = field(default_factory=list)
-    """Chains that were told to leave and could not save."""
+    """Chains that were told to stop and could not save."""
     _is_starting: bool = field(init=False, default=True)
 
     def begin(self) -> None:
-        """Training begins: from now on there is something to save."""
+        """Mark that training begins: from now on there is something to save."""
         self._is_starting = False
 
     def take(self) -> int | None:
-        """The number, from 1 on, of the next signal that is still to be heeded."""
+        """Return the number, from 1 on, of the next unhandled signal; None if there is none."""
         if self.heeded >= self.count:
             return None
         self.heeded += 1
         return self.heeded
 
     def explain(self) -> str | None:
-        """The message at the end of an interrupted run; None if nobody interrupted it."""
+        """Return the message at the end of an interrupted run; None if it was not interrupted."""
         if self.heeded > 1:
             return AT_ONCE
         if self.count and self.given_up:
@@ -77,7 +79,7 @@ class Interrupts:
         if self._is_starting:  # nothing to save yet
             self._is_starting = False
             raise RunStopped("stopped before training began; run again to go on")
-        if self.count > INTERRUPTS_HEEDED:  # the loop hangs: what is stored is whole anyway
+        if self.count > INTERRUPTS_HEEDED:  # the loop hangs; the store is consistent anyway
             raise RunStopped(AT_ONCE)
 
 

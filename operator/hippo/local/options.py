@@ -22,19 +22,19 @@ class Observer(Protocol):
 
     def notified(self, message: str, study: str | None) -> None: ...
 
-    def stalled(self, stalls: Sequence[Stall]) -> None: ...  # all there are, before each update
+    def stalled(self, stalls: Sequence[Stall]) -> None: ...  # all of them, before each update
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run studies here."""
+    """Options of a run on this machine."""
 
     store: str  # path or URL
     logs: Path
     workers: int | None = None  # None: GPUs if there are any, otherwise cores
     merge: bool = True  # False: trial by trial, for comparison
     followed: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
-    """By study, decisions of another run that this one repeats."""
+    """Decisions of another run that this one repeats, by study."""
     retry_failed: bool = False  # trials that failed in earlier runs are tried again
     stalled_after: float = LEAST_SECONDS  # shorter calls are never reported as stalled
 

@@ -17,7 +17,7 @@ Stamp = tuple[int, int, int] | None
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A study as its file has it now, or why that cannot be used."""
+    """The study as its file now defines it, or the reason why that cannot be used."""
 
     study: Study
     changed: tuple[str, ...] = ()  # fields of spec
@@ -35,7 +35,7 @@ class StudyFiles:
         self._stamps = {path: _stamp(path) for path in self.paths}
 
     def read_edits(self, running: Iterable[Study]) -> Iterator[Edit]:
-        """Edits since the last call. A file that is gone changes nothing."""
+        """Yield edits since the last call. A missing file changes nothing."""
         studies = {(study.namespace, study.name): study for study in running}
         if not studies:
             return
@@ -67,7 +67,7 @@ def _compare(before: Study, study: Study) -> Iterator[Edit]:
 
 
 def _stamp(path: Path) -> Stamp:
-    """Tells one version of a file from another; None if it cannot be seen."""
+    """Return a value that differs between versions of a file; None if the file cannot be read."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Studies in files: where a trainer lies, and the signature that studies of one plan share."""
+"""Studies in files: the folder of a trainer, and the signature that studies of one plan share."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def build_signature_document(studies: list[LocatedStudy], *, merge: bool) -> dic
 
 
 def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """The fields in which two signature documents differ, within ``config`` as well; sorted."""
+    """Return the sorted fields in which two signature documents differ, including those of
+    ``config``.
+    """
     names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
     if "config" in names:
         at = names.index("config")

@@ -1,4 +1,4 @@
-"""Starts the studies of a run: new ones, unfinished ones, and ones that had ended."""
+"""Starts the studies of a run: new, unfinished and ended ones."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class StudyStarts:
     options: RunOptions
     observer: Observer
     stay_ended: set[str] = field(default_factory=set)
-    """Studies that had ended before and do not go on; the observer knows."""
+    """Studies that had ended before and are not resumed; the observer was notified."""
 
     def admit(self, studies: Iterable[Study]) -> list[StudyAdded]:
-        """The event for each study. New studies are noted in the store.
+        """Return the event for each study, and record new studies in the store.
 
         Raises InvalidSpec, StoreError.
         """
@@ -56,7 +56,7 @@ class StudyStarts:
         return replace(event, followed=followed)
 
     def _reconsider(self, study: Study) -> StudyAdded:
-        """The study as the store knows it; an ended one goes on if its limits allow it now."""
+        """Return the study as stored; an ended one is resumed if its limits now allow it."""
         session, name = self.plan.session, study.name
         event = self.plan.admit(study)
         verdict = session.reconsider(

@@ -26,11 +26,11 @@ from hippo.store.cache import FOLDER_VARIABLE
 READY_TIMEOUT_SECONDS = 120.0
 """Importing torch and the trainer takes seconds; on a cold disk up to a minute."""
 STACK_SHARE = 0.9
-"""After this part of it the server writes to its log where it stands."""
+"""Share of that time after which the server logs where its import stands."""
 
 
 class WorkersFailed(Exception):
-    """The server cannot start, or has died; one line."""
+    """The server cannot start, or has died. The message is one line."""
 
 
 class WorkerServer:
@@ -46,10 +46,12 @@ class WorkerServer:
         logs: Path,
         cache: Path | None = None,
     ) -> None:
-        """``cache``: where workers keep checkpoints, unless the environment says so already."""
+        """``cache``: folder for workers' checkpoints, unless the environment sets one."""
         self.log = logs / "server.log"
         try:
-            with contextlib.suppress(FileExistsError):  # if it is no folder, opening it says so
+            with contextlib.suppress(
+                FileExistsError
+            ):  # opening it reports a file that is no folder
                 logs.parent.mkdir(parents=True)
             log = folders.open_within(
                 logs.parent, self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, make=True
@@ -69,7 +71,7 @@ class WorkerServer:
             name: str(threads)
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         }
-        environment["PYTHONHASHSEED"] = "0"  # workers see to it too, by starting once more
+        environment["PYTHONHASHSEED"] = "0"  # workers would otherwise restart to set it
         environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts them
         if cache is not None and not environment.get(FOLDER_VARIABLE):
             environment[FOLDER_VARIABLE] = str(cache)
@@ -80,25 +82,27 @@ class WorkerServer:
         ]
         self._path = path
         with open(log, "ab") as stream:
-            self._said_before = stream.tell()  # by earlier servers
+            self._said_before = stream.tell()  # size of earlier servers' output
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for the driver, which stops workers in order
+                start_new_session=True,  # Ctrl-C goes to the driver, which stops workers cleanly
             )
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when there is news."""
+        """Return a descriptor that becomes readable when there are events."""
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
 
     def wait_until_ready(self) -> dict[str, str]:
-        """The fingerprint of software and hardware that workers will have. Raises WorkersFailed."""
+        """Return the fingerprint of software and hardware of future workers. Raises
+        WorkersFailed.
+        """
         with selectors.DefaultSelector() as selector:
             selector.register(self, selectors.EVENT_READ)
             while selector.select(READY_TIMEOUT_SECONDS):
@@ -113,7 +117,7 @@ class WorkerServer:
         )
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """All news so far. Raises WorkersFailed if the server has died."""
+        """Yield all events so far. Raises WorkersFailed if the server has died."""
         assert self._process.stdout is not None
         try:
             while chunk := os.read(self._process.stdout.fileno(), 1 << 16):
@@ -135,7 +139,7 @@ class WorkerServer:
 
     def launch(self, assignment: Assignment, *, plan: str, slot: int, device: str | None) -> Path:
         """Start a worker; returns the path of its log."""
-        log = self._logs / plan / f"{assignment.chain}.log"  # two plans may have a chain of a name
+        log = self._logs / plan / f"{assignment.chain}.log"  # plans may have equal chain names
         self._send(
             {
                 "launch": {
@@ -151,12 +155,12 @@ class WorkerServer:
         return log
 
     def pid(self, chain: str) -> int | None:
-        """The pid of a worker; None before its start and after its end."""
+        """Return the pid of a running worker, else None."""
         return self._running.get(chain)
 
     def terminate(self, chain: str, *, within: float) -> None:
-        """Send SIGTERM: the worker saves at the end of its step and leaves. The server kills it if
-        it is still in a call of its trainer after ``within`` seconds.
+        """Send SIGTERM: the worker saves at the end of its step and exits. The server kills it
+        if it is still in a call of its trainer after ``within`` seconds.
         """
         self._send({"terminate": chain, "within": within})
 
@@ -164,8 +168,8 @@ class WorkerServer:
         self._send({"kill": chain})
 
     def close(self) -> None:
-        """Leave no process behind. Idempotent."""
-        if not self._is_ready:  # still importing, it would not look at its input for a while
+        """End all processes. Idempotent."""
+        if not self._is_ready:  # while it imports, it does not read its input
             self._process.kill()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
@@ -176,7 +180,7 @@ class WorkerServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for pid in self._running.values():  # if the server was killed: what workers have started
+        for pid in self._running.values():  # children of workers, if the server was killed
             with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
         self._running.clear()
@@ -190,20 +194,20 @@ class WorkerServer:
             raise self._failure() from None
 
     def _read_log(self) -> str:
-        """The lines of this server in its log."""
+        """Return the lines that this server has written to its log."""
         with open(folders.open_within(self._logs.parent, self.log, os.O_RDONLY), "rb") as log:
             log.seek(self._said_before)
             return log.read().decode(errors="replace")
 
     def _failure(self) -> WorkersFailed:
-        """Why there is no server any more."""
+        """Return an error that says why the server has ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         how = describe_exit(self._process.returncode)
         text = self._read_log()
         lines = text.strip().splitlines()
         said = f": {lines[-1].strip()}" if lines else ""
-        if (crash := find_crash(text, self._path)) is not None:  # whose last line says nothing
+        if (crash := find_crash(text, self._path)) is not None:  # its last line tells nothing
             said = f" at {crash.place}" if crash.place else ""
         if not self._is_ready:
             return WorkersFailed(f"the worker server {how} while it started{said} (see {self.log})")
@@ -214,7 +218,7 @@ class WorkerServer:
 
 
 def describe_exit(code: int | None) -> str:
-    """From a return code as subprocess gives it: what happened to a process."""
+    """Describe a process's end by its return code, in subprocess's convention."""
     if code is None:
         return "does not answer"
     if code >= 0:

@@ -1,4 +1,4 @@
-"""The workers of a run on this machine: their launch, their end, and their news as events."""
+"""The workers of a run on this machine: launches, ends, and their news as events."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from hippo.session.open_plan import OpenPlan
 from hippo.session.stalls import Stall, find_patience
 
 GRACE_MARGIN_SECONDS = 10.0
-"""Time beyond a worker's grace in which it gives up its step and reports. The server then kills it,
-as a kubelet does.
+"""Seconds after the grace period in which a worker abandons its step and reports. The server then
+kills it, as a kubelet does.
 """
 EXIT_PREEMPTED = 143
 EXIT_STORE = 74
 """Exit statuses of a worker that could not write its last report."""
 
 FOLD_AFTER = 200
-"""Ended chains that are folded into the ledger at a time."""
+"""Number of ended chains that are folded into the ledger together."""
 _BLAMED: dict[str, str] = {"start": "step", "store": "step", "import": "setup"}
-"""The call that an error names if the worker died outside of one."""
+"""The call that an error names if the worker died outside of a call."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """A call of the trainer that lasts. ``since``: by the driver's clock."""
+    """A long call of the trainer. ``since``: by the driver's clock."""
 
     during: During
     step: int
@@ -67,9 +67,9 @@ class Workers:
     folder: Path  # of the trainer
     logs: Path
     ended: list[str]  # chains whose reports are not folded yet
-    gpus: list[int] = field(default_factory=list)  # positions among those that may be used
+    gpus: list[int] = field(default_factory=list)  # positions among the usable GPUs
     is_halted: bool = False  # the run stops, whether or not it was interrupted
-    counted: Counter[str] = field(default_factory=Counter)  # reports read, of each chain
+    counted: Counter[str] = field(default_factory=Counter)  # reports read, by chain
     _workers: dict[str, _Worker] = field(default_factory=dict)
     _unwanted_since: float | None = None  # by the clock
     _hurried: set[str] = field(default_factory=set)
@@ -79,14 +79,14 @@ class Workers:
         return not self._workers
 
     def launch(self, assignment: Assignment) -> None:
-        """Start a worker in the first slot that is free."""
+        """Start a worker in the first free slot."""
         slot = next(n for n in count() if all(w.slot != n for w in self._workers.values()))
         device = f"cuda:{self.gpus[slot % len(self.gpus)]}" if self.gpus else None
         log = self.server.launch(assignment, plan=self.plan.store.plan, slot=slot, device=device)
         self._workers[assignment.chain] = _Worker(slot, log, assignment.grace_seconds)
 
     def terminate_all(self) -> None:
-        """Every chain at work saves at the end of its step and leaves."""
+        """Tell every running chain to save at the end of its step and exit."""
         for chain in list(self.plan.engine.chains):
             self.server.terminate(chain, within=self._grace(chain) + GRACE_MARGIN_SECONDS)
 
@@ -95,11 +95,11 @@ class Workers:
             self.server.kill(chain)
 
     def longest_grace(self) -> float:
-        """Seconds that the most patient chain at work has to end its step."""
+        """Return the longest grace period, in seconds, of the running chains."""
         return max((self._grace(chain) for chain in self.plan.engine.chains), default=0.0)
 
     def hurry(self, *, is_unwanted: bool) -> None:
-        """Terminate chains that are still at work a grace after the last study stopped wanting any.
+        """Terminate chains that still run a grace period after the last study stopped wanting any.
 
         ``is_unwanted``: no study wants a chain now.
         """
@@ -121,7 +121,7 @@ class Workers:
     # -- news --------------------------------------------------------------------------------------
 
     def take(self, news: dict[str, Any]) -> Iterator[Event]:
-        """Events for the engine. Feed each one before asking for the next."""
+        """Yield events for the engine. Feed each one before asking for the next."""
         if "poke" in news:
             yield from self._read_reports(news["poke"])
         elif "progress" in news:
@@ -132,8 +132,8 @@ class Workers:
             yield from self._note_exit(news)
 
     def find_stalls(self, least: float) -> list[Stall]:
-        """Workers that have been in one call for conspicuously long, the longest first; none for
-        less than ``least`` seconds.
+        """Return workers whose current call takes conspicuously long, the longest first; none
+        below ``least`` seconds.
         """
         found = []
         engine, now = self.plan.engine, self.clock()
@@ -180,7 +180,7 @@ class Workers:
         return report.step in chain.claim.node.at(report.step).checkpoints
 
     def _note_exit(self, news: dict[str, Any]) -> Iterator[Event]:
-        """Take in the end of a process; with a ``reason``, it could not even start."""
+        """Handle the end of a process; with a ``reason``, it could not be started."""
         chain = news["exited"]
         yield from self._read_reports(chain)
         worker = self._workers.pop(chain, None)
@@ -194,7 +194,7 @@ class Workers:
             self.ended.clear()
 
     def _explain_exit(self, news: dict[str, Any], worker: _Worker) -> WorkerGone:
-        """How a worker ended that left no report."""
+        """Describe the end of a worker that left no report."""
         chain, code, reason = news["exited"], news["code"], news.get("reason")
         during, step = news.get("during", "start"), news.get("step", 0)
         was_told = self.interrupts.count > 0 or self.is_halted
@@ -215,7 +215,7 @@ class Workers:
 
 
 def _with_log(report: Ended, log: Path) -> Ended:
-    """The report, whose message also names the log if a traceback is there."""
+    """Return the report; its message also names the log if that has a traceback."""
     error = report.error
     if error is None or (report.outcome is not Outcome.FAILED and error.during != "import"):
         return report

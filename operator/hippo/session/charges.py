@@ -1,8 +1,8 @@
 """Charges of studies so far, across runs and crashes.
 
 The engine splits the cost of a stage over the studies that ask for it at that time, which no report
-tells. So the driver notes the sums now and then, with the number of reports that they cover.
-Reports after the last note of a killed run are split evenly over the studies for which the chain
+says. So the driver records the sums from time to time, with the number of reports that they cover.
+If a run is killed, the cost of later reports is split evenly over the studies for which the chain
 was launched.
 """
 
@@ -18,12 +18,12 @@ _CHAIN = re.compile(r"r(\d+)-\d+")
 
 
 def chain_prefix(generation: int) -> str:
-    """The prefix of the names of all chains launched under this generation of the lock."""
+    """Return the name prefix of all chains launched under this generation of the lock."""
     return f"r{generation}"
 
 
 def settle(noted: Spending | None, reports: Mapping[str, Sequence[Report]]) -> dict[str, Spent]:
-    """The charge of each study by all reports there are."""
+    """Return the charge of each study from all reports."""
     spent = dict(noted.studies) if noted is not None else {}
     for chain, told in reports.items():
         began = told[0]
@@ -43,10 +43,10 @@ def settle(noted: Spending | None, reports: Mapping[str, Sequence[Report]]) -> d
 
 
 def _count_noted(noted: Spending | None, chain: str, reports: int) -> int:
-    """How many of a chain's reports the noted sums cover."""
+    """Return how many of a chain's reports the recorded sums cover."""
     match = _CHAIN.fullmatch(chain)
     if noted is None or match is None:
         return 0
-    if chain in noted.counted:  # of this run, or adopted by it
+    if chain in noted.counted:  # launched or adopted by that run
         return noted.counted[chain]
     return reports if int(match[1]) < noted.generation else 0

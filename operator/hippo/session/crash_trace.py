@@ -1,4 +1,4 @@
-"""Reads where a worker was when it crashed, from the stack that Python wrote to its log.
+"""Finds where a worker crashed, from the stack that Python wrote to its log.
 
 The format is that of ``faulthandler``, which needs neither Python's lock nor memory to write it.
 """
@@ -22,13 +22,13 @@ _OURS = ("/stage_runner/", "/hippo/")
 _LIBRARIES = ("/site-packages/", "/dist-packages/", *_OURS)
 _STANDARD = re.compile(r"/lib(?:64)?/python3(?:\.\d+)?/")
 _TRAINS = re.compile(r"/stage_runner/chain\.py$")
-"""In the stack of the thread that trains, and of no other."""
+"""Occurs in the stack of the training thread only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """``what``: as Python names it, if that is known. ``place``: ``trainer.py:31, in step()``, or
-    empty.
+    """A crash. ``what``: Python's name for it, if known. ``place``: ``trainer.py:31, in
+    step()``, or empty.
     """
 
     what: str
@@ -37,9 +37,9 @@ class Crash:
 
 
 def find_crash(log: str, folder: Path | None = None) -> Crash | None:
-    """The last crash that a log ends with; of one whose beginning is cut off, the place alone.
+    """Return the crash with which a log ends; only its place if the beginning is cut off.
 
-    ``folder``: of the trainer; files are named from it.
+    ``folder``: of the trainer; file names are relative to it.
     """
     beginnings = list(_BEGINNING.finditer(log))
     if not beginnings:
@@ -54,8 +54,8 @@ def find_crash(log: str, folder: Path | None = None) -> Crash | None:
 
 
 def read_end(log: Path, within: Path | None = None) -> str:
-    """The last lines of a log; empty if there is none. No link below ``within`` (the log's folder,
-    if it is not given) is followed.
+    """Return the end of a log; empty if there is none. Follows no link below ``within``
+    (default: the log's folder).
     """
     try:
         with open(folders.open_within(within or log.parent, log, os.O_RDONLY), "rb") as file:

@@ -1,5 +1,5 @@
-"""Comparisons over the same trials: which decisions depend on how a study is trained, and those
-that another run has recorded.
+"""Comparisons over the same trials: decisions that depend on how a study is trained, and the
+decisions of another run that are repeated.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from hippo.store import Blobs, PlanStore, StoredStudy, find_studies
 from hippo.tune import Tuner, create_tuner
 
 _DECIDING = ("algorithm", "max_trials", "space", "steps")
-"""Fields of a spec that decide, with the objective, which trials there are."""
+"""Fields of a spec that determine, with the objective, which trials exist."""
 
 
 def other_trials(study: Study, tuner: Tuner) -> str | None:
-    """Why a study may have other trials trial by trial than merged; None: it has the same."""
+    """Return why a study's trials may differ between merged and separate training; None if they
+    do not.
+    """
     if tuner.by_order is not None:
         return (
             f"{tuner.by_order} depends on the order of results, so they may differ from those of a"
@@ -32,7 +34,8 @@ def other_trials(study: Study, tuner: Tuner) -> str | None:
 def find_followed(
     blobs: Blobs, source: str, studies: Iterable[Study], option: str
 ) -> dict[str, tuple[Decision, ...]]:
-    """By study, the decisions of a merged run that has ended, where they depend on its course.
+    """Return, by study, the decisions of an ended merged run, for studies whose decisions depend on
+    the run.
 
     ``source`` and ``option``: the store, and how it was named, for messages. Raises InvalidSpec if
     the store does not hold such a run; StoreError.
@@ -45,7 +48,7 @@ def find_followed(
 
 
 def read_decisions(blobs: Blobs, source: str, study: Study, option: str) -> tuple[Decision, ...]:
-    """The decisions of a study's merged run. Raises InvalidSpec, StoreError."""
+    """Return the decisions of a study's merged run. Raises InvalidSpec, StoreError."""
     runs = [run for run in find_studies(blobs, study.name, study.namespace) if not run.is_deleted]
     merged = [run for run in runs if _is_merged(blobs, run)]
     if not merged:
@@ -66,7 +69,9 @@ def _is_merged(blobs: Blobs, run: StoredStudy) -> bool:
 
 
 def _differing(one: Study, other: Study) -> list[str]:
-    """The fields that decide which trials there are, by their names in a document."""
+    """Return the differing fields, among those that determine the trials, by their names in a
+    document.
+    """
     mine, theirs = (_deciding(study) for study in (one, other))
     return [name for name in sorted(mine) if mine[name] != theirs[name]]
 
@@ -81,7 +86,7 @@ def _deciding(study: Study) -> dict[str, Any]:
 
 
 def has_other_trials(decisions: Iterable[Decision], followed: Iterable[Decision]) -> bool:
-    """Whether what a study has drawn is not the beginning of what it is to follow."""
+    """Return whether a study's suggestions are not the beginning of those that it should repeat."""
     mine, theirs = (
         [d.hyperparameters for d in some if d.kind == "suggest" and d.seed is None]
         for some in (decisions, followed)

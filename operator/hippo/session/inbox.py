@@ -1,4 +1,4 @@
-"""Carries requests of users' programs to the engine, and answers back to them."""
+"""Passes requests of users' programs to the engine, and answers back to them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from hippo.store import RESTORE, PlanStore, StoreError
 from hippo.store.mailbox import Mailbox, Unreadable
 
 POLL_SECONDS = 0.5
-"""Least interval between two looks at mailboxes: each look is a LIST."""
+"""Minimum seconds between two polls of the mailboxes: each poll is a LIST."""
 
 
 @dataclass(slots=True)
 class _Box:
-    """A study's mailbox, and what has passed through it."""
+    """A study's mailbox, and the requests and answers that have passed through it."""
 
     mailbox: Mailbox
     refused: set[int]  # in earlier runs
     answered: set[str]  # by name of the answer
-    requests: int = 0  # taken to the engine
+    requests: int = 0  # number passed to the engine
 
 
 class Inbox:
@@ -39,7 +39,7 @@ class Inbox:
         studies: Iterable[Study],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Reads what earlier runs have answered. Raises StoreError."""
+        """Read the answers of earlier runs. Raises StoreError."""
         self.damaged: dict[str, str] = {}  # studies whose answers cannot be read, and why
         self._engine = engine
         self._clock = clock
@@ -61,7 +61,7 @@ class Inbox:
                 self._boxes[study.name] = _Box(mailbox, refused, set(answers))
 
     def collect(self) -> list[Requested]:
-        """Requests that have come since the last call, in order. Raises StoreError."""
+        """Return the requests since the last call, in order. Raises StoreError."""
         if not self._boxes or self._clock() < self._due:
             return []
         self._due = self._clock() + POLL_SECONDS
@@ -85,11 +85,11 @@ class Inbox:
         box.requests = count
 
     def refuse(self, study: str, number: int, message: str) -> None:
-        """Raises StoreError."""
+        """Answer a request with a refusal. Raises StoreError."""
         self._boxes[study].mailbox.answer(Taken(request=number, refused=message))
 
     def publish(self) -> None:
-        """Write the answers that have come to be due. Raises StoreError."""
+        """Write the answers that are due. Raises StoreError."""
         for name, box in self._boxes.items():
             run = self._engine.studies.get(name)
             if run is not None and run.void:
@@ -102,7 +102,7 @@ class Inbox:
 
 
 def _take_back(run: StudyRun, box: _Box) -> None:
-    """Withdraw the ends of trials that are open again since their study goes on."""
+    """Withdraw the ends of trials that are open again because their study resumed."""
     for trial in run.trials:
         if trial.request is None or trial.state.is_final:
             continue
@@ -113,7 +113,7 @@ def _take_back(run: StudyRun, box: _Box) -> None:
 
 
 def _due_answers(run: StudyRun) -> Iterator[Answer]:
-    secret = run.study.spec.objective.test_metric  # no program may select by it
+    secret = run.study.spec.objective.test_metric  # hidden: no program may select by it
     for trial in run.trials:
         request = trial.request
         if request is None:

@@ -1,7 +1,7 @@
 """A plan of the store while a driver works on it: its lock, records, engine, inbox and charges.
 
-Every driver opens and closes its plan here. All of it waits for the store: a driver with an event
-loop calls it from a thread.
+Every driver opens and closes its plan here. All methods block on the store, so a driver with an
+event loop calls them from a thread.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from hippo.store import STALE_SECONDS, PlanLock, PlanStore, StoreError, Unreadab
 
 @dataclass(slots=True)
 class OpenPlan:
-    """A plan whose lock this process holds. Nothing it keeps is needed to open the plan again.
+    """A plan whose lock this process holds. It keeps no state that reopening the plan needs.
 
-    ``counted``, of several methods: how many reports of each chain the engine has been told of.
-    Every method may raise StoreError; LockLost, one of them, if the lock is another's by now.
+    ``counted``, of several methods: the number of reports of each chain that the engine has
+    received. Every method may raise StoreError, or its subclass LockLost if another process has
+    taken the lock.
     """
 
     lock: PlanLock
     session: Session
     engine: Engine
     inbox: Inbox
-    not_cleaned: str | None = None  # why unfinished writes of killed writers stay
-    has_news: bool = False  # reports have been read since charges were noted
+    not_cleaned: str | None = None  # why unfinished writes of killed writers remain
+    has_news: bool = False  # reports have been read since charges were recorded
 
     @classmethod
     def open(
@@ -53,14 +54,14 @@ class OpenPlan:
         keeps_orphans: bool = False,
         live: Collection[str] | None = None,
     ) -> OpenPlan:
-        """Read the plan, and build an engine that knows its results. ``lock`` is held.
+        """Read the plan, whose ``lock`` is held, and build an engine with its results.
 
-        ``document``: of the plan's signature. ``studies``: those that this run is going to admit;
-        what others retain stays. ``options``: chains are named after the lock's generation,
-        whatever they say. ``clock``: seconds, monotonic. ``on_read``: called with what was read,
-        before anything is removed. ``keeps_orphans``: for a plan whose live workers may be about to
-        write the manifests of data that has none. ``live``: uids of all studies that a cluster has,
-        where others of its studies were deleted; None where there is no cluster.
+        ``document``: the plan's signature document. ``studies``: those that this run will admit;
+        checkpoints that others retain are kept. ``options``: their chain prefix is replaced by one
+        after the lock's generation. ``clock``: monotonic seconds. ``on_read``: called with the
+        records, before anything is removed. ``keeps_orphans``: set it if live workers may be about
+        to write the manifests of data that has none. ``live``: uids of all studies in the cluster;
+        a plan's other studies were deleted. None if there is no cluster.
         """
         studies = list(studies)
         with reading(f"plan {store.plan}"):
@@ -72,7 +73,7 @@ class OpenPlan:
         not_cleaned = None
         try:
             store.blobs.clean(older_than_seconds=STALE_SECONDS)
-        except StoreError as error:  # a right that nothing else needs
+        except StoreError as error:  # cleaning needs a right that nothing else needs
             not_cleaned = str(error)
         if live is not None:
             forget_missing(store, session.documents, live, now=unix_clock())
@@ -90,20 +91,20 @@ class OpenPlan:
         return self.session.store
 
     def admit(self, study: Study, *, uid: str | None = None) -> StudyAdded:
-        """A study as the store knows it; ``uid`` as in :meth:`Session.admit`, which raises what
-        this does. Unreadable also if requests to the study, or answers, are damaged.
+        """Return a study as stored; ``uid`` and errors as in :meth:`Session.admit`. Raises
+        Unreadable also if the study's requests or answers are damaged.
         """
         if study.name in self.inbox.damaged:
             raise Unreadable(self.inbox.damaged[study.name])
         return self.session.admit(study, uid=uid)
 
     def write_study(self, run: StudyRun) -> None:
-        """Note how a study stands, and for how long it has been active."""
+        """Record a study's state, and for how long it has been active."""
         active = self.engine.now - run.started if run.is_active else 0.0
         self.session.write_study(run.study, run, wall_seconds=run.wall_before + active)
 
     def note_charges(self, counted: Mapping[str, int]) -> None:
-        """Note what every study was charged up to here."""
+        """Record what every study was charged so far."""
         self.session.note_spending(
             list(self.engine.studies.values()),
             generation=self.lock.generation,
@@ -111,8 +112,8 @@ class OpenPlan:
         )
 
     def note_costs(self, counted: Mapping[str, int], studies: Iterable[str]) -> None:
-        """Note what outlives a killed process no other way: charges, if there is news, and the
-        wall time of those of ``studies`` that are active and have a budget of it.
+        """Record what a killed process would otherwise lose: charges, if there is news, and the
+        wall time of active ``studies`` that have a budget of it.
         """
         if self.has_news:
             self.has_news = False
@@ -123,14 +124,14 @@ class OpenPlan:
                 self.write_study(run)
 
     def settle(self, counted: Mapping[str, int]) -> None:
-        """Note charges and publish answers. Before a study's end is written: whoever sees the end
-        finds both.
+        """Record charges and publish answers. Call it before a study's end is written, so that
+        readers of the end find both.
         """
         self.note_charges(counted)
         self.inbox.publish()
 
     def close(self, ended: Iterable[str], *, is_idle: bool) -> None:
-        """Leave the store tidy, after all else is noted; the lock stays held.
+        """Clean up in the store, after all else is noted; the lock stays held.
 
         ``ended``: chains whose reports may be folded into the ledger. ``is_idle``: no worker is
         left that may write.

@@ -1,4 +1,4 @@
-"""A plan's records and the documents of its studies: read when it is opened, kept up to date."""
+"""A plan's records and the documents of its studies: read at the start, then kept up to date."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _OF_AN_END = ("state", "message", "end")
 
 
 def _read_end(status: dict[str, Any]) -> End:
-    """How a study has ended, as its document says."""
+    """Read from a study's status how it ended."""
     message = str(status.get("message", ""))
     written = (status.get("end") or {}).get("reason")
     known = {reason.value: reason for reason in EndReason}
@@ -50,24 +50,26 @@ def _read_end(status: dict[str, Any]) -> End:
 
 @dataclass(slots=True)
 class Session:
-    """A plan of the store as it was when the run began, and the studies' documents as they are."""
+    """A plan of the store as it was when the run began, and the current documents of its
+    studies.
+    """
 
     store: PlanStore
     signature: str
     records: PlanRecords
-    spent: dict[str, Spent] = field(default_factory=dict)  # by all studies, when the run began
+    spent: dict[str, Spent] = field(default_factory=dict)  # of all studies, when the run began
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # of all studies, by name
-    unreadable: dict[str, str] = field(default_factory=dict)  # studies, and what is wrong
-    forgotten: set[str] = field(
-        default_factory=set
-    )  # studies that had been deleted, now begun anew
+    unreadable: dict[str, str] = field(
+        default_factory=dict
+    )  # studies with damaged records, and why
+    forgotten: set[str] = field(default_factory=set)  # deleted studies that have begun anew
     clock: Callable[[], float] = time.time  # gives Unix time
 
     @classmethod
     def open(
         cls, store: PlanStore, document: dict[str, Any], clock: Callable[[], float] = time.time
     ) -> Session:
-        """Raises StoreError. The caller holds the plan's lock."""
+        """Read the plan, whose lock the caller holds. Raises StoreError."""
         store.initialise(document)
         records = store.load()
         spent = settle(store.read_spending(), records.reports)
@@ -80,18 +82,19 @@ class Session:
         return session
 
     def build_plan(self) -> SearchPlan:
-        """A plan that knows every checkpoint and result of the store."""
+        """Build a search plan that contains every checkpoint and result of the store."""
         return build_plan(self.signature, self.records.manifests, self.records.reports)
 
     def build_costs(self) -> CostModel:
-        """Estimates from what earlier runs have measured."""
+        """Build estimates from the measurements of earlier runs."""
         return build_costs(self.records.reports)
 
     def admit(self, study: Study, *, uid: str | None = None) -> StudyAdded:
-        """A study as the store knows it. Raises InvalidSpec if it was changed unduly; Unreadable if
-        its own records are damaged: it cannot go on, but others can.
+        """Return the event that adds a study, with everything that the store has of it.
 
-        ``uid``: of its object in a cluster; under another one it is another study of that name.
+        ``uid``: of its object in a cluster; another uid means another study of that name. Raises
+        InvalidSpec if a field changed that may not; Unreadable if the study's own records are
+        damaged, which does not affect other studies.
         """
         if study.name in self.unreadable:
             raise Unreadable(self.unreadable[study.name])
@@ -106,14 +109,14 @@ class Session:
         if known is None:
             return StudyAdded(study)
         status = known.get("status") or {}
-        # With a damaged record it may lack results; if not, it ends again at once.
+        # A damaged record may mean lost results; if none are lost, the study ends again at once.
         has_ended = bool(status.get("state")) and not self.records.problems
         stored = self._parse(known["study"], study.name)
         try:
             mended = self._mend(stored, study)
             is_edited = bool(editable_changes(mended, study))
             if has_ended:
-                study = mended  # its limits stay as they were, until ``reconsider`` says otherwise
+                study = mended  # keeps its limits until ``reconsider`` decides otherwise
             if mended is not stored or (is_edited and not has_ended):
                 self._rewrite(study, known)
         except InvalidSpec as error:
@@ -131,8 +134,8 @@ class Session:
         )
 
     def _mend(self, stored: Study, study: Study) -> Study:
-        """The stored study with the metrics that the new one names, as far as no trial was ever
-        compared by the stored one's: no result of the plan has it.
+        """Return the stored study with the new one's metrics, as far as no result of the plan
+        has the stored one's, so that no trial was ever compared by it.
         """
         before, after = stored.spec.objective, study.spec.objective
         if (before.metric, before.test_metric) == (after.metric, after.test_metric):
@@ -168,8 +171,8 @@ class Session:
         retry: bool,
         advice: Advice,
     ) -> Verdict | None:
-        """Whether a study that was admitted goes on beyond its end, or tries failed trials again;
-        None if it is new. ``study``: as it is written now.
+        """Return whether an admitted study resumes after its end, or retries failed trials; None if
+        it is new. ``study``: as it is written now.
 
         Record the verdict's decisions, then call :meth:`reopen`. Raises InvalidSpec; Unreadable if
         the decisions contradict the study.
@@ -177,7 +180,7 @@ class Session:
         known = self.documents.get(study.name)
         if known is None:
             return None
-        status = known.get("status") or {}  # says so also if its results are to be found again
+        status = known.get("status") or {}  # has the end even if lost results are computed again
         end = _read_end(status) if status.get("state") else None
         before = self._parse(known["study"], study.name)
         time_spent = TimeSpent(event.worker_seconds, event.wall_seconds)
@@ -207,8 +210,8 @@ class Session:
         *,
         retried: str | None = None,
     ) -> StudyAdded:
-        """Note that a study goes on; all its decisions are recorded. ``retried``: the wish to try
-        again that this carries out. Raises StoreError.
+        """Record that a study resumes, once all its decisions are recorded. ``retried``: the
+        retry request that this fulfils. Raises StoreError.
         """
         known = self.documents[study.name]
         status = {n: v for n, v in (known.get("status") or {}).items() if n not in _OF_AN_END}
@@ -229,7 +232,7 @@ class Session:
             ) from None
 
     def note_retried(self, name: str, wish: str) -> None:
-        """A wish to try failed trials again is carried out. Raises StoreError."""
+        """Record that a request to retry failed trials was fulfilled. Raises StoreError."""
         document = {**self.documents[name], "retried": wish}
         self.store.write_study(name, document)
         self.documents[name] = document
@@ -242,7 +245,7 @@ class Session:
         wall_seconds: float = 0.0,
         uid: str | None = None,
     ) -> None:
-        """Note a study, and how it stands: what it retains holds for later runs too."""
+        """Record a study and its state, which determines what it retains in later runs too."""
         status: dict[str, Any] = {"wallSeconds": wall_seconds, "updated": self.clock()}
         if run is not None and run.state.is_final:
             status |= {"state": run.state.value, "message": run.message}
@@ -255,14 +258,16 @@ class Session:
                 "bestKey": run.best.latest_key,
             }
         known = self.documents.get(study.name)
-        if known is None:  # charges of an earlier study of this name are not its own
+        if known is None:  # do not charge it for an earlier study of this name
             known = {"before": self._spent(study.name).model_dump(by_alias=True)}
             if uid is not None:
                 known["uid"] = uid
         self._rewrite(study, {**known, "status": status})
 
     def _describe_end(self, run: StudyRun) -> dict[str, Any]:
-        """Why and under which limits a study has ended, and whether trials are left to go on."""
+        """Describe why and under which limits a study ended, and whether trials are left to
+        resume.
+        """
         assert run.end is not None
         spec = run.study.spec
         known = (self.documents.get(run.name, {}).get("status") or {}).get("end") or {}
@@ -281,11 +286,11 @@ class Session:
         }
 
     def rewrite_study(self, study: Study) -> None:
-        """Note a study that was edited while it is trained."""
+        """Record a study that was edited while it trains."""
         self._rewrite(study, self.documents[study.name])
 
     def _rewrite(self, study: Study, known: dict[str, Any]) -> None:
-        """Note a study as it is written now, with the status that is known."""
+        """Record a study as written now, with its known status."""
         document = {
             **known,
             "study": study.model_dump(mode="json", by_alias=True, exclude_none=True),
@@ -294,7 +299,9 @@ class Session:
         self.documents[study.name] = document
 
     def _spent(self, name: str) -> Spent:
-        """Charges of a study in earlier runs, without those of deleted studies of its name."""
+        """Return a study's charges in earlier runs, without those of deleted studies of its
+        name.
+        """
         spent, before = self.spent.get(name, Spent()), self._before(name)
         return Spent(
             worker_seconds=spent.worker_seconds - before.worker_seconds,
@@ -302,13 +309,13 @@ class Session:
         )
 
     def _before(self, name: str) -> Spent:
-        """Charges of deleted studies of this name."""
+        """Return the charges of deleted studies of this name."""
         return Spent.model_validate(self.documents.get(name, {}).get("before", {}))
 
     def note_spending(
         self, runs: Iterable[StudyRun], *, generation: int, counted: dict[str, int]
     ) -> None:
-        """Note the charges up to here. ``counted``: reports read of each chain of ours."""
+        """Record the charges so far. ``counted``: reports read of each chain of this run."""
         charged = {
             run.name: Spent(
                 worker_seconds=run.worker_seconds + self._before(run.name).worker_seconds,
@@ -321,7 +328,9 @@ class Session:
         )
 
     def kept_by_others(self, names: set[str]) -> Callable[[str], bool]:
-        """Which stored checkpoints studies outside this run need: they are not deleted."""
+        """Return which stored checkpoints studies outside this run need, and must not be
+        deleted.
+        """
         others = {name: doc for name, doc in self.documents.items() if name not in names}
         if self.unreadable:  # what they want cannot be told
             return lambda key: True
@@ -338,8 +347,8 @@ class Session:
         return lambda key: bool(inventory.holders(key, now))
 
     def differences_to_earlier(self, name: str) -> list[str]:
-        """Fields of the trainer that have changed since a study, new here, was worked on in another
-        plan; empty if it was not.
+        """Return the trainer's fields that changed since a study, new here, was worked on in
+        another plan; empty if it was not.
         """
         try:
             namespace = self.store.plan.partition("/")[0]

@@ -1,6 +1,6 @@
-"""Tells people of calls of a trainer that do not end: when, and in which words.
+"""Reports calls of a trainer that do not end: when, and in which words.
 
-A hang cannot be told from a call that takes long. So nothing follows from what is said here: it is
+A hang cannot be distinguished from a slow call, so these messages have no consequences: they are
 for people. ``trainer.stepTimeout`` is the limit that ends a worker.
 """
 
@@ -14,7 +14,7 @@ from hippo.protocol.reports import During
 
 LEAST_SECONDS = 120.0
 TIMES = 10.0
-"""A call is told of once it has lasted for so many times what such a call has taken on average."""
+"""A call is reported once it has lasted this many times the average duration of such calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Stall:
 def find_patience(
     costs: CostModel, chain: ChainRun, during: During, step: int, least: float = LEAST_SECONDS
 ) -> float:
-    """Seconds that a call may take before it is conspicuous, by what is known of such calls."""
+    """Return the seconds after which a call is conspicuous, by the measurements of such calls."""
     overheads = costs.overheads
     match during:
         case "step":
@@ -61,7 +61,7 @@ def find_patience(
 
 
 def expected_step(costs: CostModel, chain: ChainRun, step: int) -> float:
-    """Seconds of this step by what was measured; 0 if nothing was."""
+    """Return the expected seconds of a step by the measurements; 0 without any."""
     if not costs.is_known:
         return 0.0
     return costs.seconds(chain.claim.node.sequence, step, step + 1)
@@ -84,7 +84,7 @@ def describe_call(during: During) -> str:
 
 
 def describe_span(seconds: float) -> str:
-    """``45 s``, ``2 min``, ``1 h 5 min``: as exact as a person needs it."""
+    """Format seconds for people: ``45 s``, ``2 min``, ``1 h 5 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = int(seconds // 60)
