@@ -30,7 +30,7 @@ from hippo.protocol.reports import (
 )
 
 
-class ChainPods:
+class Chains:
     """Processes reports; ignores reports of chains that have ended."""
 
     def __init__(

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hippo.engine.accounting import Accounting
-from hippo.engine.chains import ChainPods
+from hippo.engine.chains import Chains
 from hippo.engine.commands import Command, DeleteCheckpoint
 from hippo.engine.events import (
     Adopted,
@@ -105,7 +105,7 @@ class Engine:
             emit=self._outbox.emit,
             fail_trial=self._progress.fail_trial,
         )
-        self._chains = ChainPods(
+        self._chains = Chains(
             plan,
             self.frontier,
             self.costs,

@@ -113,7 +113,7 @@ _INT: Schema = {
         "low": {**_LOW, **_WHOLE},
         "high": {**_HIGH, **_WHOLE},
         "step": {
-            "description": "From one value to the next; 1 if absent.",
+            "description": "From one value to the next. Defaults to 1.",
             **_WHOLE,
             "minimum": 1,
         },
