@@ -49,7 +49,7 @@ OutputOption = Annotated[
 
 
 def prepare_streams() -> None:
-    """Standard output and error take any text; what is written to closed ones goes nowhere."""
+    """Make standard output and error accept any text; discard what is written to closed ones."""
     codecs.register_error("hippo", _replace)
     for number in (0, 1, 2):  # a file opened later must not take the number of a closed stream
         try:
@@ -134,7 +134,7 @@ class _Console(Console):
 
 
 def _guard(text: Text) -> Text:
-    """The text as one line, in its styles."""
+    """Return the text on one line, with its styles."""
     spelled = on_one_line(text.plain, _SPACE)
     told = hide_keys(spelled)
     if told == text.plain:
@@ -148,7 +148,7 @@ def _guard(text: Text) -> Text:
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """As wide as COLUMNS says, or the terminal; else wide enough for a table row."""
+    """Open a console as wide as COLUMNS or the terminal; else wide enough for a table row."""
     stream = sys.stderr if stderr else sys.stdout
     return _Console(
         file=cast(TextIO, _Rendered(stream)),
@@ -160,12 +160,12 @@ def open_console(*, stderr: bool = False) -> Console:
 
 
 def is_live(console: Console) -> bool:
-    """Whether lines can be drawn again: FORCE_COLOR makes no terminal of a file."""
+    """Return whether lines can be redrawn: FORCE_COLOR does not make a file a terminal."""
     return console.file.isatty() and console.is_terminal and not console.is_dumb_terminal
 
 
 def _find_width(stream: TextIO) -> int | None:
-    """None: the terminal's."""
+    """Return the width that COLUMNS sets; None: the terminal's."""
     told = os.environ.get("COLUMNS", "").strip()
     if told.isdecimal() and told.isascii() and int(told[:6]) > 0:
         return max(MIN_WIDTH, int(told[:6]))
@@ -183,14 +183,14 @@ def print_json(document: Any) -> None:
 
 
 def print_lines(text: str) -> None:
-    """Results that are no table."""
+    """Write results that are not a table."""
     sys.stdout.write(text)
-    sys.stdout.flush()  # so that a full disk is told of here
+    sys.stdout.flush()  # raises here if the disk is full
 
 
 def complain(line: str) -> None:
-    """One line on standard error."""
-    with contextlib.suppress(OSError):  # nobody reads it
+    """Write one line to standard error."""
+    with contextlib.suppress(OSError):  # standard error is closed
         sys.stderr.write(f"hippo: {as_line(line)}\n")
 
 
@@ -217,5 +217,5 @@ class LogOutput:
 
 
 def log_heading(name: str) -> bytes:
-    """The line above a log, with the name of its worker or pod."""
+    """Return the line above a log, with the name of its worker or pod."""
     return f"==> {as_line(name)} <==\n".encode()

@@ -39,7 +39,7 @@ from hippo.views.summary import (
 REDRAW_SECONDS = 0.5
 LINE_SECONDS = 10.0
 DRAWING_SHARE = 0.05
-"""Most of the driver's time that drawing may take: with thousands of trials it takes some."""
+"""Maximum share of the driver's time for drawing, which is slow with thousands of trials."""
 
 MAX_STAGES_SHOWN = 12
 MAX_STALLS_SHOWN = 3
@@ -205,7 +205,7 @@ class Progress:
 
 
 def _ended(engine: Engine) -> list[str]:
-    """How far each study is, by the trials that are known so far."""
+    """Describe how far each study is, by the trials that are known so far."""
     several = len(engine.studies) > 1
     return [
         (f"{run.name}: " if several else "")
@@ -228,7 +228,7 @@ def _bests(engine: Engine) -> list[str]:
 
 
 def _values_of(run: StudyRun) -> list[float | None]:
-    """The objective of all trials: the digits of the best tell it from the others."""
+    """Return the objective of all trials; the best is shown with digits that distinguish it."""
     found = (trial.latest for trial in run.trials)
     return [run.objective(latest[1]) for latest in found if latest is not None]
 

@@ -119,7 +119,7 @@ def _right(cell: str, width: int) -> str:
 
 
 def _joined(parts: list[str]) -> Text:
-    """Lines break between parts, not within them, as long as one fits into a line."""
+    """Join parts so that lines break between them, not within them, if they fit into a line."""
     return Text(" " * GAP).join(Text(part.replace(" ", "\N{NO-BREAK SPACE}")) for part in parts)
 
 
