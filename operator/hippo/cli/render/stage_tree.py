@@ -137,7 +137,7 @@ class _Drawing:
             values = branch.stages[0].node.sequence.values(branch.start)
             differs = {name: value for name, value in values.items() if known.get(name) != value}
             if not differs and len(branches) > 1:
-                # It goes on as before: tell from what the others change.
+                # It continues unchanged: label it with what its siblings change.
                 differs = {name: values[name] for name in _names_that_part(branches)}
             below = tree.add(self._label(branch, differs, digits))
             if branch.children:
