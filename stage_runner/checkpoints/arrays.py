@@ -17,7 +17,7 @@ _PADDED = "gG"  # long doubles: some of their bytes are never set
 
 
 def examine_array(numpy: Any, array: Any) -> Part:
-    """What an array is and where its memory lies. Raises Unsavable."""
+    """Return an array's form and memory. Raises Unsavable."""
     if type(array) is not numpy.ndarray:
         named = with_article(type(array).__name__)
         raise Unsavable(f"{named} cannot be saved; save a plain numpy.ndarray")

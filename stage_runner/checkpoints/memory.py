@@ -1,8 +1,8 @@
-"""Memory that states are copied into, again and again.
+"""Reusable memory for copies of states.
 
-Fresh memory costs more than the copy itself: the system clears it page by page when it is touched
-first, and takes it back when it is freed. Training waits for the copy, so what was copied into once
-is kept for the next state, and is made ready by a thread of its own.
+Fresh memory costs more than the copy itself: the system clears it page by page on first access, and
+takes it back when it is freed. Training waits for the copy, so the memory is kept for the next
+state, and prepared by a separate thread.
 """
 
 from __future__ import annotations

@@ -28,11 +28,12 @@ class NotRestored(InvalidTrainer):
 
 
 def restore(trainer: Trainer, read: Callable[[], bytes], *, digest: str) -> None:
-    """Load the checkpoint that ``read`` returns. ``digest``: of the state that was saved.
+    """Load the checkpoint that ``read`` returns, and compare the result with ``digest``.
 
-    The comparison costs one hash of the state, whatever its size; only where something differs
-    is the checkpoint read again, to name it. A checkpoint of an earlier format did not hold all
-    that is compared. Raises CodecError, NotRestored, UnsavableState and what the trainer raises.
+    ``digest`` is that of the saved state. The comparison costs one hash of the state; only if it
+    differs is the checkpoint read again, to name the difference. Checkpoints of an earlier format
+    lack some of what is compared, so they are not compared. Raises CodecError, NotRestored,
+    UnsavableState and what the trainer raises.
     """
     data = read()
     version = find_format(data)

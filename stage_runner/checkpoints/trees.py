@@ -1,9 +1,9 @@
-"""States as trees of JSON, but for the values that have memory of their own.
+"""States as JSON trees, except for values with memory (arrays, tensors, bytes).
 
-Numbers that JSON keeps exactly, strings, booleans, null and lists stand for themselves; all else is
-an object with one key that names its kind. ``{"block": n}`` is the n-th value (array, tensor or
-bytes). ``{"same": n}`` is the n-th changeable object, in the order in which they begin: it is in
-the state more than once, and what is done to it in one place shows in the other.
+Numbers that JSON keeps exactly, strings, booleans, null and lists stand for themselves; everything
+else is an object with one key that names its kind. ``{"block": n}`` is the n-th value with memory.
+``{"same": n}`` is another occurrence of the n-th mutable object, in the order in which they begin;
+after a restore both occurrences are one object again.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from stage_runner.checkpoints.parts import Part, Unsavable
 MAX_DEPTH = 100
 LEAST_ENTRIES = 2**17
 BYTES_PER_ENTRY = 8
-"""A checkpoint may have as many entries (values outside of arrays and tensors, and what tells of
-those) as the first says, and one for so many bytes of it. Each becomes an object of Python's, which
-takes several times its bytes: so reading takes a small multiple of the file. Long lists of numbers
-belong into arrays.
+"""A checkpoint may have LEAST_ENTRIES entries (values outside of arrays and tensors, and the
+descriptions of those), and one more for each BYTES_PER_ENTRY bytes. Each entry becomes a Python
+object of several times its bytes, so this limits the memory for reading to a small multiple of the
+file. Long lists of numbers belong in arrays.
 """
 _SAFE_INT = 2**53
 _MAPPINGS: dict[type, str] = {dict: "dict", OrderedDict: "ordered", Counter: "counter"}

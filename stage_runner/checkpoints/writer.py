@@ -42,11 +42,11 @@ class Save:
 
 
 class Writer:
-    """One thread and a queue. At most two snapshots are in memory at once: then saving waits.
-    Memory for one of them is kept.
+    """Writes from a queue in one thread. Saving waits while two snapshots are in memory; memory for
+    one of them is kept.
 
-    After the first StoreError nothing more is written; it is raised by every later call but
-    ``finish``.
+    After the first StoreError nothing more is written, and every later call except ``finish``
+    raises it.
     """
 
     def __init__(self, store: PlanStore, *, on_report: Callable[[Report], None]) -> None:
@@ -94,10 +94,9 @@ class Writer:
         self.check()
 
     def finish(self, make: MakeReport) -> None:
-        """Write the last report, after all others; the first caller wins, and others wait for ever.
+        """Write the last report, after all others, even after an error.
 
-        It is tried even after an error. Who would report anything later waits likewise. Raises
-        StoreError.
+        The first caller wins; other callers, and later reports, wait for ever. Raises StoreError.
         """
         self._finished.acquire()
         self._queue.join()

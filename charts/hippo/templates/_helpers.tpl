@@ -41,7 +41,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- .Values.serviceAccount.name | default (include "hippo.operator" .) }}
 {{- end }}
 
-{{/* The operator's name for itself in the store's locks. */}}
+{{/* The operator's identity in the store's locks. */}}
 {{- define "hippo.identity" -}}
 {{- .Values.identity | default (printf "%s.%s" .Release.Namespace (include "hippo.fullname" .)) }}
 {{- end }}
@@ -105,7 +105,7 @@ http://{{ include "hippo.minio" . }}.{{ .Release.Namespace }}.svc:9000
 {{- end }}
 {{- end }}
 
-{{/* The same in all templates of a rendering, and in all renderings by a cluster. */}}
+{{/* Equal in all templates of a rendering, and in all renderings with a cluster. */}}
 {{- define "hippo.minio.password" -}}
 {{- if .Values.minio.rootPassword -}}
 {{- .Values.minio.rootPassword }}
@@ -131,7 +131,7 @@ AWS_SECRET_ACCESS_KEY: {{ .Values.store.secretKey | trim | b64enc }}
 {{- end }}
 {{- end }}
 
-{{/* Environment of whoever uses the store. */}}
+{{/* Environment of containers that use the store. */}}
 {{- define "hippo.store.env" -}}
 {{- with include "hippo.store.endpoint" . -}}
 - {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
@@ -169,7 +169,7 @@ AWS_SECRET_ACCESS_KEY: {{ .Values.store.secretKey | trim | b64enc }}
 {{- end }}
 {{- end }}
 
-{{/* -- what values the schema cannot refuse, each with what to do -- */}}
+{{/* -- invalid values that the schema cannot refuse, each with a remedy -- */}}
 
 {{- define "hippo.validate" -}}
 {{- if eq (toString .Values.enabled) "false" }}

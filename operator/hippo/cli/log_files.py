@@ -1,4 +1,4 @@
-"""The logs that this machine's workers wrote, as ``hippo logs`` shows them."""
+"""The logs of this machine's workers, which ``hippo logs`` shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _READ = 1 << 16
 
 
 def find_folder(named: Named, study: str) -> Path | None:
-    """The folder of logs of the study's plan on this machine; None if there is none."""
+    """Return the folder of logs of the study's plan on this machine; None if there is none."""
     if "://" in named.store.url:
         path = Path(study)
         root = (path.resolve().parent if path.is_file() else Path.cwd()) / LOCAL_LOGS
@@ -30,7 +30,7 @@ def find_folder(named: Named, study: str) -> Path | None:
 
 
 def _open(file: Path) -> BinaryIO:
-    """A log. No symbolic link below the folder of all logs is followed. Raises StoreError."""
+    """Open a log, following no symbolic link below the folder of all logs. Raises StoreError."""
     try:
         return open(folders.open_within(file.parents[3], file, os.O_RDONLY), "rb")
     except OSError as error:
@@ -61,7 +61,7 @@ def show_files(
 
 
 def _list_files(folder: Path, chains: set[str] | None) -> list[Path]:
-    """The logs of the chains, or of all, the newest first."""
+    """Return the logs of the chains, or of all, the newest first."""
     found: list[tuple[float, str, Path]] = []
     for file in folder.glob("*.log"):
         if chains is None or file.stem in chains:
@@ -73,7 +73,7 @@ def _list_files(folder: Path, chains: set[str] | None) -> list[Path]:
 def _follow_files(
     store: PlanStore, folder: Path, chains: set[str] | None, tail: int | None, output: LogOutput
 ) -> None:
-    """Show what is written until nobody works on the plan any more."""
+    """Show new output until no driver works on the plan any more."""
     shown: dict[Path, int] = {}
     odd: set[Path] = set()
     last: Path | None = None
@@ -140,7 +140,7 @@ def _copy(
 
 
 def _find_tail(log: BinaryIO, size: int, lines: int) -> int:
-    """The byte at which the last lines begin."""
+    """Return the byte at which the last lines begin."""
     end, missing = size, lines
     while end > 0 and lines > 0:
         begin = max(0, end - _READ)

@@ -1,4 +1,4 @@
-"""The logs of a study's pods in a cluster, as ``kubectl`` fetches them for ``hippo logs``."""
+"""The logs of a study's pods in a cluster, which ``hippo logs`` fetches with ``kubectl``."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def show_pods(
 
 
 def _list_pods(kubectl: str, options: list[str]) -> list[dict[str, Any]]:
-    """The newest first. Raises StoreError with what kubectl complains of."""
+    """Return the pods, the newest first. Raises StoreError with kubectl's error message."""
     command = [kubectl, "get", "pods", *options, "-o", "json"]
     done = subprocess.run(
         command, capture_output=True, encoding="utf-8", errors="replace", check=False
@@ -87,7 +87,7 @@ def _show_waiting(pods: Iterable[dict[str, Any]]) -> None:
 
 
 def _run_kubectl(command: list[str], output: LogOutput) -> None:
-    """Write kubectl's output, made harmless on a terminal, and its complaints under its name."""
+    """Write kubectl's output, escaped on a terminal, and its errors under its name."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as kubectl:
         assert kubectl.stdout is not None
         assert kubectl.stderr is not None

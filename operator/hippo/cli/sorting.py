@@ -14,7 +14,7 @@ KEYS = ("trial", "best", "steps", "phase")
 
 Row = dict[str, Any]
 _Key = tuple[Any, ...] | None
-"""Ascending; None: nothing is known, and the row stands last in either direction."""
+"""A sort key, ascending; None: unknown, which sorts last in either direction."""
 
 
 def sort_trials(rows: list[Row], run: StudyRun, key: str, *, reverse: bool) -> list[Row]:
@@ -52,7 +52,7 @@ def _find_key(rows: list[Row], run: StudyRun, key: str) -> Callable[[Row], _Key]
 
 
 def _standing(run: StudyRun, trial: TrialRun) -> _Key:
-    """The winner first, then by rank; replicates last, since no tuner compares them."""
+    """Sort the winner first, then by rank; replicates last, since no tuner compares them."""
     if trial.latest is None:
         return None
     return trial is not run.best, trial.is_replicate, run.standing(trial)
@@ -63,7 +63,7 @@ def _number(value: float | None) -> _Key:
 
 
 def _value(value: Any) -> _Key:
-    """Numbers first, then the rest by their text."""
+    """Sort numbers first, then the rest by their text."""
     if value is None:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -84,8 +84,8 @@ class Interrupts:
 
 
 def describe_stopping(chains: int, grace: float) -> str:
-    """How long an orderly stop may take, and what a second signal does. ``grace``: seconds that the
-    most patient of the chains at work has to end its step.
+    """Describe how long a clean stop may take, and what a second signal does. ``grace``: the
+    longest grace period, in seconds, of the running chains.
     """
     if not chains:
         return "stopping"

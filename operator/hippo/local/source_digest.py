@@ -10,11 +10,11 @@ _SKIPPED = {"__pycache__", "node_modules", "site-packages", "build", "dist"}
 
 
 def digest_sources(folder: Path) -> str:
-    """SHA-256 over names and contents of all ``*.py`` below ``folder``.
+    """Return the SHA-256 over names and contents of all ``*.py`` files below ``folder``.
 
-    Hidden files and folders (an editor's locks among them) and virtual environments are left out:
-    they are not the trainer. Raises OSError for what cannot be read: without it the digest would be
-    another trainer's.
+    Hidden files and folders (such as an editor's locks) and virtual environments are left out: they
+    are not part of the trainer. Raises OSError for unreadable files, without which the digest
+    would be another trainer's.
     """
     digest = hashlib.sha256()
     for path in sorted(_python_files(folder)):
@@ -44,8 +44,8 @@ def _python_files(folder: Path) -> list[Path]:
 
 
 def _raise(error: OSError) -> None:
-    """Raise the error of a folder that cannot be listed, as when a device fails; not if the folder
-    is gone or hidden from this user: a trainer cannot import from it either.
+    """Raise the error of a folder that cannot be listed, such as a failed device; not if the folder
+    is missing or forbidden, since a trainer cannot import from it either.
     """
     if not isinstance(error, (FileNotFoundError, PermissionError)):
         raise error

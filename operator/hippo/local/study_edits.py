@@ -1,7 +1,7 @@
 """Edits of study files while they are trained: priority, suspend, budget and the like.
 
-What may change takes effect at once. Anything else is refused in one line, and the study goes on as
-it was; the line is not repeated until the file changes again.
+Changes of editable fields take effect at once. Any other change is refused in one line, and the
+study continues unchanged; the line is not repeated until the file changes again.
 """
 
 from __future__ import annotations

@@ -23,10 +23,10 @@ class LocatedStudy:
 
 
 def build_signature_document(studies: list[LocatedStudy], *, merge: bool) -> dict[str, Any]:
-    """Everything but the sequence that results depend on, for studies that share one plan.
+    """Return everything that results depend on besides the sequence, for studies of one plan.
 
-    Raises InvalidSpec naming what they differ in: their namespace, or all such fields of their
-    trainers.
+    Raises InvalidSpec if the studies differ in their namespace or in such fields of their trainers,
+    all of which it names.
     """
     documents = [
         signature_document(item.study.spec.trainer, digest_sources(item.folder)) for item in studies

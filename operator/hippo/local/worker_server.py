@@ -1,8 +1,8 @@
 """Worker processes, forked warm from one server process (``python -m stage_runner serve``).
 
 The server is the only process that the driver starts: it imports the trainer once and forks a
-worker per chain. Its standard input is the lifeline: when the driver dies, however, the server and
-all workers leave.
+worker per chain. When the driver dies, the server's standard input ends, and the server and all
+workers exit.
 """
 
 from __future__ import annotations

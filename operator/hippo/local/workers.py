@@ -55,8 +55,8 @@ class _Worker:
 class Workers:
     """A worker for each chain that was launched and has not exited.
 
-    Every method may raise WorkersFailed, StoreError. ``stop``: called with why no worker may be
-    launched any more.
+    Every method may raise WorkersFailed, StoreError. ``stop``: called with the reason why no more
+    workers may be launched.
     """
 
     server: WorkerServer

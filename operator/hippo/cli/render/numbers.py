@@ -1,4 +1,4 @@
-"""Values as people read them: with as many digits as tell one from another."""
+"""Formats values for people: with as many digits as distinguish different values."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from typing import Any
 DIGITS = 5
 MOST_DIGITS = 17
 NOISE = 1e-12
-"""Relative: so near to an integer, a float is what arithmetic has made of it."""
+"""Relative tolerance within which a float counts as an integer with a rounding error."""
 
 _PLAIN_TEXT = re.compile(r"[A-Za-z_][\w./:+-]*")
 _WORDS = {"true", "false", "null", "nan", "inf", "infinity"}
 
 
 def number(value: float | None, among: Iterable[float | None] = ()) -> str:
-    """A metric: 5 significant digits, or as many as tell it from others that differ."""
+    """Format a metric with 5 significant digits, or as many as distinguish it from different
+    values.
+    """
     if value is None:
         return "-"
     return _format(value, digits_for([value, *among]))
 
 
 def digits_for(values: Iterable[Any], least: int = DIGITS) -> int:
-    """Significant digits, so many at least, with which numbers that differ look different."""
+    """Return how many significant digits, at least ``least``, make different numbers look
+    different.
+    """
     different = {value for value in values if value is not None and math.isfinite(value)}
     digits = least
     while digits < MOST_DIGITS and len({f"{v:.{digits}g}" for v in different}) < len(different):
@@ -42,7 +46,9 @@ def _format(value: float, digits: int) -> str:
 
 
 def _seems_whole(value: float, text: str) -> bool:
-    """0.9999999 is not to be read as 1."""
+    """Return whether a number would be shown as whole without being so: 0.9999999 is not shown
+    as 1.
+    """
     return (
         math.isfinite(value)
         and value != float(text)
@@ -53,7 +59,7 @@ def _seems_whole(value: float, text: str) -> bool:
 
 
 def describe_values(hyperparameters: dict[str, Any]) -> str:
-    """A trial's hyper-parameters as written, on one line."""
+    """Format a trial's hyper-parameters as written, on one line."""
     return "  ".join(
         f"{name}={describe_value(value)}" for name, value in sorted(hyperparameters.items())
     )
@@ -89,7 +95,7 @@ def describe_value(value: Any, *, is_within: bool = False) -> str:
 
 
 def describe_briefly(value: Any, digits: int) -> str:
-    """One step's value, of a schedule perhaps, whose last digits tell nothing."""
+    """Format one step's value, perhaps of a schedule, without insignificant digits."""
     if isinstance(value, float):
         return f"{value:.{digits}g}"
     return describe_value(value)

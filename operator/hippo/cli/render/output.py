@@ -1,10 +1,9 @@
-"""How every command writes: results to standard output, messages to standard error.
+"""Output of every command: results to standard output, messages to standard error.
 
-Here is the border for text of others, on which nothing gets through that acts on a terminal, forges
-a line or shows nothing (``hippo.model.foreign``). Nobody else writes to a stream: a test sees to
-it. The streams themselves are guarded as well, for what libraries write. Whatever the encoding of a
-stream, all that is written gets there: what the encoding lacks is replaced by something like it, or
-by its escape.
+All untrusted text passes through this module, which escapes anything that would affect a terminal,
+forge a line or be invisible (``hippo.model.foreign``). No other module writes to a stream, which a
+test checks. The streams themselves are guarded as well, for the output of libraries. Characters
+that a stream's encoding lacks are replaced by similar ones, or by their escapes.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ MIN_WIDTH = 20
 _SPACE = "\N{NO-BREAK SPACE}"
 
 _LIKE = {"━": "=", "→": ">", "±": "~", "…": "...", "–": "-", "’": "'"}
-"""What is drawn, and what stands for it where the encoding has no such character."""
+"""Drawn characters, and their replacements for encodings that lack them."""
 
 
 class Output(Enum):
@@ -49,7 +48,7 @@ OutputOption = Annotated[
 
 
 def prepare_streams() -> None:
-    """Standard output and error take any text; what is written to closed ones goes nowhere."""
+    """Make standard output and error accept any text; discard what is written to closed ones."""
     codecs.register_error("hippo", _replace)
     for number in (0, 1, 2):  # a file opened later must not take the number of a closed stream
         try:
@@ -75,8 +74,8 @@ def prepare_streams() -> None:
 
 
 class _Guarded(io.TextIOWrapper):
-    """A stream whose lines hold no control characters. URLs stay as they are: hiding keys is up to
-    the writer, as JSON keeps them.
+    """A stream that escapes control characters. It does not hide keys in URLs: callers do, since
+    JSON keeps them.
     """
 
     def write(self, text: str) -> int:
@@ -116,12 +115,12 @@ def _escape(character: str) -> str:
 
 
 class _Console(Console):
-    """Shows texts as they are: without markup, and without anything in them that acts."""
+    """Prints text without interpreting markup, and with control characters escaped."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """All that is printed passes here, each text before lines are made of it."""
+        """Guard every printed text before it is broken into lines."""
         if isinstance(renderable, str):
             renderable = Text(renderable)
         if isinstance(renderable, Text):
@@ -129,12 +128,12 @@ class _Console(Console):
         return super().render(renderable, options)
 
     def on_broken_pipe(self) -> None:
-        """Rich would end the process, also where only progress is told to nobody."""
+        """Re-raise; Rich would end the process, even if only progress output is lost."""
         raise  # the BrokenPipeError that is being handled
 
 
 def _guard(text: Text) -> Text:
-    """The text as one line, in its styles."""
+    """Return the text on one line, with its styles."""
     spelled = on_one_line(text.plain, _SPACE)
     told = hide_keys(spelled)
     if told == text.plain:
@@ -148,7 +147,7 @@ def _guard(text: Text) -> Text:
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """As wide as COLUMNS says, or the terminal; else wide enough for a table row."""
+    """Open a console as wide as COLUMNS or the terminal; else wide enough for a table row."""
     stream = sys.stderr if stderr else sys.stdout
     return _Console(
         file=cast(TextIO, _Rendered(stream)),
@@ -160,12 +159,12 @@ def open_console(*, stderr: bool = False) -> Console:
 
 
 def is_live(console: Console) -> bool:
-    """Whether lines can be drawn again: FORCE_COLOR makes no terminal of a file."""
+    """Return whether lines can be redrawn: FORCE_COLOR does not make a file a terminal."""
     return console.file.isatty() and console.is_terminal and not console.is_dumb_terminal
 
 
 def _find_width(stream: TextIO) -> int | None:
-    """None: the terminal's."""
+    """Return the width that COLUMNS sets; None: the terminal's."""
     told = os.environ.get("COLUMNS", "").strip()
     if told.isdecimal() and told.isascii() and int(told[:6]) > 0:
         return max(MIN_WIDTH, int(told[:6]))
@@ -183,24 +182,24 @@ def print_json(document: Any) -> None:
 
 
 def print_lines(text: str) -> None:
-    """Results that are no table."""
+    """Write results that are not a table."""
     sys.stdout.write(text)
-    sys.stdout.flush()  # so that a full disk is told of here
+    sys.stdout.flush()  # raises here if the disk is full
 
 
 def complain(line: str) -> None:
-    """One line on standard error."""
-    with contextlib.suppress(OSError):  # nobody reads it
+    """Write one line to standard error."""
+    with contextlib.suppress(OSError):  # standard error is closed
         sys.stderr.write(f"hippo: {as_line(line)}\n")
 
 
 class LogOutput:
-    """Standard output, for what trainers have written.
+    """Writes the output of trainers to standard output.
 
-    Into a file or a pipe it goes as it is, byte for byte: it is their output, for programs. On a
-    terminal it is text: with escapes a trainer, or whoever can write to its log, could rewrite what
-    stands there, or type. So colours are lost there, and each state of a progress bar has its line;
-    behind ``| cat`` both are as they were.
+    A file or a pipe gets it byte for byte. On a terminal it is escaped, since escape sequences from
+    a trainer, or from anyone who can write to its log, could rewrite the screen or simulate input.
+    So a terminal shows no colours, and a line for each state of a progress bar; ``| cat`` shows
+    both unchanged.
     """
 
     def __init__(self) -> None:
@@ -217,5 +216,5 @@ class LogOutput:
 
 
 def log_heading(name: str) -> bytes:
-    """The line above a log, with the name of its worker or pod."""
+    """Return the line above a log, with the name of its worker or pod."""
     return f"==> {as_line(name)} <==\n".encode()

@@ -39,12 +39,12 @@ from hippo.views.summary import (
 REDRAW_SECONDS = 0.5
 LINE_SECONDS = 10.0
 DRAWING_SHARE = 0.05
-"""Most of the driver's time that drawing may take: with thousands of trials it takes some."""
+"""Maximum share of the driver's time for drawing, which is slow with thousands of trials."""
 
 MAX_STAGES_SHOWN = 12
 MAX_STALLS_SHOWN = 3
 QUIET_SECONDS = 60.0
-"""A failure that differs only in its log is not told again for so long."""
+"""Seconds for which a failure that differs only in its log is not reported again."""
 
 _LOG = re.compile(r"; its log: [^;]*")
 
@@ -59,18 +59,18 @@ class Progress:
             console=console,
             auto_refresh=False,
             transient=True,
-            redirect_stdout=False,  # which would heed the escapes of what is written
+            redirect_stdout=False,  # it would interpret escapes in the output
             redirect_stderr=False,
         )
         self._begun = time.monotonic()
         self._draw_at = 0.0
         self._is_mute = False
         self._saved = 0
-        self._failures: dict[str, float] = {}  # what was told, and when
+        self._failures: dict[str, float] = {}  # reported failures, and when
         self._stalls: Sequence[Stall] = ()
-        self._told: dict[str, Stall] = {}  # by chain: as it was told last
+        self._told: dict[str, Stall] = {}  # last report, by chain
         self.worker_seconds_earlier = 0.0
-        """What the studies had used when the run began."""
+        """Worker-seconds that the studies had used when the run began."""
 
     def __enter__(self) -> Self:
         if self._is_live:
@@ -90,12 +90,12 @@ class Progress:
 
     @contextlib.contextmanager
     def _unfailing(self) -> Iterator[None]:
-        """A closed terminal or a full disk must not end a run that only tells of itself there."""
+        """Ignore a closed terminal or a full disk, which must not end the run."""
         try:
             yield
         except OSError:
             self._is_mute = True
-            with contextlib.suppress(OSError):  # what waits to be written must not fail at exit
+            with contextlib.suppress(OSError):  # buffered output must not fail at exit
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._console.file.fileno())
                 os.close(nowhere)
@@ -123,7 +123,7 @@ class Progress:
         self._print(text)
 
     def stalled(self, stalls: Sequence[Stall]) -> None:
-        """Each is told at once, and again whenever it has lasted twice as long."""
+        """Report each stall at once, and again whenever its duration has doubled."""
         for stall in stalls:
             told = self._told.get(stall.chain)
             is_same = told is not None and (told.during, told.step) == (stall.during, stall.step)
@@ -205,7 +205,7 @@ class Progress:
 
 
 def _ended(engine: Engine) -> list[str]:
-    """How far each study is, by the trials that are known so far."""
+    """Describe how far each study is, by the trials that are known so far."""
     several = len(engine.studies) > 1
     return [
         (f"{run.name}: " if several else "")
@@ -228,7 +228,7 @@ def _bests(engine: Engine) -> list[str]:
 
 
 def _values_of(run: StudyRun) -> list[float | None]:
-    """The objective of all trials: the digits of the best tell it from the others."""
+    """Return the objective of all trials; the best is shown with digits that distinguish it."""
     found = (trial.latest for trial in run.trials)
     return [run.objective(latest[1]) for latest in found if latest is not None]
 

@@ -1,7 +1,7 @@
-"""Rows for people, in whatever width there is: a table where it fits, else long texts below their
-rows, else a block for each row.
+"""Rows that fit any width: as a table if possible, else with long texts below their rows, else as a
+block for each row.
 
-Nothing is cut: what is too wide goes on in the next line.
+Nothing is cut: text that is too wide continues on the next line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hippo.model.words import on_one_line
 
 GAP = 2
 MIN_FOLDED = 24
-"""Columns that a text which may be folded gets at least; with less, a block is easier to read."""
+"""Minimum width of a folded text; below that, a block is easier to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Column:
 
 @dataclass(slots=True)
 class Listing:
-    """A renderable of rich. The first column says what a row is about."""
+    """A renderable for rich. The first column identifies the row."""
 
     columns: list[Column]
     title: str = ""
@@ -51,7 +51,7 @@ class Listing:
             yield from self._blocks()
 
     def _needed_width(self, folded: int | None) -> int:
-        """Columns of a table whose folded texts get so many each; None: lines of their own."""
+        """Return a table's width with ``folded`` columns for each folded text; None: own lines."""
         total = -GAP
         for index, column in enumerate(self.columns):
             if not column.is_folded:
@@ -119,7 +119,7 @@ def _right(cell: str, width: int) -> str:
 
 
 def _joined(parts: list[str]) -> Text:
-    """Lines break between parts, not within them, as long as one fits into a line."""
+    """Join parts so that lines break between them, not within them, if they fit into a line."""
     return Text(" " * GAP).join(Text(part.replace(" ", "\N{NO-BREAK SPACE}")) for part in parts)
 
 

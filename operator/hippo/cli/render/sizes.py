@@ -1,4 +1,4 @@
-"""Numbers of bytes, as people write and read them."""
+"""Numbers of bytes, parsed and formatted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def parse_size(text: str, option: str) -> int:
-    """Bytes of ``10GB`` (powers of 1000) or ``500MiB`` (of 1024). Raises InvalidSpec."""
+    """Parse ``10GB`` (powers of 1000) or ``500MiB`` (of 1024) to bytes. Raises InvalidSpec."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise InvalidSpec.at(
@@ -22,7 +22,7 @@ def parse_size(text: str, option: str) -> int:
 
 
 def describe_size(count: int) -> str:
-    """``1.5 GB``: powers of 1000, as disks are sold."""
+    """Format bytes as ``1.5 GB``, in powers of 1000."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 999.5:

@@ -1,4 +1,4 @@
-"""The stage tree in a terminal: how much is shared, where trials part, and in what they differ."""
+"""The stage tree in a terminal: what is shared, where trials diverge, and how they differ."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class _Branch:
 
 
 Tell = Callable[[List[Stage]], Text]
-"""What else there is to say of a branch: stages in a row, without a fork between them."""
+"""Additional text for a branch: consecutive stages without a fork between them."""
 
 
 def draw_stage_tree(
     stages: List[Stage], *, max_lines: int = MAX_LINES, tell: Tell | None = None
 ) -> StageDrawing:
-    """A tree of branches; the bar is each branch's share of the critical path."""
+    """Return a tree of branches; the bar is each branch's share of the critical path."""
     roots = _branches(stages)
     longest = max((stage.end for stage in stages), default=1)
     tree = Tree(Text("stage tree", style="bold"), guide_style="dim")
@@ -83,7 +83,7 @@ def _lines_of(tree: Tree, depth: int) -> Iterator[tuple[int, Text]]:
 
 
 def _branches(stages: List[Stage]) -> list[_Branch]:
-    """Join stages that follow one another; parents come before children in ``stages``."""
+    """Join consecutive stages; parents come before children in ``stages``."""
     children: dict[str, list[Stage]] = {}
     roots: list[Stage] = []
     for stage in stages:
@@ -113,7 +113,7 @@ def _branches(stages: List[Stage]) -> list[_Branch]:
 
 
 def _names_that_part(branches: list[_Branch]) -> list[str]:
-    """Hyper-parameters in which sibling branches differ at their first step."""
+    """Return the hyper-parameters in which sibling branches differ at their first step."""
     rows = [b.stages[0].node.sequence.values(b.start) for b in branches if b.end > b.start]
     return (
         [name for name in rows[0] if len({str(row.get(name)) for row in rows}) > 1] if rows else []
@@ -137,7 +137,7 @@ class _Drawing:
             values = branch.stages[0].node.sequence.values(branch.start)
             differs = {name: value for name, value in values.items() if known.get(name) != value}
             if not differs and len(branches) > 1:
-                # It goes on as before: tell from what the others change.
+                # It continues unchanged: label it with what its siblings change.
                 differs = {name: values[name] for name in _names_that_part(branches)}
             below = tree.add(self._label(branch, differs, digits))
             if branch.children:
@@ -175,7 +175,7 @@ class _Drawing:
 
 
 def _digits_that_tell(branches: list[_Branch]) -> int:
-    """Significant digits that tell the values of siblings apart; 4 at least."""
+    """Return the significant digits that distinguish the values of siblings, at least 4."""
     rows = [branch.stages[0].node.sequence.values(branch.start) for branch in branches]
     names = {name for row in rows for name in row}
     columns = ({row[name] for row in rows if isinstance(row.get(name), float)} for name in names)

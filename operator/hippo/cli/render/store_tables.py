@@ -1,4 +1,4 @@
-"""Listings and clean-ups of a store, as people and as programs read them."""
+"""Listings and clean-ups of a store, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAY_GO_ON = "all on its way: it may go on"
 
 
 def print_listing(console: Console, listings: list[PlanListing]) -> None:
-    """A block for each plan, then totals."""
+    """Print a block for each plan, then totals."""
     for listing in listings:
         title = Text.assemble((f"{listing.namespace}/{listing.name}", "bold"))
         if listing.entrypoint:
@@ -91,7 +91,7 @@ def _moment(seconds: float) -> str:
 
 
 def listing_to_json(url: str, listings: list[PlanListing]) -> dict[str, Any]:
-    """The document of ``hippo store ls -o json``. Times are Unix times, sizes bytes."""
+    """Return the document of ``hippo store ls -o json``. Times are Unix times, sizes bytes."""
     return {
         "store": url,
         "plans": [
@@ -136,7 +136,7 @@ def listing_to_json(url: str, listings: list[PlanListing]) -> dict[str, Any]:
 
 
 def print_collection(console: Console, collection: Collection, *, dry_run: bool) -> None:
-    """A line for each plan of which something is to be told, then totals."""
+    """Print a line for each plan with news, then totals."""
     for swept in collection.plans:
         for line in _told(swept):
             console.print(Text.assemble((swept.plan, "bold"), f": {line}"), soft_wrap=True)
@@ -154,7 +154,7 @@ def print_collection(console: Console, collection: Collection, *, dry_run: bool)
 
 
 def print_links(console: Console, links: Iterable[str]) -> None:
-    """Names of symbolic links in a store that lie in no plan."""
+    """Print the names of symbolic links in a store that are in no plan."""
     for link in links:
         told = ": left alone: a symbolic link, which is not followed"
         console.print(Text.assemble((link, "bold"), told), soft_wrap=True)
@@ -183,7 +183,7 @@ def _told(swept: Swept) -> Iterator[str]:
 
 
 def collection_to_json(url: str, collection: Collection, *, dry_run: bool) -> dict[str, Any]:
-    """The document of ``hippo store gc -o json``. Sizes are bytes."""
+    """Return the document of ``hippo store gc -o json``. Sizes are bytes."""
     return {
         "store": url,
         "dryRun": dry_run,

@@ -1,4 +1,4 @@
-"""Results and plans as people read them."""
+"""Results and plans as tables."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def print_result(console: Console, result: dict[str, Any], studies: list[Study])
 
 
 def select_own(rows: list[dict[str, Any]], study: Study) -> list[dict[str, Any]]:
-    """The trials of a study, without replicates."""
+    """Return the trials of a study, without replicates."""
     seed = study.spec.trainer.seed
     return [row for row in rows if row["study"] == study.name and row["seed"] == seed]
 
@@ -77,7 +77,7 @@ def print_best(
 
 
 def _why_best(best: dict[str, Any], rows: list[dict[str, Any]], objective: Objective) -> str:
-    """The winner by its replicates may not be the one with the best single result."""
+    """Explain the winner: by its replicates it may not be the one with the best single result."""
     metric = objective.metric
     text = f"chosen by its mean {metric} under other seeds, not by a single result"
     single = rank_single(rows, objective)[0]
@@ -88,14 +88,14 @@ def _why_best(best: dict[str, Any], rows: list[dict[str, Any]], objective: Objec
 
 
 def rank_single(rows: list[dict[str, Any]], objective: Objective) -> list[dict[str, Any]]:
-    """Trials with a result, the farthest first, then by it alone."""
+    """Return the trials with a result, ordered by the last step, then by the result alone."""
     sound = [row for row in rows if row["metrics"].get(objective.metric) is not None]
     sign = -1.0 if objective.goal == "maximize" else 1.0
     return sorted(sound, key=lambda row: (-row["steps"], sign * row["metrics"][objective.metric]))
 
 
 def leading_values(rows: list[dict[str, Any]], objective: Objective) -> list[float]:
-    """The objective of the best trials, whose digits are to tell them apart."""
+    """Return the objective of the best trials, which digits must distinguish."""
     return [row["metrics"][objective.metric] for row in rank_single(rows, objective)[:MAX_ROWS]]
 
 
@@ -113,7 +113,9 @@ def _steps_line(result: dict[str, Any]) -> str:
 
 
 def _time_line(result: dict[str, Any]) -> str:
-    """This run's time, and what went before: an ended study that is run again trains nothing."""
+    """Return this run's time and that of earlier runs: an ended study that is run again trains
+    nothing.
+    """
     estimate, earlier = result["trialBasedEstimate"], result["workerSecondsEarlier"]
     here = result["workerSeconds"] - earlier
     line = f"time: {_duration(result['makespanSeconds'])}"
@@ -133,7 +135,7 @@ def _time_line(result: dict[str, Any]) -> str:
 
 
 def _replicate_line(row: dict[str, Any]) -> str:
-    """A trial's metrics over its replicates: mean and sample standard deviation."""
+    """Return a trial's metrics over its replicates: mean and sample standard deviation."""
     spreads = []
     for name, spread in row.items():
         if isinstance(spread, dict):
@@ -196,7 +198,7 @@ def _list_trials(result: dict[str, Any], study: Study) -> Listing:
 
 
 def _without_repeated_failures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without failures for a reason given before: often one stage is behind them all."""
+    """Drop failures with a reason shown before: often one stage causes them all."""
     seen: set[str] = set()
     kept = []
     for row in rows:
@@ -245,7 +247,7 @@ def print_plan(console: Console, analysis: PlanAnalysis) -> None:
 
 
 def print_standing(console: Console, replayed: Replayed) -> None:
-    """Print how a stored study stands, and what is damaged in its plan."""
+    """Print a stored study's state, and what is damaged in its plan."""
     text = Text.assemble((replayed.study.name, "bold"), f": {replayed.phase}")
     if replayed.run.message:
         text.append(f": {replayed.run.message}")
