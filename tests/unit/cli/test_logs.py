@@ -36,6 +36,7 @@ def show(log: Path, *, tail: int | None = None, follow: bool = False) -> None:
     logs("s", trial=None, follow=follow, tail=tail, store=store, namespace=None)
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([b"a", b"\n", b"\n\n", b"bcdefgh"])), st.integers(0, 9))
 def test_the_last_lines_are_those_of_the_whole(
     tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], lines: int
@@ -50,6 +51,7 @@ def test_the_last_lines_are_those_of_the_whole(
         assert file.read_bytes()[begin:] == b"".join(deque(log, lines))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", [None, 1, 2])
 @pytest.mark.parametrize("follow", [False, True])
 def test_a_log_may_be_larger_than_memory(

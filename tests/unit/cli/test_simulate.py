@@ -28,6 +28,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: Any, *arguments: Any) 
     return (status if isinstance(status, int) else 0), capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_document_of_the_grid(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,6 +44,7 @@ def test_the_document_of_the_grid(
     assert found["curves"] == "synthetic"
 
 
+@pytest.mark.slow
 def test_times_are_in_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +50,7 @@ def choose_by_brute_force(items: list[Stored], excess: int) -> list[Stored]:
     return chosen
 
 
+@pytest.mark.slow
 @given(forests(), st.integers(-1, 40))
 def test_as_if_every_price_were_worked_out_anew(items: list[Stored], excess: int) -> None:
     assert choose_evictions(items, excess) == choose_by_brute_force(items, excess)

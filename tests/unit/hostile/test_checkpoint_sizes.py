@@ -57,6 +57,7 @@ def measure(data: bytes) -> tuple[Any, int]:
     return state, peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(
     "item",
@@ -94,6 +95,7 @@ def test_texts_are_told_apart_in_one_pass(text: bytes, ends: bytes) -> None:
     assert isinstance(measure(write(header))[0], CodecError)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(STATES)
 def test_the_entries_of_what_is_saved_are_not_underestimated(state: Any) -> None:
@@ -184,6 +186,7 @@ def test_what_trainers_keep_is_no_hostile_state(state: Any) -> None:
     assert str(read)[:1000] == str(state)[:1000]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("entry", [7, [], {}, (1,), {"a": 1}])
 def test_what_is_saved_can_be_read_whatever_its_size(entry: Any) -> None:

@@ -33,6 +33,7 @@ def test_it_is_read_back() -> None:
     assert decode(encoded())["count"] == 7
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.integers(0, 2**32))
 def test_spoilt_bytes_are_refused_or_data_and_take_no_more_room_than_they_are(seed: int) -> None:

@@ -196,6 +196,7 @@ LISTED = {"spec.priorityClassName", "spec.runtimeClassName", "spec.volumes.csi.d
 """Of these, no value is allowed until an administrator has listed it."""
 
 
+@pytest.mark.slow
 def test_each_listed_field_can_be_set_and_to_no_value_of_another_type() -> None:
     count = 0
     for place, (type_, kind) in ALL.items():
@@ -211,6 +212,7 @@ def test_each_listed_field_can_be_set_and_to_no_value_of_another_type() -> None:
     assert count > 250
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(documents(POD_SPEC))
 def test_what_is_accepted_is_a_pod_of_the_restricted_standard(document: Any) -> None:
@@ -232,6 +234,7 @@ SOUND = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from(SOUND), st.sampled_from(CANDIDATES)), max_size=3))
 def test_so_is_what_is_made_of_listed_fields(given_: list[tuple[str, Any]]) -> None:

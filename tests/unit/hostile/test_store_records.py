@@ -252,6 +252,7 @@ def test_each_field_with_each_value(kind: Kind) -> None:
         see_that_others_go_on({**stored, name: data}, sound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STORED)
 def test_a_newer_record_of_any_kind_stops_clean_up_of_its_plan(kind: Kind) -> None:
     stored, plan, sound = build()
@@ -287,6 +288,7 @@ def test_a_newer_report_within_the_ledger_stops_it_too() -> None:
         PlanStore(MemoryBlobs(stored), plan).load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STORED)
 def test_what_is_too_large_is_not_asked_for(kind: Kind) -> None:
     """Not even what the store lists as small, and has grown since."""
@@ -304,6 +306,7 @@ def test_what_is_too_large_is_not_asked_for(kind: Kind) -> None:
     collect(Watched(dict(spoilt)), now=NOW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STORED)
 @pytest.mark.parametrize("filling", [b"[],", b"[[", b"1,", b'{"":{'])
 def test_what_holds_too_many_values_is_not_decoded(kind: Kind, filling: bytes) -> None:

@@ -78,6 +78,7 @@ def test_spoilt_records_stop_at_most_their_own_plan(seed: int) -> None:
         world.close()
 
 
+@pytest.mark.slow
 def test_names_lead_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a record names, all that is asked of the store has a name within one plan."""
     asked: list[str] = []

@@ -74,6 +74,7 @@ SPOILT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SPOILT)
 def test_others_go_on_and_nothing_of_it_is_lost(world: World, case: str) -> None:
     end, spoilt, told = SPOILT[case]

@@ -51,6 +51,7 @@ def test_it_reads_what_the_model_reads(space: dict[str, Any], steps: int) -> Non
     assert [*found.search_space().enumerate()] == [*study.search_space().enumerate()]
 
 
+@pytest.mark.slow
 def test_one_process_reads_all_that_costs_little(parser: SpecParser) -> None:
     assert parser.pid is None
     parser.parse_study(document(), NAMESPACE)
@@ -100,6 +101,7 @@ def test_what_needs_too_much_memory_is_refused() -> None:
         parser.close()
 
 
+@pytest.mark.slow
 def test_a_sequence_that_would_fill_the_operators_memory_is_refused(
     parser: SpecParser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +188,7 @@ def test_it_knows_no_credentials(parser: SpecParser, monkeypatch: pytest.MonkeyP
     assert b"PATH=" in environment
 
 
+@pytest.mark.slow
 def test_problems_are_few_and_short(parser: SpecParser) -> None:
     odd = {f"x{'y' * 2000}{i}": {"choices": []} for i in range(500)}
     with pytest.raises(InvalidSpec) as caught:

@@ -44,6 +44,7 @@ GROWING = st.recursive(
 HORIZONS = st.sampled_from([1, 2, 9, 60, 499, 1000, 10**6, 10**12])
 
 
+@pytest.mark.slow
 @given(st.one_of(GROWING, strategies.schedules()), HORIZONS)
 def test_a_count_is_never_too_low_and_overflow_is_known_beforehand(
     written: Any, steps: int
@@ -63,6 +64,7 @@ def test_a_count_is_never_too_low_and_overflow_is_known_beforehand(
     assert most <= count_pieces(written, steps)
 
 
+@pytest.mark.slow
 @given(strategies.spaces())
 def test_a_space_costs_at_least_its_pieces(space: dict[str, Any]) -> None:
     for domain in space.values():
@@ -254,6 +256,7 @@ ENOUGH: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENOUGH)
 def test_what_people_use_is_taken(name: str) -> None:
     parse_study(study_document("s", **ENOUGH[name]))

@@ -80,6 +80,7 @@ def test_schedules_that_were_worked_out_are_kept_by_their_size(
         assert 0 < interned.size <= 1 << 20
 
 
+@pytest.mark.slow
 @given(strategies.spaces())
 def test_forks_are_the_same_whatever_is_still_kept(written: dict[str, Any]) -> None:
     space, forgetful = Space(written), Space(written)

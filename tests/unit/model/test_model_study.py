@@ -261,6 +261,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.data(), JUNK)
 def test_junk_anywhere_is_refused_in_clear_lines(data: st.DataObject, junk: Any) -> None:

@@ -83,6 +83,7 @@ def test_is_what_the_stage_tree_grows_by(
     assert marginal == unique_steps(build_stage_tree(plan)) - without
 
 
+@pytest.mark.slow
 @given(TRIALS)
 def test_trials_cost_in_sum_what_they_train_together(trials: list[Any]) -> None:
     """Marginal costs in any order add up to the number of unique steps."""

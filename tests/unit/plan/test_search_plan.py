@@ -72,6 +72,7 @@ def test_the_stage_tree_trains_each_distinct_prefix_once(
     assert count_unique_steps(plan, targets) == len(prefixes(trials))
 
 
+@pytest.mark.slow
 @given(TRIALS)
 def test_parents_come_first_and_stages_join(trials: list[tuple[dict[str, Any], int]]) -> None:
     seen: dict[str, int] = {}
@@ -84,6 +85,7 @@ def test_parents_come_first_and_stages_join(trials: list[tuple[dict[str, Any], i
         seen[stage.key] = stage.end
 
 
+@pytest.mark.slow
 @given(TRIALS, st.randoms(use_true_random=False))
 def test_the_order_of_insertion_does_not_matter(
     trials: list[tuple[dict[str, Any], int]], dice: Any
@@ -135,6 +137,7 @@ def plan_leans(node: Any, step: int) -> bool:
     return _is_leaned_on(node, step)
 
 
+@pytest.mark.slow
 @given(TRIALS)
 def test_siblings_differ_from_their_first_step_on(
     trials: list[tuple[dict[str, Any], int]],
@@ -144,6 +147,7 @@ def test_siblings_differ_from_their_first_step_on(
             assert one.sequence.agreement(other.sequence) == node.end
 
 
+@pytest.mark.slow
 @given(TRIALS, st.data())
 def test_what_the_store_holds_is_found_again(
     trials: list[tuple[dict[str, Any], int]], data: st.DataObject
@@ -164,6 +168,7 @@ def test_what_the_store_holds_is_found_again(
         assert (latest is not None) == same
 
 
+@pytest.mark.slow
 @given(TRIALS, st.integers(1, 5))
 def test_no_schedule_beats_the_lower_bound(
     trials: list[tuple[dict[str, Any], int]], workers: int

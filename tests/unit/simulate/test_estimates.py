@@ -49,6 +49,7 @@ def test_short_trials_take_as_long_as_was_said(
     assert told[-1][1] == Remaining(0, 0.0, False)
 
 
+@pytest.mark.slow
 def test_trials_that_are_not_made_yet_are_told_of() -> None:
     algorithm = {"name": "asha", "minSteps": 2, "eta": 2}
     study = build_study(space=SHORT, steps=8, algorithm=algorithm, maxTrials=20)

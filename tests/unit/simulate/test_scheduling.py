@@ -23,6 +23,7 @@ def run(*studies: Study, **options: Any) -> Simulation:
     return Simulation(list(studies), synthetic(*studies), SimulationOptions(**options)).run()
 
 
+@pytest.mark.slow
 def test_free_switches_come_to_an_end() -> None:
     """A chain told to stop as it began trained nothing, and two of them did so for ever."""
     seconds = {32: 2.6, 64: 1.6, 96: 1.2, 128: 1.0, 192: 0.8, 256: 0.7}
@@ -90,6 +91,7 @@ LATE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [4, 14])
 @pytest.mark.parametrize("limit", [1, 2])
 def test_studies_at_their_limits_end_when_their_work_does(shift: int, limit: int) -> None:

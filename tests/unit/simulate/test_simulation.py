@@ -90,6 +90,7 @@ def test_one_worker_does_the_same_at_the_same_moments(
     ]
 
 
+@pytest.mark.slow
 @given(studies(most=1), COSTS, st.integers(2, 4), st.booleans())
 @settings(max_examples=30)
 def test_many_workers_decide_the_same_and_train_the_same(
@@ -181,6 +182,7 @@ def test_a_suspended_study_is_refused() -> None:
         run(grid(0.1, suspend=True), 1)
 
 
+@pytest.mark.slow
 @given(studies(most=1), st.integers(1, 5))
 @settings(max_examples=30)
 def test_no_run_beats_its_bounds(made: list[Study], workers: int) -> None:

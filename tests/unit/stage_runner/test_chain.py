@@ -23,6 +23,7 @@ from tests.unit.stage_runner.chains import SCHEDULES, Lab
 EVERY_STEP = tuple(range(1, 13))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entrypoint", ["plain:PlainTrainer", "tiny_torch:TinyTrainer"])
 def test_cut_at_every_step_gives_the_same_bits(lab: Lab, entrypoint: str) -> None:
     lab.entrypoint = entrypoint
@@ -58,6 +59,7 @@ def test_a_trainer_may_do_what_it_likes_to_its_arguments(lab: Lab) -> None:
     assert cut.metrics[6] == straight.metrics[6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entrypoint", ["plain:PlainTrainer", "tiny_torch:TinyTrainer"])
 def test_memory_that_is_used_again_gives_the_same_bits(
     lab: Lab, entrypoint: str, monkeypatch: pytest.MonkeyPatch
@@ -390,6 +392,7 @@ def test_it_does_not_linger_for_ever(lab: Lab) -> None:
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 def test_sigterm_saves_at_the_end_of_the_step(lab: Lab) -> None:
     assignment = lab.assignment(2000, **SLOW)
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))

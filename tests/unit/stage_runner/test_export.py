@@ -254,6 +254,7 @@ class Bench:
         return output
 
 
+@pytest.mark.slow
 def test_a_pytorch_file_of_a_compiled_model(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = compiled(plain_model())

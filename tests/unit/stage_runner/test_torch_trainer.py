@@ -90,6 +90,7 @@ def test_a_step_is_an_epoch_unless_told_otherwise() -> None:
     assert trainer.epochs.state_dict() == {"epoch": 1, "offset": 8}  # 43 samples: 6 batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [{}, {"augment": True}, {"iterations_per_step": None}], ids=str)
 def test_a_restored_trainer_goes_on_exactly(config: dict[str, Any]) -> None:
     straight = train(make(config=config), range(6))
@@ -230,6 +231,7 @@ class Convolutional(TorchTrainer):
         return kind(model.parameters(), **{"lr": 0.01, **self.config["settings"]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -293,6 +295,7 @@ MODULES: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.filterwarnings("ignore:Lazy modules")
 def test_every_kind_of_module_is_restored_exactly(module: str) -> None:
@@ -553,6 +556,7 @@ class Following(nn.Linear):
         return outputs if self.seen is None else outputs - self.seen.mean(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("buffer", ["passing", "passing, in place", "absent", "grows"])
 def test_buffers_are_restored_that_pytorch_leaves_out_or_cannot_load(buffer: str) -> None:
     class Varied(TinyTrainer):

@@ -231,6 +231,7 @@ class BlobsContract:
             tracemalloc.stop()
         assert peak < 8 * mebibyte
 
+    @pytest.mark.slow
     def test_exactly_one_of_many_processes_is_first(self, blobs: Blobs, url: str) -> None:
         letters, names = "ABC", 60
         writers = [processes.start(_COMPETITOR, url, letter, str(names)) for letter in letters]
@@ -255,6 +256,7 @@ class BlobsContract:
         for i, letter in won.items():
             assert blobs.get(f"race/{i}") == letter.encode() * 20_000
 
+    @pytest.mark.slow
     def test_a_blob_replaced_by_many_is_always_whole(self, blobs: Blobs, url: str) -> None:
         blobs.put("shared/one", b"A" * 20_000)
         writers = [processes.start(_REPLACER, url, letter) for letter in "AB"]

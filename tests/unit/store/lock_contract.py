@@ -302,6 +302,7 @@ class LockContract:
         assert here.is_gone(seen_from=Holder.current())
         assert not there.is_gone(seen_from=Holder.current())
 
+    @pytest.mark.slow
     def test_processes_never_hold_it_at_once(self, url: str, tmp_path: Path) -> None:
         marker = str(tmp_path / "marker")
         competitors = [processes.start(COMPETE, url, marker) for _ in range(3)]

@@ -46,6 +46,7 @@ def read(store: PlanStore, kind: Kind) -> object:
     return store.list_studies() if kind in (Kind.DECISION, Kind.STUDY) else store.load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Kind.REPORT, Kind.LEDGER, Kind.MANIFEST])
 def test_records_too_large_together_stop_their_plan_only(tmp_path: Path, kind: Kind) -> None:
     store = add_plan(tmp_path, "aa")

@@ -218,6 +218,7 @@ def test_a_full_disk(tmp_path: Path, namespace: list[str]) -> None:
     assert put_elsewhere(folder, filled_meanwhile, mount) == [line, "[]"]
 
 
+@pytest.mark.slow
 def test_some_of_the_disk_is_left_to_others(tmp_path: Path, namespace: list[str]) -> None:
     folder = tmp_path / "cache"
     folder.mkdir()
@@ -225,6 +226,7 @@ def test_some_of_the_disk_is_left_to_others(tmp_path: Path, namespace: list[str]
     assert put_elsewhere(folder, "", mount) == [str(["b" * 64])], "the older one has left"
 
 
+@pytest.mark.slow
 def test_a_read_only_file_system(tmp_path: Path, namespace: list[str]) -> None:
     folder = tmp_path / "cache"
     folder.mkdir()
@@ -233,6 +235,7 @@ def test_a_read_only_file_system(tmp_path: Path, namespace: list[str]) -> None:
     assert put_elsewhere(folder, "", mount) == [line, "[]"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o555)

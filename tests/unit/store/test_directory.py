@@ -219,6 +219,7 @@ def explain(root: Path, first: str, wrapper: list[str] | None = None) -> Iterato
         yield line
 
 
+@pytest.mark.slow
 def test_a_full_disk(root: Path, namespace: list[str]) -> None:
     mount = f'mount -t tmpfs -o size=1m none {root} && exec "$@"'
     look = "import atexit; atexit.register(lambda: print(os.listdir(sys.argv[1] + '/.tmp')))"
@@ -230,12 +231,14 @@ def test_a_full_disk(root: Path, namespace: list[str]) -> None:
     assert output.splitlines() == [line + "what is stored is kept"] * 2 + ["[]"]
 
 
+@pytest.mark.slow
 def test_a_read_only_file_system(root: Path, namespace: list[str]) -> None:
     mount = f'mount -t tmpfs -o ro none {root} && exec "$@"'
     for line in explain(root, "", [*namespace, "sh", "-c", mount, "sh"]):
         assert line.endswith("the file system is read-only: use another --store")
 
 
+@pytest.mark.slow
 def test_a_file_size_limit(root: Path) -> None:
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))"
     for line in explain(root, limit):
@@ -243,6 +246,7 @@ def test_a_file_size_limit(root: Path) -> None:
     assert left_over(root) == []
 
 
+@pytest.mark.slow
 def test_permission_denied(root: Path) -> None:
     drop = "os.geteuid() == 0 and os.setuid(65534)"
     root.mkdir(mode=0o500)

@@ -135,6 +135,7 @@ class TunerContract:
             simulation.finish_one()
         assert simulation.tuner.finished
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("values", VALUES)
     def test_a_restart_at_any_point_goes_on_alike(self, values: Values) -> None:
         study = self.study()

@@ -110,6 +110,7 @@ class TestPbt(TunerContract):
     early = True
     begins_anywhere = True
 
+    @pytest.mark.slow
     def test_suggests_no_more_than_it_may(self) -> None:
         with pytest.raises(InvalidSpec, match=r"spec\.maxTrials: must be left out"):
             self.study(max_trials=20)
@@ -131,6 +132,7 @@ class TestPbt(TunerContract):
         first = [d.hyperparameters for d in decisions if d.kind == "suggest"][:8]
         assert all(1e-4 <= point["lr"] <= 1.0 for point in first if point is not None)
 
+    @pytest.mark.slow
     def test_more_trials_may_be_asked_for_on_the_way(self) -> None:
         simulation = Simulation(self.study())
         simulation.decide()

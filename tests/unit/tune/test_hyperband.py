@@ -85,6 +85,7 @@ def algorithm_1(study_steps: int, eta: int, sign: float) -> dict[int, set[tuple[
     return ran
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "eta"), [(81, 3), (243, 3), (64, 2), (64, 4), (25, 5)])
 @pytest.mark.parametrize("goal", ["minimize", "maximize"])
 def test_runs_what_algorithm_1_runs(steps: int, eta: int, goal: str) -> None:

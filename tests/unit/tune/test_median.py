@@ -158,6 +158,7 @@ VALUES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(*[VALUES] * 4), min_size=2, max_size=9),
     st.sets(st.tuples(st.integers(0, 8), st.sampled_from([5, 10, 15, 20])), max_size=3),

@@ -134,6 +134,7 @@ def test_learns_from_results(sampler: str) -> None:
     assert suggested(1) != suggested(-1)
 
 
+@pytest.mark.slow
 def test_cmaes_waits_for_the_results_of_all_earlier_trials() -> None:
     def tuner_with(results: list[int]) -> Tuner:
         study = make_study(named("cmaes", popsize=4), space=PLANE, max_trials=99)
@@ -188,6 +189,7 @@ def test_several_workers_are_not_sent_to_one_place() -> None:
     assert len(set(points)) == 4
 
 
+@pytest.mark.slow
 def test_qmc_is_a_sequence_that_fills_the_space_evenly() -> None:
     simulation = Simulation(make_study(named("qmc"), space=PLANE, max_trials=16)).run()
     points = [decision.hyperparameters or {} for decision in simulation.decisions]

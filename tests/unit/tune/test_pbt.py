@@ -98,6 +98,7 @@ def check_truncation_selection(simulation: Simulation, study: Study) -> None:
         assert len(members) == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [distinct, fragile, lambda trial, step: 0.5])
 @pytest.mark.parametrize("goal", ["maximize", "minimize"])
 @pytest.mark.parametrize(("population", "quantile"), [(8, 0.25), (5, 0.2), (4, 0.5), (9, 0.34)])

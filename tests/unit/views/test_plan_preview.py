@@ -49,6 +49,7 @@ def test_what_is_planned_is_what_is_trained() -> None:
     assert plan_preview.analyse([study]).steps_unique == sum(world.trained.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

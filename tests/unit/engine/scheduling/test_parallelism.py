@@ -124,6 +124,7 @@ def test_a_limit_of_all_workers_is_none(
     assert bound.log == free.log
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(studies(most=1), st.integers(1, 3), st.sampled_from([0.0, 1.0]), st.integers(1, 3))
 def test_a_study_within_its_limit_goes_on_as_if_there_were_no_more_workers(
@@ -135,6 +136,7 @@ def test_a_study_within_its_limit_goes_on_as_if_there_were_no_more_workers(
     assert bound.log == free.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: algorithm["name"])
 @pytest.mark.parametrize("workers", [2, 4])
 def test_whichever_its_algorithm_a_limit_of_all_workers_is_none(

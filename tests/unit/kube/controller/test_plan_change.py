@@ -94,6 +94,7 @@ def test_what_was_not_trained_moves_to_the_plan_of_its_new_trainer(
     run(go())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["list", "delete", "status"])
 def test_an_operator_that_is_killed_on_the_way_is_followed_by_one_that_finishes(
     cluster: Cluster, tmp_path: Path, verb: str

@@ -230,6 +230,7 @@ RECORDS: dict[str, tuple[Callable[[World], None], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RECORDS)
 def test_what_the_store_holds_of_one_study_stops_no_other(world: World, kind: str) -> None:
     change, reason = RECORDS[kind]
@@ -301,6 +302,7 @@ HOSTILE_TRIALS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HOSTILE_TRIALS)
 def test_a_trial_that_cannot_be_taken_stops_nobody(world: World, kind: str) -> None:
     external = {"name": "external"}
@@ -387,6 +389,7 @@ def put_trial(world: World, name: str, spec: Document, **labels: str) -> None:
     world._runner.do(world.server.create(TRIAL, NAMESPACE, body))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "later"])
 def test_a_trial_of_its_name_keeps_a_study_alone_until_it_is_gone(world: World, when: str) -> None:
     apply_both(world, steps=40)

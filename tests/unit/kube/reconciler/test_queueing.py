@@ -59,6 +59,7 @@ class Crowded:
         return str(self.world.server.find(STUDY, study)["status"]["phase"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_quota", [True, False])
 @pytest.mark.parametrize("restarts", [False, True])
 def test_queued_pods_are_taken_back_for_a_study_of_higher_priority(

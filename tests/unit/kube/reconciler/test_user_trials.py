@@ -6,6 +6,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hippo.kube.reconciler.trial_objects import TrialObjects
 from hippo.kube.reconciler.user_trials import UserTrials
 from hippo.kube.resources import TRIAL, Document
@@ -62,6 +64,7 @@ class World:
         return found
 
 
+@pytest.mark.slow
 def test_each_wish_is_asked_for_once_by_however_many_operators(tmp_path: Path) -> None:
     world = World(tmp_path)
     uid = world.add("one")

@@ -85,6 +85,7 @@ def finish(world: World) -> None:
     world.check_end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "words", "reason"),
     [(2, OLD, "Error"), (EXIT_INCOMPATIBLE, NEW, "Error"), (128, NO_PYTHON, "StartError")],
@@ -115,6 +116,7 @@ def test_a_study_whose_image_does_not_fit_waits_and_says_why(
     assert names.REASON_CHAIN_FAILED not in {e["reason"] for e in events}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["edited", "asked for", "operator restarted"])
 def test_it_goes_on_when_something_has_changed(world: World, how: str) -> None:
     for _ in range(RETRIES + 2):  # more often than failures are forgiven

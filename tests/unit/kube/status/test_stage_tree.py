@@ -50,6 +50,7 @@ def worlds(draw: st.DrawFn) -> World:
     return World([study], workers=draw(st.integers(1, 3)), costs=Costs(start=1.0, save=0.2))
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(worlds(), st.integers(0, 60))
 def test_stages_that_are_not_done_are_the_steps_left(world: World, moments: int) -> None:

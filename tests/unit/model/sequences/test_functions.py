@@ -104,6 +104,7 @@ def test_names_are_of_bounded_length_and_still_one_for_each_function() -> None:
     assert len({function.token, *(other.token for other in others)}) == 5
 
 
+@pytest.mark.slow
 @given(
     st.fractions(max_denominator=10**6).filter(bool),
     st.integers(-4400, 4400).filter(lambda digits: abs(digits) < 4290),

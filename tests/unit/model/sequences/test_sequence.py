@@ -242,6 +242,7 @@ def test_nesting_has_an_end() -> None:
         Sequence.of({"x": loop}, 10)
 
 
+@pytest.mark.slow
 def test_too_many_pieces_are_refused() -> None:
     written = {"x": {"step": {"initial": 0.1, "gamma": 0.9999, "every": 2}}}
     assert len(Sequence.of(written, 20_000).runs("x").pieces.ends) == 10_000

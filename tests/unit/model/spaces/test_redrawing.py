@@ -51,6 +51,7 @@ def leaves(written: Any, path: str = "") -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.integers(2, 12))
 def test_points_stay_in_the_space(index: int, levels: int) -> None:
     space = Space.of(RICH, 90)
@@ -65,6 +66,7 @@ def test_points_stay_in_the_space(index: int, levels: int) -> None:
     assert len(changed) <= 1
 
 
+@pytest.mark.slow
 @given(spaces(), st.integers(0, 1000))
 def test_finite_spaces_are_left_by_neither(written: dict[str, Any], index: int) -> None:
     space = Space.of(written, 60)

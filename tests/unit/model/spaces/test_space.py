@@ -166,6 +166,7 @@ def with_domains(written: Any, rng: random.Random) -> Any:
     return [[start, with_domains(item, rng)] for start, item in written]
 
 
+@pytest.mark.slow
 def test_forks_are_where_points_of_the_space_part() -> None:
     rng = random.Random(4)
     nested = 0

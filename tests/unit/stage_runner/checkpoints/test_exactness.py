@@ -30,6 +30,7 @@ def test_nothing_can_tell_what_was_restored_from_what_was_saved(state: Any) -> N
     assert state_digest(restored) == state_digest(state)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, suppress_health_check=SLOW_TO_DRAW)
 @given(STATES)
 def test_a_snapshot_is_the_state_itself(state: Any) -> None:
@@ -38,6 +39,7 @@ def test_a_snapshot_is_the_state_itself(state: Any) -> None:
     assert not tell_apart(state, decode(b"".join(encode(taken))))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, suppress_health_check=SLOW_TO_DRAW)
 @given(STATES, STATES)
 def test_digests_are_equal_for_states_that_nothing_can_tell_apart_only(

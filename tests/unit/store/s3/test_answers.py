@@ -177,6 +177,7 @@ def test_a_blob_without_its_size(server: Server, blobs: S3Blobs, length: str) ->
             read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [200, 400, 404])
 def test_answers_without_end_take_little_memory(
     server: Server, blobs: S3Blobs, status: int
