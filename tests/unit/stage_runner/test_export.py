@@ -6,6 +6,7 @@ import collections
 import io
 import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -178,24 +179,30 @@ def test_what_cannot_be_exported_is_named(state: Any, message: str) -> None:
 # -- names -----------------------------------------------------------------------------------------
 
 
-def wrapped_models() -> dict[str, nn.Module]:
-    inner = plain_model()
-    inner[2] = compiled(inner[2])
-    return {
-        "compiled": compiled(plain_model()),
-        "a compiled part": inner,
-        "twice": compiled(inner),
-        "parallel": nn.DataParallel(plain_model()),
-        "compiled in parallel": nn.DataParallel(compiled(plain_model())),
-        "parallel, compiled": compiled(nn.DataParallel(plain_model())),
-    }
+def model_with_a_compiled_part() -> nn.Module:
+    model = plain_model()
+    model[2] = compiled(model[2])
+    return model
 
 
-@pytest.mark.parametrize("kind", wrapped_models())
+WRAPPED: dict[str, Callable[[], nn.Module]] = {
+    "compiled": lambda: compiled(plain_model()),
+    "a compiled part": model_with_a_compiled_part,
+    "twice": lambda: compiled(model_with_a_compiled_part()),
+    "parallel": lambda: nn.DataParallel(plain_model()),
+    "compiled in parallel": lambda: nn.DataParallel(compiled(plain_model())),
+    "parallel, compiled": lambda: compiled(nn.DataParallel(plain_model())),
+}
+
+
+@pytest.mark.slow  # importing PyTorch's compiler takes seconds
+@pytest.mark.parametrize("build", WRAPPED.values(), ids=WRAPPED)
 @pytest.mark.parametrize("below", [False, True])
-def test_a_wrapped_model_loads_into_the_plain_one(kind: str, below: bool) -> None:
+def test_a_wrapped_model_loads_into_the_plain_one(
+    build: Callable[[], nn.Module], below: bool
+) -> None:
     torch.manual_seed(0)
-    wrapped = wrapped_models()[kind]
+    wrapped = build()
     state = wrapped.state_dict()
     read = read_by_default({"nets": [{"model": state}]} if below else state)
     read = read["nets"][0]["model"] if below else read
@@ -222,6 +229,7 @@ def test_names_of_ones_own_stay() -> None:
     assert read_by_default(texts) == texts
 
 
+@pytest.mark.slow
 def test_names_in_an_optimizer_are_those_of_the_model() -> None:
     model = compiled(plain_model())
     optimizer = torch.optim.SGD(model.named_parameters(), lr=0.1)
@@ -314,12 +322,14 @@ def test_npz_holds_every_dtype(tmp_path: Path) -> None:
     assert file["dates"][0] == np.datetime64("2020")
 
 
+@pytest.mark.slow
 def test_npz_names_are_those_without_wrappers(tmp_path: Path) -> None:
     state = {"model": compiled(plain_model()).state_dict()}
     file = np.load(Bench(tmp_path, state).export("x.npz"))
     assert file.files == [f"model.{name}" for name in plain_model().state_dict()]
 
 
+@pytest.mark.slow
 def test_safetensors_of_a_model(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = plain_model()
