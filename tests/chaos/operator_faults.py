@@ -100,16 +100,28 @@ def _kill(run: Run, process: subprocess.Popen[bytes]) -> None:
 
 
 def killed_often(run: Run) -> None:
-    """SIGKILL at random moments, twelve times at least."""
+    """SIGKILL at random moments: a quarter of them counted from its start, the others from when it
+    watches, so that its progress does not depend on the time that a machine takes to start it.
+    """
     dice = random.Random(3)
     run.begin()
+    began = 0  # where the present operator's log begins
+
+    def watches() -> bool:
+        return _WATCHES in run.site.log.read_bytes()[began:]
+
     while not run.has_ended:
-        time.sleep(dice.uniform(0.5, 4.0))
+        if dice.random() > 0.25:
+            run.wait_until(lambda: watches() or run.has_ended, "the operator watches")
+        time.sleep(dice.uniform(0.0, 4.0))
         run.site.stop_operator(signal.SIGKILL)
         run.injected()
+        began = run.site.log.stat().st_size
         run.site.start_operator()
 
 
+_WATCHES = b"looking after "
+"""In the first line of an operator's log, which it writes once it is up."""
 _AS_IN_A_POD = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 """Each is process 1 of its own, and sees no other."""
 
