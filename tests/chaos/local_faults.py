@@ -80,7 +80,7 @@ workers_told_to_leave = _workers(signal.SIGTERM)
 def second_run(run: LocalRun) -> None:
     """The same study, started again while it runs: it is refused."""
     run.begin()
-    run.wait_for_steps(20)
+    run.wait_for_steps(1)  # the second one takes seconds to start, and the first is to be there
     assert run.process is not None
     done = run.place.call("run", run.place.folder / "study.yaml", "--store", run.store, status=1)
     run.injected()

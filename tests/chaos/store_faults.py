@@ -10,6 +10,7 @@ from pathlib import Path
 
 from minio import Minio, MinioAdmin
 from minio.credentials.providers import StaticProvider
+from minio.error import S3Error
 
 from hippo.kube.pods.manifest import pod_name
 from tests.chaos.proxy import Asked, Proxy, Spoil
@@ -135,6 +136,20 @@ def denying(run: Run) -> None:
     admin.attach_policy(["readwrite"], user=user)
 
 
+def _read(bucket: Minio, name: str) -> bytearray | None:
+    """None if the operator has removed the object since it was listed."""
+    try:
+        answer = bucket.get_object(BUCKET, name)
+    except S3Error as error:
+        if error.code == "NoSuchKey":
+            return None
+        raise
+    try:
+        return bytearray(answer.read())
+    finally:
+        answer.close()
+
+
 def corrupted_checkpoints(run: Run) -> None:
     """A byte of every checkpoint there is, at two moments."""
     run.begin()
@@ -148,9 +163,8 @@ def corrupted_checkpoints(run: Run) -> None:
         makers = {key: manifest.chain for key, manifest in run.store.load().manifests.items()}
         for item in bucket.list_objects(BUCKET, f"{prefix}/data/", recursive=True):
             name = str(item.object_name)
-            answer = bucket.get_object(BUCKET, name)
-            data = bytearray(answer.read())
-            answer.close()
+            if (data := _read(bucket, name)) is None:
+                continue
             data[len(data) // 2] ^= 1
             _overwrite(bucket, name, bytes(data))
             run.injected()
@@ -170,10 +184,9 @@ def truncated_reports(run: Run) -> None:
         run.spoilt |= {pod_name(plan, chain) for chain in run.store.load().reports}
         for item in bucket.list_objects(BUCKET, prefix, recursive=True):
             name = str(item.object_name)
-            answer = bucket.get_object(BUCKET, name)
-            data = answer.read()
-            answer.close()
-            _overwrite(bucket, name, data[: len(data) // 2])
+            if (data := _read(bucket, name)) is None:
+                continue
+            _overwrite(bucket, name, bytes(data[: len(data) // 2]))
             run.injected()
 
 
