@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,37 +69,47 @@ def run_all(runs: list[tuple[str, int]], record: Record, folder: Path, at_once: 
 
     def run(name: str, number: int) -> None:
         row = _run(name, folder / f"{number}-{name}")
-        with keeping:
-            record.add(row, number, machine)
+        if row is not None:
+            with keeping:
+                record.add(row, number, machine)
 
     def is_alone(run: tuple[str, int]) -> bool:
         return campaign.FAULTS[run[0]].is_alone
 
     with ThreadPoolExecutor(at_once) as pool:
-        for future in [pool.submit(run, *one) for one in runs if not is_alone(one)]:
-            future.result()
+        try:
+            for future in [pool.submit(run, *one) for one in runs if not is_alone(one)]:
+                future.result()
+        except BaseException:  # Ctrl-C: those that run end by themselves
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for one in filter(is_alone, runs):
         run(*one)
 
 
-def _run(name: str, folder: Path) -> Document:
-    """In a process of its own, which no fault of it outlives."""
+def _run(name: str, folder: Path) -> Document | None:
+    """In a process of its own, which no fault of it outlives. None if it was interrupted."""
     while folder.exists():  # logs of a run that went wrong stay
         folder = folder.with_name(f"{folder.name}-again")
     folder.mkdir(parents=True)
     output = folder / "outcome.json"
     command = [sys.executable, "-m", "tests.chaos", "--one", name, "--keep", str(folder)]
-    with (folder / "log").open("w") as log:
+    said = f"no end in {SECONDS:.0f} s"
+    with (folder / "log").open("w+") as log:
         try:
-            subprocess.run(
+            done = subprocess.run(
                 [*command, "--output", str(output)], stdout=log, stderr=log, timeout=SECONDS
             )
         except subprocess.TimeoutExpired:
-            print(f"{name}: no end", file=sys.stderr, flush=True)
+            print(f"{name}: {said}", file=sys.stderr, flush=True)
+        else:
+            if done.returncode == -signal.SIGINT:
+                return None
+            log.seek(0)
+            *_, said = ["it said nothing", *log.read().splitlines()]
     if output.exists():
         row: Document = json.loads(output.read_text())
     else:
-        *_, said = ["no end", *(folder / "log").read_text().splitlines()]
         place = campaign.FAULTS[name].place
         nothing = Outcome(place, name, problems=[f"no verdict: {said}"])
         row = {**nothing.document(), "decided": {}}
