@@ -100,24 +100,27 @@ def _kill(run: Run, process: subprocess.Popen[bytes]) -> None:
 
 
 def killed_often(run: Run) -> None:
-    """SIGKILL at random moments: a quarter of them counted from its start, the others from when it
-    watches, so that its progress does not depend on the time that a machine takes to start it.
+    """SIGKILL at random moments: a quarter of them within the time that an operator takes to start
+    here, the others within that time from when it watches. So one gets equally far on any machine.
     """
     dice = random.Random(3)
-    run.begin()
     began = 0  # where the present operator's log begins
 
     def watches() -> bool:
         return _WATCHES in run.site.log.read_bytes()[began:]
 
+    started = time.monotonic()
+    run.begin()
+    run.wait_until(watches, "the operator watches")
+    life = time.monotonic() - started
     while not run.has_ended:
-        if dice.random() > 0.25:
-            run.wait_until(lambda: watches() or run.has_ended, "the operator watches")
-        time.sleep(dice.uniform(0.0, 4.0))
+        time.sleep(dice.uniform(0.0, life))
         run.site.stop_operator(signal.SIGKILL)
         run.injected()
         began = run.site.log.stat().st_size
         run.site.start_operator()
+        if dice.random() > 0.25:
+            run.wait_until(lambda: watches() or run.has_ended, "the operator watches")
 
 
 _WATCHES = b"looking after "
