@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, cast
 
+from hippo.kube.client import ApiError
 from hippo.kube.controller.controller import Operator
 from hippo.kube.controller.plan_worker import PlanWorker
 from hippo.kube.observability.metrics import Metrics
@@ -122,13 +124,20 @@ class ModelledOperator:
     async def _tell(self, key: Key, document: Document, *, is_gone: bool) -> None:
         resource, operator = WATCHED[key[0]], self.operator
         if resource is STUDY:
-            await operator.study_changed(document, is_gone=is_gone)
+            await self._tell_study(document, is_gone=is_gone)
         elif resource is TRIAL:
             operator.trial_changed(document, is_gone=is_gone)
         elif resource is SEARCH_PLAN:
             operator.plan_changed(document, is_gone=is_gone)
         else:
             operator.pod_changed(document, is_gone=is_gone)
+
+    async def _tell_study(self, document: Document, *, is_gone: bool) -> None:
+        """Up to three times, as the handler of the watch does; a later listing tells the rest."""
+        for _ in range(3):
+            with contextlib.suppress(ApiError):
+                await self.operator.study_changed(document, is_gone=is_gone)
+                return
 
 
 def version(document: Document) -> str:
