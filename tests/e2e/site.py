@@ -119,10 +119,15 @@ class Site:
         self.kubectl("apply", "-f", "-", input=json.dumps(items))
 
     def get(self, kind: str, name: str) -> Document:
-        return self.cluster.reader.get(self.namespace, kind, name)
+        found: Document = json.loads(self.kubectl("get", kind, name, "-o", "json"))
+        return found
 
     def list(self, kind: str, labels: str = "") -> list[Document]:
-        return self.cluster.reader.list(self.namespace, kind, labels)
+        selector = ["-l", labels] if labels else []
+        found: list[Document] = json.loads(self.kubectl("get", kind, *selector, "-o", "json"))[
+            "items"
+        ]
+        return found
 
     def patch(self, kind: str, name: str, spec: Document) -> None:
         self.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps({"spec": spec}))

@@ -87,7 +87,10 @@ def test_a_store_that_fails_in_mid_run_costs_nothing_that_was_saved(
     assert len(set(place.trained())) == UNIQUE
 
 
-def test_a_short_outage_is_waited_for(place: Place, own_minio: MinioServer) -> None:
+def test_a_short_outage_is_waited_for(
+    place: Place, own_minio: MinioServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIPPO_S3_PATIENCE", "60")  # longer than the server takes to start anywhere
     study = place.study("study", SPACE, **SPEC)
     process = place.start(
         "run", study, "--store", f"s3://{BUCKET}/prefix", "--workers", "2", "-o", "json"
