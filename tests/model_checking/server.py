@@ -7,11 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
-from hippo.kube.client import ApiError, Refused
+from hippo.kube.client import ApiError, Refused, StatusPrecondition
 from hippo.kube.pods.manifest import pod_name
-from hippo.kube.resources import POD, SEARCH_PLAN, Document, Resource
+from hippo.kube.resources import POD, SEARCH_PLAN, STUDY, TRIAL, Document, Resource, StatusModel
+from hippo.lifecycles import TrialState
 from tests.model_checking.faults import Faults
 from tests.unit.kube.memory import NAMESPACE, MemoryApi, copied
+
+TRIAL_ENDS = {str(state) for state in TrialState if state.is_final}
+
+
+def _has_ended(study_status: Document) -> bool:
+    return study_status.get("phase") in ("Succeeded", "Failed")
 
 
 def _error() -> Exception:
@@ -28,6 +35,8 @@ class Server(MemoryApi):
         """Faults of operators' requests, by kind and request."""
         self.unrecorded: list[str] = []
         """Pods that were created though no SearchPlan told of their chains."""
+        self.early_ends: list[str] = []
+        """Studies that said they had ended before their Trials did, and which Trials."""
         self.on_pod: Callable[[Document], None] = lambda pod: None
         self.quota: int | None = None
         """Pods that there may be at once; None: any number."""
@@ -64,6 +73,30 @@ class Server(MemoryApi):
         }
         if pod["metadata"]["name"] not in recorded:
             self.unrecorded.append(pod["metadata"]["name"])
+
+    async def set_status(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        status: StatusModel,
+        *,
+        precondition: StatusPrecondition | None = None,
+    ) -> Document:
+        before = (self.objects.get((resource.plural, namespace, name)) or {}).get("status") or {}
+        options: dict[str, Any] = {"precondition": precondition}
+        written = await super().set_status(resource, namespace, name, status, **options)
+        if resource is STUDY and _has_ended(written["status"]) and not _has_ended(before):
+            self._check_trials_of(name)
+        return written
+
+    def _check_trials_of(self, study: str) -> None:
+        """Whoever sees that a study has ended may rely on the statuses of its Trials."""
+        for trial in self.names(TRIAL):
+            found = self.find(TRIAL, trial)
+            phase = (found.get("status") or {}).get("phase")
+            if found["spec"]["study"] == study and phase not in TRIAL_ENDS:
+                self.early_ends.append(f"{study}: {trial} is {phase}")
 
     async def delete(
         self,

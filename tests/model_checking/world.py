@@ -267,6 +267,7 @@ class World:
     def check(self) -> None:
         """After every step."""
         assert not self.problems, self.problems
+        assert not self.server.early_ends, self.server.early_ends
         for name, data in self.blobs.items():
             if "/decisions/" in name:
                 assert self._decisions.setdefault(name, data) == data, f"{name} was rewritten"

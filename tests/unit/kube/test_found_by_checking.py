@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hippo.kube.reconciler import trial_objects
 from hippo.kube.resources import STUDY
 from tests.model_checking.world import World
 from tests.unit.kube.memory import copied
@@ -113,3 +114,19 @@ def test_a_list_from_before_a_write_and_its_watch_event_conflict_with_nothing(wo
         world.run(0, operator.study_changed(study, is_gone=False))
     assert world.server.count("status", STUDY) == written
     assert world.studies()[0]["status"]["phase"] == "Pending"
+
+
+@pytest.mark.parametrize("at_once", [1, 200])
+def test_a_study_ends_when_the_statuses_of_its_trials_are_written(
+    world: World, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Also where not all of them are written in one round."""
+    monkeypatch.setattr(trial_objects, "MOST_STATUSES", at_once)
+    for name in ("one", "two"):
+        world.apply(name, steps=5, space={"lr": {"choices": LRS}}, maxTrials=4)
+    world.start_operator(0, "hippo")
+    for _ in range(40):
+        world.go_on(actions=4, seconds=3.0)
+        world.check()
+    assert [study["status"]["phase"] for study in world.studies()] == ["Succeeded"] * 2
+    world.check_end()

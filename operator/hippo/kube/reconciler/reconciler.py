@@ -185,21 +185,23 @@ class Reconciler:
     # -- statuses ----------------------------------------------------------------------------------
 
     async def report(self) -> None:
-        """Write the statuses of the plan as the round has left it, if they are due."""
+        """Write the statuses of the plan as the round has left it, if they are due: those of Trials
+        first, and that a study has ended last. Whoever sees the end may rely on all else.
+        """
         snapshot = self._take_snapshot()
-        if self._writer.is_due(snapshot, has_changed=self.changes.pending):
+        is_due = self._writer.is_due(snapshot, has_changed=self.changes.pending)
+        if is_due or self._live.behind:
+            await self._live.write_trials()
+        if is_due or self._writer.held_back - self._live.behind:
             self.changes.pending = False
-            await self._writer.write_studies(snapshot)
             status = await self._writer.build_plan_status(snapshot)
             if status != self.plan_object.status:
                 self.plan_object.status = status
                 await self.plan_object.write()
             self.tools.metrics.update_plan(*self.identity.place, status)
-            await self._live.write_trials()
+            await self._writer.write_studies(snapshot, behind=self._live.behind)
             counted = dict(self._context.reports.counted)
             await asyncio.to_thread(self._context.plan.note_costs, counted, list(self.studies))
-        elif self._live.is_behind:
-            await self._live.write_trials()
 
     def _take_snapshot(self) -> Snapshot:
         return Snapshot(
@@ -219,8 +221,8 @@ class Reconciler:
     @property
     def is_done(self) -> bool:
         """Every study has ended and says so, and neither chains nor pods at work are left."""
-        is_behind = self._live.is_behind or self.changes.pending
-        return self._has_ended and self.chains.is_tidy and not is_behind
+        is_written = not self._live.behind and not self.changes.pending
+        return self._has_ended and self.chains.is_tidy and is_written
 
     @property
     def _has_ended(self) -> bool:
@@ -230,7 +232,7 @@ class Reconciler:
 
     def pause(self) -> float:
         """Seconds until the next round is due, if nothing happens before."""
-        if self._live.is_behind:
+        if self._live.behind:
             return LEAST_POLL_SECONDS
         now = self.tools.clock()
         moments = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 from hippo.kube import names
 from hippo.kube.accepted_study import Accepted
@@ -31,6 +32,8 @@ class StatusWriter:
         self._statuses = statuses
         self._due = 0.0
         self._problems: dict[str, tuple[str, str] | None] = {}  # by study, as they were told
+        self.held_back: frozenset[str] = frozenset()
+        """Studies that have ended, and do not say so before their Trials do."""
 
     def is_due(self, snapshot: Snapshot, *, has_changed: bool) -> bool:
         """Whether statuses are to be written now; if so, the caller does. ``has_changed``:
@@ -43,9 +46,16 @@ class StatusWriter:
         self._due, self._problems = now + EVERY_SECONDS, problems
         return True
 
-    async def write_studies(self, snapshot: Snapshot) -> None:
-        """Write what has changed, with Events on transitions. Raises ApiError, StudyFault."""
+    async def write_studies(self, snapshot: Snapshot, *, behind: Collection[str]) -> None:
+        """Write what has changed, with Events on transitions. Raises ApiError, StudyFault.
+
+        ``behind``: studies of which statuses of Trials are still to be written.
+        """
+        ended = {name for name in behind if snapshot.engine.studies[name].state.is_final}
+        self.held_back = frozenset(ended)
         for name, item in snapshot.studies.items():
+            if name in ended:
+                continue
             before = self._statuses.find(item.document)
             with blame(name, NoThread):
                 status = await self._executor.run(self._build, snapshot, name, item, before)

@@ -53,8 +53,8 @@ class LiveStudies:
         self._user_trials: dict[str, UserTrials] = {}  # of external studies, by name
         self.reopened: dict[str, str] = {}
         """Studies that had ended and go on, and with what."""
-        self.is_behind = False
-        """Statuses of Trials are still to be written."""
+        self.behind: set[str] = set()
+        """Studies of which statuses of Trials are still to be written."""
 
     # -- what is wanted ----------------------------------------------------------------------------
 
@@ -240,7 +240,7 @@ class LiveStudies:
 
     async def write_trials(self) -> None:
         """Bring Trials and their statuses up to date, some at a time."""
-        self.is_behind = False
+        self.behind.clear()
         for name, book in self._books.items():
             with blame(name, *NOT_A_STUDYS_FAULT):
                 await self._write_trials(name, book)
@@ -251,7 +251,8 @@ class LiveStudies:
             await asyncio.to_thread(trials.read_refusals)
             await trials.write_refusals(self._context.tools.api)
         await book.restore()
-        self.is_behind |= not await book.write_statuses(self._context.engine.studies[name])
+        if not await book.write_statuses(self._context.engine.studies[name]):
+            self.behind.add(name)
 
 
 def owners_of(studies: Mapping[str, Accepted]) -> list[dict[str, Any]]:
