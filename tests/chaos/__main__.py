@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -80,15 +81,23 @@ def run_all(runs: list[tuple[str, int]], record: Record, folder: Path, at_once: 
         try:
             for future in [pool.submit(run, *one) for one in runs if not is_alone(one)]:
                 future.result()
-        except BaseException:  # Ctrl-C: those that run end by themselves
+            for one in filter(is_alone, runs):
+                pool.submit(run, *one).result()
+        except BaseException:  # Ctrl-C: those that run clean up and end
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in list(_at_work):
+                child.send_signal(signal.SIGINT)
             raise
-    for one in filter(is_alone, runs):
-        run(*one)
+
+
+_at_work: set[subprocess.Popen[str]] = set()
+"""Processes that inject a fault; each leads a process group of its own."""
 
 
 def _run(name: str, folder: Path) -> Document | None:
-    """In a process of its own, which no fault of it outlives. None if it was interrupted."""
+    """In a process group of its own, which is killed whole if it does not end in time: operators,
+    servers and witness included. None if it was interrupted.
+    """
     while folder.exists():  # logs of a run that went wrong stay
         folder = folder.with_name(f"{folder.name}-again")
     folder.mkdir(parents=True)
@@ -96,17 +105,27 @@ def _run(name: str, folder: Path) -> Document | None:
     command = [sys.executable, "-m", "tests.chaos", "--one", name, "--keep", str(folder)]
     said = f"no end in {SECONDS:.0f} s"
     with (folder / "log").open("w+") as log:
+        child = subprocess.Popen(
+            [*command, "--output", str(output)],
+            stdout=log,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+        _at_work.add(child)
         try:
-            done = subprocess.run(
-                [*command, "--output", str(output)], stdout=log, stderr=log, timeout=SECONDS
-            )
+            status = child.wait(SECONDS)
         except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
             print(f"{name}: {said}", file=sys.stderr, flush=True)
         else:
-            if done.returncode == -signal.SIGINT:
+            if status == -signal.SIGINT:
                 return None
             log.seek(0)
             *_, said = ["it said nothing", *log.read().splitlines()]
+        finally:
+            _at_work.discard(child)
     if output.exists():
         row: Document = json.loads(output.read_text())
     else:

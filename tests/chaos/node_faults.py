@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 
 from tests.chaos.run import Run
 from tests.cluster import control_plane, node, programs
+from tests.cluster.commands import CommandFailed
 from tests.cluster.places import ETCD, NODE, NODE_ADDRESS, RUN
 from tests.cluster.processes import Process
 
@@ -80,6 +80,8 @@ def not_ready(run: Run) -> None:
 
 
 def _is_ready(run: Run) -> bool:
-    text = run.site.kubectl("get", "node", NODE, "-o", "json", check=False)
-    conditions = json.loads(text)["status"]["conditions"] if text else []
+    try:
+        conditions = run.site.get("node", NODE)["status"]["conditions"]
+    except CommandFailed:
+        return False
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

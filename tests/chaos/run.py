@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -21,6 +20,7 @@ from tests.chaos.outcome import Outcome
 from tests.chaos.verdict import weigh
 from tests.chaos.witness import Witness
 from tests.cluster import Cluster
+from tests.cluster.commands import CommandFailed
 from tests.cluster.places import NODE_ADDRESS
 from tests.e2e.site import Site
 from tests.minio_server import BUCKET, MinioServer
@@ -111,9 +111,11 @@ class Run:
 
     @property
     def phase(self) -> str:
-        text = self.site.kubectl("get", "study", STUDY, "-o", "json", check=False)
-        found: Document = json.loads(text) if text else {}
-        return str((found.get("status") or {}).get("phase", ""))
+        """Empty while the API server does not answer."""
+        try:
+            return str(self.site.status(STUDY).get("phase", ""))
+        except CommandFailed:
+            return ""
 
     @property
     def has_ended(self) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import urllib3
@@ -32,6 +33,7 @@ from tests.cluster import (
 from tests.cluster.commands import run
 from tests.cluster.places import GPUS, KUBECONFIG, MINIO_PORT, NODE, NODE_ADDRESS, RUN
 from tests.cluster.processes import Process, wait_until
+from tests.cluster.reader import Reader
 from tests.minio_server import ADMIN, BUCKET, PASSWORD
 
 MINIO_URL = f"http://{NODE_ADDRESS}:{MINIO_PORT}"
@@ -61,6 +63,10 @@ class Cluster:
     def digits_image(self) -> str:
         """The trainer image with the trainer of examples/digits."""
         return self.images.digits
+
+    @cached_property
+    def reader(self) -> Reader:
+        return Reader(self.kubeconfig)
 
     def kubectl(
         self, *words: str, input: str | None = None, check: bool = True, timeout: float = 60.0

@@ -89,15 +89,12 @@ class Release:
         """In the release's namespace."""
         return self.cluster.kubectl("-n", self.namespace, *words, input=input, check=check)
 
-    def find_all(self, kinds: str, *selector: str) -> list[Document]:
-        found: list[Document] = json.loads(self.kubectl("get", kinds, *selector, "-o", "json"))[
-            "items"
-        ]
-        return found
+    def find_all(self, kind: str, labels: str = "") -> list[Document]:
+        return self.cluster.reader.list(self.namespace, kind, labels)
 
     def find_pods(self) -> list[Document]:
         """The operator's that are not about to go."""
-        found = self.find_all("pods", "-l", "app.kubernetes.io/component=operator")
+        found = self.find_all("pods", "app.kubernetes.io/component=operator")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def find_pod_name(self) -> str:

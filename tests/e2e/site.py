@@ -119,15 +119,10 @@ class Site:
         self.kubectl("apply", "-f", "-", input=json.dumps(items))
 
     def get(self, kind: str, name: str) -> Document:
-        found: Document = json.loads(self.kubectl("get", kind, name, "-o", "json"))
-        return found
+        return self.cluster.reader.get(self.namespace, kind, name)
 
     def list(self, kind: str, labels: str = "") -> list[Document]:
-        selector = ["-l", labels] if labels else []
-        found: list[Document] = json.loads(self.kubectl("get", kind, *selector, "-o", "json"))[
-            "items"
-        ]
-        return found
+        return self.cluster.reader.list(self.namespace, kind, labels)
 
     def patch(self, kind: str, name: str, spec: Document) -> None:
         self.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps({"spec": spec}))

@@ -225,9 +225,15 @@ def test_trainers_that_fail(site: Site) -> None:
 
 def check_commands(site: Site) -> None:
     """What users see of studies with failures, from outside of the cluster."""
+
+    def have_ended() -> bool:
+        """A worker reports its end before its kubelet does."""
+        pods = [*site.pods("raises"), *site.pods("hungry")]
+        return all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in pods)
+
+    site.wait_until(have_ended, "pods of studies that have ended, end")
     for name in ("raises", "hungry"):
         for pod in site.pods(name):
-            assert pod["status"]["phase"] in ("Succeeded", "Failed")
             log = site.kubectl("logs", pod["metadata"]["name"])
             assert log or name == "hungry"
     logs = site.hippo("logs", "raises", "-n", site.namespace)
