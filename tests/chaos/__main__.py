@@ -54,7 +54,7 @@ def main() -> int:
     missing = record.missing(names, options.times)
     print(f"{len(names) * options.times - len(missing)} runs are on record, {len(missing)} to go")
     with tempfile.TemporaryDirectory() as folder:
-        run_all(missing, record, options.keep or Path(folder), options.at_once)
+        run_all(missing, record, (options.keep or Path(folder)).resolve(), options.at_once)
     rows = campaign.compare([row for row in record.rows if row["fault"] in names])
     wrong = [row for row in rows if row["problems"]]
     print(f"{len(rows)} studies, {sum(r['injected'] for r in rows)} faults, {len(wrong)} wrong")

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from hippo.cli.arguments import StudiesArgument, locate_studies, open_store
+from hippo.cli.measured import LikeOption, describe_measured, describe_source, open_measured
 from hippo.cli.render.output import Output, OutputOption, open_console, print_json
 from hippo.cli.render.rows import Column, Listing
 from hippo.local.study_files import build_signature_document
@@ -18,6 +19,7 @@ from hippo.model.words import counted
 from hippo.plan import Overheads
 from hippo.protocol.decisions import Decision
 from hippo.session.followed import find_followed
+from hippo.session.measured import Measured
 from hippo.simulate import (
     Comparison,
     Curves,
@@ -32,18 +34,22 @@ from hippo.views.stored_study import Store
 from hippo.views.summary import best_value, summarise
 
 
-def _seconds(meaning: str) -> Any:
-    return typer.Option(min=0.0, help=meaning)
+def _seconds(meaning: str, default: str = "0.0") -> Any:
+    shown = f"{default}, or as --like measured"
+    return typer.Option(min=0.0, help=meaning, show_default=shown)
+
+
+Seconds = float | None
 
 
 def simulate(
     studies: StudiesArgument,
     workers: Annotated[int, typer.Option(min=1, help="Number of workers.", show_default=False)],
-    step_seconds: Annotated[float, _seconds("Time to train one step.")] = 1.0,
-    start_seconds: Annotated[float, _seconds("Time to start a worker and set up.")] = 0.0,
-    load_seconds: Annotated[float, _seconds("Time to load a checkpoint.")] = 0.0,
-    save_seconds: Annotated[float, _seconds("Time to save a checkpoint.")] = 0.0,
-    evaluate_seconds: Annotated[float, _seconds("Time to evaluate.")] = 0.0,
+    step_seconds: Annotated[Seconds, _seconds("Time to train one step.", "1.0")] = None,
+    start_seconds: Annotated[Seconds, _seconds("Time to start a worker and set up.")] = None,
+    load_seconds: Annotated[Seconds, _seconds("Time to load a checkpoint.")] = None,
+    save_seconds: Annotated[Seconds, _seconds("Time to save a checkpoint.")] = None,
+    evaluate_seconds: Annotated[Seconds, _seconds("Time to evaluate.")] = None,
     curves: Annotated[
         str | None,
         typer.Option(
@@ -52,6 +58,7 @@ def simulate(
             show_default=False,
         ),
     ] = None,
+    like: LikeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Run studies in virtual time, through the stage tree and trial by trial. Trains nothing.
@@ -61,12 +68,18 @@ def simulate(
     (asha, median, optuna) are those of the study's run in the --curves store, if it has ended
     there; otherwise trial by trial repeats those of the stage tree.
     """
-    overheads = Overheads(start_seconds, load_seconds, save_seconds, evaluate_seconds)
-    if not 0 < step_seconds < math.inf:
-        raise InvalidSpec.at("--step-seconds", "must be more than 0, and finite")
-    for name, seconds in dataclasses.asdict(overheads).items():
-        if not math.isfinite(seconds):
+    given = {
+        "step": step_seconds,
+        "start": start_seconds,
+        "load": load_seconds,
+        "save": save_seconds,
+        "evaluate": evaluate_seconds,
+    }
+    for name, seconds in given.items():
+        if seconds is not None and not math.isfinite(seconds):
             raise InvalidSpec.at(f"--{name}-seconds", "must be finite")
+    if step_seconds == 0:
+        raise InvalidSpec.at("--step-seconds", "must be more than 0")
     located = locate_studies(studies)
     document = build_signature_document(located, merge=True)
     for item in located:
@@ -78,15 +91,26 @@ def simulate(
     written = [item.study for item in located]
     opened = open_store(curves) if curves is not None else None
     followed, reasons = _find_followed(opened, written) if opened is not None else ({}, [])
-    options = SimulationOptions(workers, Pace(step_seconds), overheads, followed=followed)
+    measured = open_measured(like, written[0])
+    step, overheads = _choose_times(given, measured)
+    options = SimulationOptions(workers, Pace(step), overheads, followed=followed)
     try:
         found = compare(written, _open_curves(written, opened, document), options)
     except InvalidSpec as error:  # curves that end too early: it drew its own points
         raise InvalidSpec([*error.errors, *reasons]) from None
     if output is Output.JSON:
-        print_json(to_json(found, curves))
+        print_json(to_json(found, curves, measured))
     else:
-        print_comparison(open_console(), found, curves)
+        print_comparison(open_console(), found, curves, measured)
+
+
+def _choose_times(
+    given: dict[str, float | None], measured: Measured | None
+) -> tuple[float, Overheads]:
+    """The seconds of a step and of all else: as given, or as measured, or by default."""
+    step, overheads = (measured.step, measured.overheads) if measured else (1.0, Overheads())
+    chosen = {name: seconds for name, seconds in given.items() if seconds is not None}
+    return chosen.pop("step", step), dataclasses.replace(overheads, **chosen)
 
 
 def _find_followed(
@@ -113,7 +137,7 @@ def _open_curves(studies: list[Study], opened: Store | None, document: dict[str,
     return SyntheticCurves(objectives, max(study.spec.steps for study in studies))
 
 
-def to_json(found: Comparison, curves: str | None) -> dict[str, Any]:
+def to_json(found: Comparison, curves: str | None, measured: Measured | None) -> dict[str, Any]:
     """Return the document of ``hippo simulate -o json``. Times are in seconds."""
     options, bounds = found.tree.options, found.bounds
     summary = summarise(found.tree.engine)
@@ -151,6 +175,7 @@ def to_json(found: Comparison, curves: str | None) -> dict[str, Any]:
             "save": options.overheads.save,
             "evaluate": options.overheads.evaluate,
         },
+        "like": describe_source(measured),
     }
 
 
@@ -165,7 +190,9 @@ def _figures(simulation: Simulation) -> dict[str, Any]:
     }
 
 
-def print_comparison(console: Console, found: Comparison, curves: str | None) -> None:
+def print_comparison(
+    console: Console, found: Comparison, curves: str | None, measured: Measured | None = None
+) -> None:
     """Print both ways side by side, and the lower bound."""
     tree, bounds = found.tree, found.bounds
     summary = summarise(tree.engine)
@@ -175,6 +202,14 @@ def print_comparison(console: Console, found: Comparison, curves: str | None) ->
         f" {counted(summary.steps_requested, 'step')} requested, {bounds.steps_unique} once merged,"
         f" merge rate {summary.merge_rate:.2f}",
     )
+    if measured is not None:
+        times = tree.options.overheads
+        console.print(
+            f"a step takes {tree.options.pace.step:.3g} s, a start {times.start:.3g} s, a load"
+            f" {times.load:.3g} s, a save {times.save:.3g} s, an evaluation"
+            f" {times.evaluate:.3g} s: {describe_measured(measured)}",
+            soft_wrap=True,
+        )
     names = ("time", "worker time", "steps trained", "chains", "saves")
     listing = Listing([Column(""), *(Column(name, is_number=True) for name in names)])
     for name, simulation in (("stage tree", tree), ("trial by trial", found.alone)):

@@ -8,6 +8,7 @@ from hippo.plan.bounds import (
     lower_bound_seconds,
     unique_steps,
 )
+from hippo.plan.break_even import BreakEven, find_break_even
 from hippo.plan.costs import CostModel, Overheads
 from hippo.plan.frontier import Frontier, Pool, Turn
 from hippo.plan.marginal import marginal_seconds, marginal_steps
@@ -28,6 +29,7 @@ from hippo.plan.stage_tree import Stage, build_stage_tree, count_unique_steps
 
 __all__ = [
     "NO_WORK",
+    "BreakEven",
     "Checkpoint",
     "Claim",
     "CostModel",
@@ -50,6 +52,7 @@ __all__ = [
     "count_leaves",
     "count_unique_steps",
     "critical_path",
+    "find_break_even",
     "lower_bound",
     "lower_bound_seconds",
     "marginal_seconds",

@@ -12,7 +12,10 @@ from rich.console import Console
 
 from hippo.cli import main
 from hippo.cli.simulate import print_comparison
+from hippo.model import load_studies, signature_document
+from hippo.protocol.reports import Began, Ended
 from hippo.simulate import Pace, SimulationOptions, SyntheticCurves, compare
+from hippo.store import DirectoryBlobs, PlanStore
 from tests.unit.simulate.test_simulation import grid, multistep, synthetic
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -118,3 +121,47 @@ def test_synthetic_curves_are_said_where_they_matter() -> None:
     stream = io.StringIO()
     print_comparison(Console(file=stream, width=200), found, None)
     assert "learning curves are synthetic" in stream.getvalue()
+
+
+def test_times_that_a_store_has_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are given count more."""
+    study = tmp_path / "study.yaml"
+    study.write_text(STUDY)
+    blobs = DirectoryBlobs(tmp_path / "store")
+    trainer = load_studies([study])[0].spec.trainer
+    store = PlanStore(blobs, f"default/{'1' * 16}")
+    store.initialise(signature_document(trainer, "sources"))
+    times = {"train_seconds": 6.0, "worker_seconds": 9.0}
+    began = {"fingerprint": {}, "start_seconds": 2.0, "load_seconds": 0.0}
+    store.write_report(Began(chain="a", sequence_number=0, step=0, **began))
+    end = Ended(chain="a", sequence_number=1, step=12, trained=12, outcome="completed", **times)
+    store.write_report(end)
+    arguments = (study, "--workers", 1, "--like", tmp_path / "store", "--load-seconds", 3.0)
+    status, said = call(capsys, monkeypatch, *arguments, "-o", "json")
+    assert status == 0, said.err
+    found = json.loads(said.out)
+    seconds = found["seconds"]
+    assert (seconds["step"], seconds["start"], seconds["load"]) == (0.5, 2.0, 3.0)
+    assert found["like"]["chains"] == 1
+    assert found["like"]["steps"] == 12
+    status, said = call(capsys, monkeypatch, *arguments)
+    assert "a step takes 0.5 s, a start 2 s, a load 3 s" in said.out
+    status, said = call(capsys, monkeypatch, study, "--workers", 1, "--like", tmp_path / "none")
+    assert status == 1
+    assert said.err.startswith(f"hippo: there is no store at {tmp_path / 'none'}: ")
+
+
+STUDY = """\
+apiVersion: hippo.dev/v1alpha1
+kind: Study
+metadata: {name: small}
+spec:
+  steps: 12
+  trainer: {entrypoint: "trainer:T"}
+  objective: {metric: score, goal: maximize}
+  algorithm: {name: grid}
+  space:
+    lr: {choices: [0.1, {multistep: {initial: 0.1, gamma: 0.1, milestones: [6]}}]}
+"""
