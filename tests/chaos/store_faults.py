@@ -21,6 +21,8 @@ from tests.minio_server import ADMIN, BUCKET, PASSWORD
 AWAY_SECONDS = 60.0
 FULL_SECONDS = DENIED_SECONDS = 30.0
 SLOW_SECONDS = 0.7
+MANIFEST_SECONDS = 10.0
+"""Until data of a checkpoint has its manifest, which is written after it."""
 """Of each request."""
 
 
@@ -160,15 +162,25 @@ def corrupted_checkpoints(run: Run) -> None:
             return
         plan = run.site.plan_name(STUDY)
         prefix = f"{run.site.namespace}/{run.site.namespace}/{plan}"
-        makers = {key: manifest.chain for key, manifest in run.store.load().manifests.items()}
+        makers = _find_makers(run)
+        damaged = set()
         for item in bucket.list_objects(BUCKET, f"{prefix}/data/", recursive=True):
             name = str(item.object_name)
             if (data := _read(bucket, name)) is None:
                 continue
             data[len(data) // 2] ^= 1
             _overwrite(bucket, name, bytes(data))
+            damaged.add(name.removeprefix(f"{prefix}/data/").partition("/")[0])
             run.injected()
-        run.spoilt |= {pod_name(plan, chain) for chain in makers.values()}
+        deadline = time.monotonic() + MANIFEST_SECONDS
+        while damaged - makers.keys() and time.monotonic() < deadline:
+            makers |= _find_makers(run)
+        run.spoilt |= {pod_name(plan, makers[key]) for key in damaged & makers.keys()}
+
+
+def _find_makers(run: Run) -> dict[str, str]:
+    """By key of a checkpoint, the chain that has made it, as its manifest says."""
+    return {key: manifest.chain for key, manifest in run.store.load().manifests.items()}
 
 
 def truncated_reports(run: Run) -> None:
@@ -181,12 +193,13 @@ def truncated_reports(run: Run) -> None:
             return
         plan = run.site.plan_name(STUDY)
         prefix = f"{run.site.namespace}/{run.site.namespace}/{plan}/reports/"
-        run.spoilt |= {pod_name(plan, chain) for chain in run.store.load().reports}
         for item in bucket.list_objects(BUCKET, prefix, recursive=True):
             name = str(item.object_name)
             if (data := _read(bucket, name)) is None:
                 continue
             _overwrite(bucket, name, bytes(data[: len(data) // 2]))
+            chain, _, _ = name.removeprefix(prefix).partition("/")
+            run.spoilt.add(pod_name(plan, chain))
             run.injected()
 
 
