@@ -21,9 +21,9 @@ from tests.minio_server import ADMIN, BUCKET, PASSWORD
 AWAY_SECONDS = 60.0
 FULL_SECONDS = DENIED_SECONDS = 30.0
 SLOW_SECONDS = 0.7
+"""Of each request."""
 MANIFEST_SECONDS = 10.0
 """Until data of a checkpoint has its manifest, which is written after it."""
-"""Of each request."""
 
 
 def _bucket(run: Run) -> Minio:
