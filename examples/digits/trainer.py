@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from stage_runner import TorchTrainer
 
+DIGITS = load_digits()
+"""Read when the module is imported, which happens once per run; workers are forked afterwards.
+The data stays in NumPy arrays, because an import must not use a GPU."""
+
 HELD_OUT = 500
 """Pictures that are never trained on; accuracy is measured on them."""
 
@@ -38,9 +42,8 @@ class DigitsTrainer(TorchTrainer):
     def build_data(
         self, config: Mapping[str, Any]
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        digits = load_digits()
-        pictures = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
-        labels = torch.tensor(digits.target)
+        pictures = torch.tensor(DIGITS.images, dtype=torch.float32).unsqueeze(1) / 16
+        labels = torch.tensor(DIGITS.target)
         # One split, whatever the study's seed: all trials are measured by the same pictures.
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         train, held_out = order[HELD_OUT:], order[:HELD_OUT]
