@@ -144,6 +144,26 @@ class Site:
         found = [event["message"] for event in self.events(study) if event["reason"] == reason]
         return "\n".join(found)
 
+    def wait_for_event(self, study: str, reason: str, text: str = "", *, times: int = 1) -> str:
+        """The messages, once so many Events of this reason contain the text: they are posted beside
+        statuses, and come later.
+        """
+
+        def is_told() -> bool:
+            lines = self.told(study, reason).splitlines()
+            return sum(text in line for line in lines) >= times
+
+        self.wait_until(is_told, f"{times} Events {reason} on {study}: {text}")
+        return self.told(study, reason)
+
+    def wait_for_reasons(self, study: str, *reasons: str) -> None:
+        """Until there are Events of all these reasons."""
+
+        def has_all() -> bool:
+            return set(reasons) <= {event["reason"] for event in self.events(study)}
+
+        self.wait_until(has_all, f"Events {', '.join(reasons)} on {study}")
+
     def pods(self, study: str) -> list[Document]:
         """Those that were launched on behalf of a study."""
         return self.list("pods", f"hippo.dev/study={study}")

@@ -174,6 +174,7 @@ def test_a_study_is_trained_by_what_was_installed(trained: Document, team: Site)
     assert trained["phase"] == "Succeeded"
     team.check_results("good")
     assert team.count_trained(trained["plan"]) == UNIQUE_STEPS
+    team.wait_for_reasons("good", "Running", "Succeeded")
     assert {event["reason"] for event in team.events("good")} == {"Running", "Succeeded"}
     plan = team.get("searchplan", trained["plan"])["status"]
     assert plan["stepsTrained"] == UNIQUE_STEPS

@@ -187,8 +187,8 @@ def test_trainers_that_fail(site: Site) -> None:
     assert (good["status"]["phase"], good["status"]["step"]) == ("Completed", 12)
     assert failed["status"]["phase"] == "Failed"
     assert "ValueError: told to fail (chained.py:" in failed["status"]["reason"]
-    assert "ValueError: told to fail" in site.told("raises", "Notice")
-    assert "retry 1 of 1" in site.told("raises", "Notice")
+    site.wait_for_event("raises", "Notice", "ValueError: told to fail")
+    site.wait_for_event("raises", "Notice", "retry 1 of 1")
     assert ended["raises"]["trials"]["failed"] == 1
 
     table = site.kubectl("get", "trials", "-o", "wide").splitlines()
@@ -206,8 +206,8 @@ def test_trainers_that_fail(site: Site) -> None:
 
     memory = "out of memory (limit 192Mi): raise spec.trainer.resources.limits.memory"
     assert memory in ended["hungry"]["message"]
-    assert memory in site.told("hungry", "ChainFailed")
-    assert f"{memory} or use a smaller batch; retry 1 of 1" in site.told("hungry", "ChainFailed")
+    again = f"{memory} or use a smaller batch; retry 1 of 1"
+    site.wait_for_event("hungry", "ChainFailed", again)
     assert "out of memory" not in site.told("hungry", "Notice"), "one Event for one failure"
     assert len(site.pods("hungry")) == 2
     (hungry,) = site.trials("hungry")
@@ -289,9 +289,8 @@ def test_pods_that_do_not_begin(site: Site) -> None:
     assert "(2 pods wait)" in room
     for name, message in (("secretless", missing), ("greedy", room)):
         assert site.status(name)["phase"] == "Running"
-        site.wait_until(lambda: site.told(name, begun), f"an Event on {name}")  # noqa: B023
-        assert message.partition(" (2 pods")[0] in site.told(name, begun)
-    assert "cannot be pulled" in site.told("imaginary", begun)
+        site.wait_for_event(name, begun, message.partition(" (2 pods")[0])
+    site.wait_for_event("imaginary", begun, "cannot be pulled")
 
     # Wrong credentials: pods will tell. With the right ones, below, the study goes on by itself.
     data = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing at all"}
@@ -310,9 +309,9 @@ def test_pods_that_do_not_begin(site: Site) -> None:
         "plans of deleted studies are gone",
     )
 
-    site.wait_until(lambda: site.told("secretless", "ChainFailed"), "the store refuses")
-    told = site.told("secretless", "ChainFailed")
-    assert "the store could not be read or written: " in told
+    told = site.wait_for_event(
+        "secretless", "ChainFailed", "the store could not be read or written: "
+    )
     assert f"check the store and the Secret hippo-store in namespace {site.namespace}" in told
     message = site.wait_for_condition("secretless", "Progressing", "False", "StoreUnavailable")
     assert "InvalidAccessKeyId" in message
@@ -369,7 +368,7 @@ def test_pods_that_are_sent_away_cost_no_step_and_no_retry(site: Site) -> None:
     site.check_results("moved")
     plan = site.get("searchplan", status["plan"])["status"]
     assert site.count_trained(status["plan"]) == plan["stepsUnique"] == 60
-    told = site.told("moved", "ChainPreempted").splitlines()
+    told = site.wait_for_event("moved", "ChainPreempted", times=3).splitlines()
     assert len(told) == 3
     goes_on = "its work goes on from what was saved"
     assert sum(f"the pod was deleted: {goes_on}" in line for line in told) == 2
@@ -426,7 +425,7 @@ def test_templates_deadlines_and_quotas(site: Site, priority_class: str) -> None
         message = site.wait_for_condition(name, "Progressing", "False", "WaitingForPods")
         assert "exceeded quota: few, requested: pods=1, used: pods=0, limited: pods=0" in message
         assert "let the namespace's admin raise the ResourceQuota" in message
-        assert "exceeded quota" in site.told(name, "WaitingForPods")
+        site.wait_for_event(name, "WaitingForPods", "exceeded quota")
     assert site.list("pods") == []
     site.patch("resourcequota", "few", {"hard": {"pods": "3"}})
     assert site.wait_for("dressed", "Succeeded", "Failed")["phase"] == "Succeeded"
@@ -443,9 +442,8 @@ def test_templates_deadlines_and_quotas(site: Site, priority_class: str) -> None
     )
     assert site.wait_for("hasty", "Succeeded", "Failed")["phase"] == "Succeeded"
     site.check_results("hasty")
-    assert "the pod ran longer than its activeDeadlineSeconds: raise or remove it" in site.told(
-        "hasty", "ChainPreempted"
-    )
+    overdue = "the pod ran longer than its activeDeadlineSeconds: raise or remove it"
+    site.wait_for_event("hasty", "ChainPreempted", overdue)
 
 
 # -- the store -------------------------------------------------------------------------------------

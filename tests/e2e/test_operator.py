@@ -34,6 +34,7 @@ def test_a_grid_is_trained_once_for_each_shared_step(site: Site) -> None:
         "Complete": "True",
         "Failed": "False",
     }
+    site.wait_for_reasons("grid", "Running", "Succeeded")
     assert {event["reason"] for event in site.events("grid")} == {"Running", "Succeeded"}
 
 

@@ -79,8 +79,7 @@ def test_studies_are_suspended_edited_and_deleted_while_others_go_on(site: Site)
     assert site.wait_for("sleeps", "Succeeded", "Failed")["phase"] == "Succeeded"
     for name in ("stays", "sleeps"):
         site.check_results(name)
-    reasons = [event["reason"] for event in site.events("sleeps")]
-    assert {"Running", "Suspended", "Resumed", "Succeeded"} <= set(reasons)
+    site.wait_for_reasons("sleeps", "Running", "Suspended", "Resumed", "Succeeded")
     assert all(trial["spec"]["study"] != "goes" for trial in site.list("trials"))
     plan = site.plan_name("stays")
     site.wait_until_idle(plan)
