@@ -120,7 +120,7 @@ def churn(world: World, dice: random.Random, number: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600 if NIGHTLY else 300)
+@pytest.mark.timeout(3 * 3600 if NIGHTLY else 300)
 def test_a_day_of_churn_leaves_nothing_behind(
     caplog: pytest.LogCaptureFixture, record_property: Callable[[str, object], None]
 ) -> None:
