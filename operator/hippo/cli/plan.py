@@ -66,9 +66,14 @@ def _print_break_even(console: Console, balance: BreakEven, measured: Measured) 
     for line in (
         f"A step takes {measured.step:.3g} s, a save {overheads.save:.3g} s, a load"
         f" {overheads.load:.3g} s: {describe_measured(measured)}.",
-        f"Merging saves {balance.saved:.3g} s of training; saving and loading where trials part"
-        f" costs {balance.cost:.3g} s.",
+        f"Merging saves {_in_digits(balance.saved)} s of training; saving and loading where trials"
+        f" part costs {_in_digits(balance.cost)} s.",
         f"A stage that two trials share pays from {counted(balance.steps, 'step')} on; {unpaid}"
         f" {'is' if balance.unpaid == 1 else 'are'} too short to pay.",
     ):
         console.print(Text(f"  {line}"))
+
+
+def _in_digits(seconds: float) -> str:
+    """In three digits, or as a whole number."""
+    return f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"
