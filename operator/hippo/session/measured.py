@@ -41,7 +41,7 @@ def find_measured(
         reports = store.load().reports
         costs = build_costs(reports)
         steps = sum(written[-1].trained for written in reports.values())
-        if steps:
+        if steps and costs.mean_step > 0:
             overheads, chains = costs.overheads, len(reports)
             found.append(Measured(source, store.plan, chains, steps, costs.mean_step, overheads))
     if not found:

@@ -112,3 +112,11 @@ def test_a_store_without_a_run_of_it(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec, match="--like: folder holds no run of") as told:
         find(blobs)
     assert "in namespace default: run a study of it there first" in str(told.value)
+
+
+def test_steps_that_took_no_time_measure_nothing(tmp_path: Path) -> None:
+    """No trainer is so fast: somebody else wrote the record."""
+    blobs = DirectoryBlobs(tmp_path)
+    fill(blobs, f"{STUDY.namespace}/{IDLE}", began("a", 1.0), ended("a", 1, 9, 0.0))
+    with pytest.raises(InvalidSpec, match="holds no run of"):
+        find(blobs)
