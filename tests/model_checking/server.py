@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
-from hippo.kube.client import ApiError, Refused, StatusPrecondition
+from hippo.kube.client import ApiError, Refused
 from hippo.kube.pods.manifest import pod_name
 from hippo.kube.resources import POD, SEARCH_PLAN, STUDY, TRIAL, Document, Resource, StatusModel
 from hippo.lifecycles import TrialState
@@ -80,11 +80,9 @@ class Server(MemoryApi):
         namespace: str,
         name: str,
         status: StatusModel,
-        *,
-        precondition: StatusPrecondition | None = None,
+        **options: Any,
     ) -> Document:
         before = (self.objects.get((resource.plural, namespace, name)) or {}).get("status") or {}
-        options: dict[str, Any] = {"precondition": precondition}
         written = await super().set_status(resource, namespace, name, status, **options)
         if resource is STUDY and _has_ended(written["status"]) and not _has_ended(before):
             self._check_trials_of(name)
